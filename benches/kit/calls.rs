@@ -1,0 +1,12 @@
+//! What the clients say.
+
+pub(crate) const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
+pub(crate) const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+
+/// A call of about 200 bytes that asks for a result of so many.
+pub(crate) fn call(id: u64, size: usize) -> String {
+    let note = "a note that makes the call about as long as calls are: two hundred bytes";
+    format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"echo","arguments":{{"size":{size},"note":"{note}"}}}}}}"#
+    )
+}

@@ -1,0 +1,45 @@
+//! Sessile inside a larger axum application: its own routes, a server in this process for each session, and an end that
+//! waits for the calls in flight.
+//!
+//!     cargo run --example embed
+//!     cargo run --example embed -- 127.0.0.1:0
+//!
+//! Point a client at the URL that it prints; `/sessions` says how many of them there are.
+
+use std::error::Error;
+
+use axum::Router;
+use axum::routing::get;
+use sessile::demo::Demo;
+use sessile::{InProcessBackend, Proxy, SessionSettings};
+use tokio::net::TcpListener;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8808".to_owned());
+
+    // `Demo::new` is called once for each session: what it makes is that session's own. Any rmcp server can stand here.
+    let proxy = Proxy::builder()
+        .backend(InProcessBackend::rmcp(Demo::new))
+        .session(SessionSettings { max_sessions: Some(100), ..SessionSettings::default() })
+        .build()?;
+
+    // Clones are the same proxy: one is served, one is asked, one is shut down at the end.
+    let sessions = proxy.sessions();
+    let app = Router::new()
+        .route("/sessions", get(move || async move { format!("{}\n", sessions.len()) }))
+        .merge(proxy.clone().into_router());
+
+    let listener = TcpListener::bind(address).await?;
+    eprintln!("embed: listening on http://{}/mcp", listener.local_addr()?);
+
+    // Open streams last as long as their clients like, so the proxy is shut down first: that ends them, and then the
+    // HTTP server has nothing left to wait for.
+    axum::serve(listener, app)
+        .with_graceful_shutdown(async move {
+            let _ = tokio::signal::ctrl_c().await;
+            proxy.shutdown().await;
+        })
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,225 @@
+//! A server that is a child process and speaks on its stdin and stdout.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::io::AsyncRead;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::spawn::{self, Child, Command, ExitStatusKind};
+use super::{Connect, Exit, Launch, LinkExit, link};
+use crate::lines::{Line, LineReader, write_lines};
+
+/// How long a server may take to leave by itself when its stdin has closed. Playwright needs about a second to close its browser.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How long its processes may take after SIGTERM, before SIGKILL.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long the output of a server that has exited may go on: something that it left behind may hold the pipe open.
+const LAST_OUTPUT: Duration = Duration::from_millis(300);
+/// How long a server that closed its output may take to exit, before it is said to be gone without a status.
+const LAST_BREATH: Duration = Duration::from_millis(500);
+/// The lines of stderr that an error quotes.
+const LAST_WORDS: usize = 10;
+/// The longest line of stderr that is kept, in bytes.
+const LONGEST_WORDS: usize = 4096;
+
+/// A program that is started once for each session.
+///
+/// It inherits the environment except for `SESSILE_*`. `TMPDIR` is a folder of the session's own, which is removed at its
+/// end.
+#[derive(Debug, Clone)]
+pub struct ChildBackend {
+    program: OsString,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    cwd: Option<PathBuf>,
+    secrets: Vec<String>,
+}
+
+impl ChildBackend {
+    /// A program, by path or by name in `PATH`.
+    pub fn new(program: impl Into<OsString>) -> Self {
+        Self { program: program.into(), args: Vec::new(), env: Vec::new(), cwd: None, secrets: Vec::new() }
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args(mut self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets a variable of its environment.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets its working directory.
+    #[must_use]
+    pub fn cwd(mut self, cwd: impl Into<PathBuf>) -> Self {
+        self.cwd = Some(cwd.into());
+        self
+    }
+
+    /// A text that is never shown: where the server prints it on stderr, logs and errors show `***`.
+    ///
+    /// Values of the environment whose names speak of keys, tokens, secrets or passwords are secrets already. Texts of
+    /// fewer than six characters are not masked: they would make the log unreadable, and are not secrets.
+    #[must_use]
+    pub fn secret(mut self, secret: impl Into<String>) -> Self {
+        self.secrets.push(secret.into());
+        self
+    }
+
+    fn all_secrets(&self) -> Arc<[String]> {
+        let own = self.env.iter().map(|(name, value)| (name.clone(), value.clone()));
+        let named = own.chain(std::env::vars_os()).filter_map(|(name, value)| {
+            let name = name.to_string_lossy().to_ascii_uppercase();
+            let speaks = ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL"];
+            speaks.iter().any(|word| name.contains(word)).then(|| value.to_string_lossy().into_owned())
+        });
+        let mut secrets: Vec<_> = self.secrets.iter().cloned().chain(named).filter(|text| text.len() >= 6).collect();
+        // The longest first: one secret may be a part of another.
+        secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets.dedup();
+        secrets.into()
+    }
+}
+
+impl Connect for ChildBackend {
+    fn run(&self, launch: Launch) -> BoxFuture<'static, ()> {
+        let command = Command {
+            program: self.program.clone(),
+            args: self.args.clone(),
+            env: self.env.clone(),
+            cwd: self.cwd.clone(),
+            scratch: Some(launch.scratch.clone()),
+            inherit: spawn::Inherit::All,
+        };
+        Box::pin(run(command, self.all_secrets(), launch))
+    }
+
+    fn describe(&self) -> String {
+        format!("command {}", self.program.to_string_lossy())
+    }
+}
+
+async fn run(command: Command, secrets: Arc<[String]>, launch: Launch) {
+    let Launch { name, inlet, outgoing, stop, message_size, .. } = launch;
+    // A start that is dropped half-way is undone by the reaper, which sees its control socket close.
+    let spawned = tokio::select! {
+        spawned = spawn::spawn(&command) => spawned,
+        () = stop.cancelled() => return,
+    };
+    let mut child = match spawned {
+        Ok(child) => child,
+        Err(error) => {
+            warn!(session = %name, %error, "the backend did not start");
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            inlet.closed(LinkExit::Failed { reason: format!("{error}{cause}") });
+            return;
+        }
+    };
+    if let Some(pid) = child.pid {
+        inlet.started(pid);
+    }
+    let words = Arc::new(LastWords::default());
+    let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
+    else {
+        inlet.closed(LinkExit::Failed { reason: "the backend has no pipes".to_owned() });
+        return;
+    };
+    // The writer ends, and closes stdin, when the session drops its end of the queue.
+    let writing = tokio::spawn(write_lines(stdin, outgoing));
+    let mut reading = tokio::spawn(link::read(stdout, message_size, inlet.clone()));
+    let mut listening = tokio::spawn(listen(stderr, name, secrets, words.clone()));
+    let gone = tokio::select! {
+        status = child.exit() => {
+            let _ = timeout(LAST_OUTPUT, &mut reading).await;
+            Some(status)
+        }
+        _ = &mut reading => Some(timeout(LAST_BREATH, child.exit()).await.unwrap_or(ExitStatusKind::Unknown)),
+        () = stop.cancelled() => None,
+    };
+    if let Some(status) = gone {
+        let _ = timeout(LAST_OUTPUT, &mut listening).await;
+        inlet.closed(LinkExit::Exited { exit: status.into(), stderr: words.take() });
+    }
+    end(child, writing, gone.is_some()).await;
+    reading.abort();
+    listening.abort();
+}
+
+async fn end(child: Child, mut writing: tokio::task::JoinHandle<std::io::Result<()>>, gone: bool) {
+    // What is queued is written if the server still reads; one that does not must not hold up its own end.
+    if gone || timeout(LAST_OUTPUT, &mut writing).await.is_err() {
+        writing.abort();
+        let _ = writing.await;
+    }
+    child.end(if gone { Duration::ZERO } else { PATIENCE }, GRACE).await;
+}
+
+impl From<ExitStatusKind> for Exit {
+    fn from(status: ExitStatusKind) -> Self {
+        match status {
+            ExitStatusKind::Code(code) => Self::Code(code),
+            ExitStatusKind::Signal(signal) => Self::Signal(signal),
+            ExitStatusKind::Unknown => Self::Closed,
+        }
+    }
+}
+
+/// The newest lines of a server's stderr.
+#[derive(Debug, Default)]
+struct LastWords(Mutex<VecDeque<String>>);
+
+impl LastWords {
+    fn add(&self, line: String) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() == LAST_WORDS {
+            lines.pop_front();
+        }
+        lines.push_back(line);
+    }
+
+    fn take(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
+    }
+}
+
+/// Puts the server's stderr into the log, line by line.
+async fn listen(stderr: impl AsyncRead + Unpin, name: Arc<str>, secrets: Arc<[String]>, words: Arc<LastWords>) {
+    let mut lines = LineReader::new(stderr, LONGEST_WORDS);
+    while let Ok(Some(line)) = lines.next().await {
+        let text = match line {
+            Line::Message(bytes) => mask(&String::from_utf8_lossy(&bytes), &secrets),
+            Line::Oversized { size, .. } => format!("[a line of {size} bytes]"),
+        };
+        info!(target: "sessile::backend", session = %name, "{text}");
+        words.add(text);
+    }
+}
+
+fn mask(line: &str, secrets: &[String]) -> String {
+    let visible: String = line.chars().filter(|character| !character.is_control() || *character == '\t').collect();
+    secrets.iter().fold(visible, |text, secret| text.replace(secret.as_str(), "***"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_masked() {
+        let child = ChildBackend::new("x").env("MY_API_KEY", "hunter2-long").env("PLAIN", "visible").secret("hunter2");
+        let secrets = child.all_secrets();
+        assert_eq!(mask("key hunter2-long, hunter2, visible", &secrets), "key ***, ***, visible");
+    }
+}

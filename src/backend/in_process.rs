@@ -1,0 +1,166 @@
+//! Servers that run in this process: any rmcp server, or anything that takes and gives messages.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::io::{DuplexStream, duplex};
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::timeout;
+
+use super::{Connect, Exit, Launch, LinkExit, link};
+use crate::frame::Wire;
+use crate::lines::write_lines;
+
+/// Bytes between the two ends of an in-process link before the writer has to wait.
+const PIPE: usize = 64 * 1024;
+/// How long a server may go on after its input has ended.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a server that closed its output may take to end, before it is said to be gone without a reason.
+const LAST_BREATH: Duration = Duration::from_millis(500);
+
+/// A server in this process; each session gets a new one.
+#[derive(Clone)]
+pub struct InProcessBackend {
+    start: Arc<dyn Fn(DuplexStream) -> BoxFuture<'static, Result<(), String>> + Send + Sync>,
+    name: &'static str,
+}
+
+/// One end of a pair of message queues, for a server that brings its own way to read them.
+///
+/// Messages are JSON texts without newlines. The server ends by dropping `outgoing`, and ends when `incoming` has.
+#[derive(Debug)]
+pub struct Channel {
+    /// What the client says.
+    pub incoming: mpsc::Receiver<bytes::Bytes>,
+    /// What the server says.
+    pub outgoing: mpsc::Sender<bytes::Bytes>,
+}
+
+impl InProcessBackend {
+    /// An rmcp server: `make` is called once for each session, so what it makes is that session's own state.
+    pub fn rmcp<S>(make: impl Fn() -> S + Send + Sync + 'static) -> Self
+    where
+        S: rmcp::Service<rmcp::RoleServer> + Send + 'static,
+    {
+        Self::over_bytes(std::any::type_name::<S>(), move |io| {
+            let server = make();
+            async move {
+                let running = rmcp::serve_server(server, io).await.map_err(|error| error.to_string())?;
+                running.waiting().await.map(drop).map_err(|error| error.to_string())
+            }
+        })
+    }
+
+    /// A server over a pair of bounded message queues.
+    pub fn channel<F>(start: impl Fn(Channel) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Self::over_bytes("channel", move |io| {
+            let (to_server, incoming) = mpsc::channel(64);
+            let (outgoing, from_server) = mpsc::channel(64);
+            let server = start(Channel { incoming, outgoing });
+            async move {
+                let (reader, writer) = tokio::io::split(io);
+                tokio::join!(server, pump_in(reader, to_server), pump_out(writer, from_server));
+                Ok(())
+            }
+        })
+    }
+
+    /// A server over a stream of bytes with a message on each line.
+    ///
+    /// The future is the server's whole life; its error is told to the client of the session that it belongs to.
+    pub fn over_bytes<F>(name: &'static str, start: impl Fn(DuplexStream) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        Self { start: Arc::new(move |io| Box::pin(start(io))), name }
+    }
+}
+
+async fn pump_in(reader: impl tokio::io::AsyncRead + Unpin, to_server: mpsc::Sender<bytes::Bytes>) {
+    let mut lines = crate::lines::LineReader::new(reader, usize::MAX);
+    while let Ok(Some(crate::lines::Line::Message(message))) = lines.next().await {
+        if to_server.send(message).await.is_err() {
+            break;
+        }
+    }
+}
+
+async fn pump_out(writer: impl tokio::io::AsyncWrite + Unpin, mut from_server: mpsc::Receiver<bytes::Bytes>) {
+    let (queue, wires) = mpsc::channel(64);
+    let forward = async move {
+        while let Some(message) = from_server.recv().await {
+            if queue.send(Wire::from(message)).await.is_err() {
+                break;
+            }
+        }
+    };
+    let _ = tokio::join!(forward, write_lines(writer, wires));
+}
+
+impl Connect for InProcessBackend {
+    fn run(&self, launch: Launch) -> BoxFuture<'static, ()> {
+        let (ours, theirs) = duplex(PIPE);
+        let server = (self.start)(theirs);
+        Box::pin(run(launch, ours, server))
+    }
+
+    fn describe(&self) -> String {
+        format!("in-process {}", self.name)
+    }
+}
+
+async fn run(launch: Launch, io: DuplexStream, server: BoxFuture<'static, Result<(), String>>) {
+    let Launch { inlet, outgoing, stop, message_size, .. } = launch;
+    let (reader, writer) = tokio::io::split(io);
+    let mut server = tokio::spawn(server);
+    // Ends with the actor's end of the queue: the server sees its input end.
+    let writing = tokio::spawn(async move {
+        let mut writer = writer;
+        let _ = write_lines(&mut writer, outgoing).await;
+        let _ = tokio::io::AsyncWriteExt::shutdown(&mut writer).await;
+    });
+    let mut reading = tokio::spawn(link::read(reader, message_size, inlet.clone()));
+    tokio::select! {
+        ended = &mut server => {
+            // What it said last is still in the pipe; nobody can hold the other end open any more.
+            let _ = (&mut reading).await;
+            inlet.closed(how(Some(ended)));
+        }
+        _ = &mut reading => {
+            // It will say nothing more. Most likely it is about to end, and can tell how.
+            inlet.closed(how(timeout(LAST_BREATH, &mut server).await.ok()));
+            end(server).await;
+        }
+        () = stop.cancelled() => {
+            end(server).await;
+            reading.abort();
+        }
+    }
+    writing.abort();
+}
+
+/// How a server ended, if it has.
+fn how(ended: Option<Result<Result<(), String>, JoinError>>) -> LinkExit {
+    let words = match ended {
+        Some(Ok(Err(reason))) => vec![reason],
+        Some(Err(panic)) => vec![panic.to_string()],
+        Some(Ok(Ok(()))) | None => Vec::new(),
+    };
+    LinkExit::Exited { exit: Exit::Closed, stderr: words }
+}
+
+/// Waits for a server whose input has ended, but not for ever.
+async fn end(mut server: JoinHandle<Result<(), String>>) {
+    if server.is_finished() {
+        return;
+    }
+    if timeout(PATIENCE, &mut server).await.is_err() {
+        server.abort();
+        let _ = server.await;
+    }
+}

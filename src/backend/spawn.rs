@@ -1,0 +1,260 @@
+//! A server as a child process: launching a command, its three pipes, and its end.
+//!
+//! This knows nothing of frames. How a whole tree of processes is ended is the reaper's business; here is what a
+//! command is, which environment it gets, and what it is told to those who ask why it did not start.
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf, absolute};
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
+
+use crate::reaper::{self, Fault, Launch, Life, Refusal};
+
+pub use crate::reaper::ExitStatusKind;
+
+/// The writing end of a server's standard input.
+pub type Stdin = reaper::Stdin;
+/// The reading end of a server's standard output.
+pub type Stdout = reaper::Stdout;
+/// The reading end of a server's standard error.
+pub type Stderr = reaper::Stderr;
+
+/// How much longer than its grace a tree may take to be gone before [`Child::end`] stops waiting for it.
+const OVERDUE: Duration = Duration::from_secs(10);
+
+/// A server's command line and surroundings.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Command {
+    /// A name to be looked up on the server's `PATH`, or a path (then a relative one starts at `cwd`).
+    pub program: OsString,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// Variables for it, over those it inherits.
+    pub env: Vec<(OsString, OsString)>,
+    /// What it inherits of this process's environment.
+    pub inherit: Inherit,
+    /// Where it starts; this process's own working directory if none.
+    pub cwd: Option<PathBuf>,
+    /// A folder of its own for temporary files, which must not exist yet. It is made with mode 0700, is named in
+    /// `TMPDIR`, `TMP` and `TEMP` unless `env` sets these, and is removed when all of its processes are gone.
+    pub scratch: Option<PathBuf>,
+}
+
+/// What a server inherits of the proxy's environment. `SESSILE_*` is never part of it: secrets may be in there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Inherit {
+    /// All of it.
+    #[default]
+    All,
+    /// The variables of these names.
+    Named(Vec<OsString>),
+    /// None of it.
+    Nothing,
+}
+
+impl Command {
+    /// A command without arguments, which inherits the environment and the working directory.
+    pub fn new(program: impl Into<OsString>) -> Self {
+        Self { program: program.into(), ..Self::default() }
+    }
+
+    fn launch(&self, inherited: impl Iterator<Item = (OsString, OsString)>) -> io::Result<Launch> {
+        let scratch = self.scratch.as_deref().map(absolute).transpose()?;
+        let mut env: Vec<(OsString, OsString)> = inherited
+            .filter(|(key, _)| !is_ours(key))
+            .filter(|(key, _)| match &self.inherit {
+                Inherit::All => true,
+                Inherit::Named(names) => names.contains(key),
+                Inherit::Nothing => false,
+            })
+            .collect();
+        if let Some(scratch) = &scratch {
+            env.extend(["TMPDIR", "TMP", "TEMP"].map(|key| (key.into(), scratch.into())));
+        }
+        // The last one of a name wins.
+        env.extend(self.env.iter().cloned());
+        let cwd = self.cwd.as_deref().map(absolute).transpose()?;
+        let (program, args) = (self.program.clone(), self.args.clone());
+        Ok(Launch { program, args, env, cwd, scratch, files: reaper::file_limit() })
+    }
+}
+
+fn is_ours(key: &OsString) -> bool {
+    key.as_encoded_bytes().starts_with(b"SESSILE_")
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// There is no such program, or not the interpreter that its first line names.
+    #[error("program {} was not found: install it, or give its full path", .program.display())]
+    NotFound {
+        /// As it was asked for.
+        program: OsString,
+    },
+    /// It may not be run.
+    #[error("program {} may not be run: check that it is executable", .program.display())]
+    PermissionDenied {
+        /// As it was asked for.
+        program: OsString,
+    },
+    /// The working directory is missing, or may not be entered.
+    #[error("working directory {} cannot be entered: create it, or name another", .cwd.display())]
+    Cwd {
+        /// As it was asked for.
+        cwd: PathBuf,
+    },
+    /// The scratch folder could not be made.
+    #[error("scratch folder {} cannot be made: check that it does not exist and that its parent is writable", .scratch.display())]
+    Scratch {
+        /// As it was asked for.
+        scratch: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The reaper, under which it was to run, did not start or was killed.
+    #[error("no process could be started to keep the server: check the limits on processes and open files")]
+    Reaper(#[source] io::Error),
+    /// Anything else.
+    #[error("program {} could not be started", .program.display())]
+    Other {
+        /// As it was asked for.
+        program: OsString,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl SpawnError {
+    fn new(command: &Command, Refusal { fault, error }: Refusal) -> Self {
+        let path = |path: &Option<PathBuf>| path.as_deref().unwrap_or(Path::new("")).to_owned();
+        let program = command.program.clone();
+        match (fault, error.kind()) {
+            (Fault::Reaper, _) => Self::Reaper(error),
+            (Fault::Scratch, _) => Self::Scratch { scratch: path(&command.scratch), source: error },
+            (Fault::Cwd, _) => Self::Cwd { cwd: path(&command.cwd) },
+            (Fault::Program, io::ErrorKind::NotFound) => Self::NotFound { program },
+            (Fault::Program, io::ErrorKind::PermissionDenied) => Self::PermissionDenied { program },
+            (Fault::Program, _) => Self::Other { program, source: error },
+        }
+    }
+}
+
+/// A server that runs, or has run. Dropped without [`end`](Child::end), its tree is ended all the same, unwatched.
+#[derive(Debug)]
+pub struct Child {
+    /// Its standard input, until it is taken.
+    pub stdin: Option<Stdin>,
+    /// Its standard output, until it is taken.
+    pub stdout: Option<Stdout>,
+    /// Its standard error, until it is taken.
+    pub stderr: Option<Stderr>,
+    /// The server's own process.
+    pub pid: Option<u32>,
+    life: watch::Receiver<Life>,
+    leash: Option<oneshot::Sender<Duration>>,
+}
+
+/// Starts a server; resolves when it runs, or with why it does not. If this future is dropped, nothing stays.
+pub async fn spawn(command: &Command) -> Result<Child, SpawnError> {
+    let launch = command
+        .launch(std::env::vars_os())
+        .map_err(|source| SpawnError::Other { program: command.program.clone(), source })?;
+    let mut started = reaper::start(launch).await.map_err(|refusal| SpawnError::new(command, refusal))?;
+    let life = started.life.wait_for(|life| *life != Life::Starting).await.map(|life| *life);
+    let pid = match life {
+        Ok(Life::Running(pid)) => Some(pid),
+        Ok(Life::Refused(fault, errno)) => {
+            return Err(SpawnError::new(command, Refusal { fault, error: io::Error::from_raw_os_error(errno) }));
+        }
+        // It ran, but not for long enough to be seen doing so.
+        Ok(Life::Starting | Life::Ended(_) | Life::Gone(_)) => None,
+        Err(_) => return Err(SpawnError::Reaper(io::ErrorKind::BrokenPipe.into())),
+    };
+    Ok(Child {
+        stdin: Some(started.stdin),
+        stdout: Some(started.stdout),
+        stderr: Some(started.stderr),
+        pid,
+        life: started.life,
+        leash: Some(started.leash),
+    })
+}
+
+impl Child {
+    /// Resolves when the server itself has ended, even if something that it left behind has not. It may be dropped and
+    /// asked for again, and several may wait at once.
+    pub fn exit(&self) -> impl Future<Output = ExitStatusKind> + Send + use<> {
+        let mut life = self.life.clone();
+        async move {
+            let ended = life.wait_for(|life| life.ended().is_some()).await;
+            ended.ok().and_then(|life| life.ended()).unwrap_or(ExitStatusKind::Unknown)
+        }
+    }
+
+    /// Ends the server and all that came of it: closes its pipes (where they were taken, the caller has closed them),
+    /// waits `patience` for it to leave by itself, then sends SIGTERM to the whole tree and, after `term_grace`,
+    /// SIGKILL. Resolves when nothing of it is left, nor of its scratch folder.
+    ///
+    /// If this future is dropped, the ending goes on with a grace of half a second.
+    pub async fn end(mut self, patience: Duration, term_grace: Duration) -> ExitStatusKind {
+        drop(self.stdin.take());
+        if timeout(patience, self.exit()).await.is_err()
+            && let Some(leash) = self.leash.take()
+        {
+            // If nobody takes it, the tree is at its end already.
+            let _ = leash.send(term_grace);
+        }
+        let gone = self.life.wait_for(|life| matches!(life, Life::Gone(_)));
+        let Ok(gone) = timeout(term_grace.saturating_add(OVERDUE), gone).await.map(|gone| gone.map(|life| *life))
+        else {
+            tracing::warn!(pid = self.pid, "a server's processes do not end; its reaper goes on trying");
+            return self.life.borrow().ended().unwrap_or(ExitStatusKind::Unknown);
+        };
+        gone.ok().and_then(Life::ended).unwrap_or(ExitStatusKind::Unknown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn launch_env(command: &Command) -> Vec<(String, String)> {
+        let inherited = [("PATH", "/bin"), ("SESSILE_TOKEN", "secret"), ("TMPDIR", "/var")];
+        let launch = command.launch(inherited.map(|(key, value)| (key.into(), value.into())).into_iter()).unwrap();
+        let text = |text: OsString| text.into_string().unwrap();
+        launch.env.into_iter().map(|(key, value)| (text(key), text(value))).collect()
+    }
+
+    fn last(env: &[(String, String)], key: &str) -> Option<String> {
+        env.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.clone())
+    }
+
+    #[test]
+    fn the_environment_is_inherited_as_asked_and_never_what_is_ours() {
+        let mut command = Command::new("cat");
+        assert_eq!(last(&launch_env(&command), "PATH").as_deref(), Some("/bin"));
+        assert_eq!(last(&launch_env(&command), "SESSILE_TOKEN"), None);
+
+        command.inherit = Inherit::Named(vec!["TMPDIR".into(), "SESSILE_TOKEN".into()]);
+        assert_eq!(launch_env(&command), [("TMPDIR".to_owned(), "/var".to_owned())]);
+
+        command.inherit = Inherit::Nothing;
+        command.env = vec![("SESSILE_TOKEN".into(), "given".into())];
+        assert_eq!(launch_env(&command), [("SESSILE_TOKEN".to_owned(), "given".to_owned())]);
+    }
+
+    #[test]
+    fn temporary_files_go_to_the_scratch_folder_unless_told_otherwise() {
+        let mut command = Command { scratch: Some("/scratch".into()), ..Command::new("cat") };
+        for key in ["TMPDIR", "TMP", "TEMP"] {
+            assert_eq!(last(&launch_env(&command), key).as_deref(), Some("/scratch"));
+        }
+        command.env = vec![("TMPDIR".into(), "/mine".into())];
+        assert_eq!(last(&launch_env(&command), "TMPDIR").as_deref(), Some("/mine"));
+    }
+}

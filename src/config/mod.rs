@@ -1,0 +1,149 @@
+//! What can be set. Plain values with defaults, checked once when the proxy is built.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A kibibyte.
+const KIB: usize = 1024;
+/// A mebibyte.
+const MIB: usize = 1024 * KIB;
+
+/// How sessions live, and the bounds that they keep to.
+#[derive(Debug, Clone)]
+pub struct SessionSettings {
+    /// How long a session may be idle before it ends; `None` for ever. Idle is a session with no call in flight for a
+    /// client that is there, and no open stream that is read. 30 minutes.
+    pub idle_timeout: Option<Duration>,
+    /// How long a lost stream may be taken up again, and a client without any stream counts as present. 10 minutes.
+    pub lost_stream: Duration,
+    /// How long a server's request waits for a stream that can carry it, before the server is told that nobody is there.
+    /// 10 seconds.
+    pub stream_wait: Duration,
+    /// How long a call may take before it is cancelled; `None` for ever, because browsers take long. `None`.
+    pub request_timeout: Option<Duration>,
+    /// How long calls in flight may go on when the proxy or the client's input ends. 10 seconds.
+    pub drain: Duration,
+    /// Most sessions at once; `None` for no limit. 1000.
+    pub max_sessions: Option<usize>,
+    /// The largest message in either direction, in bytes. 64 MiB.
+    pub max_message_size: usize,
+    /// Bytes kept for each session so that a client can take up a lost stream. 1 MiB.
+    pub replay_bytes: usize,
+    /// Bytes under way in one direction of a session before its reader waits. 4 MiB.
+    pub session_budget: usize,
+    /// Bytes under way in one direction of all sessions together; one message of each always passes. 256 MiB.
+    pub process_budget: usize,
+    /// Most calls in flight in a session, and most of its server's requests without an answer. 1024.
+    pub max_in_flight: usize,
+    /// Where sessions get their scratch folders. The system's temporary folder.
+    pub scratch: PathBuf,
+}
+
+impl Default for SessionSettings {
+    fn default() -> Self {
+        Self {
+            idle_timeout: Some(Duration::from_secs(30 * 60)),
+            lost_stream: Duration::from_secs(10 * 60),
+            stream_wait: Duration::from_secs(10),
+            request_timeout: None,
+            drain: Duration::from_secs(10),
+            max_sessions: Some(1000),
+            max_message_size: 64 * MIB,
+            replay_bytes: MIB,
+            session_budget: 4 * MIB,
+            process_budget: 256 * MIB,
+            max_in_flight: 1024,
+            scratch: std::env::temp_dir(),
+        }
+    }
+}
+
+/// How the HTTP front treats its clients.
+#[derive(Debug, Clone)]
+pub struct HttpSettings {
+    /// Hosts, with or without a port, that clients may use besides loopback ones; `*` for any.
+    pub allow_hosts: Vec<String>,
+    /// Origins that web pages may have besides loopback ones, such as `https://app.example.com`; `*` for any.
+    pub allow_origins: Vec<String>,
+    /// After how long a silence a stream is sent a comment. 15 seconds.
+    pub keep_alive: Duration,
+    /// Whether clients from elsewhere than loopback may be told what a server wrote on stderr before it exited. No.
+    pub expose_stderr: bool,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            allow_hosts: Vec::new(),
+            allow_origins: Vec::new(),
+            keep_alive: Duration::from_secs(15),
+            expose_stderr: false,
+        }
+    }
+}
+
+/// A setting that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// No backend was named.
+    #[error("no backend: name one with `ProxyBuilder::backend`")]
+    NoBackend,
+    /// A setting is out of its range.
+    #[error("{setting} is {value}: it must be {expected}")]
+    OutOfRange {
+        /// Which one.
+        setting: &'static str,
+        /// What it was set to.
+        value: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+}
+
+impl SessionSettings {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let out = |setting, value: String, expected| Err(ConfigError::OutOfRange { setting, value, expected });
+        if !(KIB..=u32::MAX as usize).contains(&self.max_message_size) {
+            return out("max_message_size", self.max_message_size.to_string(), "between 1 KiB and 4 GiB");
+        }
+        for (setting, value) in [
+            ("max_sessions", self.max_sessions.unwrap_or(1)),
+            ("max_in_flight", self.max_in_flight),
+            ("session_budget", self.session_budget),
+            ("process_budget", self.process_budget),
+        ] {
+            if value == 0 {
+                return out(setting, value.to_string(), "at least 1");
+            }
+        }
+        for (setting, value) in [
+            ("idle_timeout", self.idle_timeout.unwrap_or(Duration::MAX)),
+            ("request_timeout", self.request_timeout.unwrap_or(Duration::MAX)),
+            ("lost_stream", self.lost_stream),
+        ] {
+            if value.is_zero() {
+                return out(setting, "0".to_owned(), "longer than nothing");
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_checked() {
+        assert_eq!(SessionSettings::default().check(), Ok(()));
+        let bad = [
+            SessionSettings { max_message_size: 1, ..Default::default() },
+            SessionSettings { max_sessions: Some(0), ..Default::default() },
+            SessionSettings { idle_timeout: Some(Duration::ZERO), ..Default::default() },
+        ];
+        for settings in bad {
+            let error = settings.check().unwrap_err().to_string();
+            assert!(error.contains("must be"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! What can go wrong on the way between a client and its server, and how a peer is told.
+//!
+//! A [`Fault`] is typed inside sessile and is made into a JSON-RPC error here, in one place. Sessile's own codes lie in
+//! the range that JSON-RPC 2.0 leaves to implementations and that MCP does not claim for itself (-32000 to -32019;
+//! 2026-07-28, basic, "Error codes"). They are listed in the README.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::backend::{Exit, LinkExit};
+use crate::frame::{FrameError, Id, Wire};
+
+/// Sessile's own JSON-RPC error codes.
+pub mod code {
+    /// No session has that id, or it has ended (HTTP 404). The code that the official SDKs use for it.
+    pub const SESSION_NOT_FOUND: i32 = -32001;
+    /// The server exited; the session's state is lost.
+    pub const BACKEND_EXITED: i32 = -32010;
+    /// The server could not be started or reached.
+    pub const BACKEND_UNAVAILABLE: i32 = -32011;
+    /// The session ended while the call was in flight.
+    pub const SESSION_ENDED: i32 = -32012;
+    /// There are as many sessions as there may be (HTTP 503).
+    pub const SESSION_LIMIT: i32 = -32013;
+    /// A message is larger than the limit (HTTP 413).
+    pub const MESSAGE_TOO_LARGE: i32 = -32014;
+    /// The server did not answer within the request timeout.
+    pub const REQUEST_TIMEOUT: i32 = -32015;
+    /// Sessile is shutting down and takes no new calls.
+    pub const SHUTTING_DOWN: i32 = -32016;
+    /// A server's request found no client that could be asked. Told to servers only.
+    pub const UNDELIVERABLE: i32 = -32017;
+    /// An answer was dropped before the client came back for it.
+    pub const RESPONSE_DROPPED: i32 = -32018;
+    /// Too many calls are in flight in this session.
+    pub const TOO_MANY_CALLS: i32 = -32019;
+    /// The server's message could not be understood.
+    pub const BAD_SERVER_MESSAGE: i32 = -32009;
+    /// The message is not valid JSON-RPC.
+    pub const INVALID_REQUEST: i32 = -32600;
+    /// There is no such method.
+    pub const METHOD_NOT_FOUND: i32 = -32601;
+}
+
+/// Why a request cannot have its real answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error("the backend {} and the state of this session is lost: open a new session to go on{}", .exit.how(), quoted(.stderr))]
+    BackendExited { exit: Exit, stderr: Vec<String>, session: Arc<str> },
+    #[error("the backend could not be started: {reason}{}", quoted(.stderr))]
+    BackendUnavailable { reason: String, stderr: Vec<String> },
+    #[error("the session has ended ({reason}): open a new session to go on")]
+    SessionEnded { reason: &'static str, session: Arc<str> },
+    #[error("there is no such session, or it has ended: send `initialize` without an Mcp-Session-Id to open a new one")]
+    SessionNotFound,
+    #[error("all {limit} sessions are in use: try again later, or let the operator raise --max-sessions")]
+    SessionLimit { limit: usize },
+    #[error(
+        "the message has {size} bytes or more and the limit is {limit}: send less at once, or let the operator raise --max-message-size"
+    )]
+    MessageTooLarge { limit: usize, size: usize },
+    #[error("the backend did not answer within {} seconds, and the call was cancelled", .after.as_secs_f32())]
+    RequestTimeout { after: Duration },
+    #[error("the proxy is shutting down and takes no new calls: try again in a moment")]
+    ShuttingDown,
+    #[error("no client is there to be asked: it has no open stream that can carry the request")]
+    Undeliverable,
+    #[error("the answer was dropped before it was fetched: more than {limit} bytes were waiting for this client")]
+    ResponseDropped { limit: usize },
+    #[error("{limit} requests are in flight in this session already: wait for some of them to end")]
+    TooManyCalls { limit: usize },
+    #[error("a request with this id is in flight already: ids must be unique within a session")]
+    DuplicateId,
+    #[error("the session is initialized already: `initialize` may be sent once only")]
+    AlreadyInitialized,
+    #[error("the backend sent an answer that is not valid JSON-RPC: {0}")]
+    BadServerMessage(FrameError),
+    #[error("{0}")]
+    Frame(FrameError),
+    #[error("{0}")]
+    InvalidRequest(String),
+    #[error("method not found: {0}")]
+    MethodNotFound(String),
+}
+
+fn quoted(stderr: &[String]) -> String {
+    if stderr.is_empty() { String::new() } else { format!("; its last words: {}", stderr.join(" | ")) }
+}
+
+impl Fault {
+    pub(crate) fn code(&self) -> i32 {
+        match self {
+            Self::BackendExited { .. } => code::BACKEND_EXITED,
+            Self::BackendUnavailable { .. } => code::BACKEND_UNAVAILABLE,
+            Self::SessionEnded { .. } => code::SESSION_ENDED,
+            Self::SessionNotFound => code::SESSION_NOT_FOUND,
+            Self::SessionLimit { .. } => code::SESSION_LIMIT,
+            Self::MessageTooLarge { .. } => code::MESSAGE_TOO_LARGE,
+            Self::RequestTimeout { .. } => code::REQUEST_TIMEOUT,
+            Self::ShuttingDown => code::SHUTTING_DOWN,
+            Self::Undeliverable => code::UNDELIVERABLE,
+            Self::ResponseDropped { .. } => code::RESPONSE_DROPPED,
+            Self::TooManyCalls { .. } => code::TOO_MANY_CALLS,
+            Self::BadServerMessage(_) => code::BAD_SERVER_MESSAGE,
+            Self::Frame(error) => error.code(),
+            Self::DuplicateId | Self::AlreadyInitialized | Self::InvalidRequest(_) => code::INVALID_REQUEST,
+            Self::MethodNotFound(_) => code::METHOD_NOT_FOUND,
+        }
+    }
+
+    /// The typed part, for programs: `type` says which fault it is.
+    fn data(&self) -> Option<Value> {
+        Some(match self {
+            Self::BackendExited { exit, stderr, session } => {
+                let mut data = json!({
+                    "type": "backend_exited", "session": &**session, "generation": 1, "stateLost": true, "exit": exit.to_json(),
+                });
+                if !stderr.is_empty() {
+                    data["stderr"] = json!(stderr);
+                }
+                data
+            }
+            Self::BackendUnavailable { reason, stderr } => {
+                let mut data = json!({ "type": "backend_unavailable", "reason": reason });
+                if !stderr.is_empty() {
+                    data["stderr"] = json!(stderr);
+                }
+                data
+            }
+            Self::SessionEnded { reason, session } => {
+                json!({ "type": "session_ended", "session": &**session, "reason": reason })
+            }
+            Self::SessionNotFound => json!({ "type": "session_not_found" }),
+            Self::SessionLimit { limit } => json!({ "type": "session_limit", "limit": limit }),
+            Self::MessageTooLarge { limit, size } => {
+                json!({ "type": "message_too_large", "limit": limit, "size": size })
+            }
+            Self::RequestTimeout { after } => {
+                json!({ "type": "request_timeout", "afterMs": u64::try_from(after.as_millis()).unwrap_or(u64::MAX) })
+            }
+            Self::ShuttingDown => json!({ "type": "shutting_down" }),
+            Self::Undeliverable => json!({ "type": "undeliverable" }),
+            Self::ResponseDropped { limit } => json!({ "type": "response_dropped", "limit": limit }),
+            Self::TooManyCalls { limit } => json!({ "type": "too_many_calls", "limit": limit }),
+            Self::BadServerMessage(_) => json!({ "type": "bad_server_message" }),
+            Self::Frame(_)
+            | Self::DuplicateId
+            | Self::AlreadyInitialized
+            | Self::InvalidRequest(_)
+            | Self::MethodNotFound(_) => return None,
+        })
+    }
+
+    /// The fault as the JSON-RPC error that answers the request `id`.
+    pub(crate) fn to_wire(&self, id: Option<&Id>) -> Wire {
+        let data = self.data().map(|data| data.to_string());
+        crate::frame::error_response(id, self.code(), &self.to_string(), data.as_deref())
+    }
+}
+
+impl Exit {
+    fn how(self) -> String {
+        match self {
+            Self::Code(code) => format!("exited with status {code}"),
+            Self::Signal(signal) => format!("exited on signal {signal}"),
+            Self::Closed => "exited or closed its output".to_owned(),
+        }
+    }
+
+    fn to_json(self) -> Value {
+        match self {
+            Self::Code(code) => json!({ "code": code }),
+            Self::Signal(signal) => json!({ "signal": signal }),
+            Self::Closed => json!({}),
+        }
+    }
+}
+
+impl LinkExit {
+    /// What the calls in flight are told; `opened` is whether there was any state to be lost.
+    pub(crate) fn fault(&self, session: &Arc<str>, opened: bool, expose_stderr: bool) -> Fault {
+        let words = |stderr: &[String]| if expose_stderr { stderr.to_vec() } else { Vec::new() };
+        match self {
+            Self::Exited { exit, stderr } if opened => {
+                Fault::BackendExited { exit: *exit, stderr: words(stderr), session: session.clone() }
+            }
+            Self::Exited { exit, stderr } => Fault::BackendUnavailable {
+                reason: format!("it {} before the session was open", exit.how()),
+                stderr: words(stderr),
+            },
+            Self::Failed { reason } => Fault::BackendUnavailable { reason: reason.clone(), stderr: Vec::new() },
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What came in one piece: a message, or a batch of them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::error::{Fault, FrameErrorKind};
+use super::scan::Cursor;
+use super::{Frame, FrameError, Permit, blank_lines, envelope, trim};
+
+/// How many messages one batch may hold.
+pub const MAX_BATCH: usize = 1000;
+
+/// What came in one piece.
+#[derive(Debug)]
+pub enum Incoming {
+    /// One message.
+    One(Frame),
+    /// The elements of an array, in order. All of them are JSON; each is judged for itself, and shares the array's
+    /// bytes.
+    Batch(Vec<Result<Frame, FrameError>>),
+}
+
+impl Incoming {
+    /// The same, holding this permit too. The frames of a batch share it: it is given back with the last of them.
+    #[must_use]
+    pub fn with_permit(self, permit: impl Into<Option<Permit>>) -> Self {
+        match (self, permit.into()) {
+            (incoming, None) => incoming,
+            (Self::One(frame), permit) => Self::One(frame.with_permit(permit)),
+            (Self::Batch(elements), Some(permit)) => {
+                let permit = Arc::new(permit);
+                let hold = |frame: Frame| frame.with_permit(Permit::new(Arc::clone(&permit)));
+                Self::Batch(elements.into_iter().map(|element| element.map(hold)).collect())
+            }
+        }
+    }
+}
+
+/// Reads one message, or an array of them. An array that is not JSON as a whole is refused as a whole.
+pub fn split(bytes: impl Into<Bytes>) -> Result<Incoming, FrameError> {
+    let mut bytes = bytes.into();
+    let shift = trim(&mut bytes)?;
+    let shifted = |error: FrameError| FrameError { offset: error.offset + shift, ..error };
+    if bytes.first() != Some(&b'[') {
+        return Frame::parse(bytes).map(Incoming::One).map_err(shifted);
+    }
+    let mut cursor = Cursor::new(&bytes, 0);
+    let elements = elements(&mut cursor).map_err(|fault| shifted(fault.bare()))?;
+    if cursor.newlines {
+        bytes = blank_lines(bytes);
+    }
+    let frame = |(start, end)| {
+        let bytes = bytes.slice(start..end);
+        match envelope::scan(&bytes, 0) {
+            Ok((envelope, _)) => Ok(Frame { bytes, envelope, permit: None }),
+            Err(error) => Err(FrameError { offset: error.offset + start + shift, ..error }),
+        }
+    };
+    Ok(Incoming::Batch(elements.into_iter().map(frame).collect()))
+}
+
+/// Where the elements of the array stand. The array itself does not count in their depth.
+fn elements(cursor: &mut Cursor<'_>) -> Result<Vec<(usize, usize)>, Fault> {
+    let mut found = Vec::new();
+    cursor.pos += 1;
+    cursor.space();
+    if cursor.peek()? == b']' {
+        cursor.pos += 1;
+        cursor.end()?;
+        return Err(Fault { kind: FrameErrorKind::EmptyBatch, offset: 0 });
+    }
+    loop {
+        let start = cursor.pos;
+        if found.len() == MAX_BATCH {
+            return cursor.fault(FrameErrorKind::BatchTooLong);
+        }
+        cursor.value(0)?;
+        found.push((start, cursor.pos));
+        cursor.space();
+        match cursor.peek()? {
+            b',' => cursor.pos += 1,
+            b']' => {
+                cursor.pos += 1;
+                cursor.end()?;
+                return Ok(found);
+            }
+            _ => return cursor.fault(FrameErrorKind::Unexpected),
+        }
+        cursor.space();
+    }
+}

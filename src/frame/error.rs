@@ -1,0 +1,153 @@
+//! What is wrong with a message, where, and whom to tell. It renders no HTTP: the front does that.
+
+use super::{Id, Kind, Wire, error_response};
+
+/// A message that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{kind}, at byte {offset}")]
+pub struct FrameError {
+    /// What is wrong.
+    pub kind: FrameErrorKind,
+    /// Where, counted from the start of the bytes that were handed in (of the whole batch, for an element of one).
+    pub offset: usize,
+    /// The message's id, where one could be made out.
+    pub id: Option<Id>,
+    /// What the message looked like, as far as it was read. For [`Kind::Response`] the id names a request of the
+    /// *receiver*: that request is to be failed, and no error is to be sent back.
+    pub about: Option<Kind>,
+}
+
+impl FrameError {
+    /// The JSON-RPC error code: -32700 for what is not JSON, -32600 for JSON that is not a JSON-RPC message.
+    pub fn code(&self) -> i32 {
+        self.kind.code()
+    }
+
+    /// The error response that tells the sender.
+    pub fn response(&self) -> Wire {
+        error_response(self.id.as_ref(), self.code(), &self.to_string(), None)
+    }
+}
+
+/// What is wrong with a message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FrameErrorKind {
+    /// Nothing but white space.
+    #[error("the message is empty; send one JSON-RPC object")]
+    Empty,
+    /// The text ends inside a value.
+    #[error("the message ends too early; send the whole of it")]
+    Truncated,
+    /// A byte that the grammar does not allow here.
+    #[error("this byte cannot stand here; send JSON as RFC 8259 has it")]
+    Unexpected,
+    /// Something other than white space after the value.
+    #[error("something follows the message; send one message at a time")]
+    Trailing,
+    /// A byte below 0x20 in a string.
+    #[error("a string holds a raw control character; write it as an escape")]
+    ControlCharacter,
+    /// A backslash and what does not belong after it.
+    #[error("a string holds an unknown escape; use those of RFC 8259 only")]
+    Escape,
+    /// A number that JSON does not spell like this.
+    #[error("a number is misspelled; write it as RFC 8259 has it")]
+    Number,
+    /// Bytes that are not UTF-8.
+    #[error("a string is not UTF-8; encode the message as UTF-8")]
+    Utf8,
+    /// Objects and arrays within one another beyond [`MAX_DEPTH`](super::MAX_DEPTH).
+    #[error("values are nested too deeply; keep to {} levels", super::MAX_DEPTH)]
+    TooDeep,
+    /// Longer than 4 GiB, which is what a frame can address.
+    #[error("the message is too long; keep it below 4 GiB")]
+    TooLong,
+    /// A value of another type than an object.
+    #[error("the message is not an object; send one JSON-RPC object")]
+    NotAnObject,
+    /// `jsonrpc` is missing, or is not the string `2.0`.
+    #[error("`jsonrpc` must be the string \"2.0\"")]
+    Version,
+    /// A member that may stand once only stands twice. Its name is that of the field, unescaped.
+    #[error("`{0}` stands more than once; send it once")]
+    Duplicate(Box<str>),
+    /// `id` is neither a string nor a number.
+    #[error("`id` must be a string or a number; leave it out of a notification")]
+    IdType,
+    /// A response without an id, where there must be one.
+    #[error("a result must carry the `id` of its request")]
+    IdMissing,
+    /// `method` is not a string.
+    #[error("`method` must be a string")]
+    MethodType,
+    /// `params` is neither an object nor an array nor null.
+    #[error("`params` must be an object or an array")]
+    ParamsType,
+    /// `error` is not an object.
+    #[error("`error` must be an object")]
+    ErrorType,
+    /// None of `method`, `result` and `error`.
+    #[error("the message is neither request nor response; send `method`, `result` or `error`")]
+    NoBody,
+    /// More than one of `method`, `result` and `error`.
+    #[error("the message is several things at once; send one of `method`, `result` and `error`")]
+    ManyBodies,
+    /// A batch without elements.
+    #[error("the batch is empty; send at least one message")]
+    EmptyBatch,
+    /// A batch of more than [`MAX_BATCH`](super::MAX_BATCH) elements.
+    #[error("the batch is too long; send at most {} messages in one", super::MAX_BATCH)]
+    BatchTooLong,
+    /// A splice was asked to write into an object that is not there.
+    #[error("there is no object to hold `{0}`; set the object itself")]
+    NoObject(Box<str>),
+    /// A splice was asked for two changes in one place.
+    #[error("two changes overlap; make the second one in another splice")]
+    Overlap,
+}
+
+impl FrameErrorKind {
+    /// The JSON-RPC error code: see [`FrameError::code`].
+    pub fn code(&self) -> i32 {
+        match self {
+            Self::Empty
+            | Self::Truncated
+            | Self::Unexpected
+            | Self::Trailing
+            | Self::ControlCharacter
+            | Self::Escape
+            | Self::Number
+            | Self::Utf8 => -32700,
+            Self::TooDeep
+            | Self::TooLong
+            | Self::NotAnObject
+            | Self::Version
+            | Self::Duplicate(_)
+            | Self::IdType
+            | Self::IdMissing
+            | Self::MethodType
+            | Self::ParamsType
+            | Self::ErrorType
+            | Self::NoBody
+            | Self::ManyBodies
+            | Self::EmptyBatch
+            | Self::BatchTooLong
+            | Self::NoObject(_)
+            | Self::Overlap => -32600,
+        }
+    }
+}
+
+/// What the scanner reports: it knows neither ids nor kinds of messages.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) kind: FrameErrorKind,
+    pub(super) offset: usize,
+}
+
+impl Fault {
+    /// As an error about no message in particular.
+    pub(super) fn bare(self) -> FrameError {
+        FrameError { kind: self.kind, offset: self.offset, id: None, about: None }
+    }
+}

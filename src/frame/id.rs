@@ -1,0 +1,137 @@
+//! Ids of requests, and progress tokens: a JSON string or number, kept as it was spelled.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
+use smallvec::SmallVec;
+
+use super::scan::Cursor;
+use super::text;
+
+/// The id of a request, or a progress token: the raw JSON text of a string or a number.
+///
+/// Two ids are equal if a peer may take one for the other: strings are compared after unescaping, because an answer may
+/// spell its id in another way than the request did; numbers are compared as spelled, since no two ways of reading
+/// `1.0` and `1e400` agree. The number `1` and the string `"1"` are two ids.
+#[derive(Clone)]
+pub struct Id(SmallVec<[u8; 22]>);
+
+impl Id {
+    /// The id that is this number.
+    pub fn number(number: u64) -> Self {
+        let mut digits = [0; 20];
+        let mut at = digits.len();
+        let mut rest = number;
+        for (place, digit) in digits.iter_mut().enumerate().rev() {
+            *digit = b"0123456789"[usize::try_from(rest % 10).unwrap_or_default()];
+            rest /= 10;
+            at = place;
+            if rest == 0 {
+                break;
+            }
+        }
+        Self(SmallVec::from_slice(&digits[at..]))
+    }
+
+    /// The id whose raw JSON text this is, white space around it aside; `None` if that is not one string or number.
+    pub fn from_raw(json: &[u8]) -> Option<Self> {
+        let json = text::trim(json);
+        if !matches!(json.first()?, b'"' | b'-' | b'0'..=b'9') {
+            return None;
+        }
+        let mut cursor = Cursor::new(json, 0);
+        cursor.value(0).and_then(|()| cursor.end()).ok()?;
+        Some(Self::trusted(json))
+    }
+
+    /// `json` is known to be one valid string or number.
+    pub(super) fn trusted(json: &[u8]) -> Self {
+        Self(SmallVec::from_slice(json))
+    }
+
+    /// The raw JSON text: a number as spelled, or a string with its quotes.
+    pub fn raw(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// [`raw`](Self::raw), as text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// Whether this is a string.
+    pub fn is_string(&self) -> bool {
+        self.0.first() == Some(&b'"')
+    }
+
+    /// What the string says, unescaped, a lone surrogate replaced; `None` for a number.
+    pub fn to_text(&self) -> Option<String> {
+        Some(text::unescape(self.content()?))
+    }
+
+    /// The number, if it is spelled as a plain unsigned integer and fits.
+    pub fn as_u64(&self) -> Option<u64> {
+        let plain = !self.0.is_empty() && self.0.iter().all(u8::is_ascii_digit);
+        if plain { self.as_str().parse().ok() } else { None }
+    }
+
+    /// What stands between the quotes.
+    fn content(&self) -> Option<&[u8]> {
+        self.0.strip_prefix(b"\"")?.strip_suffix(b"\"")
+    }
+
+    /// Bytes that are the same for equal ids only. A string keeps its first quote, and so never looks like a number.
+    fn canonical(&self) -> Cow<'_, [u8]> {
+        match self.content() {
+            Some(content) if content.contains(&b'\\') => {
+                let mut said = text::canonical(content);
+                said.insert(0, b'"');
+                said.push(b'"');
+                Cow::Owned(said)
+            }
+            _ => Cow::Borrowed(&self.0),
+        }
+    }
+}
+
+impl PartialEq for Id {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0 || self.canonical() == other.canonical()
+    }
+}
+
+impl Eq for Id {}
+
+impl Hash for Id {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.canonical().hash(state);
+    }
+}
+
+impl From<u64> for Id {
+    fn from(number: u64) -> Self {
+        Self::number(number)
+    }
+}
+
+impl From<&str> for Id {
+    /// The id that is this string.
+    fn from(text: &str) -> Self {
+        let mut json = Vec::with_capacity(text.len() + 2);
+        text::quote(text, &mut json);
+        Self(SmallVec::from_slice(&json))
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Id({})", self.as_str())
+    }
+}

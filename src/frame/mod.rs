@@ -1,0 +1,205 @@
+//! JSON-RPC frames: one message as its own bytes, and where the few fields stand in them that routing needs.
+//!
+//! A message is checked as a whole when it comes in (RFC 8259, then the envelope rules of JSON-RPC 2.0), and is then
+//! relayed as the bytes it came as. What must change is spliced in; nothing is ever rebuilt from types, so nothing that
+//! sessile does not understand gets lost. A field that is read here may stand once only, or a peer that reads the other
+//! one could be fooled; any other member passes untouched, duplicates and all.
+//!
+//! This module is pure: it does no I/O, and knows no runtime, no sessions and no MCP beyond the names of the routed
+//! fields (`_meta.progressToken`, `progressToken` and `requestId`).
+
+mod batch;
+mod envelope;
+mod error;
+mod id;
+mod lookup;
+mod make;
+mod permit;
+mod scan;
+mod skim;
+mod splice;
+mod text;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+pub use batch::{Incoming, MAX_BATCH, split};
+pub use error::{FrameError, FrameErrorKind};
+pub use id::Id;
+pub use make::{error_response, notification, request, response};
+pub use permit::Permit;
+pub use scan::MAX_DEPTH;
+pub(crate) use skim::Skimmer;
+pub use splice::Splice;
+pub use wire::Wire;
+
+use envelope::{Envelope, Span};
+
+/// What a message is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// It has a method and an id, and wants an answer.
+    Request,
+    /// It has a method and no id.
+    Notification,
+    /// It answers a request, with a result or an error.
+    Response,
+}
+
+/// One valid JSON-RPC message, as its own bytes, on one line.
+pub struct Frame {
+    bytes: Bytes,
+    envelope: Envelope,
+    permit: Option<Permit>,
+}
+
+impl Frame {
+    /// Reads exactly one JSON-RPC object. White space around it is taken off, and line breaks within become spaces: in
+    /// place if these bytes have no other owner, else in a copy. Nothing else is changed or copied.
+    pub fn parse(bytes: impl Into<Bytes>) -> Result<Self, FrameError> {
+        let mut bytes = bytes.into();
+        let start = trim(&mut bytes)?;
+        let shift = |error: FrameError| FrameError { offset: error.offset + start, ..error };
+        let (envelope, newlines) = envelope::scan(&bytes, 0).map_err(shift)?;
+        if newlines {
+            bytes = blank_lines(bytes);
+        }
+        Ok(Self { bytes, envelope, permit: None })
+    }
+
+    /// What the message is for.
+    pub fn kind(&self) -> Kind {
+        self.envelope.kind
+    }
+
+    /// The id, as it is spelled. `None` for a notification, and for an error that does not know what it answers.
+    pub fn id(&self) -> Option<Id> {
+        self.id_at(self.envelope.id)
+    }
+
+    /// The method of a request or notification, unescaped. A lone surrogate in it becomes a replacement character, so
+    /// that it is no method anyone knows.
+    pub fn method(&self) -> Option<&str> {
+        match &self.envelope.unescaped {
+            Some(method) => Some(method),
+            None => std::str::from_utf8(self.envelope.method.of(&self.bytes)?).ok(),
+        }
+    }
+
+    /// Whether this is a response that holds an error.
+    pub fn is_error(&self) -> bool {
+        self.envelope.error.range().is_some()
+    }
+
+    /// The raw value of `params`: an object, an array or null.
+    pub fn params(&self) -> Option<&[u8]> {
+        self.envelope.params.of(&self.bytes)
+    }
+
+    /// The raw value of `result`: any JSON.
+    pub fn result(&self) -> Option<&[u8]> {
+        self.envelope.result.of(&self.bytes)
+    }
+
+    /// The raw value of `error`: an object.
+    pub fn error(&self) -> Option<&[u8]> {
+        self.envelope.error.of(&self.bytes)
+    }
+
+    /// The progress token: of a request, that of `params._meta`; of `notifications/progress`, that of `params`. One
+    /// that is neither a string nor a number counts as absent.
+    pub fn progress_token(&self) -> Option<Id> {
+        self.id_at(self.envelope.progress_token)
+    }
+
+    /// The `requestId` of `notifications/cancelled`. One that is neither a string nor a number counts as absent.
+    pub fn cancelled_id(&self) -> Option<Id> {
+        self.id_at(self.envelope.cancelled_id)
+    }
+
+    /// The whole message.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// How many bytes the message has.
+    #[expect(clippy::len_without_is_empty, reason = "no message is empty")]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The frame, holding this permit too.
+    #[must_use]
+    pub fn with_permit(mut self, permit: impl Into<Option<Permit>>) -> Self {
+        Permit::add(&mut self.permit, permit.into());
+        self
+    }
+
+    /// Takes the permit out, to put it on what is made of the frame.
+    pub fn take_permit(&mut self) -> Option<Permit> {
+        self.permit.take()
+    }
+
+    /// The same message once more, sharing its bytes. The permit stays here.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self { bytes: self.bytes.clone(), envelope: self.envelope.clone(), permit: None }
+    }
+
+    /// Starts a copy of the message with a few fields changed.
+    pub fn splice(&self) -> Splice<'_> {
+        Splice::new(self)
+    }
+
+    /// The message as it is, to be written.
+    pub fn into_wire(self) -> Wire {
+        Wire::from(self.bytes).with_permit(self.permit)
+    }
+
+    fn id_at(&self, span: Span) -> Option<Id> {
+        span.of(&self.bytes).map(Id::trusted)
+    }
+}
+
+impl fmt::Debug for Frame {
+    /// Shows what routing sees. What the message says is its owners' business, and a log is no place for a megabyte.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frame")
+            .field("kind", &self.kind())
+            .field("id", &self.id())
+            .field("method", &self.method())
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Takes off the white space around the text, and says how much of it was in front. What is left can be addressed.
+fn trim(bytes: &mut Bytes) -> Result<usize, FrameError> {
+    let whole = bytes.len();
+    let text = text::trim(bytes);
+    let refuse = |kind, offset| Err(error::Fault { kind, offset }.bare());
+    if text.is_empty() {
+        return refuse(FrameErrorKind::Empty, whole);
+    }
+    if u32::try_from(text.len()).is_err() {
+        return refuse(FrameErrorKind::TooLong, 0);
+    }
+    let start = text.as_ptr().addr() - bytes.as_ptr().addr();
+    let end = start + text.len();
+    // Cut in place, so that the bytes still have one owner if they had one before.
+    bytes.truncate(end);
+    bytes.advance(start);
+    Ok(start)
+}
+
+/// The same text on one line.
+fn blank_lines(bytes: Bytes) -> Bytes {
+    let mut bytes = bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&*shared));
+    text::blank_lines(&mut bytes);
+    bytes.freeze()
+}

@@ -1,0 +1,378 @@
+//! A validating cursor over JSON text (RFC 8259). It knows the grammar only; what the members of a message mean is
+//! the envelope's business. Nothing here recurses: nesting is a stack of bits.
+
+use super::error::{Fault, FrameErrorKind};
+
+/// How deep objects and arrays may stand within one another.
+pub const MAX_DEPTH: usize = 512;
+
+/// A string as it stands in the text, without its quotes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Text {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    /// Whether a backslash is in it.
+    pub(super) escaped: bool,
+}
+
+pub(super) struct Cursor<'a> {
+    bytes: &'a [u8],
+    pub(super) pos: usize,
+    /// Whether a line break was skipped as white space.
+    pub(super) newlines: bool,
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn new(bytes: &'a [u8], pos: usize) -> Self {
+        Self { bytes, pos, newlines: false }
+    }
+
+    pub(super) fn raw(&self, text: Text) -> &'a [u8] {
+        &self.bytes[text.start..text.end]
+    }
+
+    pub(super) fn fault<T>(&self, kind: FrameErrorKind) -> Result<T, Fault> {
+        Err(Fault { kind, offset: self.pos })
+    }
+
+    fn unexpected<T>(&self) -> Result<T, Fault> {
+        self.fault(if self.pos < self.bytes.len() { FrameErrorKind::Unexpected } else { FrameErrorKind::Truncated })
+    }
+
+    /// The byte at the cursor.
+    #[inline]
+    pub(super) fn peek(&self) -> Result<u8, Fault> {
+        match self.bytes.get(self.pos) {
+            Some(&byte) => Ok(byte),
+            None => self.fault(FrameErrorKind::Truncated),
+        }
+    }
+
+    /// Skips white space.
+    #[inline]
+    pub(super) fn space(&mut self) {
+        while let Some(&byte @ (b' ' | b'\t' | b'\n' | b'\r')) = self.bytes.get(self.pos) {
+            self.newlines |= byte == b'\n' || byte == b'\r';
+            self.pos += 1;
+        }
+    }
+
+    /// Nothing but white space may be left.
+    pub(super) fn end(&mut self) -> Result<(), Fault> {
+        self.space();
+        if self.pos < self.bytes.len() { self.fault(FrameErrorKind::Trailing) } else { Ok(()) }
+    }
+
+    /// Reads the object at the cursor. `member` is called with the cursor at each value, and must read exactly that
+    /// value. This is for the few objects that are looked into; how deep the others go is for `value` to watch.
+    #[inline]
+    pub(super) fn object(&mut self, mut member: impl FnMut(&mut Self, Text) -> Result<(), Fault>) -> Result<(), Fault> {
+        if self.peek()? != b'{' {
+            return self.unexpected();
+        }
+        self.pos += 1;
+        self.space();
+        if self.peek()? == b'}' {
+            self.pos += 1;
+            return Ok(());
+        }
+        loop {
+            let key = self.key()?;
+            member(self, key)?;
+            self.space();
+            match self.peek()? {
+                b',' => self.pos += 1,
+                b'}' => {
+                    self.pos += 1;
+                    return Ok(());
+                }
+                _ => return self.unexpected(),
+            }
+            self.space();
+        }
+    }
+
+    /// Reads any one value at the cursor, which stands inside `outer` objects and arrays.
+    #[inline]
+    pub(super) fn value(&mut self, outer: usize) -> Result<(), Fault> {
+        match self.peek()? {
+            b'{' | b'[' => self.container(outer),
+            _ => self.scalar(),
+        }
+    }
+
+    fn container(&mut self, outer: usize) -> Result<(), Fault> {
+        let mut open = Nesting { objects: [0; MAX_DEPTH / 64], depth: outer, floor: outer };
+        loop {
+            // At the start of a value.
+            match self.peek()? {
+                byte @ (b'{' | b'[') => {
+                    let object = byte == b'{';
+                    if !open.push(object) {
+                        return self.fault(FrameErrorKind::TooDeep);
+                    }
+                    self.pos += 1;
+                    self.space();
+                    if self.peek()? == if object { b'}' } else { b']' } {
+                        self.pos += 1;
+                        open.pop();
+                    } else {
+                        if object {
+                            self.key()?;
+                        }
+                        continue;
+                    }
+                }
+                _ => self.scalar()?,
+            }
+            // Behind a value: as many ends as there are, then a comma.
+            loop {
+                let Some(object) = open.top() else { return Ok(()) };
+                self.space();
+                match (self.peek()?, object) {
+                    (b',', _) => {
+                        self.pos += 1;
+                        self.space();
+                        if object {
+                            self.key()?;
+                        }
+                        break;
+                    }
+                    (b'}', true) | (b']', false) => {
+                        self.pos += 1;
+                        open.pop();
+                    }
+                    _ => return self.unexpected(),
+                }
+            }
+        }
+    }
+
+    /// A member's name, its colon, and the space up to the value.
+    #[inline]
+    fn key(&mut self) -> Result<Text, Fault> {
+        if self.peek()? != b'"' {
+            return self.unexpected();
+        }
+        let key = self.string()?;
+        self.space();
+        if self.peek()? != b':' {
+            return self.unexpected();
+        }
+        self.pos += 1;
+        self.space();
+        Ok(key)
+    }
+
+    fn scalar(&mut self) -> Result<(), Fault> {
+        match self.peek()? {
+            b'"' => self.string().map(drop),
+            b'-' | b'0'..=b'9' => self.number(),
+            b't' => self.literal(b"true"),
+            b'f' => self.literal(b"false"),
+            b'n' => self.literal(b"null"),
+            _ => self.unexpected(),
+        }
+    }
+
+    fn literal(&mut self, word: &[u8]) -> Result<(), Fault> {
+        for &byte in word {
+            if self.peek()? != byte {
+                return self.unexpected();
+            }
+            self.pos += 1;
+        }
+        Ok(())
+    }
+
+    fn number(&mut self) -> Result<(), Fault> {
+        if self.at(b'-') {
+            self.pos += 1;
+        }
+        if self.at(b'0') {
+            self.pos += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.at(b'.') {
+            self.pos += 1;
+            self.digits()?;
+        }
+        if self.at(b'e') || self.at(b'E') {
+            self.pos += 1;
+            if self.at(b'+') || self.at(b'-') {
+                self.pos += 1;
+            }
+            self.digits()?;
+        }
+        if self.bytes.get(self.pos).is_some_and(u8::is_ascii_digit) {
+            // The one way to get here is a leading zero.
+            return self.fault(FrameErrorKind::Number);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn at(&self, byte: u8) -> bool {
+        self.bytes.get(self.pos) == Some(&byte)
+    }
+
+    fn digits(&mut self) -> Result<(), Fault> {
+        let start = self.pos;
+        while self.bytes.get(self.pos).is_some_and(u8::is_ascii_digit) {
+            self.pos += 1;
+        }
+        if self.pos > start {
+            Ok(())
+        } else if self.pos == self.bytes.len() {
+            self.fault(FrameErrorKind::Truncated)
+        } else {
+            self.fault(FrameErrorKind::Number)
+        }
+    }
+
+    /// The string whose opening quote is at the cursor.
+    #[inline]
+    pub(super) fn string(&mut self) -> Result<Text, Fault> {
+        let start = self.pos + 1;
+        let mut escaped = false;
+        let mut high = 0;
+        self.pos = start;
+        loop {
+            self.pos = skip_plain(self.bytes, self.pos, &mut high);
+            match self.peek()? {
+                b'"' => break,
+                b'\\' => {
+                    escaped = true;
+                    self.escape()?;
+                }
+                _ => return self.fault(FrameErrorKind::ControlCharacter),
+            }
+        }
+        let end = self.pos;
+        if high >= 0x80
+            && let Err(error) = std::str::from_utf8(&self.bytes[start..end])
+        {
+            return Err(Fault { kind: FrameErrorKind::Utf8, offset: start + error.valid_up_to() });
+        }
+        self.pos = end + 1;
+        Ok(Text { start, end, escaped })
+    }
+
+    fn escape(&mut self) -> Result<(), Fault> {
+        match self.bytes.get(self.pos + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.pos += 2,
+            Some(b'u') => match self.bytes.get(self.pos + 2..self.pos + 6) {
+                Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => self.pos += 6,
+                Some(_) => return self.fault(FrameErrorKind::Escape),
+                None => return self.fault(FrameErrorKind::Truncated),
+            },
+            Some(_) => return self.fault(FrameErrorKind::Escape),
+            None => return self.fault(FrameErrorKind::Truncated),
+        }
+        Ok(())
+    }
+}
+
+/// Which of the containers around the cursor are objects.
+struct Nesting {
+    objects: [u64; MAX_DEPTH / 64],
+    depth: usize,
+    floor: usize,
+}
+
+impl Nesting {
+    /// False when there is no room for another.
+    #[inline]
+    fn push(&mut self, object: bool) -> bool {
+        let Some(word) = self.objects.get_mut(self.depth / 64) else { return false };
+        let bit = 1 << (self.depth % 64);
+        *word = if object { *word | bit } else { *word & !bit };
+        self.depth += 1;
+        true
+    }
+
+    #[inline]
+    fn pop(&mut self) {
+        self.depth -= 1;
+    }
+
+    /// Whether the innermost container is an object; `None` when all are closed.
+    #[inline]
+    fn top(&self) -> Option<bool> {
+        let last = self.depth.checked_sub(1).filter(|_| self.depth > self.floor)?;
+        self.objects.get(last / 64).map(|word| word >> (last % 64) & 1 == 1)
+    }
+}
+
+const CHUNK: usize = 64;
+
+/// The place of the first quote, backslash or control character at or behind `pos`. All bytes passed over are or-ed
+/// into `high`, and perhaps a few of those behind.
+#[inline]
+fn skip_plain(bytes: &[u8], mut pos: usize, high: &mut u8) -> usize {
+    // Most strings are short: two words first, and chunks only then.
+    for _ in 0..2 {
+        match word(bytes, pos, high) {
+            Some(8) => pos += 8,
+            Some(found) => return pos + found,
+            None => return skip_tail(bytes, pos, high),
+        }
+    }
+    pos = skip_chunks(bytes, pos, high);
+    loop {
+        match word(bytes, pos, high) {
+            Some(8) => pos += 8,
+            Some(found) => return pos + found,
+            None => return skip_tail(bytes, pos, high),
+        }
+    }
+}
+
+/// How many plain bytes the eight at `pos` start with; `None` when there are fewer than eight.
+#[inline]
+fn word(bytes: &[u8], pos: usize, high: &mut u8) -> Option<usize> {
+    const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
+    const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
+    const QUOTES: u64 = u64::from_ne_bytes([b'"'; 8]);
+    const SLASHES: u64 = u64::from_ne_bytes([b'\\'; 8]);
+    const SPACES: u64 = u64::from_ne_bytes([b' '; 8]);
+    let eight = bytes.get(pos..)?.first_chunk::<8>()?;
+    let word = u64::from_le_bytes(*eight);
+    let quote = word ^ QUOTES;
+    let slash = word ^ SLASHES;
+    // A borrow can only make false hits above a true one, and the lowest is the one that counts.
+    let stops =
+        (quote.wrapping_sub(ONES) & !quote) | (slash.wrapping_sub(ONES) & !slash) | (word.wrapping_sub(SPACES) & !word);
+    if word & HIGHS != 0 {
+        *high |= 0x80;
+    }
+    Some((stops & HIGHS).trailing_zeros() as usize / 8)
+}
+
+/// Passes over whole chunks that are plain; written so that the compiler makes vector instructions of it.
+fn skip_chunks(bytes: &[u8], pos: usize, high: &mut u8) -> usize {
+    let (chunks, _) = bytes.get(pos..).unwrap_or_default().as_chunks::<CHUNK>();
+    let mut passed = 0;
+    for chunk in chunks {
+        let mut stop = 0;
+        let mut all = 0;
+        for &byte in chunk {
+            stop |= u8::from(byte == b'"') | u8::from(byte == b'\\') | u8::from(byte < 0x20);
+            all |= byte;
+        }
+        if stop != 0 {
+            break;
+        }
+        *high |= all;
+        passed += CHUNK;
+    }
+    pos + passed
+}
+
+#[cold]
+fn skip_tail(bytes: &[u8], pos: usize, high: &mut u8) -> usize {
+    let rest = bytes.get(pos..).unwrap_or_default();
+    let plain = rest.iter().take_while(|&&byte| byte != b'"' && byte != b'\\' && byte >= 0x20);
+    pos + plain.inspect(|&&byte| *high |= byte).count()
+}

@@ -1,0 +1,162 @@
+//! Finds the id of a message that is too large to be kept.
+//!
+//! A message over the limit is thrown away as it comes in, but whoever waits for its answer must be told. So its bytes
+//! are skimmed on their way past: in constant space, and without a claim that the message is valid.
+
+use super::Id;
+
+/// Longest key or id that is looked at.
+const LONGEST: usize = 256;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// A member's key comes next.
+    Key,
+    /// After a key, and before its colon.
+    Colon,
+    /// In a member's value.
+    Value,
+}
+
+/// Reads one message in pieces, and remembers of it what an error needs.
+#[derive(Debug)]
+pub(crate) struct Skimmer {
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+    place: Place,
+    key: Vec<u8>,
+    value: Vec<u8>,
+    id: Option<Id>,
+    has_method: bool,
+    size: usize,
+}
+
+impl Skimmer {
+    pub(crate) fn new() -> Self {
+        Self {
+            depth: 0,
+            in_string: false,
+            escaped: false,
+            place: Place::Key,
+            key: Vec::new(),
+            value: Vec::new(),
+            id: None,
+            has_method: false,
+            size: 0,
+        }
+    }
+
+    /// Takes the next piece.
+    pub(crate) fn feed(&mut self, bytes: &[u8]) {
+        self.size += bytes.len();
+        let mut rest = bytes;
+        while let Some((&byte, tail)) = rest.split_first() {
+            // The inside of a long string is what makes a message long: no need to look at each byte of it.
+            if self.in_string && !self.escaped && self.depth > 1 {
+                let Some(stop) = memchr::memchr2(b'"', b'\\', rest) else { return };
+                self.step(rest[stop]);
+                rest = &rest[stop + 1..];
+            } else {
+                self.step(byte);
+                rest = tail;
+            }
+        }
+    }
+
+    fn step(&mut self, byte: u8) {
+        if self.in_string {
+            self.note(byte);
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' => self.escaped = true,
+                b'"' => {
+                    self.in_string = false;
+                    if self.depth == 1 && self.place == Place::Key {
+                        self.place = Place::Colon;
+                    }
+                }
+                _ => {}
+            }
+            return;
+        }
+        match byte {
+            b'"' => {
+                self.in_string = true;
+                self.note(byte);
+            }
+            b'{' | b'[' => self.depth += 1,
+            b'}' | b']' => {
+                self.end_member();
+                self.depth = self.depth.saturating_sub(1);
+            }
+            b',' => self.end_member(),
+            b':' if self.depth == 1 && self.place == Place::Colon => self.place = Place::Value,
+            b' ' | b'\t' | b'\r' | b'\n' => {}
+            _ => self.note(byte),
+        }
+    }
+
+    fn note(&mut self, byte: u8) {
+        if self.depth != 1 {
+            return;
+        }
+        let text = if self.place == Place::Value { &mut self.value } else { &mut self.key };
+        if text.len() < LONGEST {
+            text.push(byte);
+        }
+    }
+
+    fn end_member(&mut self) {
+        if self.depth != 1 {
+            return;
+        }
+        match self.key.as_slice() {
+            b"\"id\"" => self.id = Id::from_raw(&self.value),
+            b"\"method\"" => self.has_method = true,
+            _ => {}
+        }
+        self.key.clear();
+        self.value.clear();
+        self.place = Place::Key;
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// The id, if there was one, and whether the message was a request or notification.
+    pub(crate) fn finish(self) -> (Option<Id>, bool) {
+        (self.id, self.has_method)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn skim(text: &str, piece: usize) -> (Option<String>, bool) {
+        let mut skimmer = Skimmer::new();
+        text.as_bytes().chunks(piece).for_each(|chunk| skimmer.feed(chunk));
+        assert_eq!(skimmer.size(), text.len());
+        let (id, method) = skimmer.finish();
+        (id.map(|id| id.to_string()), method)
+    }
+
+    #[test]
+    fn finds_the_outer_id_wherever_it_stands() {
+        let cases = [
+            (r#"{"jsonrpc":"2.0","id":17,"result":{"id":4,"a":["}",{"id":5}]}}"#, Some("17"), false),
+            (r#"{"result":{"text":"\"id\":9,{{{","id":4},"jsonrpc":"2.0","id":17}"#, Some("17"), false),
+            (r#"{ "id" : "a\"b" , "method" : "tools/call", "params": [1, 2] }"#, Some(r#""a\"b""#), true),
+            (r#"{"method":"x","params":{"method":"y"}}"#, None, true),
+            (r#"{"id":null,"result":1}"#, None, false),
+            (r#"[{"id":1}]"#, None, false),
+        ];
+        for (text, id, method) in cases {
+            for piece in [1, 2, 3, 7, 1000] {
+                assert_eq!(skim(text, piece), (id.map(str::to_owned), method), "{text} in pieces of {piece}");
+            }
+        }
+    }
+}

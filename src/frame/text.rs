@@ -1,0 +1,155 @@
+//! JSON strings: comparing them after unescaping, and writing new ones.
+
+use std::borrow::Cow;
+
+/// A piece of an unescaped string.
+enum Piece<'a> {
+    Plain(&'a [u8]),
+    Char(char),
+    /// Half of a surrogate pair, alone. It is no character, and equal to none.
+    Lone(u16),
+}
+
+/// The pieces of what stands between the quotes of a valid JSON string.
+struct Pieces<'a>(&'a [u8]);
+
+impl<'a> Iterator for Pieces<'a> {
+    type Item = Piece<'a>;
+
+    fn next(&mut self) -> Option<Piece<'a>> {
+        let at = memchr::memchr(b'\\', self.0).unwrap_or(self.0.len());
+        if at > 0 {
+            let (plain, rest) = self.0.split_at(at);
+            self.0 = rest;
+            return Some(Piece::Plain(plain));
+        }
+        let letter = *self.0.get(1)?;
+        if letter != b'u' {
+            self.0 = &self.0[2..];
+            return Some(Piece::Char(match letter {
+                b'b' => '\u{8}',
+                b'f' => '\u{c}',
+                b'n' => '\n',
+                b'r' => '\r',
+                b't' => '\t',
+                other => char::from(other),
+            }));
+        }
+        let first = unit(self.0)?;
+        self.0 = &self.0[6..];
+        if let Some(char) = char::from_u32(u32::from(first)) {
+            return Some(Piece::Char(char));
+        }
+        if let Some(second) = unit(self.0)
+            && let Some(Ok(char)) = char::decode_utf16([first, second]).next()
+        {
+            self.0 = &self.0[6..];
+            return Some(Piece::Char(char));
+        }
+        Some(Piece::Lone(first))
+    }
+}
+
+/// The code unit of the `\uXXXX` that the text starts with.
+fn unit(text: &[u8]) -> Option<u16> {
+    let digits = text.strip_prefix(b"\\u")?.first_chunk::<4>()?;
+    digits.iter().try_fold(0, |unit, &digit| {
+        let digit = char::from(digit).to_digit(16)?;
+        Some(unit << 4 | u16::try_from(digit).ok()?)
+    })
+}
+
+/// Whether the string between these quotes says `name`.
+pub(super) fn equals(raw: &[u8], escaped: bool, name: &str) -> bool {
+    if !escaped {
+        return raw == name.as_bytes();
+    }
+    let mut rest = name.as_bytes();
+    for piece in Pieces(raw) {
+        let mut buffer = [0; 4];
+        let said = match piece {
+            Piece::Plain(plain) => plain,
+            Piece::Char(char) => char.encode_utf8(&mut buffer).as_bytes(),
+            Piece::Lone(_) => return false,
+        };
+        match rest.strip_prefix(said) {
+            Some(left) => rest = left,
+            None => return false,
+        }
+    }
+    rest.is_empty()
+}
+
+/// What the string between these quotes says; a lone surrogate becomes a replacement character.
+pub(super) fn unescape(raw: &[u8]) -> String {
+    let mut said = String::with_capacity(raw.len());
+    for piece in Pieces(raw) {
+        match piece {
+            Piece::Plain(plain) => said.push_str(&String::from_utf8_lossy(plain)),
+            Piece::Char(char) => said.push(char),
+            Piece::Lone(_) => said.push(char::REPLACEMENT_CHARACTER),
+        }
+    }
+    said
+}
+
+/// What the string between these quotes says, as bytes that are equal for equal strings only: UTF-8 in which a lone
+/// surrogate is written like a character of its number.
+pub(super) fn canonical(raw: &[u8]) -> Vec<u8> {
+    let mut said = Vec::with_capacity(raw.len());
+    for piece in Pieces(raw) {
+        match piece {
+            Piece::Plain(plain) => said.extend_from_slice(plain),
+            Piece::Char(char) => said.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
+            Piece::Lone(unit) => {
+                let [top, low] = unit.to_be_bytes();
+                said.extend([0xE0 | top >> 4, 0x80 | (top & 0xF) << 2 | low >> 6, 0x80 | low & 0x3F]);
+            }
+        }
+    }
+    said
+}
+
+/// Writes `text` as a JSON string, quotes and all.
+pub(super) fn quote(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    for &byte in text.as_bytes() {
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            0..0x20 => {
+                let hex = |digit: u8| b"0123456789abcdef"[usize::from(digit & 0xF)];
+                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', hex(byte >> 4), hex(byte)]);
+            }
+            _ => out.push(byte),
+        }
+    }
+    out.push(b'"');
+}
+
+/// JSON text on one line: in valid JSON a line break is always white space.
+pub(super) fn one_line<'a>(json: impl Into<Cow<'a, [u8]>>) -> Cow<'a, [u8]> {
+    let mut json = json.into();
+    if memchr::memchr2(b'\n', b'\r', &json).is_some() {
+        blank_lines(json.to_mut());
+    }
+    json
+}
+
+/// Overwrites line breaks with spaces.
+pub(super) fn blank_lines(json: &mut [u8]) {
+    for byte in json {
+        *byte = if matches!(*byte, b'\n' | b'\r') { b' ' } else { *byte };
+    }
+}
+
+/// JSON text without the white space around it. (`trim_ascii` takes form feeds as well, which JSON does not know.)
+pub(super) fn trim(json: &[u8]) -> &[u8] {
+    let text = |byte: &u8| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+    let start = json.iter().position(text).unwrap_or(json.len());
+    let end = json.iter().rposition(text).map_or(start, |last| last + 1);
+    &json[start..end]
+}

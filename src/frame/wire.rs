@@ -1,0 +1,108 @@
+//! Bytes that are ready to be written.
+
+use std::fmt;
+
+use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
+
+use super::Permit;
+
+/// From this length on the parts of a wire stay what they are: slices of the frame they came from. Below it, joining
+/// them costs less than writing several.
+pub(super) const JOIN_BELOW: usize = 16 * 1024;
+
+/// One message on one line, ready to be written, in one part or a few.
+///
+/// The line's end is not in it. A wire that is made of bytes from elsewhere is written as they are: see to it that
+/// there is no line break in them.
+pub struct Wire {
+    parts: SmallVec<[Bytes; 3]>,
+    permit: Option<Permit>,
+}
+
+impl Wire {
+    /// Joins the parts if they are short, and leaves out empty ones.
+    pub(super) fn new(parts: SmallVec<[Bytes; 3]>) -> Self {
+        let mut wire = Self { parts, permit: None };
+        wire.parts.retain(|part| !part.is_empty());
+        if wire.len() < JOIN_BELOW {
+            wire.join();
+        }
+        wire
+    }
+
+    /// What is to be written, in this order.
+    pub fn parts(&self) -> &[Bytes] {
+        &self.parts
+    }
+
+    /// How many bytes there are in all parts.
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(Bytes::len).sum()
+    }
+
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.parts.iter().all(Bytes::is_empty)
+    }
+
+    /// All of it as one piece; this copies if there is more than one part. The permit is given back.
+    pub fn into_bytes(mut self) -> Bytes {
+        self.join();
+        self.parts.pop().unwrap_or_default()
+    }
+
+    /// The wire, holding this permit too.
+    #[must_use]
+    pub fn with_permit(mut self, permit: impl Into<Option<Permit>>) -> Self {
+        Permit::add(&mut self.permit, permit.into());
+        self
+    }
+
+    /// Takes the permit out.
+    pub fn take_permit(&mut self) -> Option<Permit> {
+        self.permit.take()
+    }
+
+    /// The same bytes once more, shared. The permit stays here.
+    #[must_use]
+    pub fn clone_parts(&self) -> Self {
+        Self { parts: self.parts.clone(), permit: None }
+    }
+
+    fn join(&mut self) {
+        if self.parts.len() > 1 {
+            let mut whole = BytesMut::with_capacity(self.len());
+            for part in self.parts.drain(..) {
+                whole.extend_from_slice(&part);
+            }
+            self.parts.push(whole.freeze());
+        }
+    }
+}
+
+impl From<Bytes> for Wire {
+    fn from(bytes: Bytes) -> Self {
+        let mut parts = SmallVec::new();
+        parts.push(bytes);
+        Self { parts, permit: None }
+    }
+}
+
+impl From<Vec<u8>> for Wire {
+    fn from(bytes: Vec<u8>) -> Self {
+        Bytes::from(bytes).into()
+    }
+}
+
+impl From<String> for Wire {
+    fn from(text: String) -> Self {
+        Bytes::from(text).into()
+    }
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire").field("len", &self.len()).field("parts", &self.parts.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,248 @@
+//! Who may speak to the HTTP front, and in what form: decisions on headers alone.
+
+use std::net::IpAddr;
+
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HOST, ORIGIN};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+
+pub(super) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+pub(super) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// The versions that open with a handshake.
+const HANDSHAKE_VERSIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
+/// The first version whose clients know what to do with an event that has no data.
+const PRIMING_SINCE: &str = "2025-11-25";
+
+/// Why a request is turned away.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Rejection {
+    pub status: StatusCode,
+    pub message: String,
+}
+
+impl Rejection {
+    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+}
+
+/// Which hosts and origins are let in, besides loopback.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Guests {
+    pub hosts: Vec<String>,
+    pub origins: Vec<String>,
+}
+
+impl Guests {
+    /// Protects against DNS rebinding: a browser that was lured here says so in `Host` (2025-11-25, basic/transports,
+    /// "Security Warning").
+    pub(super) fn check_host(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), Rejection> {
+        let host = match headers.get(HOST) {
+            Some(value) => value.to_str().unwrap_or_default(),
+            None => uri.authority().map(http::uri::Authority::as_str).unwrap_or_default(),
+        };
+        if is_loopback(host) || matches_list(host, &self.hosts) {
+            return Ok(());
+        }
+        let message = format!("host {host:?} is not allowed: use a loopback address, or add it with --allow-host");
+        Err(Rejection::new(StatusCode::FORBIDDEN, message))
+    }
+
+    /// The origin to be named in CORS headers; `None` for a request that does not come from a web page.
+    pub(super) fn check_origin<'a>(&self, headers: &'a HeaderMap) -> Result<Option<&'a HeaderValue>, Rejection> {
+        let Some(value) = headers.get(ORIGIN) else { return Ok(None) };
+        let origin = value.to_str().unwrap_or_default();
+        let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        let listed = self.origins.iter().any(|known| known == "*" || known.eq_ignore_ascii_case(origin));
+        if listed || host.is_some_and(is_loopback) {
+            return Ok(Some(value));
+        }
+        let message = format!("origin {origin:?} is not allowed: add it with --allow-origin");
+        Err(Rejection::new(StatusCode::FORBIDDEN, message))
+    }
+}
+
+/// A host with or without a port.
+fn matches_list(host: &str, list: &[String]) -> bool {
+    let name = without_port(host);
+    list.iter().any(|known| known == "*" || known.eq_ignore_ascii_case(host) || known.eq_ignore_ascii_case(name))
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        // An IPv6 address has colons of its own, within brackets.
+        Some((name, port)) if !port.contains(']') => name,
+        _ => host,
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let name = without_port(host);
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// How an answer may be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// As a stream; as JSON too, if that is better and the client takes it.
+    Sse { or_json: bool },
+    /// As JSON only.
+    Json,
+}
+
+/// What the client would like best of what it accepts; SSE where it does not care, because it can carry everything.
+pub(super) fn check_accept(headers: &HeaderMap) -> Result<Answer, Rejection> {
+    let (sse, json, any) = accepted(headers);
+    match (sse, json) {
+        (Some(sse), json) if sse >= json.unwrap_or(0.0) && sse > 0.0 => {
+            Ok(Answer::Sse { or_json: json.is_some_and(|quality| quality > 0.0) })
+        }
+        (_, Some(json)) if json > 0.0 => Ok(Answer::Json),
+        (None, None) if any => Ok(Answer::Json),
+        _ => {
+            let message = "not acceptable: the client must accept application/json, text/event-stream, or both";
+            Err(Rejection::new(StatusCode::NOT_ACCEPTABLE, message))
+        }
+    }
+}
+
+pub(super) fn check_accepts_sse(headers: &HeaderMap) -> Result<(), Rejection> {
+    let (sse, _, any) = accepted(headers);
+    if sse.is_some_and(|quality| quality > 0.0) || sse.is_none() && any {
+        return Ok(());
+    }
+    Err(Rejection::new(StatusCode::NOT_ACCEPTABLE, "not acceptable: the client must accept text/event-stream"))
+}
+
+/// The qualities of SSE and JSON, and whether anything at all is welcome.
+fn accepted(headers: &HeaderMap) -> (Option<f32>, Option<f32>, bool) {
+    let (mut sse, mut json, mut any) = (None, None, !headers.contains_key(ACCEPT));
+    let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    for range in values.flat_map(|value| value.split(',')) {
+        let mut parts = range.split(';').map(str::trim);
+        let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let quality = parts.find_map(|part| part.strip_prefix("q=")).and_then(|text| text.parse().ok()).unwrap_or(1.0);
+        match kind.as_str() {
+            "text/event-stream" | "text/*" => sse = Some(quality),
+            "application/json" | "application/*" => json = Some(quality),
+            "*/*" => any |= quality > 0.0,
+            _ => {}
+        }
+    }
+    (sse, json, any)
+}
+
+pub(super) fn check_body_headers(headers: &HeaderMap) -> Result<(), Rejection> {
+    let encoded =
+        headers.get(CONTENT_ENCODING).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"));
+    if encoded {
+        let message = "compressed bodies are not taken: send it without Content-Encoding";
+        return Err(Rejection::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+    }
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    let message = "unsupported media type: the body must be application/json";
+    Err(Rejection::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
+}
+
+/// Any version with a handshake is taken, whatever was negotiated; without the header it is 2025-03-26 by the
+/// specification, which needs no check.
+pub(super) fn check_version(headers: &HeaderMap) -> Result<(), Rejection> {
+    let Some(version) = headers.get(PROTOCOL_VERSION) else { return Ok(()) };
+    let version = version.to_str().unwrap_or_default();
+    if HANDSHAKE_VERSIONS.contains(&version) {
+        return Ok(());
+    }
+    let message = format!(
+        "unsupported protocol version {version:?} in MCP-Protocol-Version: supported are {}",
+        HANDSHAKE_VERSIONS.join(", ")
+    );
+    Err(Rejection::new(StatusCode::BAD_REQUEST, message))
+}
+
+/// Whether a client of this version understands the event that primes it to resume.
+pub(super) fn can_be_primed(version: &str) -> bool {
+    // Versions are dates: their order is that of their texts.
+    version >= PRIMING_SINCE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: HeaderName, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(name, HeaderValue::from_str(value).unwrap())])
+    }
+
+    #[test]
+    fn only_loopback_and_listed_hosts() {
+        let guests = Guests { hosts: vec!["mcp.example.com".into(), "box:99".into()], origins: vec![] };
+        let allowed = |host: &str| guests.check_host(&headers(HOST, host), &Uri::from_static("/mcp")).is_ok();
+        for host in [
+            "localhost",
+            "LOCALHOST:80",
+            "127.0.0.1:8808",
+            "127.8.8.8",
+            "[::1]:1",
+            "[::1]",
+            "mcp.example.com:7",
+            "box:99",
+        ] {
+            assert!(allowed(host), "{host}");
+        }
+        for host in
+            ["evil.com", "localhost.evil.com", "127.0.0.1.evil.com:80", "10.0.0.1", "box:98", "box", "", "[::2]:1"]
+        {
+            assert!(!allowed(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn only_loopback_and_listed_origins() {
+        let guests = Guests { hosts: vec![], origins: vec!["https://app.example.com".into()] };
+        let allowed = |origin: &str| guests.check_origin(&headers(ORIGIN, origin)).is_ok();
+        for origin in ["http://localhost:6274", "https://127.0.0.1", "http://[::1]:3", "https://app.example.com"] {
+            assert!(allowed(origin), "{origin}");
+        }
+        for origin in ["null", "https://evil.com", "http://app.example.com", "http://localhost.evil.com", "file://", ""]
+        {
+            assert!(!allowed(origin), "{origin}");
+        }
+        assert_eq!(guests.check_origin(&HeaderMap::new()), Ok(None));
+    }
+
+    #[test]
+    fn what_is_accepted() {
+        let cases = [
+            ("application/json, text/event-stream", Some(Answer::Sse { or_json: true })),
+            ("text/event-stream", Some(Answer::Sse { or_json: false })),
+            ("application/json", Some(Answer::Json)),
+            ("application/json, text/event-stream;q=0.5", Some(Answer::Json)),
+            ("application/json;q=0, text/event-stream", Some(Answer::Sse { or_json: false })),
+            ("text/event-stream; q=0, application/json", Some(Answer::Json)),
+            ("*/*", Some(Answer::Json)),
+            ("text/html", None),
+            ("text/html, application/*", Some(Answer::Json)),
+            ("", None),
+        ];
+        for (accept, expected) in cases {
+            assert_eq!(check_accept(&headers(ACCEPT, accept)).ok(), expected, "{accept}");
+        }
+        assert_eq!(check_accept(&HeaderMap::new()), Ok(Answer::Json));
+        assert!(check_accepts_sse(&headers(ACCEPT, "application/json")).is_err());
+        assert!(check_accepts_sse(&headers(ACCEPT, "text/event-stream")).is_ok());
+    }
+
+    #[test]
+    fn versions() {
+        assert_eq!(check_version(&HeaderMap::new()), Ok(()));
+        assert_eq!(check_version(&headers(PROTOCOL_VERSION, "2024-11-05")), Ok(()));
+        assert_eq!(check_version(&headers(PROTOCOL_VERSION, "2026-07-28")).unwrap_err().status, 400);
+        assert!(can_be_primed("2025-11-25") && !can_be_primed("2025-06-18"));
+    }
+}

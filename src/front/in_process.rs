@@ -1,0 +1,92 @@
+//! A client on any rmcp transport: in this process, or wherever rmcp's transports reach.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rmcp::RoleServer;
+use rmcp::service::TxJsonRpcMessage;
+use rmcp::transport::Transport;
+use tokio::io::{AsyncWriteExt as _, duplex, split};
+use tracing::warn;
+
+use super::stdio;
+use crate::lines::{Line, LineReader};
+use crate::session::{EndReason, Opener};
+
+/// Bytes between the transport and the session before either has to wait.
+const PIPE: usize = 64 * 1024;
+
+/// Serves one client until it leaves or its session ends.
+pub(crate) async fn serve(opener: Arc<Opener>, mut transport: impl Transport<RoleServer>) -> EndReason {
+    let limit = opener.plan().limits.message_size;
+    let (ours, theirs) = duplex(PIPE);
+    let (reader, writer) = split(theirs);
+    let never = || std::future::pending::<()>();
+    let session = tokio::spawn(stdio::serve(opener, reader, writer, never(), never()));
+    let (reader, mut writer) = split(ours);
+    let mut lines = LineReader::new(reader, limit.saturating_mul(2));
+    // One message of each direction is under way at a time, and neither waits for the other.
+    let mut heard = Bytes::new();
+    let mut hearing = true;
+    let mut said = None;
+    loop {
+        tokio::select! {
+            message = transport.receive(), if hearing && heard.is_empty() => {
+                if let Some(message) = message {
+                    heard = to_line(&message);
+                } else {
+                    hearing = false;
+                    let _ = writer.shutdown().await;
+                }
+            }
+            written = writer.write_buf(&mut heard), if !heard.is_empty() => {
+                if written.is_err() {
+                    // The session is over; what it said last may still be on its way out.
+                    heard.clear();
+                    hearing = false;
+                }
+            }
+            line = lines.next(), if said.is_none() => {
+                let Ok(Some(Line::Message(bytes))) = line else { break };
+                said = from_line(&bytes).map(|message| Box::pin(transport.send(message)));
+            }
+            sent = finished(&mut said), if said.is_some() => {
+                said = None;
+                if !sent {
+                    break;
+                }
+            }
+        }
+    }
+    drop((writer, lines));
+    let _ = transport.close().await;
+    session.await.unwrap_or(EndReason::Failed)
+}
+
+/// Whether the message under way has been sent; only to be asked if there is one.
+async fn finished<T, E>(said: &mut Option<Pin<Box<impl Future<Output = Result<T, E>>>>>) -> bool {
+    match said {
+        Some(sending) => sending.await.is_ok(),
+        None => std::future::pending().await,
+    }
+}
+
+fn to_line(message: &impl serde::Serialize) -> Bytes {
+    match serde_json::to_vec(message) {
+        Ok(mut line) => {
+            line.push(b'\n');
+            line.into()
+        }
+        Err(error) => {
+            warn!(%error, "a message of the client cannot be written as JSON and was dropped");
+            Bytes::new()
+        }
+    }
+}
+
+fn from_line(bytes: &[u8]) -> Option<TxJsonRpcMessage<RoleServer>> {
+    serde_json::from_slice(bytes)
+        .inspect_err(|error| warn!(%error, "a message does not fit rmcp's model and was dropped"))
+        .ok()
+}

@@ -1,0 +1,285 @@
+//! The stdio front: one client, one connection, one session. Also any other pair of byte streams with messages on lines.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use crate::error::Fault;
+use crate::frame::{self, Incoming, Wire};
+use crate::lines::{Line, LineReader, write_lines};
+use crate::session::{EndReason, Opener, Refused, SessionHandle, Stream, StreamKind};
+
+/// Messages between the session and the writer.
+const QUEUE: usize = 16;
+/// How long the client may take to read what is left when its session has ended.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Serves one client until its input ends, its session does, or `stop` resolves.
+///
+/// `hangup` resolves when the client has closed its end, even while what it said before cannot be read yet because the
+/// server takes nothing: then the server has so long as a drain lasts.
+///
+/// The session is opened with the first message that needs one: a client may start a proxy only to find out which era it
+/// speaks, and a server is not started for that.
+pub(crate) async fn serve(
+    opener: Arc<Opener>,
+    reader: impl AsyncRead + Unpin + Send + 'static,
+    writer: impl AsyncWrite + Unpin + Send + 'static,
+    hangup: impl Future<Output = ()>,
+    stop: impl Future<Output = ()>,
+) -> EndReason {
+    let drain = opener.plan().limits.drain;
+    let (output, queue) = mpsc::channel(QUEUE);
+    let writing = tokio::spawn(write_out(writer, queue));
+    let mut input = Input { lines: LineReader::new(reader, opener.plan().limits.message_size), opener, output };
+    let mut stop = std::pin::pin!(stop);
+    let first = tokio::select! {
+        first = input.open() => first,
+        () = &mut stop => None,
+    };
+    let Some((session, stream)) = first else {
+        drop(input);
+        let _ = timeout(LAST_WORDS, writing).await;
+        return EndReason::ClientLeft;
+    };
+    let id = stream.id;
+    let speaking = pump(stream, input.output.clone());
+    let listening = async {
+        tokio::select! {
+            () = input.relay(&session, id) => {}
+            () = async {
+                hangup.await;
+                sleep(drain).await;
+            } => {}
+        }
+        session.input_ended();
+    };
+    let mut speaking = std::pin::pin!(speaking);
+    tokio::select! {
+        () = &mut speaking => {}
+        () = async {
+            tokio::join!(listening, async {
+                stop.await;
+                session.drain_then_end(drain).await;
+            });
+        } => {}
+        // A client that does not read its last words does not get them.
+        () = async {
+            session.ended().await;
+            sleep(LAST_WORDS).await;
+        } => {}
+    }
+    // The stream ends when the session has said its last word, or when nobody can hear it.
+    session.end(EndReason::ClientLeft);
+    session.ended().await;
+    let reason = session.shared().ended.borrow().clone();
+    drop(input);
+    // A client that does not read must not keep the process alive.
+    let _ = timeout(LAST_WORDS, writing).await;
+    reason.unwrap_or(EndReason::Failed)
+}
+
+async fn write_out(mut writer: impl AsyncWrite + Unpin, queue: mpsc::Receiver<Wire>) {
+    let _ = write_lines(&mut writer, queue).await;
+    let _ = writer.shutdown().await;
+}
+
+/// Carries the session's messages to the writer, until there are no more or the client is gone.
+async fn pump(mut stream: Stream, output: mpsc::Sender<Wire>) {
+    while let Some(message) = stream.next().await {
+        if output.send(message.wire).await.is_err() {
+            return;
+        }
+    }
+}
+
+struct Input<R> {
+    lines: LineReader<R>,
+    opener: Arc<Opener>,
+    output: mpsc::Sender<Wire>,
+}
+
+impl<R: AsyncRead + Unpin> Input<R> {
+    /// Waits for the first message that needs a session; `None` if none comes or none can be had.
+    async fn open(&mut self) -> Option<(SessionHandle, Stream)> {
+        while let Ok(Some(line)) = self.lines.next().await {
+            let bytes = match line {
+                Line::Message(bytes) => bytes,
+                Line::Oversized { id, size, .. } => {
+                    let fault = Fault::MessageTooLarge { limit: self.opener.plan().limits.message_size, size };
+                    self.answer(fault.to_wire(id.as_ref())).await?;
+                    continue;
+                }
+            };
+            let size = bytes.len();
+            let frame = match frame::split(bytes) {
+                Ok(Incoming::One(frame)) => frame,
+                Ok(incoming @ Incoming::Batch(_)) => return self.start(incoming, size).await,
+                Err(error) => {
+                    let id = error.id.clone();
+                    self.answer(Fault::Frame(error).to_wire(id.as_ref())).await?;
+                    continue;
+                }
+            };
+            if frame.method() == Some("server/discover") {
+                let fault = Fault::MethodNotFound("server/discover".to_owned());
+                self.answer(fault.to_wire(frame.id().as_ref())).await?;
+                continue;
+            }
+            return self.start(Incoming::One(frame), size).await;
+        }
+        None
+    }
+
+    async fn start(&mut self, first: Incoming, size: usize) -> Option<(SessionHandle, Stream)> {
+        let fresh = match self.opener.open(false, true).await {
+            Ok(fresh) => fresh,
+            Err(refused) => {
+                let fault = match refused {
+                    Refused::Limit(limit) => Fault::SessionLimit { limit },
+                    Refused::ShuttingDown => Fault::ShuttingDown,
+                    Refused::Failed => Fault::BackendUnavailable {
+                        reason: "the session could not be made; the log of the proxy says why".to_owned(),
+                        stderr: Vec::new(),
+                    },
+                };
+                if let Incoming::One(frame) = &first {
+                    self.answer(fault.to_wire(frame.id().as_ref())).await?;
+                }
+                return None;
+            }
+        };
+        let (session, _) = fresh.take()?;
+        let stream = session.open_stream(StreamKind::Duplex);
+        let first = session.admit(first, size).await?;
+        session.hear(Some(stream.id), Ok(first));
+        Some((session, stream))
+    }
+
+    async fn answer(&self, wire: Wire) -> Option<()> {
+        self.output.send(wire).await.ok()
+    }
+
+    /// Hands on what the client says until it says no more.
+    async fn relay(&mut self, session: &SessionHandle, stream: crate::session::StreamId) {
+        while let Ok(Some(line)) = self.lines.next().await {
+            match line {
+                Line::Oversized { id, request, size } => session.client_oversized(stream, id, request, size),
+                Line::Message(bytes) => {
+                    let size = bytes.len();
+                    let received = match frame::split(bytes) {
+                        Ok(incoming) => {
+                            let Some(incoming) = session.admit(incoming, size).await else { return };
+                            Ok(incoming)
+                        }
+                        Err(error) => Err(error),
+                    };
+                    session.hear(Some(stream), received);
+                }
+            }
+        }
+    }
+}
+
+/// This process's stdin and stdout.
+pub(crate) struct StandardStreams {
+    pub reader: Box<dyn AsyncRead + Unpin + Send>,
+    pub writer: Box<dyn AsyncWrite + Unpin + Send>,
+    /// Resolves when the client has closed its end of stdin; never where that cannot be known.
+    pub hangup: BoxFuture<'static, ()>,
+}
+
+/// Pipes and sockets, which is what a client gives, are polled; a file or a terminal is read by a thread.
+pub(crate) fn standard_streams() -> StandardStreams {
+    #[cfg(unix)]
+    return StandardStreams {
+        reader: unix::input().unwrap_or_else(|| Box::new(tokio::io::stdin())),
+        writer: unix::output().unwrap_or_else(|| Box::new(tokio::io::stdout())),
+        hangup: Box::pin(unix::hangup()),
+    };
+    #[cfg(not(unix))]
+    StandardStreams {
+        reader: Box::new(tokio::io::stdin()),
+        writer: Box::new(tokio::io::stdout()),
+        hangup: Box::pin(std::future::pending()),
+    }
+}
+
+#[cfg(unix)]
+mod unix {
+    use std::fs::File;
+    use std::io;
+    use std::os::fd::{AsFd, OwnedFd};
+    use std::os::unix::fs::FileTypeExt as _;
+    use std::os::unix::net::UnixStream as StdStream;
+
+    use tokio::io::{AsyncRead, AsyncWrite, Interest};
+    use tokio::net::UnixStream;
+    use tokio::net::unix::pipe;
+
+    enum Polled {
+        Pipe(File),
+        Socket(UnixStream),
+    }
+
+    fn polled(stream: impl AsFd) -> Option<Polled> {
+        let file = File::from(stream.as_fd().try_clone_to_owned().ok()?);
+        let kind = file.metadata().ok()?.file_type();
+        if kind.is_fifo() {
+            return Some(Polled::Pipe(file));
+        }
+        if !kind.is_socket() {
+            return None;
+        }
+        let socket = StdStream::from(OwnedFd::from(file));
+        // A socket of another family cannot be read as this type.
+        socket.local_addr().ok()?;
+        socket.set_nonblocking(true).ok()?;
+        Some(Polled::Socket(UnixStream::from_std(socket).ok()?))
+    }
+
+    pub(super) fn input() -> Option<Box<dyn AsyncRead + Unpin + Send>> {
+        Some(match polled(std::io::stdin())? {
+            Polled::Pipe(file) => Box::new(pipe::Receiver::from_file(file).ok()?),
+            Polled::Socket(socket) => Box::new(socket),
+        })
+    }
+
+    pub(super) fn output() -> Option<Box<dyn AsyncWrite + Unpin + Send>> {
+        Some(match polled(std::io::stdout())? {
+            Polled::Pipe(file) => Box::new(pipe::Sender::from_file(file).ok()?),
+            Polled::Socket(socket) => Box::new(socket),
+        })
+    }
+
+    /// Looks at stdin a second time, and takes nothing out of it.
+    pub(super) async fn hangup() {
+        if watch().await.is_none() {
+            // A file or a terminal: there its end is seen by reading only.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn watch() -> Option<()> {
+        // Said after each look that did not show the end: wake me when something has changed.
+        let again = || -> io::Result<()> { Err(io::ErrorKind::WouldBlock.into()) };
+        match polled(std::io::stdin())? {
+            Polled::Pipe(file) => {
+                let pipe = pipe::Receiver::from_file(file).ok()?;
+                while !pipe.ready(Interest::READABLE).await.ok()?.is_read_closed() {
+                    let _ = pipe.try_io(again);
+                }
+            }
+            Polled::Socket(socket) => {
+                while !socket.ready(Interest::READABLE).await.ok()?.is_read_closed() {
+                    let _ = socket.try_io(Interest::READABLE, again);
+                }
+            }
+        }
+        Some(())
+    }
+}

@@ -1,0 +1,31 @@
+//! **sessile**, the stateful session proxy for MCP: every client session gets its own live backend.
+//!
+//! An MCP server such as a browser, a database session or a debugger holds state. [`Proxy`] stands between such servers
+//! and their clients: it starts a server for each client session, carries everything both ways as it is, keeps the server
+//! for as long as the session lives, and leaves nothing behind when it ends.
+//!
+//! - [`Proxy::serve_http`] and [`Proxy::into_router`] serve streamable HTTP, [`Proxy::serve_stdio`] stdin and stdout, and
+//!   [`Proxy::serve`] any rmcp transport.
+//! - [`ChildBackend`] is a program that speaks on its stdin and stdout, [`InProcessBackend`] any rmcp server in this
+//!   process.
+//! - [`Proxy::sessions`] lists sessions and ends them.
+//!
+//! A program that uses child processes calls [`reaper::init`] first in its `main`.
+
+pub mod backend;
+pub mod config;
+pub mod demo;
+mod error;
+#[doc(hidden)]
+pub mod frame;
+mod front;
+mod lines;
+mod proxy;
+pub mod reaper;
+mod session;
+
+pub use backend::{Backend, Channel, ChildBackend, InProcessBackend};
+pub use config::{ConfigError, HttpSettings, SessionSettings};
+pub use error::code;
+pub use proxy::{Proxy, ProxyBuilder, SessionInfo, Sessions};
+pub use session::{EndReason, SessionId};

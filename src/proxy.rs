@@ -1,0 +1,274 @@
+//! The composition root: builds a proxy from its parts, serves it, drains it, stops it.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use axum::Router;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+use tracing::warn;
+
+use crate::backend::Backend;
+use crate::config::{ConfigError, HttpSettings, SessionSettings};
+use crate::front;
+use crate::session::{EndReason, Limits, Opener, Plan, SessionHandle, SessionId};
+
+/// How long the links of ended sessions may take to leave nothing behind, before the proxy goes without them. Their
+/// reapers go on by themselves.
+const TEARDOWN: Duration = Duration::from_secs(15);
+
+/// A proxy that gives every client session its own live backend.
+///
+/// Clones are the same proxy. When the last one is dropped, its sessions end.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use sessile::{ChildBackend, Proxy};
+///
+/// let proxy = Proxy::builder().backend(ChildBackend::new("my-mcp-server")).build()?;
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:8808").await?;
+/// proxy.serve_http(listener, async { let _ = tokio::signal::ctrl_c().await; }).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Proxy {
+    opener: Arc<Opener>,
+    http: HttpSettings,
+}
+
+/// Puts a [`Proxy`] together.
+#[derive(Debug, Default)]
+pub struct ProxyBuilder {
+    backend: Option<Backend>,
+    session: SessionSettings,
+    http: HttpSettings,
+}
+
+impl ProxyBuilder {
+    /// The server of which every session gets one of its own.
+    #[must_use]
+    pub fn backend(mut self, backend: impl Into<Backend>) -> Self {
+        self.backend = Some(backend.into());
+        self
+    }
+
+    /// How sessions live.
+    #[must_use]
+    pub fn session(mut self, settings: SessionSettings) -> Self {
+        self.session = settings;
+        self
+    }
+
+    /// How the HTTP front treats its clients.
+    #[must_use]
+    pub fn http(mut self, settings: HttpSettings) -> Self {
+        self.http = settings;
+        self
+    }
+
+    /// Checks the settings. Nothing is started before the first client comes.
+    pub fn build(self) -> Result<Proxy, ConfigError> {
+        let backend = self.backend.ok_or(ConfigError::NoBackend)?;
+        self.session.check()?;
+        let session = self.session;
+        let limits = Limits {
+            idle_timeout: session.idle_timeout,
+            lost_stream: session.lost_stream,
+            stream_wait: session.stream_wait,
+            request_timeout: session.request_timeout,
+            drain: session.drain,
+            replay_bytes: session.replay_bytes,
+            in_flight: session.max_in_flight,
+            message_size: session.max_message_size,
+        };
+        let plan = Plan {
+            backend,
+            limits,
+            max_sessions: session.max_sessions,
+            budget: session.session_budget,
+            process_budget: session.process_budget,
+            scratch: session.scratch,
+            keep_alive: self.http.keep_alive,
+        };
+        Ok(Proxy { opener: Arc::new(Opener::new(plan)), http: self.http })
+    }
+}
+
+impl Proxy {
+    /// Begins a new proxy.
+    pub fn builder() -> ProxyBuilder {
+        ProxyBuilder::default()
+    }
+
+    /// Serves streamable HTTP at `/mcp` until `shutdown` resolves; then drains, ends all sessions, and returns.
+    ///
+    /// There is no authentication: whoever can reach the listener can open sessions. Requests must name a loopback host,
+    /// or one of [`HttpSettings::allow_hosts`].
+    pub async fn serve_http(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+        let ended = async {
+            shutdown.await;
+            self.shutdown().await;
+        };
+        front::http::serve(listener, self.router(), ended).await
+    }
+
+    /// The HTTP front as an axum router, to be merged into a larger application.
+    ///
+    /// Call [`Proxy::shutdown`] on a clone when the application ends.
+    pub fn into_router(self) -> Router {
+        self.router()
+    }
+
+    fn router(&self) -> Router {
+        let HttpSettings { allow_hosts, allow_origins, keep_alive, expose_stderr } = self.http.clone();
+        front::http::router(front::http::Front {
+            opener: self.opener.clone(),
+            guests: front::http::Guests { hosts: allow_hosts, origins: allow_origins },
+            keep_alive,
+            message_size: self.opener.plan().limits.message_size,
+            expose_stderr,
+        })
+    }
+
+    /// Serves one client on this process's stdin and stdout until it leaves or its session ends; then ends the proxy.
+    pub async fn serve_stdio(&self) -> EndReason {
+        self.serve_stdio_until(std::future::pending()).await
+    }
+
+    /// As [`Proxy::serve_stdio`], and until `shutdown` resolves: then calls in flight have
+    /// [`SessionSettings::drain`] to end.
+    pub async fn serve_stdio_until(&self, shutdown: impl Future<Output = ()>) -> EndReason {
+        let front::stdio::StandardStreams { reader, writer, hangup } = front::stdio::standard_streams();
+        let reason = front::stdio::serve(self.opener.clone(), reader, writer, hangup, shutdown).await;
+        // There is one stdin, so this was the only session: what is left of it is waited for.
+        self.shutdown().await;
+        reason
+    }
+
+    /// Serves one client on a pair of byte streams with a message on each line.
+    pub async fn serve_io(
+        &self,
+        reader: impl AsyncRead + Unpin + Send + 'static,
+        writer: impl AsyncWrite + Unpin + Send + 'static,
+        shutdown: impl Future<Output = ()>,
+    ) -> EndReason {
+        front::stdio::serve(self.opener.clone(), reader, writer, std::future::pending(), shutdown).await
+    }
+
+    /// Serves one client on any rmcp transport, in this process for example.
+    ///
+    /// rmcp's transports carry typed messages: what its model does not know is lost on them, and on them alone.
+    pub async fn serve<T, E, A>(&self, transport: T) -> EndReason
+    where
+        T: rmcp::transport::IntoTransport<rmcp::RoleServer, E, A>,
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        front::in_process::serve(self.opener.clone(), transport.into_transport()).await
+    }
+
+    /// The sessions that live now.
+    pub fn sessions(&self) -> Sessions {
+        Sessions { opener: self.opener.clone() }
+    }
+
+    /// Ends the proxy: no new sessions and calls; those in flight have [`SessionSettings::drain`] to end; then all
+    /// sessions end. Returns when nothing of them is left.
+    pub async fn shutdown(&self) {
+        self.opener.close().await;
+        let drain = self.opener.plan().limits.drain;
+        let sessions = self.opener.registry().all();
+        let drained = sessions.iter().map(|session| session.drain_then_end(drain));
+        futures_util::future::join_all(drained).await;
+        let tasks = self.opener.tasks();
+        tasks.close();
+        if timeout(TEARDOWN, tasks.wait()).await.is_err() {
+            warn!(links = tasks.len(), "some backends have not ended yet; they are left to their reapers");
+        }
+    }
+}
+
+async fn end(session: &SessionHandle, reason: EndReason) {
+    session.end(reason);
+    session.ended().await;
+}
+
+/// The living sessions of a [`Proxy`]: to be listed and ended.
+#[derive(Debug, Clone)]
+pub struct Sessions {
+    opener: Arc<Opener>,
+}
+
+/// What may be known of a session. Nothing in here opens it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SessionInfo {
+    /// Its public name.
+    pub id: SessionId,
+    /// When it was opened.
+    pub opened_at: SystemTime,
+    /// How long ago its client last said something.
+    pub idle_for: Duration,
+    /// Name and version that the client gave of itself, once it has.
+    pub client: Option<String>,
+    /// The protocol version that was negotiated, once it was.
+    pub version: Option<String>,
+    /// The process id of its backend, if it is a process.
+    pub pid: Option<u32>,
+    /// Calls without an answer.
+    pub calls_in_flight: usize,
+}
+
+impl Sessions {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.opener.registry().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All of them, the oldest first.
+    pub fn list(&self) -> Vec<SessionInfo> {
+        let mut list: Vec<_> = self.opener.registry().all().iter().map(info).collect();
+        list.sort_by_key(|session| session.opened_at);
+        list
+    }
+
+    /// Ends one, with an error for its calls in flight. False if there is none of that name.
+    pub async fn end(&self, id: SessionId) -> bool {
+        let Some(session) = self.opener.registry().get(id) else { return false };
+        end(&session, EndReason::Cleared).await;
+        true
+    }
+
+    /// Ends all of them, and says how many there were.
+    pub async fn clear(&self) -> usize {
+        let sessions = self.opener.registry().all();
+        futures_util::future::join_all(sessions.iter().map(|session| end(session, EndReason::Cleared))).await;
+        sessions.len()
+    }
+
+    /// Links to backends that still run, those of ended sessions too: zero when nothing is left behind.
+    pub fn links(&self) -> usize {
+        self.opener.tasks().len()
+    }
+}
+
+fn info(session: &SessionHandle) -> SessionInfo {
+    let shared = session.shared();
+    SessionInfo {
+        id: shared.id,
+        opened_at: shared.opened_at,
+        idle_for: shared.idle_for(),
+        client: shared.client.get().cloned(),
+        version: shared.version.get().cloned(),
+        pid: shared.pid.get().copied(),
+        calls_in_flight: shared.calls.load(Ordering::Relaxed),
+    }
+}

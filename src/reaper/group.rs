@@ -1,0 +1,116 @@
+//! Process groups (job objects on Windows), where there are no reapers.
+//!
+//! What leaves the group, as browsers do, is not found again: that is why there are reapers.
+
+use std::io;
+use std::process::Stdio;
+use std::sync::Once;
+use std::time::Duration;
+
+use process_wrap::tokio::{ChildWrapper, CommandWrap};
+use tokio::sync::{oneshot, watch};
+use tokio::task::spawn_blocking;
+
+use super::launch::{ExitStatusKind, Fault, Launch, Life, Refusal, Started};
+
+static WARNED: Once = Once::new();
+
+/// Starts a server in a group of its own.
+pub(super) async fn start(launch: Launch) -> Result<Started, Refusal> {
+    WARNED.call_once(|| {
+        tracing::warn!(
+            "servers run in process groups only, and what detaches itself from one may stay behind: on Linux call \
+             sessile::reaper::init() first in main"
+        );
+    });
+    let opened = spawn_blocking(move || open(&launch)).await;
+    opened.map_err(|error| Refusal::new(Fault::Reaper, io::Error::other(error)))?
+}
+
+fn open(launch: &Launch) -> Result<Started, Refusal> {
+    if let Some(scratch) = &launch.scratch {
+        super::scratch::create(scratch).map_err(|error| Refusal::new(Fault::Scratch, error))?;
+    }
+    let scratch = Scratch(launch.scratch.clone());
+    let mut command = CommandWrap::with_new(&launch.program, |command| {
+        command.args(&launch.args).env_clear().envs(launch.env.iter().map(|(key, value)| (key, value)));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        if let Some(cwd) = &launch.cwd {
+            command.current_dir(cwd);
+        }
+    });
+    #[cfg(unix)]
+    command.wrap(process_wrap::tokio::ProcessGroup::leader());
+    #[cfg(windows)]
+    command.wrap(process_wrap::tokio::JobObject);
+    let mut child = command.spawn().map_err(|error| Refusal::of_program(launch, error))?;
+
+    let (life, watched) = watch::channel(Life::Running(child.id().unwrap_or_default()));
+    let (leash, held) = oneshot::channel();
+    let (stdin, stdout, stderr) = pipes(child.as_mut()).map_err(|error| Refusal::new(Fault::Program, error))?;
+    let started = Started { stdin, stdout, stderr, life: watched, leash };
+    tokio::spawn(watch_over(child, held, life, scratch));
+    Ok(started)
+}
+
+#[cfg(target_os = "linux")]
+fn pipes(child: &mut dyn ChildWrapper) -> io::Result<(super::Stdin, super::Stdout, super::Stderr)> {
+    use tokio::net::unix::pipe::{Receiver, Sender};
+    let (stdin, stdout, stderr) = taken(child)?;
+    Ok((
+        Sender::from_owned_fd(stdin.into_owned_fd()?)?,
+        Receiver::from_owned_fd(stdout.into_owned_fd()?)?,
+        Receiver::from_owned_fd(stderr.into_owned_fd()?)?,
+    ))
+}
+
+#[cfg(not(target_os = "linux"))]
+use taken as pipes;
+
+type Pipes = (tokio::process::ChildStdin, tokio::process::ChildStdout, tokio::process::ChildStderr);
+
+fn taken(child: &mut dyn ChildWrapper) -> io::Result<Pipes> {
+    let pipes = (child.stdin().take(), child.stdout().take(), child.stderr().take());
+    let (Some(stdin), Some(stdout), Some(stderr)) = pipes else { return Err(io::ErrorKind::BrokenPipe.into()) };
+    Ok((stdin, stdout, stderr))
+}
+
+/// Ends the group when it is asked to, or when its leader has ended.
+async fn watch_over(
+    mut child: Box<dyn ChildWrapper>,
+    leash: oneshot::Receiver<Duration>,
+    life: watch::Sender<Life>,
+    scratch: Scratch,
+) {
+    // The leader alone: whether others of its group linger must not keep anybody from learning that it has ended.
+    let ended = tokio::select! {
+        status = child.inner_mut().wait() => Some(status),
+        grace = leash => {
+            let grace = grace.unwrap_or(Duration::ZERO);
+            #[cfg(unix)]
+            let _ = child.signal(15);
+            tokio::time::timeout(grace, child.inner_mut().wait()).await.ok()
+        }
+    };
+    // A group is killed as soon as its leader is gone: later its number could be another's.
+    let _ = child.start_kill();
+    let status = match ended {
+        Some(status) => status,
+        None => child.inner_mut().wait().await,
+    };
+    let how = status.map_or(ExitStatusKind::Unknown, ExitStatusKind::from);
+    life.send_replace(Life::Ended(how));
+    let _ = spawn_blocking(move || drop(scratch)).await;
+    life.send_replace(Life::Gone(how));
+}
+
+/// Removed when dropped.
+struct Scratch(Option<std::path::PathBuf>);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            super::scratch::remove(path);
+        }
+    }
+}

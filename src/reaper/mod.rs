@@ -1,0 +1,116 @@
+//! Leaving no process behind.
+//!
+//! On Linux every stdio backend runs under a small process of its own, its *reaper*: this same executable, started
+//! again with a hidden command. The reaper is a child sub-reaper, so whatever the server starts stays below it, through
+//! `setsid`, double forks and emptied environments. It ends all of that when the proxy asks, when the proxy goes away
+//! in any manner (SIGKILL too: its control socket closes), or when the server ends by itself. The proxy is a
+//! sub-reaper as well, for the case that a reaper is killed.
+//!
+//! Elsewhere, and in a program that did not call [`init`], a process group (a job object on Windows) is what there is.
+//!
+//! This is not a supervisor: it never starts a server again, and it knows nothing of MCP or of sessions.
+
+mod group;
+mod launch;
+mod scratch;
+
+#[cfg(target_os = "linux")]
+mod orphans;
+#[cfg(target_os = "linux")]
+mod run;
+#[cfg(target_os = "linux")]
+mod start;
+#[cfg(target_os = "linux")]
+mod tree;
+#[cfg(target_os = "linux")]
+mod wire;
+
+use std::io;
+#[cfg(target_os = "linux")]
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub use launch::ExitStatusKind;
+pub(crate) use launch::{Fault, Launch, Life, Refusal, Started, Stderr, Stdin, Stdout};
+
+/// The hidden command that makes an executable a reaper.
+#[cfg(target_os = "linux")]
+const COMMAND: &str = "__reaper";
+
+/// What a reaper is called in `ps`, so that a `pkill` for the proxy's name, or for a server's, passes it by.
+#[cfg(target_os = "linux")]
+const NAME: &str = "mcp-reaper";
+
+static AVAILABLE: AtomicBool = AtomicBool::new(false);
+
+/// The soft limit of open files before [`raise_file_limit`], which servers are started with.
+#[cfg(target_os = "linux")]
+static FILE_LIMIT: OnceLock<Option<u64>> = OnceLock::new();
+
+/// To be called first in `main`, before any thread or runtime is started.
+///
+/// In a process that was started as a reaper it does a reaper's work and never returns. In any other it makes the
+/// process a child sub-reaper and notes that backends can be given reapers. Elsewhere than on Linux it does nothing.
+pub fn init() {
+    #[cfg(target_os = "linux")]
+    {
+        if std::env::args_os().nth(1).is_some_and(|first| first == COMMAND) {
+            run::run();
+        }
+        let usable = std::fs::read_link("/proc/self/exe").is_ok()
+            && rustix::process::set_child_subreaper(Some(rustix::process::getpid())).is_ok();
+        AVAILABLE.store(usable, Ordering::Release);
+    }
+}
+
+/// Whether backends run under reapers: [`init`] was called, on a system that can do it.
+pub fn available() -> bool {
+    AVAILABLE.load(Ordering::Acquire)
+}
+
+/// Says that this process starts no children except through this crate.
+///
+/// When a reaper is killed, what it kept falls to the proxy. Part of that is known for certain to be the reaper's; a
+/// process that made a session of its own and lost its parent is not, because an embedding program has children too.
+/// After this call every direct child that is no reaper is taken for such an orphan, at that moment, and ended. Meant
+/// for `sessile`'s own `main`.
+pub fn claim_children() {
+    #[cfg(target_os = "linux")]
+    orphans::claim();
+}
+
+/// Raises this process's soft limit of open files to its hard one, and returns it.
+///
+/// A backend takes five descriptors, so the usual 1,024 are gone after 200 sessions. Servers still start with the limit
+/// that was in force before, because programs that use `select` cannot do with more. Elsewhere than on Linux nothing
+/// is raised.
+pub fn raise_file_limit() -> io::Result<Option<u64>> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{Resource, getrlimit, setrlimit};
+        let mut limit = getrlimit(Resource::Nofile);
+        FILE_LIMIT.get_or_init(|| limit.current);
+        limit.current = limit.maximum;
+        setrlimit(Resource::Nofile, limit)?;
+        Ok(limit.current)
+    }
+    #[cfg(not(target_os = "linux"))]
+    Ok(None)
+}
+
+/// The soft limit of open files that servers start with, where it is not this process's own.
+pub(crate) fn file_limit() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    return FILE_LIMIT.get().copied().flatten();
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
+/// Starts a server, under a reaper where that can be had.
+pub(crate) async fn start(launch: Launch) -> Result<Started, Refusal> {
+    #[cfg(target_os = "linux")]
+    if available() {
+        return start::start(launch).await;
+    }
+    group::start(launch).await
+}

@@ -1,0 +1,331 @@
+//! What a reaper does: start one server, wait, and end all that came of it.
+//!
+//! One thread and one `poll` on the control socket and on SIGCHLD, so an idle reaper never wakes up, and a number
+//! cannot pass on to a stranger between being looked at and being waited for. There is no runtime here: a reaper has
+//! to stay small, because there is one for each session.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, Resource, Signal, WaitOptions, getpid, getrlimit, kill_process_group, setrlimit, wait};
+use signal_hook::consts::signal as number;
+
+use super::launch::{ExitStatusKind, Fault, Launch, Refusal, SHORT_GRACE};
+use super::tree::{self, Process};
+use super::wire::{self, Report};
+
+/// Between two rounds of SIGKILL that found nobody new, at least and at most.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Nobody means more than this by a grace.
+const GRACE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Longest line that the proxy may send.
+const LINE_MAX: usize = 64;
+
+/// Does a reaper's work, then exits.
+pub(super) fn run() -> ! {
+    let code = match prepare() {
+        Ok((control, ended, output)) => match begin(control, ended, output) {
+            Some(reaper) => reaper.reap_all(),
+            None => 0,
+        },
+        Err(_) => 70,
+    };
+    std::process::exit(code)
+}
+
+/// The server's standard output and standard error.
+type Output = (OwnedFd, OwnedFd);
+
+/// Makes this process fit for the work, and tells its three descriptors apart.
+fn prepare() -> io::Result<(UnixStream, UnixStream, Output)> {
+    // Whoever started the proxy may have left it open files (shells and `make` do). They are not the server's business.
+    close_fds::set_fds_cloexec(3, &[]);
+
+    // Handlers that do nothing, rather than ignoring the signals: a handler is gone after `exec`, so the server starts
+    // with what is usual even where whoever started the proxy had a signal ignored (`nohup` does).
+    let seen = Arc::new(AtomicBool::new(false));
+    for signal in [
+        number::SIGTERM,
+        number::SIGINT,
+        number::SIGHUP,
+        number::SIGQUIT,
+        number::SIGPIPE,
+        number::SIGALRM,
+        number::SIGUSR1,
+        number::SIGUSR2,
+        number::SIGTSTP,
+        number::SIGTTIN,
+        number::SIGTTOU,
+        number::SIGWINCH,
+        number::SIGCONT,
+        number::SIGIO,
+    ] {
+        signal_hook::flag::register(signal, Arc::clone(&seen))?;
+    }
+    let (ended, wake) = UnixStream::pair()?;
+    ended.set_nonblocking(true)?;
+    signal_hook::low_level::pipe::register(number::SIGCHLD, wake)?;
+
+    rustix::process::setsid()?;
+    rustix::process::set_child_subreaper(Some(getpid()))?;
+    let _ = fs::write("/proc/self/comm", super::NAME);
+
+    let keep = |descriptor| rustix::io::fcntl_dupfd_cloexec(descriptor, 3);
+    let control = UnixStream::from(keep(rustix::stdio::stdin())?);
+    let output = (keep(rustix::stdio::stdout())?, keep(rustix::stdio::stderr())?);
+    // The reaper must not hold the server's pipes open, or their other ends would not see the server go.
+    let null = fs::File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    Ok((control, ended, output))
+}
+
+/// Receives the launch and starts the server; none if there is nothing to keep.
+fn begin(control: UnixStream, ended: UnixStream, output: Output) -> Option<Reaper> {
+    let (launch, stdin) = wire::receive(&control).ok()?;
+    let started = start(&launch, stdin, output);
+    // Nothing in the reaper may keep a folder busy that the server no longer needs.
+    let _ = rustix::process::chdir("/");
+    match started {
+        Ok(server) => {
+            let born = Process::read(server).map_or(0, |process| process.born);
+            report(&control, Report::Started { pid: server, born });
+            Some(Reaper {
+                me: getpid().as_raw_nonzero().get(),
+                control,
+                heard: Some(Vec::new()),
+                ended,
+                server: Some(server),
+                scratch: launch.scratch,
+                phase: Phase::Watching,
+            })
+        }
+        Err(Refusal { fault, error }) => {
+            let errno = error.raw_os_error().unwrap_or_else(|| Errno::INVAL.raw_os_error());
+            report(&control, Report::Failed { fault, errno });
+            None
+        }
+    }
+}
+
+fn start(launch: &Launch, stdin: OwnedFd, (stdout, stderr): Output) -> Result<i32, Refusal> {
+    if let Some(scratch) = &launch.scratch {
+        super::scratch::create(scratch).map_err(|error| Refusal::new(Fault::Scratch, error))?;
+    }
+    if launch.files.is_some() {
+        let _ = setrlimit(
+            Resource::Nofile,
+            rustix::process::Rlimit { current: launch.files, ..getrlimit(Resource::Nofile) },
+        );
+    }
+    let mut command = Command::new(&launch.program);
+    command.args(&launch.args).env_clear().envs(launch.env.iter().map(|(key, value)| (key, value)));
+    command.stdin(Stdio::from(stdin)).stdout(Stdio::from(stdout)).stderr(Stdio::from(stderr));
+    // A group of its own: a server that signals its whole group must not reach the reaper.
+    command.process_group(0);
+    if let Some(cwd) = &launch.cwd {
+        command.current_dir(cwd);
+    }
+    let started = command.spawn().and_then(|child| i32::try_from(child.id()).map_err(io::Error::other));
+    started.map_err(|error| {
+        if let Some(scratch) = &launch.scratch {
+            super::scratch::remove(scratch);
+        }
+        Refusal::of_program(launch, error)
+    })
+}
+
+fn report(mut control: &UnixStream, report: Report) {
+    // A proxy that is gone needs no report.
+    let _ = control.write_all(format!("{report}\n").as_bytes());
+}
+
+#[allow(clippy::disallowed_methods, reason = "a reaper has no runtime, and so no clock of tokio's")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// How far the ending has come.
+enum Phase {
+    /// Nobody has asked for it.
+    Watching,
+    /// All were sent SIGTERM and have until then.
+    Asked { until: Instant },
+    /// SIGKILL, again and again, to all that are found; those that have had one are noted with their birth.
+    Killing { pause: Duration, killed: HashSet<(i32, u64)> },
+}
+
+struct Reaper {
+    me: i32,
+    control: UnixStream,
+    /// What the proxy has said of a line; none once it has closed its end.
+    heard: Option<Vec<u8>>,
+    /// Becomes readable when a child has ended.
+    ended: UnixStream,
+    /// None once it was waited for.
+    server: Option<i32>,
+    scratch: Option<PathBuf>,
+    phase: Phase,
+}
+
+impl Reaper {
+    /// Returns when no process is left, with the exit code.
+    fn reap_all(mut self) -> i32 {
+        while self.wait_for_the_dead() {
+            let timeout = self.advance();
+            self.sleep(timeout);
+        }
+        if let Some(scratch) = &self.scratch {
+            super::scratch::remove(scratch);
+        }
+        0
+    }
+
+    /// Takes the exit statuses of all children that have ended. False when there are no children any more, and with
+    /// them no descendants: an orphan becomes a child at the moment at which its parent dies.
+    fn wait_for_the_dead(&mut self) -> bool {
+        let mut server_ended = false;
+        loop {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) if self.server == Some(pid.as_raw_nonzero().get()) => {
+                    self.server = None;
+                    server_ended = true;
+                    let how = match (status.exit_status(), status.terminating_signal()) {
+                        (Some(code), _) => ExitStatusKind::Code(code),
+                        (None, Some(signal)) => ExitStatusKind::Signal(signal),
+                        (None, None) => ExitStatusKind::Unknown,
+                    };
+                    report(&self.control, Report::Ended(how));
+                }
+                Ok(Some(_)) | Err(Errno::INTR) => {}
+                Ok(None) => break,
+                Err(_) => return false,
+            }
+        }
+        if server_ended {
+            self.end_within(SHORT_GRACE);
+        }
+        true
+    }
+
+    /// Begins the ending, or makes it come sooner.
+    fn end_within(&mut self, grace: Duration) {
+        let until = now() + grace;
+        match &mut self.phase {
+            Phase::Watching => {
+                let found = tree::below(&[self.me]);
+                let family = self.family(&found);
+                for pid in found {
+                    tree::signal(pid, &family, Signal::TERM);
+                }
+                self.phase = Phase::Asked { until };
+            }
+            Phase::Asked { until: before } => *before = until.min(*before),
+            Phase::Killing { .. } => {}
+        }
+    }
+
+    /// Does what is due, and returns how long nothing will be.
+    fn advance(&mut self) -> Option<Duration> {
+        match &self.phase {
+            Phase::Watching => return None,
+            Phase::Asked { until } => {
+                let left = until.saturating_duration_since(now());
+                if !left.is_zero() {
+                    return Some(left);
+                }
+                self.phase = Phase::Killing { pause: PAUSE_MIN, killed: HashSet::new() };
+            }
+            Phase::Killing { .. } => {}
+        }
+        let victims = self.kill();
+        let Phase::Killing { pause, killed } = &mut self.phase else { return None };
+        let before = killed.len();
+        killed.extend(victims.iter().map(|victim| (victim.pid, victim.born)));
+        *pause = if killed.len() > before { PAUSE_MIN } else { PAUSE_MAX.min(*pause * 2) };
+        Some(*pause)
+    }
+
+    /// One round of SIGKILL.
+    fn kill(&self) -> Vec<Process> {
+        let found = tree::below(&[self.me]);
+        let family = self.family(&found);
+        let mut victims = Vec::new();
+        let mut groups = HashSet::from([self.me]);
+        for pid in found {
+            let Some(victim) = tree::signal(pid, &family, Signal::KILL) else { continue };
+            // Its group as well, because that is one step for the kernel, which a tree that forks without end cannot
+            // outrun. All of a group is ours: it lies within one session, and theirs were made below this process.
+            if groups.insert(victim.group)
+                && let Some(group) = Pid::from_raw(victim.group)
+            {
+                let _ = kill_process_group(group, Signal::KILL);
+            }
+            victims.push(victim);
+        }
+        victims
+    }
+
+    fn family(&self, found: &[i32]) -> HashSet<i32> {
+        found.iter().copied().chain([self.me]).collect()
+    }
+
+    /// Sleeps until the time is over, a child has ended, or the proxy has something to say.
+    fn sleep(&mut self, timeout: Option<Duration>) {
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        let mut watched = vec![PollFd::from_borrowed_fd(self.ended.as_fd(), PollFlags::IN)];
+        if self.heard.is_some() {
+            watched.push(PollFd::from_borrowed_fd(self.control.as_fd(), PollFlags::IN));
+        }
+        if poll(&mut watched, timeout.as_ref()).is_err() {
+            return;
+        }
+        let spoken = watched.get(1).is_some_and(|control| !control.revents().is_empty());
+        let mut wakes = [0; 64];
+        while matches!(self.ended.read(&mut wakes), Ok(1..)) {}
+        if spoken {
+            self.listen();
+        }
+    }
+
+    fn listen(&mut self) {
+        let Some(heard) = &mut self.heard else { return };
+        let mut text = [0; LINE_MAX];
+        let got = match self.control.read(&mut text) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
+            got => got.unwrap_or_default(),
+        };
+        heard.extend_from_slice(text.get(..got).unwrap_or_default());
+        if got == 0 || heard.len() > LINE_MAX {
+            self.heard = None;
+            return self.end_within(SHORT_GRACE);
+        }
+        if let Some(grace) = heard.strip_suffix(b"\n").map(asked) {
+            heard.clear();
+            self.end_within(grace);
+        }
+    }
+}
+
+/// The grace that a line asks for.
+fn asked(line: &[u8]) -> Duration {
+    str::from_utf8(line)
+        .ok()
+        .and_then(|line| line.strip_prefix("end ")?.parse().ok())
+        .map_or(SHORT_GRACE, |grace| GRACE_MAX.min(Duration::from_millis(grace)))
+}

@@ -1,0 +1,310 @@
+//! The shell around a session's pure core: one ractor actor a session.
+//!
+//! It looks up, applies, and hands on; it never waits for a peer. Connections, the link and the timer are tasks that cast
+//! back. What must happen at its end stands in drop guards, because `post_stop` does not run when an actor is killed or
+//! panics.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+
+use super::handle::{Outgoing, Shared, Sink};
+use super::state::{Effect, Effects, Event, LinkId, State};
+use super::{Attachment, Budget, EndReason, Limits, Registry, StreamId, StreamKind};
+use crate::backend::{Backend, Inlet, Launch, LinkExit};
+use crate::frame::{FrameError, Id, Incoming, Permit, Wire};
+
+/// Most messages queued for the server. Permits and the bounds on open requests keep it far from full.
+const QUEUE: usize = 64 * 1024;
+
+#[derive(Debug)]
+pub(super) enum Message {
+    Attach { stream: StreamId, attachment: Attachment, kind: StreamKind, after: Option<u64>, sink: Sink },
+    Event(Event),
+    Tick,
+}
+
+#[cfg(test)]
+#[test]
+fn a_message_stays_small() {
+    // It is moved into a box and out again on every hop.
+    assert!(size_of::<Message>() <= 256, "{}", size_of::<Message>());
+}
+
+/// What a session is made of.
+pub(super) struct Arguments {
+    pub shared: Arc<Shared>,
+    pub limits: Limits,
+    pub stall: Duration,
+    pub expose_stderr: bool,
+    pub backend: Backend,
+    pub scratch: PathBuf,
+    pub downward: Budget,
+    pub registry: Arc<Registry>,
+    pub tasks: TaskTracker,
+}
+
+pub(super) struct SessionActor;
+
+pub(super) struct Shell {
+    core: State,
+    connections: HashMap<StreamId, Connection>,
+    /// How long a connection that is sent keep-alives may go without coming for more.
+    stall: Duration,
+    /// What goes to the servers, by link.
+    links: Vec<mpsc::Sender<Wire>>,
+    timer: Option<(Instant, AbortHandle)>,
+    end: EndGuard,
+    // Dropped last: the link's end is the last thing to begin.
+    _stop: DropGuard,
+}
+
+/// What carries a stream now.
+struct Connection {
+    attachment: Attachment,
+    sink: Sink,
+    kept_alive: bool,
+}
+
+/// Makes a session's end known, however it came.
+struct EndGuard {
+    shared: Arc<Shared>,
+    registry: Arc<Registry>,
+    reason: Option<EndReason>,
+}
+
+impl EndGuard {
+    fn ended(&mut self, reason: EndReason) {
+        // First the registry: who has seen the end must not find the session any more.
+        self.registry.remove(self.shared.id);
+        info!(session = %self.shared.id, reason = reason.name(), "session ended");
+        self.shared.ended.send_replace(Some(reason.clone()));
+        self.reason = Some(reason);
+    }
+}
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        if self.reason.is_none() {
+            self.ended(EndReason::Failed);
+        }
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        if let Some((_, timer)) = self.timer.take() {
+            timer.abort();
+        }
+    }
+}
+
+impl Actor for SessionActor {
+    type Msg = Message;
+    type State = Shell;
+    type Arguments = Arguments;
+
+    async fn pre_start(&self, myself: ActorRef<Message>, args: Arguments) -> Result<Shell, ActorProcessingErr> {
+        let Arguments { shared, limits, stall, expose_stderr, backend, scratch, downward, registry, tasks } = args;
+        let (outgoing, queue) = mpsc::channel(QUEUE);
+        let stop = CancellationToken::new();
+        let inlet = SessionInlet { actor: myself, shared: shared.clone(), budget: downward, link: LinkId(0) };
+        tasks.spawn(backend.run(Launch {
+            name: shared.name.clone(),
+            scratch,
+            message_size: limits.message_size,
+            inlet: Arc::new(inlet),
+            outgoing: queue,
+            stop: stop.clone(),
+        }));
+        Ok(Shell {
+            core: State::new(shared.name.clone(), limits, expose_stderr, Instant::now().into_std()),
+            connections: HashMap::new(),
+            stall,
+            links: vec![outgoing],
+            timer: None,
+            end: EndGuard { shared, registry, reason: None },
+            _stop: stop.drop_guard(),
+        })
+    }
+
+    async fn post_start(&self, myself: ActorRef<Message>, shell: &mut Shell) -> Result<(), ActorProcessingErr> {
+        shell.arm(&myself, Instant::now());
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Message>,
+        message: Message,
+        shell: &mut Shell,
+    ) -> Result<(), ActorProcessingErr> {
+        let event = match message {
+            Message::Attach { stream, attachment, kind, after, sink } => {
+                let connection = Connection { attachment, sink, kept_alive: kind.is_kept_alive() };
+                shell.connections.insert(stream, connection);
+                Event::Attached { stream, attachment, kind, after }
+            }
+            Message::Event(event) => event,
+            Message::Tick => {
+                shell.timer = None;
+                Event::Tick
+            }
+        };
+        let now = Instant::now();
+        let stalled = if matches!(event, Event::Tick) { shell.stalled(now) } else { Vec::new() };
+        let lost = stalled.into_iter().map(|(stream, attachment)| Event::Detached { stream, attachment });
+        // Once it is over the core takes no more events, so the rest need not be carried out.
+        if lost.chain([event]).any(|event| shell.carry_out(event, now)) {
+            myself.stop(None);
+        } else {
+            shell.arm(&myself, now);
+        }
+        Ok(())
+    }
+}
+
+impl Shell {
+    /// Applies an event and all that follows from it. True when the session is over.
+    fn carry_out(&mut self, event: Event, now: Instant) -> bool {
+        if let Event::Detached { stream, attachment } = &event
+            && self.connections.get(stream).is_some_and(|connection| connection.attachment == *attachment)
+        {
+            self.connections.remove(stream);
+        }
+        let mut over = false;
+        let mut cut = Vec::new();
+        let mut effects = self.core.apply(event, now.into_std());
+        loop {
+            over |= self.perform(effects, &mut cut);
+            let Some((stream, attachment)) = cut.pop() else { break };
+            effects = self.core.apply(Event::Detached { stream, attachment }, now.into_std());
+        }
+        self.end.shared.calls.store(self.core.calls_in_flight(), Ordering::Relaxed);
+        over
+    }
+
+    fn perform(&mut self, effects: Effects, cut: &mut Vec<(StreamId, Attachment)>) -> bool {
+        let mut over = false;
+        for effect in effects {
+            match effect {
+                Effect::ToClient { stream, event, wire, role } => {
+                    let Some(connection) = self.connections.get(&stream) else { continue };
+                    if !connection.sink.send(Outgoing { event, wire, role }) {
+                        // It is gone, or it does not read. What it missed waits in the outbox.
+                        debug!(session = %self.end.shared.id, stream = stream.0, "connection given up");
+                        cut.push((stream, connection.attachment));
+                        self.connections.remove(&stream);
+                    }
+                }
+                Effect::Close { stream } => drop(self.connections.remove(&stream)),
+                Effect::ToServer { link, wire } => {
+                    let Some(queue) = self.links.get(usize::from(link.0)) else { continue };
+                    // A link that is gone says so itself; a full queue cannot be, by the bounds on what goes into it.
+                    if let Err(mpsc::error::TrySendError::Full(_)) = queue.try_send(wire) {
+                        warn!(session = %self.end.shared.id, "message to the backend dropped: its queue is full");
+                    }
+                }
+                Effect::Client { name } => {
+                    info!(session = %self.end.shared.id, client = %name, "client introduced itself");
+                    let _ = self.end.shared.client.set(name);
+                }
+                Effect::Opened { version } => {
+                    let _ = self.end.shared.version.set(version.unwrap_or_default());
+                }
+                Effect::Ended(reason) => {
+                    self.end.ended(reason);
+                    over = true;
+                }
+            }
+        }
+        over
+    }
+
+    /// The connections that nobody reads: they are as good as gone, and what is in their queues waits in the outbox as well.
+    fn stalled(&self, now: Instant) -> Vec<(StreamId, Attachment)> {
+        let silent = |connection: &Connection| connection.kept_alive && connection.sink.taken_at() + self.stall <= now;
+        let stalled = self.connections.iter().filter(|(_, connection)| silent(connection));
+        stalled.map(|(stream, connection)| (*stream, connection.attachment)).collect()
+    }
+
+    /// When a connection would have been silent for too long.
+    fn stall_deadline(&self) -> Option<Instant> {
+        let watched = self.connections.values().filter(|connection| connection.kept_alive);
+        watched.map(|connection| connection.sink.taken_at() + self.stall).min()
+    }
+
+    /// Sees to it that a tick comes when the core wants one. An earlier one does no harm, so a timer is never put off.
+    fn arm(&mut self, myself: &ActorRef<Message>, now: Instant) {
+        let next = self.core.next_deadline(now.into_std()).map(Instant::from_std);
+        let Some(next) = [next, self.stall_deadline()].into_iter().flatten().min() else { return };
+        if self.timer.as_ref().is_some_and(|(armed, _)| *armed <= next) {
+            return;
+        }
+        if let Some((_, timer)) = self.timer.take() {
+            timer.abort();
+        }
+        let actor = myself.clone();
+        let task = tokio::spawn(async move {
+            tokio::time::sleep_until(next).await;
+            let _ = actor.send_message(Message::Tick);
+        });
+        self.timer = Some((next, task.abort_handle()));
+    }
+}
+
+/// A link's door to its session.
+struct SessionInlet {
+    actor: ActorRef<Message>,
+    shared: Arc<Shared>,
+    budget: Budget,
+    link: LinkId,
+}
+
+impl SessionInlet {
+    fn event(&self, event: Event) {
+        let _ = self.actor.send_message(Message::Event(event));
+    }
+}
+
+impl Inlet for SessionInlet {
+    fn admit(&self, bytes: usize) -> BoxFuture<'_, Option<Permit>> {
+        Box::pin(self.budget.admit(bytes))
+    }
+
+    fn admit_now(&self, bytes: usize) -> Option<Permit> {
+        self.budget.admit_now(bytes)
+    }
+
+    fn deliver(&self, frames: Result<Incoming, FrameError>) {
+        if let Err(error) = &frames {
+            warn!(session = %self.shared.id, %error, "the backend said something that is not JSON-RPC");
+        }
+        self.event(Event::FromServer { link: self.link, frames });
+    }
+
+    fn oversized(&self, id: Option<Id>, request: bool, size: usize) {
+        warn!(session = %self.shared.id, size, "a message of the backend is over the limit");
+        self.event(Event::ServerOversized { link: self.link, id, request, size });
+    }
+
+    fn started(&self, pid: u32) {
+        let _ = self.shared.pid.set(pid);
+        info!(session = %self.shared.id, pid, "backend started");
+    }
+
+    fn closed(&self, exit: LinkExit) {
+        self.event(Event::LinkClosed { link: self.link, exit });
+    }
+}

@@ -1,0 +1,260 @@
+//! The door to a session: what a front may do with one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use ractor::ActorRef;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::actor::Message;
+use super::state::{Event, Received};
+use super::{Attachment, Budget, EndReason, Role, SessionId, StreamId, StreamKind};
+use crate::frame::{Frame, Id, Incoming, Kind, Wire};
+
+/// Most messages queued for one connection. Permits bound the bytes long before that.
+const QUEUE: usize = 32 * 1024;
+
+/// How often a drain looks whether it is done.
+const DRAIN_CHECK: Duration = Duration::from_millis(20);
+
+/// A message on its way to a connection.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub event: Option<u64>,
+    pub wire: Wire,
+    pub role: Role,
+}
+
+/// The sending end of a connection, held by the actor.
+#[derive(Debug)]
+pub(crate) struct Sink {
+    queue: mpsc::Sender<Outgoing>,
+    unread: Arc<AtomicUsize>,
+    bound: usize,
+    taken: Arc<Taken>,
+}
+
+/// When a connection last came for more, whether there was any or not. One that is alive comes at every keep-alive; one
+/// whose client does not read does not come at all.
+#[derive(Debug)]
+struct Taken {
+    since: Instant,
+    millis: AtomicU64,
+}
+
+impl Taken {
+    fn now(&self) {
+        self.millis.store(u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+impl Sink {
+    /// False if the connection is gone, or so far behind that it is given up.
+    pub(crate) fn send(&self, message: Outgoing) -> bool {
+        let size = message.wire.len();
+        // One message is always let through, however large.
+        if self.unread.load(Ordering::Relaxed) > self.bound {
+            return false;
+        }
+        self.unread.fetch_add(size, Ordering::Relaxed);
+        let sent = self.queue.try_send(message).is_ok();
+        if !sent {
+            self.unread.fetch_sub(size, Ordering::Relaxed);
+        }
+        sent
+    }
+
+    /// When the connection last came for more.
+    pub(crate) fn taken_at(&self) -> Instant {
+        self.taken.since + Duration::from_millis(self.taken.millis.load(Ordering::Relaxed))
+    }
+}
+
+/// What everybody may know of a session.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub id: SessionId,
+    pub name: Arc<str>,
+    pub opened: Instant,
+    pub opened_at: SystemTime,
+    pub client: std::sync::OnceLock<String>,
+    /// The protocol version that was negotiated, once it was.
+    pub version: std::sync::OnceLock<String>,
+    pub pid: std::sync::OnceLock<u32>,
+    pub calls: AtomicUsize,
+    /// Milliseconds from `opened` to the last message of the client.
+    pub active: AtomicU64,
+    pub ended: watch::Sender<Option<EndReason>>,
+    /// Bytes handed to connections and not read by them.
+    unread: Arc<AtomicUsize>,
+    next_stream: AtomicU64,
+    next_attachment: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(id: SessionId) -> Self {
+        Self {
+            id,
+            name: id.to_string().into(),
+            opened: Instant::now(),
+            opened_at: SystemTime::now(),
+            client: std::sync::OnceLock::new(),
+            version: std::sync::OnceLock::new(),
+            pid: std::sync::OnceLock::new(),
+            calls: AtomicUsize::new(0),
+            active: AtomicU64::new(0),
+            ended: watch::Sender::new(None),
+            unread: Arc::default(),
+            next_stream: AtomicU64::new(1),
+            next_attachment: AtomicU64::new(1),
+        }
+    }
+
+    pub(crate) fn idle_for(&self) -> Duration {
+        self.opened.elapsed().saturating_sub(Duration::from_millis(self.active.load(Ordering::Relaxed)))
+    }
+}
+
+/// A living session, or one that has just ended: then every message to it is lost, and `ended` says so.
+#[derive(Debug, Clone)]
+pub(crate) struct SessionHandle {
+    actor: ActorRef<Message>,
+    shared: Arc<Shared>,
+    budget: Budget,
+    unread_bound: usize,
+}
+
+impl SessionHandle {
+    pub(super) fn new(actor: ActorRef<Message>, shared: Arc<Shared>, budget: Budget, unread_bound: usize) -> Self {
+        Self { actor, shared, budget, unread_bound }
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Waits until there is room for what the client says. Answers and cancellations do not wait: something may wait for
+    /// them. `None` if the session has no more room to give, because it is over.
+    pub(crate) async fn admit(&self, incoming: Incoming, bytes: usize) -> Option<Incoming> {
+        let at_once =
+            |frame: &Frame| frame.kind() == Kind::Response || frame.method() == Some("notifications/cancelled");
+        match incoming {
+            Incoming::One(frame) if at_once(&frame) => Some(Incoming::One(frame)),
+            incoming => Some(incoming.with_permit(self.budget.admit(bytes).await?)),
+        }
+    }
+
+    /// Opens a stream to the client.
+    pub(crate) fn open_stream(&self, kind: StreamKind) -> Stream {
+        let stream = StreamId(self.shared.next_stream.fetch_add(1, Ordering::Relaxed));
+        self.attach(stream, kind, None)
+    }
+
+    /// Takes up a stream that the client knows up to event `after`. `None` if this session never had such a stream.
+    pub(crate) fn resume_stream(&self, stream: StreamId, after: u64) -> Option<Stream> {
+        let known = stream.0 > 0 && stream.0 < self.shared.next_stream.load(Ordering::Relaxed);
+        known.then(|| self.attach(stream, StreamKind::Get, Some(after)))
+    }
+
+    fn attach(&self, stream: StreamId, kind: StreamKind, after: Option<u64>) -> Stream {
+        let attachment = Attachment(self.shared.next_attachment.fetch_add(1, Ordering::Relaxed));
+        let (sender, queue) = mpsc::channel(QUEUE);
+        let taken = Arc::new(Taken { since: Instant::now(), millis: AtomicU64::new(0) });
+        let unread = self.shared.unread.clone();
+        let sink = Sink { queue: sender, unread, bound: self.unread_bound, taken: taken.clone() };
+        self.cast(Message::Attach { stream, attachment, kind, after, sink });
+        Stream { id: stream, attachment, queue, taken, session: self.clone() }
+    }
+
+    pub(crate) fn hear(&self, stream: Option<StreamId>, frames: Received) {
+        let active = u64::try_from(self.shared.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.shared.active.store(active, Ordering::Relaxed);
+        self.event(Event::FromClient { stream: stream.unwrap_or(StreamId(0)), frames });
+    }
+
+    pub(crate) fn client_oversized(&self, stream: StreamId, id: Option<Id>, request: bool, size: usize) {
+        self.event(Event::ClientOversized { stream, id, request, size });
+    }
+
+    pub(crate) fn input_ended(&self) {
+        self.event(Event::InputEnded);
+    }
+
+    /// Takes no new calls, gives those in flight so long to end, and ends.
+    pub(crate) async fn drain_then_end(&self, limit: Duration) {
+        self.event(Event::Drain);
+        let drained = async {
+            while self.shared.calls.load(Ordering::Relaxed) > 0 && !self.is_over() {
+                tokio::time::sleep(DRAIN_CHECK).await;
+            }
+        };
+        let _ = tokio::time::timeout(limit, drained).await;
+        self.end(EndReason::Shutdown);
+        self.ended().await;
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.shared.ended.borrow().is_some()
+    }
+
+    pub(crate) fn end(&self, reason: EndReason) {
+        self.event(Event::End(reason));
+    }
+
+    /// Resolves when the session has ended.
+    pub(crate) async fn ended(&self) {
+        let mut ended = self.shared.ended.subscribe();
+        let _ = ended.wait_for(Option::is_some).await;
+    }
+
+    fn event(&self, event: Event) {
+        self.cast(Message::Event(event));
+    }
+
+    fn cast(&self, message: Message) {
+        // A session that has ended hears nothing more; whoever waits for an answer sees its stream end.
+        let _ = self.actor.send_message(message);
+    }
+}
+
+/// A connection's end of a stream. Dropping it tells the session that the connection is gone.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) id: StreamId,
+    attachment: Attachment,
+    queue: mpsc::Receiver<Outgoing>,
+    taken: Arc<Taken>,
+    session: SessionHandle,
+}
+
+impl Stream {
+    /// The next message; `None` when the session has closed the stream.
+    pub(crate) async fn next(&mut self) -> Option<Outgoing> {
+        std::future::poll_fn(|context| self.poll_next(context)).await
+    }
+
+    pub(crate) fn poll_next(&mut self, context: &mut std::task::Context<'_>) -> std::task::Poll<Option<Outgoing>> {
+        self.taken.now();
+        let next = self.queue.poll_recv(context);
+        if let std::task::Poll::Ready(Some(message)) = &next {
+            self.session.shared.unread.fetch_sub(message.wire.len(), Ordering::Relaxed);
+        }
+        next
+    }
+
+    pub(crate) fn session(&self) -> &SessionHandle {
+        &self.session
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.queue.close();
+        while let Ok(message) = self.queue.try_recv() {
+            self.session.shared.unread.fetch_sub(message.wire.len(), Ordering::Relaxed);
+        }
+        self.session.event(Event::Detached { stream: self.id, attachment: self.attachment });
+    }
+}

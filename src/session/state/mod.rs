@@ -1,0 +1,343 @@
+//! The pure core of a session: what it knows, and what it decides.
+//!
+//! [`State::apply`] takes one [`Event`] and the time, and answers with [`Effect`]s. Nothing in here waits, reads a clock,
+//! touches a socket or names an actor: the actor (`session/actor.rs`) is the shell that carries the effects out, and a
+//! test can drive the core through any order of events.
+//!
+//! ```text
+//!            `initialize`               its result
+//!   New ──────────────────▶ Opening ──────────────────────▶ Live
+//!    ▲                         │
+//!    └─────────────────────────┘ an error, on a connection that lasts: the client may try again
+//!
+//!   Opening ─▶ Ended      an error on any other connection; its connection lost; no answer in time
+//!   New, Opening, Live ─▶ Finishing      the input ended with calls in flight
+//!   Finishing ─▶ Ended    the last call answered or cancelled; the drain over
+//!   any ─▶ Ended          `End`, `LinkClosed`, the only connection lost, idle for too long, the input ended with none in flight
+//! ```
+//!
+//! What ends a session is only noted while an event is dealt with, and done at its end: so nothing can follow
+//! [`Effect::Ended`], and every message of a batch is dealt with first.
+
+mod client;
+mod outbox;
+mod pending;
+mod replay;
+mod server;
+mod time;
+mod waiting;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+
+use crate::backend::LinkExit;
+use crate::error::Fault;
+use crate::frame::{FrameError, Id, Incoming, Wire};
+use crate::session::EndReason;
+
+pub(crate) use outbox::{About, Attachment, Outbox, StreamId, StreamKind};
+pub(crate) use pending::{Call, CallKind, LinkId, Pending, Question};
+use waiting::Waiting;
+
+/// The bounds that a session keeps to. All of them come from the configuration and stay as they are for its life.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    /// How long a session may be idle, `None` for ever. What idle means stands at [`State::busy_until`].
+    pub idle_timeout: Option<Duration>,
+    /// How long a stream that was lost may be taken up again, and a client without any stream counts as present.
+    pub lost_stream: Duration,
+    /// How long a message from the server waits for a stream that can carry it.
+    pub stream_wait: Duration,
+    /// How long a call may take, `None` for ever.
+    pub request_timeout: Option<Duration>,
+    /// How long calls in flight may go on after the client's input has ended.
+    pub drain: Duration,
+    /// Bytes kept for clients that resume a stream.
+    pub replay_bytes: usize,
+    /// Most calls in flight, and most questions of the server without an answer.
+    pub in_flight: usize,
+    /// The largest message, in bytes: to be named in errors, and what the gathered answers to a batch may come to.
+    pub message_size: usize,
+}
+
+/// Longer than any session lives: a deadline as far away as that can still be reckoned with.
+const EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+impl Limits {
+    fn reckonable(self) -> Self {
+        Self {
+            idle_timeout: self.idle_timeout.filter(|timeout| *timeout < EVER),
+            lost_stream: self.lost_stream.min(EVER),
+            stream_wait: self.stream_wait.min(EVER),
+            request_timeout: self.request_timeout.filter(|timeout| *timeout < EVER),
+            drain: self.drain.min(EVER),
+            ..self
+        }
+    }
+}
+
+/// What can happen to a session.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A connection carries `stream` from now on. With `after`, it takes up a stream that it knows up to that event.
+    Attached { stream: StreamId, attachment: Attachment, kind: StreamKind, after: Option<u64> },
+    /// The connection of that attachment is gone.
+    Detached { stream: StreamId, attachment: Attachment },
+    /// The client will send nothing more on its only connection, but may still read.
+    InputEnded,
+    /// Messages of one body or line of the client; more than one, or `batch`, is a JSON-RPC batch.
+    FromClient { stream: StreamId, frames: Received },
+    /// A message of the client that was larger than the limit, and was thrown away.
+    ClientOversized { stream: StreamId, id: Option<Id>, request: bool, size: usize },
+    /// Messages of the server.
+    FromServer { link: LinkId, frames: Received },
+    /// A message of the server that was larger than the limit, and was thrown away.
+    ServerOversized { link: LinkId, id: Option<Id>, request: bool, size: usize },
+    /// The server is gone, or could not be started.
+    LinkClosed { link: LinkId, exit: LinkExit },
+    /// A deadline has come.
+    Tick,
+    /// No new calls are taken from now on; those in flight may go on.
+    Drain,
+    /// The session has to end.
+    End(EndReason),
+}
+
+/// One body or line, taken apart, or why it could not be.
+pub(crate) type Received = Result<Incoming, FrameError>;
+
+/// What the shell has to do.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// Hand a message to the connection that carries `stream`. `event` is its number there, if it can be resumed.
+    ToClient { stream: StreamId, event: Option<u64>, wire: Wire, role: Role },
+    /// End the connection that carries `stream`: nothing more will come on it.
+    Close { stream: StreamId },
+    /// Hand a message to the server.
+    ToServer { link: LinkId, wire: Wire },
+    /// The client has named itself in `initialize`.
+    Client { name: String },
+    /// The handshake was answered.
+    Opened { version: Option<String> },
+    /// The session is over. Nothing follows.
+    Ended(EndReason),
+}
+
+/// What a message is to the connection that carries it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// A request or notification of the server.
+    Message,
+    /// The answer to the client's request.
+    Answer,
+    /// An error as the answer to the client's request.
+    Failure,
+    /// An error as the answer to the client's `initialize`: the session was not opened.
+    Refusal,
+    /// No message at all: the stream that the client wants to resume is there. One that is over, and has nothing to be
+    /// sent again, is closed without this.
+    Resumed,
+}
+
+pub(crate) type Effects = SmallVec<[Effect; 2]>;
+
+/// Where a session is in its life; see the diagram at the top of this file.
+#[derive(Debug)]
+enum Phase {
+    New,
+    Opening {
+        call: u64,
+        stream: StreamId,
+    },
+    Live,
+    /// `opened` is whether the handshake had been answered when the client's input ended.
+    Finishing {
+        deadline: Instant,
+        opened: bool,
+    },
+    Ended,
+}
+
+/// A session's state machine.
+#[derive(Debug)]
+pub(crate) struct State {
+    limits: Limits,
+    /// The session id, for the `data` of errors.
+    name: Arc<str>,
+    /// Whether errors may quote the server's stderr to this client.
+    expose_stderr: bool,
+    phase: Phase,
+    draining: bool,
+    pending: Pending,
+    outbox: Outbox,
+    waiting: Waiting,
+    /// When the session was last seen to be busy.
+    active: Instant,
+    /// Why the session is to end when the event at hand is dealt with.
+    ending: Option<EndReason>,
+    effects: Effects,
+}
+
+impl State {
+    pub(crate) fn new(name: Arc<str>, limits: Limits, expose_stderr: bool, now: Instant) -> Self {
+        let limits = limits.reckonable();
+        Self {
+            outbox: Outbox::new(limits.replay_bytes, limits.lost_stream),
+            waiting: Waiting::new(limits.replay_bytes),
+            limits,
+            name,
+            expose_stderr,
+            phase: Phase::New,
+            draining: false,
+            pending: Pending::default(),
+            active: now,
+            ending: None,
+            effects: Effects::new(),
+        }
+    }
+
+    /// Takes one event, and says what follows from it.
+    pub(crate) fn apply(&mut self, event: Event, now: Instant) -> Effects {
+        if matches!(self.phase, Phase::Ended) {
+            return Effects::new();
+        }
+        self.note_activity(now);
+        match event {
+            Event::Attached { stream, attachment, kind, after } => self.attached(stream, attachment, kind, after, now),
+            Event::Detached { stream, attachment } => self.detached(stream, attachment, now),
+            Event::InputEnded => self.input_ended(now),
+            Event::FromClient { stream, frames } => {
+                self.active = now;
+                self.hear_client(stream, frames, now);
+            }
+            Event::ClientOversized { stream, id, request, size } => {
+                self.active = now;
+                self.client_oversized(stream, id, request, size, now);
+            }
+            Event::FromServer { link, frames } => self.hear_server(link, frames, now),
+            Event::ServerOversized { link, id, request, size } => self.server_oversized(link, id, request, size, now),
+            Event::LinkClosed { link, exit } => self.link_closed(link, exit),
+            Event::Tick => self.tick(now),
+            Event::Drain => self.draining = true,
+            Event::End(reason) => self.end(reason),
+        }
+        self.end_if_due(now);
+        std::mem::take(&mut self.effects)
+    }
+
+    /// The answer of a call goes to its client, alone or with the rest of its batch.
+    fn answer(&mut self, call: Call, wire: Wire, error: bool, now: Instant) {
+        let Call { client_id, stream, group, kind, .. } = call;
+        let role = match (kind, error) {
+            (CallKind::Initialize, true) => Role::Refusal,
+            (_, true) if group.is_none() => Role::Failure,
+            _ => Role::Answer,
+        };
+        if role == Role::Refusal {
+            self.refused(stream);
+        }
+        match group {
+            None => self.send(stream, wire, About::Answer(client_id.into_iter().collect()), role, now),
+            Some(group) => {
+                let wire = self.fit(group, wire, client_id.as_ref());
+                if let Some((wire, ids)) = self.pending.join_group(group, wire, client_id) {
+                    self.send(stream, wire, About::Answer(ids), role, now);
+                }
+            }
+        }
+        if self.outbox.call_ended(stream, now) {
+            self.effects.push(Effect::Close { stream });
+        }
+    }
+
+    /// The answer, if the reply to its batch has room for it: answers are gathered, and nothing else bounds them.
+    fn fit(&self, group: u64, wire: Wire, id: Option<&Id>) -> Wire {
+        let limit = self.limits.message_size;
+        let size = self.pending.group_bytes(group) + wire.len();
+        if size <= limit { wire } else { Fault::MessageTooLarge { limit, size }.to_wire(id) }
+    }
+
+    /// The client's `initialize` was answered with an error. On a connection that lasts it may try again; on any other it
+    /// has no session to do so, and could not end it either.
+    fn refused(&mut self, stream: StreamId) {
+        if matches!(self.phase, Phase::Opening { stream: opening, .. } if opening == stream) {
+            self.phase = Phase::New;
+        }
+        if matches!(self.phase, Phase::New) && !self.outbox.is_lasting(stream) {
+            self.end(EndReason::Refused);
+        }
+    }
+
+    fn answer_fault(&mut self, call: Call, fault: &Fault, now: Instant) {
+        let wire = fault.to_wire(call.client_id.as_ref());
+        self.answer(call, wire, true, now);
+    }
+
+    /// The answer to a server's question goes back on the link that it came from, alone or with the rest of its batch.
+    fn reply(&mut self, question: Question, wire: Wire) {
+        let Question { link, group, server_id, .. } = question;
+        let whole = match group {
+            None => Some(wire),
+            Some(group) => {
+                let wire = self.fit(group, wire, Some(&server_id));
+                self.pending.join_group(group, wire, None).map(|(wire, _)| wire)
+            }
+        };
+        if let Some(wire) = whole {
+            self.effects.push(Effect::ToServer { link, wire });
+        }
+    }
+
+    fn reply_fault(&mut self, question: Question, fault: &Fault) {
+        let wire = fault.to_wire(Some(&question.server_id));
+        self.reply(question, wire);
+    }
+
+    fn send(&mut self, stream: StreamId, wire: Wire, about: About, role: Role, now: Instant) {
+        if let Some((event, wire)) = self.outbox.record(stream, wire, about, now) {
+            self.effects.push(Effect::ToClient { stream, event, wire, role });
+        }
+    }
+
+    fn link_closed(&mut self, _link: LinkId, exit: LinkExit) {
+        self.end(EndReason::from_exit(exit));
+    }
+
+    /// The session ends when the event at hand is dealt with. The first reason counts.
+    fn end(&mut self, reason: EndReason) {
+        self.ending.get_or_insert(reason);
+    }
+
+    /// A [`Phase::Finishing`] session ends with its last call.
+    fn end_if_due(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Finishing { .. }) && self.pending.calls_in_flight() == 0 {
+            self.end(EndReason::ClientLeft);
+        }
+        if let Some(reason) = self.ending.take() {
+            self.ended(reason, now);
+        }
+    }
+
+    /// Every call gets its answer, every stream is closed; then nothing more happens.
+    fn ended(&mut self, reason: EndReason, now: Instant) {
+        let opened = matches!(self.phase, Phase::Live | Phase::Finishing { opened: true, .. });
+        self.phase = Phase::Ended;
+        let fault = reason.fault(&self.name, opened, self.expose_stderr);
+        for call in self.pending.take_calls() {
+            self.answer_fault(call, &fault, now);
+        }
+        for stream in self.outbox.detach_all() {
+            self.effects.push(Effect::Close { stream });
+        }
+        self.effects.push(Effect::Ended(reason));
+    }
+
+    pub(crate) fn calls_in_flight(&self) -> usize {
+        self.pending.calls_in_flight()
+    }
+}

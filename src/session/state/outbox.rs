@@ -1,0 +1,361 @@
+//! What goes out to the client: its streams, and which of them takes a message.
+//!
+//! A stream is not a connection: a client may lose the connection and take the stream up again on another one
+//! (2025-11-25, basic/transports, "Resumability and Redelivery"). So what was sent is kept for a while ([`Replay`]).
+//!
+//! A session may have had thousands of streams whose messages are still kept, and is asked for its next deadline after
+//! every event: nothing here may look through all of them then, hence the sets.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+
+use super::replay::{Released, Replay, Resumed};
+use crate::frame::{Id, Wire};
+
+/// A stream of messages to a client; its number is unique within the session and part of its event ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct StreamId(pub u64);
+
+/// One connection that carries a stream. A stream that was resumed has had several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Attachment(pub u64);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StreamKind {
+    /// Carries everything in both directions: stdio, in-process.
+    Duplex,
+    /// The SSE response to a POST: ends with the last answer to what was posted.
+    Post,
+    /// The JSON response to a POST: carries the answer and nothing else, and cannot be resumed.
+    Single,
+    /// The SSE response to a GET: lasts as long as the client likes.
+    Get,
+}
+
+impl StreamKind {
+    fn is_resumable(self) -> bool {
+        matches!(self, Self::Post | Self::Get)
+    }
+
+    /// Whether its connection is sent something even when there is nothing to say.
+    pub(crate) fn is_kept_alive(self) -> bool {
+        self.is_resumable()
+    }
+
+    fn ends_with_its_calls(self) -> bool {
+        matches!(self, Self::Post | Self::Single)
+    }
+}
+
+/// What a message to the client is about: whose fault is it if it cannot be delivered?
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum About {
+    /// It answers these requests of the client.
+    Answer(SmallVec<[Id; 1]>),
+    /// It is the server's question of that number.
+    Question(u64),
+    Notice,
+}
+
+#[derive(Debug)]
+struct Stream {
+    kind: StreamKind,
+    /// The connection, and when it came, counted over the session.
+    attachment: Option<(Attachment, u64)>,
+    /// Calls whose answer goes out here.
+    calls: usize,
+    /// When the connection was lost; `None` also if it was closed because all was said, and if that is too long ago.
+    lost: Option<Instant>,
+    /// How many messages of it are kept or remembered.
+    kept: usize,
+}
+
+/// How much later than it could an old message is forgotten, so that a busy session is not woken for each of them.
+const SLACK: Duration = Duration::from_secs(1);
+/// A table that is larger than this gives back its room when it is empty.
+pub(super) const ROOMY: usize = 32;
+
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    streams: HashMap<StreamId, Stream>,
+    open: Open,
+    /// The streams that were lost and may be taken up again.
+    lost: BTreeSet<(Instant, StreamId)>,
+    replay: Replay,
+    /// Number of the newest event. They are counted over the session, so that the numbers of a stream go on growing even
+    /// after it was forgotten. 0 is the priming event.
+    newest: u64,
+    keep: Duration,
+    attachments: u64,
+    /// When the client's last open stream was lost; `None` while it has one, or never had one.
+    absent_since: Option<Instant>,
+    /// Whether the consequences of a long absence were drawn already.
+    gone: bool,
+}
+
+impl Outbox {
+    pub(crate) fn new(bound: usize, keep: Duration) -> Self {
+        Self {
+            streams: HashMap::new(),
+            open: Open::default(),
+            lost: BTreeSet::new(),
+            replay: Replay::new(bound, keep),
+            newest: 0,
+            keep,
+            attachments: 0,
+            absent_since: None,
+            gone: false,
+        }
+    }
+
+    pub(crate) fn attach(&mut self, stream: StreamId, attachment: Attachment, kind: StreamKind) {
+        self.attachments += 1;
+        let fresh = Stream { kind, attachment: None, calls: 0, lost: None, kept: 0 };
+        let entry = self.streams.entry(stream).or_insert(fresh);
+        if let Some((_, order)) = entry.attachment.replace((attachment, self.attachments)) {
+            self.open.remove(entry.kind, order, stream);
+        }
+        if let Some(lost) = entry.lost.take() {
+            self.lost.remove(&(lost, stream));
+        }
+        self.open.insert(entry.kind, self.attachments, stream);
+        self.absent_since = None;
+        self.gone = false;
+    }
+
+    /// Attaches a stream that the client knows up to event `after`.
+    pub(super) fn resume(&mut self, stream: StreamId, attachment: Attachment, after: u64) -> Resumed {
+        // A stream that is forgotten by now goes on as a GET stream: there is nothing to be said on it but what comes.
+        self.attach(stream, attachment, StreamKind::Get);
+        let resumed = self.replay.resume(stream, after);
+        if let Some(entry) = self.streams.get_mut(&stream) {
+            entry.kept = entry.kept.saturating_sub(resumed.released);
+        }
+        resumed
+    }
+
+    /// The kind of the stream that lost its connection. An older connection may end later than its successor began: that
+    /// is no loss.
+    pub(crate) fn detach(&mut self, stream: StreamId, attachment: Attachment, now: Instant) -> Option<StreamKind> {
+        let entry = self.streams.get_mut(&stream)?;
+        let (_, order) = entry.attachment.take_if(|(current, _)| *current == attachment)?;
+        let kind = entry.kind;
+        entry.lost = Some(now);
+        self.lost.insert((now, stream));
+        self.open.remove(kind, order, stream);
+        self.note_absence(now);
+        self.forget_if_useless(stream);
+        Some(kind)
+    }
+
+    fn note_absence(&mut self, now: Instant) {
+        if self.open.is_empty() {
+            self.absent_since.get_or_insert(now);
+        }
+    }
+
+    /// A stream that can have nothing more to say to anybody.
+    fn forget_if_useless(&mut self, stream: StreamId) {
+        let Some(entry) = self.streams.get(&stream) else { return };
+        if entry.attachment.is_some() || entry.calls > 0 || entry.kept > 0 {
+            return;
+        }
+        if let Some(lost) = entry.lost {
+            self.lost.remove(&(lost, stream));
+        }
+        self.streams.remove(&stream);
+        if self.streams.is_empty() && self.streams.capacity() > ROOMY {
+            self.streams.shrink_to_fit();
+        }
+    }
+
+    /// Whether there is such a stream, with or without a connection.
+    pub(crate) fn knows(&self, stream: StreamId) -> bool {
+        self.streams.contains_key(&stream)
+    }
+
+    pub(crate) fn call_began(&mut self, stream: StreamId) {
+        if let Some(entry) = self.streams.get_mut(&stream) {
+            entry.calls += 1;
+        }
+    }
+
+    /// Whether the stream has done its work and its connection can be closed.
+    pub(crate) fn call_ended(&mut self, stream: StreamId, now: Instant) -> bool {
+        let Some(entry) = self.streams.get_mut(&stream) else { return false };
+        entry.calls = entry.calls.saturating_sub(1);
+        self.close_if_done(stream, now)
+    }
+
+    /// Lets go of the connection of a stream that ends with its calls and has none left; true if there was one.
+    pub(crate) fn close_if_done(&mut self, stream: StreamId, now: Instant) -> bool {
+        let Some(entry) = self.streams.get_mut(&stream) else { return false };
+        if entry.calls > 0 {
+            return false;
+        }
+        let attachment = entry.attachment.take_if(|_| entry.kind.ends_with_its_calls());
+        if let Some((_, order)) = attachment {
+            self.open.remove(entry.kind, order, stream);
+            self.note_absence(now);
+        }
+        self.forget_if_useless(stream);
+        attachment.is_some()
+    }
+
+    /// Numbers and keeps a message for `stream`; gives it back with its number if a connection can take it now.
+    pub(crate) fn record(
+        &mut self,
+        stream: StreamId,
+        wire: Wire,
+        about: About,
+        now: Instant,
+    ) -> Option<(Option<u64>, Wire)> {
+        let entry = self.streams.get_mut(&stream)?;
+        let attached = entry.attachment.is_some();
+        if !entry.kind.is_resumable() {
+            return attached.then_some((None, wire));
+        }
+        entry.kept += 1;
+        self.newest += 1;
+        let event = self.newest;
+        let released = self.replay.keep(stream, event, &wire, about, now);
+        self.release(&released);
+        attached.then_some((Some(event), wire))
+    }
+
+    fn release(&mut self, released: &Released) {
+        for stream in released {
+            if let Some(entry) = self.streams.get_mut(stream) {
+                entry.kept = entry.kept.saturating_sub(1);
+            }
+            self.forget_if_useless(*stream);
+        }
+    }
+
+    /// The newest connection of those that can carry a message which belongs to no call: a GET stream, or the only one
+    /// there is; else that of a POST.
+    pub(crate) fn general_stream(&self) -> Option<StreamId> {
+        self.open.lasting.last().or_else(|| self.open.posts.last()).map(|(_, stream)| *stream)
+    }
+
+    /// Whether a server's message can go out on this stream now.
+    pub(crate) fn carries(&self, stream: StreamId) -> bool {
+        self.streams.get(&stream).is_some_and(|entry| entry.attachment.is_some() && entry.kind != StreamKind::Single)
+    }
+
+    /// Whether a message for this stream reaches its client now, or when it takes up the stream that it lost. One that
+    /// was closed because all was said is not taken up again.
+    pub(crate) fn will_carry(&self, stream: StreamId) -> bool {
+        let lost = |entry: &Stream| entry.kind.is_resumable() && entry.lost.is_some();
+        self.carries(stream) || self.streams.get(&stream).is_some_and(lost)
+    }
+
+    /// Whether the stream lasts, whatever calls there are.
+    pub(crate) fn is_lasting(&self, stream: StreamId) -> bool {
+        self.streams.get(&stream).is_some_and(|entry| !entry.kind.ends_with_its_calls())
+    }
+
+    /// Streams lost so long ago that nobody will come back for them; each is named once.
+    pub(crate) fn expired(&mut self, now: Instant) -> Vec<StreamId> {
+        let released = self.replay.expire(now);
+        self.release(&released);
+        let mut expired = Vec::new();
+        while let Some((lost, stream)) = self.lost.first().copied()
+            && lost + self.keep <= now
+        {
+            self.lost.pop_first();
+            // A stream whose calls go on is kept for their answers, should its client come back after all.
+            if let Some(entry) = self.streams.get_mut(&stream) {
+                entry.lost = None;
+            }
+            self.forget_if_useless(stream);
+            expired.push(stream);
+        }
+        expired
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let lost = self.lost.first().map(|(lost, _)| *lost + self.keep);
+        let kept = self.replay.next_deadline().map(|deadline| deadline + SLACK);
+        let absent = self.gone_at().filter(|_| !self.gone);
+        [lost, kept, absent].into_iter().flatten().min()
+    }
+
+    /// Lets go of all connections, and names their streams.
+    pub(crate) fn detach_all(&mut self) -> Vec<StreamId> {
+        let attached = self.streams.iter_mut().filter_map(|(id, stream)| stream.attachment.take().map(|_| *id));
+        let mut attached: Vec<_> = attached.collect();
+        attached.sort_unstable();
+        self.open = Open::default();
+        attached
+    }
+
+    /// A stream that lasts is open: the client listens, even if it asks nothing.
+    pub(crate) fn is_listening(&self) -> bool {
+        !self.open.lasting.is_empty()
+    }
+
+    /// From when on the client counts as gone, if it has no stream now.
+    pub(crate) fn gone_at(&self) -> Option<Instant> {
+        self.absent_since.map(|since| since + self.keep)
+    }
+
+    /// Notes that the client has been absent for too long; true the first time.
+    pub(crate) fn note_gone(&mut self) -> bool {
+        !std::mem::replace(&mut self.gone, true)
+    }
+
+    #[cfg(test)]
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.replay.bytes()
+    }
+
+    #[cfg(test)]
+    pub(super) fn newest_event(&self) -> u64 {
+        self.newest
+    }
+
+    /// How many streams and messages there is room for.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        self.streams.capacity() + self.replay.room()
+    }
+
+    #[cfg(test)]
+    pub(super) fn stream_count(&self) -> usize {
+        self.streams.len()
+    }
+}
+
+/// The streams that have a connection, in the order in which they got it.
+#[derive(Debug, Default)]
+struct Open {
+    lasting: BTreeSet<(u64, StreamId)>,
+    posts: BTreeSet<(u64, StreamId)>,
+    /// Of these it is enough to know how many there are: they carry nothing but their answer.
+    singles: usize,
+}
+
+impl Open {
+    fn insert(&mut self, kind: StreamKind, order: u64, stream: StreamId) {
+        match kind {
+            StreamKind::Duplex | StreamKind::Get => _ = self.lasting.insert((order, stream)),
+            StreamKind::Post => _ = self.posts.insert((order, stream)),
+            StreamKind::Single => self.singles += 1,
+        }
+    }
+
+    fn remove(&mut self, kind: StreamKind, order: u64, stream: StreamId) {
+        match kind {
+            StreamKind::Duplex | StreamKind::Get => _ = self.lasting.remove(&(order, stream)),
+            StreamKind::Post => _ = self.posts.remove(&(order, stream)),
+            StreamKind::Single => self.singles = self.singles.saturating_sub(1),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lasting.is_empty() && self.posts.is_empty() && self.singles == 0
+    }
+}

@@ -1,0 +1,200 @@
+//! What comes from the server's side: answers, questions, notifications, and the choice of the stream that they take.
+
+use std::time::Instant;
+
+use super::client::LONGEST_ID;
+use super::pending::Token;
+use super::{About, Call, CallKind, Effect, LinkId, Phase, Question, Received, Role, State, StreamId};
+use crate::error::Fault;
+use crate::frame::{Frame, FrameError, Id, Incoming, Kind, Wire};
+
+impl State {
+    pub(super) fn hear_server(&mut self, link: LinkId, frames: Received, now: Instant) {
+        match frames {
+            Ok(Incoming::One(frame)) => self.server_frame(link, frame, None, now),
+            Err(error) => self.server_bad(link, &error, None, now),
+            Ok(Incoming::Batch(frames)) => {
+                let asks = |frame: &Result<Frame, FrameError>| match frame {
+                    Ok(frame) => frame.kind() == Kind::Request,
+                    Err(error) => error.about == Some(Kind::Request) && error.id.is_some(),
+                };
+                let answers = frames.iter().filter(|frame| asks(frame)).count();
+                let group = (answers > 0).then(|| self.pending.open_group(answers));
+                for frame in frames {
+                    match frame {
+                        Ok(frame) => self.server_frame(link, frame, group, now),
+                        Err(error) => self.server_bad(link, &error, group, now),
+                    }
+                }
+            }
+        }
+    }
+
+    fn server_frame(&mut self, link: LinkId, frame: Frame, group: Option<u64>, now: Instant) {
+        match frame.kind() {
+            Kind::Request => self.server_question(link, frame, group, now),
+            Kind::Notification => self.server_notification(link, frame, now),
+            Kind::Response => self.server_answer(link, frame, now),
+        }
+    }
+
+    /// A call whose answer cannot be read would hang for ever, and so would a question: both end with an error.
+    fn server_bad(&mut self, link: LinkId, error: &FrameError, group: Option<u64>, now: Instant) {
+        let Some(id) = &error.id else { return };
+        if error.about == Some(Kind::Request) {
+            self.reply_fault(Question::new(link, id.clone(), group), &Fault::Frame(error.clone()));
+        } else if let Some((_, call)) = self.take_call_of(link, id) {
+            self.answer_fault(call, &Fault::BadServerMessage(error.clone()), now);
+        }
+    }
+
+    /// The call that this answer of a server belongs to; none if it was cancelled, has timed out, or never was one of
+    /// that server.
+    fn take_call_of(&mut self, link: LinkId, id: &Id) -> Option<(u64, Call)> {
+        let number = id.as_u64()?;
+        self.pending.call(number).filter(|call| call.link == link)?;
+        Some((number, self.pending.take_call(number)?))
+    }
+
+    fn server_answer(&mut self, link: LinkId, mut frame: Frame, now: Instant) {
+        let Some((number, call)) = frame.id().and_then(|id| self.take_call_of(link, &id)) else { return };
+        if call.kind == CallKind::Initialize {
+            self.opened(&frame, number);
+        }
+        if let (CallKind::Task, Some(token), false) = (call.kind, &call.token, frame.is_error()) {
+            self.pending.remember_token(number, token.clone());
+        }
+        let wire = match &call.client_id {
+            Some(id) => frame.splice().id(id).finish(),
+            None => frame.splice().finish(),
+        };
+        let wire = wire.with_permit(frame.take_permit());
+        self.answer(call, wire, frame.is_error(), now);
+    }
+
+    fn opened(&mut self, frame: &Frame, number: u64) {
+        if frame.is_error() || !matches!(self.phase, Phase::Opening { call, .. } if call == number) {
+            return;
+        }
+        self.phase = Phase::Live;
+        let version = frame.lookup(&["result", "protocolVersion"]).ok().flatten();
+        let version = version.and_then(|raw| serde_json::from_slice::<String>(raw).ok());
+        self.effects.push(Effect::Opened { version });
+    }
+
+    fn server_question(&mut self, link: LinkId, mut frame: Frame, group: Option<u64>, now: Instant) {
+        let Some(server_id) = frame.id() else { return };
+        let question = Question::new(link, server_id, group);
+        if question.server_id.raw().len() > LONGEST_ID {
+            let fault = Fault::InvalidRequest(format!("ids may have {LONGEST_ID} bytes at most"));
+            self.reply_fault(question, &fault);
+            return;
+        }
+        // Servers use pings to find out whether to give up on a session: the answer must not hang on a client's streams.
+        if frame.method() == Some("ping") {
+            let wire = crate::frame::response(&question.server_id, "{}");
+            self.reply(question, wire);
+            return;
+        }
+        if self.pending.questions_open() >= self.limits.in_flight {
+            self.reply_fault(question, &Fault::TooManyCalls { limit: self.limits.in_flight });
+            return;
+        }
+        if matches!(self.phase, Phase::Finishing { .. }) {
+            self.reply_fault(question, &Fault::Undeliverable);
+            return;
+        }
+        let number = self.pending.add_question(question);
+        let wire = frame.splice().id(&Id::number(number)).finish();
+        let wire = wire.with_permit(frame.take_permit());
+        self.route(wire, About::Question(number), now);
+    }
+
+    fn server_notification(&mut self, link: LinkId, mut frame: Frame, now: Instant) {
+        match frame.method() {
+            Some("notifications/progress") => self.server_progress(frame, now),
+            Some("notifications/cancelled") => self.server_cancelled(link, &mut frame, now),
+            _ => self.route(frame.into_wire(), About::Notice, now),
+        }
+    }
+
+    fn server_progress(&mut self, mut frame: Frame, now: Instant) {
+        let number = frame.progress_token().and_then(|token| token.as_u64());
+        let (stream, wire) = match number.map_or(Token::Foreign, |number| self.pending.token(number)) {
+            Token::Call(stream, token) => (Some(stream), frame.splice().progress_token(token).finish()),
+            Token::Task(token) => (None, frame.splice().progress_token(token).finish()),
+            Token::Late => return,
+            Token::Foreign => (None, frame.splice().finish()),
+        };
+        let wire = wire.with_permit(frame.take_permit());
+        match stream.filter(|stream| self.outbox.will_carry(*stream)) {
+            Some(stream) => self.send(stream, wire, About::Notice, Role::Message, now),
+            None => self.route(wire, About::Notice, now),
+        }
+    }
+
+    /// The server withdraws a question of its own: the client hears of it where it was asked, if it was asked at all.
+    fn server_cancelled(&mut self, link: LinkId, frame: &mut Frame, now: Instant) {
+        let Some(number) = frame.cancelled_id().and_then(|id| self.pending.question_of(link, &id)) else { return };
+        let Some(question) = self.take_question(number) else { return };
+        if let Some((wire, _)) = question.group.and_then(|group| self.pending.leave_group(group)) {
+            self.effects.push(Effect::ToServer { link, wire });
+        }
+        let Some(stream) = question.stream else { return };
+        let wire = frame.splice().cancelled_id(&Id::number(number)).finish();
+        if self.outbox.will_carry(stream) {
+            self.send(stream, wire, About::Notice, Role::Message, now);
+        } else {
+            self.route(wire, About::Notice, now);
+        }
+    }
+
+    pub(super) fn server_oversized(&mut self, link: LinkId, id: Option<Id>, request: bool, size: usize, now: Instant) {
+        let fault = Fault::MessageTooLarge { limit: self.limits.message_size, size };
+        match id {
+            Some(server_id) if request => self.reply_fault(Question::new(link, server_id, None), &fault),
+            Some(id) => {
+                if let Some((_, call)) = self.take_call_of(link, &id) {
+                    self.answer_fault(call, &fault, now);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Sends a message of the server on the stream that the one rule gives it (DESIGN.md, "Which stream does a server's
+    /// message take?"), or lets it wait for one.
+    fn route(&mut self, wire: Wire, about: About, now: Instant) {
+        match self.stream_for_message() {
+            Some(stream) => self.send_routed(stream, wire, about, now),
+            None => {
+                for dropped in self.waiting.push(&wire, about, now + self.limits.stream_wait) {
+                    if let About::Question(number) = dropped {
+                        self.fail_question(number, &Fault::Undeliverable);
+                    }
+                }
+            }
+        }
+    }
+
+    fn send_routed(&mut self, stream: StreamId, wire: Wire, about: About, now: Instant) {
+        if let About::Question(number) = about
+            && let Some(question) = self.pending.question_mut(number)
+        {
+            question.stream = Some(stream);
+        }
+        self.send(stream, wire, about, Role::Message, now);
+    }
+
+    fn stream_for_message(&self) -> Option<StreamId> {
+        let only = self.pending.only_call().map(|call| call.stream).filter(|stream| self.outbox.carries(*stream));
+        only.or_else(|| self.outbox.general_stream())
+    }
+
+    /// A stream has come: what waited for one goes out, in order.
+    pub(super) fn flush_waiting(&mut self, now: Instant) {
+        for waiting in self.waiting.take() {
+            self.route(waiting.wire, waiting.about, now);
+        }
+    }
+}

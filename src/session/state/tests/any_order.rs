@@ -1,0 +1,459 @@
+//! Anything in any order: a client and a server that follow the rules most of the time, and what must hold all the same.
+
+use std::collections::HashMap;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::acts::{Act, Said, act, any_limits};
+use super::*;
+
+/// How often something happened to the requests of one id.
+#[derive(Debug, Default, Clone)]
+struct Count {
+    asked: usize,
+    answered: usize,
+    cancelled: usize,
+    /// The stream of one of them was lost at some time: its answer may never have been seen.
+    lost: bool,
+    stream: u64,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    attachment: Option<u64>,
+    kind: Option<StreamKind>,
+    newest: u64,
+    /// Place in the server's order of the last message that was sent at once.
+    at: u64,
+}
+
+/// The session, and what both sides know of it.
+struct World {
+    stage: Stage,
+    streams: HashMap<u64, Seen>,
+    /// Of every attachment ever made, its stream.
+    attachments: Vec<(u64, u64)>,
+    calls: HashMap<String, Count>,
+    questions: HashMap<String, Count>,
+    /// Numbers under which the server knows calls, and those under which the client knows questions.
+    call_numbers: Vec<String>,
+    question_numbers: Vec<String>,
+    asked: u64,
+    told: u64,
+    ended: bool,
+    /// The client claimed to be where it was not, and may have been told things twice.
+    client_lied: bool,
+    resuming: Option<u64>,
+}
+
+impl World {
+    fn new(limits: Limits, stdio: bool) -> Self {
+        let mut world = Self {
+            stage: Stage::new(limits),
+            streams: HashMap::new(),
+            attachments: Vec::new(),
+            calls: HashMap::new(),
+            questions: HashMap::new(),
+            call_numbers: Vec::new(),
+            question_numbers: Vec::new(),
+            asked: 0,
+            told: 0,
+            ended: false,
+            client_lied: false,
+            resuming: None,
+        };
+        let stream = world.open(if stdio { StreamKind::Duplex } else { StreamKind::Post });
+        world.client(
+            stream,
+            vec![(r#"{"jsonrpc":"2.0","id":"first","method":"initialize"}"#.into(), Some("\"first\"".into()))],
+        );
+        world
+    }
+
+    fn apply(&mut self, event: Event) {
+        let tick = matches!(event, Event::Tick);
+        let from_client = matches!(event, Event::FromClient { .. });
+        let effects = self.stage.state.apply(event, self.stage.now);
+        assert!(!self.ended || effects.is_empty(), "after the end: {effects:?}");
+        for effect in effects {
+            assert!(!self.ended, "after the end: {effect:?}");
+            match effect {
+                Effect::ToClient { stream, event, wire, role } => self.heard_by_client(stream.0, event, wire, role),
+                Effect::Close { stream } => {
+                    let seen = self.streams.get_mut(&stream.0).expect("a stream that was opened");
+                    assert!(seen.attachment.take().is_some(), "closed twice: {stream:?}");
+                }
+                Effect::ToServer { link, wire } => self.heard_by_server(link, wire, from_client),
+                Effect::Client { .. } | Effect::Opened { .. } => {}
+                Effect::Ended(_) => {
+                    self.ended = true;
+                    assert!(self.streams.values().all(|seen| seen.attachment.is_none()), "a stream is still open");
+                }
+            }
+        }
+        let now = self.stage.now;
+        let next = self.stage.state.next_deadline(now);
+        assert!(!self.ended || next.is_none());
+        assert!(!tick || next.is_none_or(|next| next > now), "a tick that changes nothing is due at once");
+        let State { outbox, waiting, limits, .. } = &self.stage.state;
+        assert!(outbox.kept_bytes() <= 2 * limits.replay_bytes);
+        assert!(waiting.bytes() <= limits.replay_bytes && waiting.len() <= 1024);
+        assert!(self.ended || waiting.len() == 0 || outbox.general_stream().is_none(), "it waits for what is there");
+    }
+
+    fn heard_by_client(&mut self, stream: u64, event: Option<u64>, wire: Wire, role: Role) {
+        let seen = self.streams.get_mut(&stream).expect("a stream that was opened");
+        assert!(seen.attachment.is_some(), "nobody is there to hear it");
+        if role == Role::Resumed {
+            return;
+        }
+        // What is sent again comes in order, but after newer things.
+        let again = self.resuming == Some(stream) && event.is_some_and(|event| event <= seen.newest);
+        if let Some(event) = event {
+            assert!(again || event > seen.newest, "event {event} after {}", seen.newest);
+            seen.newest = seen.newest.max(event);
+        }
+        let incoming = frame::split(wire.into_bytes()).expect("well formed");
+        let frames = match incoming {
+            Incoming::One(frame) => {
+                let at = frame.lookup(&["at"]).unwrap().map(|at| std::str::from_utf8(at).unwrap().parse().unwrap());
+                if let Some(at) = at.filter(|_| self.resuming != Some(stream)) {
+                    assert!(at > seen.at, "message {at} of the server came after message {}", seen.at);
+                    seen.at = at;
+                }
+                vec![frame]
+            }
+            Incoming::Batch(frames) => frames.into_iter().map(|frame| frame.expect("well formed")).collect(),
+        };
+        for frame in frames {
+            let Some(id) = frame.id() else { continue };
+            if frame.kind() == Kind::Request {
+                assert_ne!(seen.kind, Some(StreamKind::Single), "a question on a stream that carries the answer only");
+                self.question_numbers.push(id.to_string());
+            } else if frame.kind() == Kind::Response && !again {
+                let count = self.calls.get_mut(id.as_str()).expect("an answer to what was asked");
+                count.answered += 1;
+                assert!(
+                    count.answered + count.cancelled <= count.asked || self.client_lied,
+                    "answered too often: {id} {count:?}"
+                );
+            }
+        }
+    }
+
+    fn heard_by_server(&mut self, link: LinkId, wire: Wire, from_client: bool) {
+        assert_eq!(link, LINK);
+        let frames = match frame::split(wire.into_bytes()).expect("well formed") {
+            Incoming::One(frame) => vec![frame],
+            Incoming::Batch(frames) => frames.into_iter().map(|frame| frame.expect("well formed")).collect(),
+        };
+        for frame in frames {
+            match frame.kind() {
+                Kind::Request => {
+                    let number = frame.id().unwrap().to_string();
+                    assert!(!self.call_numbers.contains(&number), "a number was used twice");
+                    // Which call it is stands in its method.
+                    let id = frame.method().unwrap().trim_start_matches("call ").to_owned();
+                    self.call_numbers.push(number);
+                    assert!(id == "initialize" || self.calls.contains_key(&id));
+                }
+                Kind::Notification => {
+                    if let Some(number) = frame.cancelled_id().filter(|_| from_client) {
+                        assert!(self.call_numbers.contains(&number.to_string()), "the server knows of no such call");
+                    }
+                }
+                Kind::Response => {
+                    let id = frame.id().expect("errors to the server name its question").to_string();
+                    let count = self.questions.get_mut(&id).expect("an answer to what was asked");
+                    count.answered += 1;
+                    assert!(count.answered <= count.asked, "answered too often: {id} {count:?}");
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, kind: StreamKind) -> u64 {
+        let stream = self.streams.len() as u64 + 1;
+        let seen = self.streams.entry(stream).or_default();
+        seen.kind = Some(kind);
+        self.attach(stream, kind, None);
+        stream
+    }
+
+    fn attach(&mut self, stream: u64, kind: StreamKind, after: Option<u64>) {
+        self.stage.attachments += 1;
+        let attachment = self.stage.attachments;
+        self.attachments.push((stream, attachment));
+        if !self.ended {
+            self.streams.entry(stream).or_default().attachment = Some(attachment);
+        }
+        self.resuming = after.map(|_| stream);
+        self.apply(Event::Attached { stream: StreamId(stream), attachment: Attachment(attachment), kind, after });
+        self.resuming = None;
+    }
+
+    fn lose(&mut self, stream: u64, attachment: u64) {
+        let seen = self.streams.get_mut(&stream).expect("it was attached");
+        if seen.attachment == Some(attachment) {
+            seen.attachment = None;
+            self.calls.values_mut().filter(|call| call.stream == stream).for_each(|call| call.lost = true);
+        }
+        self.apply(Event::Detached { stream: StreamId(stream), attachment: Attachment(attachment) });
+    }
+
+    /// Lets the client say something; with each message comes the id that is to be answered.
+    fn client(&mut self, stream: u64, messages: Vec<(String, Option<String>)>) {
+        let is_open = self.stage.state.outbox.knows(StreamId(stream));
+        let attached = self.streams.get(&stream).is_some_and(|seen| seen.attachment.is_some());
+        for id in messages.iter().filter_map(|(_, id)| id.as_ref()) {
+            let count = self.calls.entry(id.clone()).or_default();
+            count.asked += usize::from(is_open);
+            // Two of one id on two streams are more than this test keeps apart.
+            count.lost |= !attached || count.asked > 1 && count.stream != stream;
+            count.stream = stream;
+        }
+        let mut texts: Vec<_> = messages.into_iter().map(|(text, _)| text).collect();
+        let json = if texts.len() == 1 { texts.remove(0) } else { batch(&texts) };
+        self.apply(Event::FromClient { stream: StreamId(stream), frames: frame::split(json) });
+    }
+
+    fn server(&mut self, messages: &[String]) {
+        let json = if let [one] = messages { one.clone() } else { batch(messages) };
+        self.apply(Event::FromServer { link: LINK, frames: frame::split(json) });
+    }
+
+    /// An id for a new request: now and then one that was used before, or is one of the other side's numbers.
+    fn fresh_id(&mut self, pick: u8) -> String {
+        self.asked += 1;
+        match pick {
+            0..20 => format!("\"i{}\"", u64::from(pick) % self.asked),
+            20..40 => u64::from(pick - 20).to_string(),
+            40..60 => format!("\"\\u0069{}\"", self.asked),
+            _ => format!("\"i{}\"", self.asked),
+        }
+    }
+
+    fn client_words(&mut self, said: &Said) -> (String, Option<String>) {
+        match said {
+            Said::Ask(pick) => {
+                let id = self.fresh_id(*pick);
+                let id = id.replace("\\u0069", "i");
+                let quoted = serde_json::to_string(&format!("call {id}")).unwrap();
+                let token = if pick % 3 == 0 { id.clone() } else { "null".to_owned() };
+                let task = if pick % 5 == 0 { r#""task":{},"# } else { "" };
+                let json = format!(
+                    r#"{{"jsonrpc":"2.0","id":{id},"method":{quoted},"params":{{{task}"_meta":{{"progressToken":{token}}}}}}}"#
+                );
+                (json, Some(id))
+            }
+            Said::Answer(pick) => (answer(&pick_from(&self.question_numbers, *pick)), None),
+            Said::Cancel(pick) => {
+                let mut ids: Vec<_> = self.calls.keys().cloned().collect();
+                ids.sort();
+                let id = pick_from(&ids, *pick);
+                if let Some(count) = self.calls.get_mut(&id) {
+                    // It may have been answered already: then this is for nothing.
+                    count.lost = true;
+                }
+                (cancel(&id), None)
+            }
+            Said::Progress(pick) => (progress(&pick.to_string()), None),
+            Said::Notice => (tell("notice"), None),
+            Said::Broken(pick) => {
+                let id = self.fresh_id(pick.saturating_add(60));
+                (format!(r#"{{"jsonrpc":"2.0","id":{id}}}"#), Some(id))
+            }
+        }
+    }
+
+    fn server_words(&mut self, said: &Said) -> String {
+        self.told += 1;
+        let at = format!(r#"{{"at":{},"#, self.told);
+        let json = match said {
+            Said::Ask(pick) => {
+                let id = if *pick < 30 { format!("\"s{}\"", pick % 4) } else { format!("\"s{}\"", self.told + 100) };
+                self.questions.entry(id.clone()).or_default().asked += 1;
+                ask(&id, if *pick > 240 { "ping" } else { "question" })
+            }
+            Said::Answer(pick) if *pick > 230 => error(&pick_from(&self.call_numbers, *pick)),
+            Said::Answer(pick) => answer(&pick_from(&self.call_numbers, *pick)),
+            Said::Cancel(pick) => {
+                let mut ids: Vec<_> = self.questions.keys().cloned().collect();
+                ids.sort();
+                let id = pick_from(&ids, *pick);
+                if let Some(count) = self.questions.get_mut(&id) {
+                    count.cancelled += 1;
+                }
+                cancel(&id)
+            }
+            Said::Progress(pick) => progress(&pick_from(&self.call_numbers, *pick)),
+            Said::Notice => tell("notice"),
+            Said::Broken(pick) => {
+                let number = pick_from(&self.call_numbers, *pick);
+                format!(r#"{{"jsonrpc":"2.0","id":{number}}}"#)
+            }
+        };
+        json.replacen('{', &at, 1)
+    }
+
+    fn act(&mut self, act: &Act) {
+        match act {
+            Act::Open(kind) => _ = self.open(*kind),
+            Act::Post(kind, pick) => {
+                let words = self.client_words(&Said::Ask(*pick));
+                let stream = self.open(*kind);
+                self.client(stream, vec![words]);
+            }
+            Act::Client(stream, said) => {
+                let stream = u64::from(*stream) % (self.streams.len() as u64 + 2);
+                let words = said.iter().map(|said| self.client_words(said)).collect();
+                self.client(stream, words);
+            }
+            Act::ClientOversized(pick, request) => self.client_oversized(*pick, *request),
+            Act::Server(said) => {
+                let words: Vec<_> = said.iter().map(|said| self.server_words(said)).collect();
+                self.server(&words);
+            }
+            Act::ServerOversized(pick, request) => {
+                let id = if *request { format!("\"s{}\"", pick % 4) } else { pick_from(&self.call_numbers, *pick) };
+                if *request {
+                    self.questions.entry(id.clone()).or_default().asked += 1;
+                }
+                let id = Id::from_raw(id.as_bytes());
+                self.apply(Event::ServerOversized { link: LINK, id, request: *request, size: 1 });
+            }
+            Act::Lose(pick) => {
+                // Mostly one of the newest, and sometimes one that was replaced long ago.
+                let back = usize::from(*pick) % self.attachments.len().min(6);
+                let (stream, attachment) = self.attachments[self.attachments.len() - 1 - back];
+                self.lose(stream, attachment);
+            }
+            Act::Resume(pick, after) => self.resume(*pick, *after),
+            Act::Pass(millis) => self.stage.now += Duration::from_millis(u64::from(*millis)),
+            Act::Tick => self.apply(Event::Tick),
+            Act::InputEnded => self.apply(Event::InputEnded),
+            Act::Drain => self.apply(Event::Drain),
+            Act::End => self.apply(Event::End(EndReason::Deleted)),
+            Act::LinkClosed => self.apply(Event::LinkClosed { link: LINK, exit: exited() }),
+        }
+    }
+
+    fn client_oversized(&mut self, pick: u8, request: bool) {
+        let stream = u64::from(pick) % (self.streams.len() as u64 + 1);
+        let id = if request { self.fresh_id(255) } else { pick_from(&self.question_numbers, pick) };
+        if request {
+            let count = self.calls.entry(id.clone()).or_default();
+            count.asked += usize::from(self.stage.state.outbox.knows(StreamId(stream)));
+            count.lost = true;
+        }
+        let id = Id::from_raw(id.as_bytes());
+        self.apply(Event::ClientOversized { stream: StreamId(stream), id, request, size: 1 });
+    }
+
+    fn resume(&mut self, pick: u8, after: u8) {
+        let stream = 1 + u64::from(pick) % self.streams.len() as u64;
+        let seen = &self.streams[&stream];
+        if seen.kind == Some(StreamKind::Duplex) {
+            return;
+        }
+        let claimed = match after {
+            0..10 => seen.newest,
+            10..15 => u64::from(after),
+            15..17 => u64::MAX,
+            _ => 0,
+        };
+        self.client_lied |= claimed != seen.newest;
+        if !self.stage.state.outbox.knows(StreamId(stream)) {
+            // A stream that was forgotten goes on as a GET stream.
+            self.streams.entry(stream).or_default().kind = Some(StreamKind::Get);
+        }
+        self.attach(stream, StreamKind::Get, Some(claimed));
+    }
+
+    /// Lets the shell do its work until nothing is due for a long time.
+    fn settle(&mut self) {
+        let until = self.stage.now + secs(100_000);
+        for _ in 0..10_000 {
+            match self.stage.state.next_deadline(self.stage.now).filter(|due| *due <= until) {
+                Some(due) => {
+                    self.stage.now = self.stage.now.max(due);
+                    self.apply(Event::Tick);
+                }
+                None => return,
+            }
+        }
+        panic!("a storm of ticks");
+    }
+
+    /// The client goes away for good: every question has its answer then, and there is nothing left to be kept.
+    fn everybody_leaves(&mut self) {
+        for (stream, attachment) in self.attachments.clone() {
+            self.lose(stream, attachment);
+        }
+        self.settle();
+        if self.ended {
+            return;
+        }
+        for (id, count) in &self.questions {
+            assert!(count.answered + count.cancelled >= count.asked, "never answered: {id} {count:?}");
+        }
+        assert_eq!(self.stage.state.pending.questions_open(), 0);
+        for number in self.call_numbers.clone() {
+            self.server(&[answer(&number)]);
+        }
+        self.settle();
+        assert_eq!(self.stage.state.calls_in_flight(), 0, "every call was answered");
+        assert_eq!(self.stage.state.pending.groups_open(), 0);
+        assert_eq!(self.stage.state.outbox.kept_bytes(), 0);
+        assert_eq!(self.stage.state.outbox.stream_count(), 0);
+    }
+
+    /// The session ends with its client listening: every call has had its answer.
+    fn end(&mut self) {
+        self.apply(Event::End(EndReason::Cleared));
+        assert!(self.ended);
+        for (id, count) in &self.calls {
+            let answered = count.answered == count.asked;
+            assert!(count.lost || self.client_lied || answered, "not answered just once: {id} {count:?}");
+        }
+        self.act(&Act::Server(vec![Said::Notice, Said::Answer(0)]));
+        self.act(&Act::Post(StreamKind::Post, 100));
+    }
+}
+
+/// One of these, or one that is made up.
+fn pick_from(known: &[String], pick: u8) -> String {
+    let pick = usize::from(pick);
+    // The newest are of the most interest.
+    if pick % 11 == 10 || known.is_empty() {
+        return (pick * 3).to_string();
+    }
+    known[known.len() - 1 - pick % known.len().min(7)].clone()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nobody_is_forgotten_and_nobody_hears_what_is_not_his(
+        limits in any_limits(),
+        stdio in any::<bool>(),
+        greeted in any::<bool>(),
+        acts in vec(act(), 0..120),
+        leave in any::<bool>(),
+    ) {
+        let mut world = World::new(limits, stdio);
+        if greeted {
+            world.server(&[answer("1")]);
+        }
+        for act in &acts {
+            world.act(act);
+        }
+        if leave {
+            world.everybody_leaves();
+        } else if !world.ended {
+            world.end();
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What a session costs: memory while it is idle, and work that must not grow with what it has been through.
+
+use super::*;
+
+#[test]
+fn an_idle_core_is_small() {
+    assert!(size_of::<State>() <= 1536, "{}", size_of::<State>());
+    assert!(size_of::<Event>() <= 256, "{}", size_of::<Event>());
+    assert!(size_of::<Effect>() <= 192, "{}", size_of::<Effect>());
+}
+
+#[test]
+fn a_busy_time_leaves_no_room_behind() {
+    let mut stage = Stage::live(Limits { idle_timeout: None, ..limits() });
+    for stream in 2..1000 {
+        stage.post(stream, &ask(&stream.to_string(), "x"));
+    }
+    for _ in 0..1000 {
+        stage.server(&ask("1", "roots/list"));
+    }
+    for number in 1..1000 {
+        stage.client(0, &answer(&number.to_string()));
+        stage.server(&answer(&(number + 1).to_string()));
+    }
+    stage.client(0, &answer("1000"));
+    assert_eq!(stage.state.calls_in_flight(), 0);
+    assert_eq!(stage.state.pending.questions_open(), 0);
+    assert!(stage.state.pending.room() <= 96, "{}", stage.state.pending.room());
+    stage.wait(secs(1000));
+    assert_eq!(stage.state.outbox.stream_count(), 0);
+    assert!(stage.state.outbox.room() <= 192, "{}", stage.state.outbox.room());
+}
+
+/// How long a thousand calls and notifications take, in a session that looks after so many old streams and open calls.
+fn busy(old: u64, open: u64) -> Duration {
+    let mut stage = Stage::live(Limits { replay_bytes: 64 * 1024 * 1024, in_flight: 10_000, ..limits() });
+    let mut number = 1;
+    let mut call = |stage: &mut Stage, answered: bool| {
+        number += 1;
+        stage.post(number, &ask(&number.to_string(), "x"));
+        if answered {
+            stage.server(&answer(&number.to_string()));
+        }
+    };
+    for _ in 0..old {
+        call(&mut stage, true);
+    }
+    for _ in 0..open {
+        call(&mut stage, false);
+    }
+    let start = clock();
+    for _ in 0..1000 {
+        call(&mut stage, true);
+        stage.server(&tell("log"));
+        stage.state.next_deadline(stage.now);
+    }
+    clock() - start
+}
+
+#[test]
+fn the_work_of_an_event_does_not_grow_with_the_past() {
+    // Generous, because machines are shared: a look through all streams at every event is a hundred times as slow.
+    let (fresh, laden) = (busy(0, 4), busy(16_000, 1024));
+    assert!(laden < fresh * 10 + Duration::from_millis(50), "{laden:?} against {fresh:?}");
+}

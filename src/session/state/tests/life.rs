@@ -1,0 +1,242 @@
+//! The life of a session: the diagram at the top of `state/mod.rs`, walked, and the ways in which it ends.
+
+use super::*;
+
+/// What a phase is called in the diagram.
+fn phase(stage: &Stage) -> &'static str {
+    match stage.state.phase {
+        Phase::New => "New",
+        Phase::Opening { .. } => "Opening",
+        Phase::Live => "Live",
+        Phase::Finishing { .. } => "Finishing",
+        Phase::Ended => "Ended",
+    }
+}
+
+/// A session in that phase, with a call in flight unless it is new: on stdio it goes over stream 1, else stream 9.
+fn in_phase(name: &str, kind: StreamKind) -> Stage {
+    let mut stage = Stage::new(Limits { request_timeout: Some(secs(60)), ..limits() });
+    let stream = if kind == StreamKind::Duplex { 1 } else { 9 };
+    stage.open(1, kind);
+    if name != "New" {
+        stage.client(1, &ask("0", "initialize"));
+    }
+    if matches!(name, "Live" | "Finishing") {
+        stage.server(&answer("1"));
+        if stream == 9 {
+            stage.open(9, kind);
+        }
+        stage.client(stream, &ask("7", "tools/call"));
+    }
+    if name == "Finishing" {
+        stage.event(Event::InputEnded);
+    }
+    assert_eq!(phase(&stage), name);
+    stage
+}
+
+#[test]
+fn the_diagram() {
+    use StreamKind::{Duplex, Post, Single};
+    type Act = fn(&mut Stage) -> Vec<String>;
+    let initialize: Act = |stage| stage.client(1, &ask("0", "initialize"));
+    let other_call: Act = |stage| stage.client(1, &ask("5", "tools/list"));
+    let result: Act = |stage| stage.server(&answer("1"));
+    let refusal: Act = |stage| stage.server(&error("1"));
+    let unreadable: Act = |stage| stage.server(r#"{"jsonrpc":"2.0","id":1}"#);
+    let oversized: Act = |stage| {
+        let id = Some(Id::number(1));
+        stage.event(Event::ServerOversized { link: LINK, id, request: false, size: 9 })
+    };
+    let second: Act = |stage| stage.server(&answer("2"));
+    let cancelled: Act = |stage| stage.client(1, &cancel("7"));
+    let lost: Act = |stage| stage.lose(1);
+    let input_ended: Act = |stage| stage.event(Event::InputEnded);
+    let minutes: Act = |stage| stage.wait(secs(60));
+    let drained: Act = |stage| stage.wait(secs(10));
+    let closed: Act = |stage| stage.event(Event::LinkClosed { link: LINK, exit: exited() });
+    let end: Act = |stage| stage.end(EndReason::Cleared);
+    let drain: Act = |stage| stage.event(Event::Drain);
+
+    let table: [(&str, StreamKind, Act, &str); 38] = [
+        ("New", Duplex, initialize, "Opening"),
+        ("New", Post, initialize, "Opening"),
+        ("New", Duplex, other_call, "New"),
+        ("New", Duplex, result, "New"),
+        ("New", Duplex, lost, "Ended"),
+        ("New", Post, lost, "New"),
+        ("New", Duplex, input_ended, "Ended"),
+        ("New", Duplex, closed, "Ended"),
+        ("New", Duplex, end, "Ended"),
+        ("New", Duplex, drain, "New"),
+        ("Opening", Duplex, result, "Live"),
+        ("Opening", Post, result, "Live"),
+        ("Opening", Duplex, refusal, "New"),
+        ("Opening", Post, refusal, "Ended"),
+        ("Opening", Single, refusal, "Ended"),
+        ("Opening", Duplex, unreadable, "New"),
+        ("Opening", Post, unreadable, "Ended"),
+        ("Opening", Duplex, oversized, "New"),
+        ("Opening", Post, oversized, "Ended"),
+        ("Opening", Duplex, initialize, "Opening"),
+        ("Opening", Duplex, lost, "Ended"),
+        ("Opening", Post, lost, "Ended"),
+        ("Opening", Single, lost, "Ended"),
+        ("Opening", Duplex, minutes, "Ended"),
+        ("Opening", Post, minutes, "Ended"),
+        ("Opening", Duplex, input_ended, "Finishing"),
+        ("Opening", Duplex, closed, "Ended"),
+        ("Live", Duplex, initialize, "Live"),
+        ("Live", Duplex, second, "Live"),
+        ("Live", Duplex, lost, "Ended"),
+        ("Live", Duplex, minutes, "Live"),
+        ("Live", Duplex, input_ended, "Finishing"),
+        ("Live", Post, closed, "Ended"),
+        ("Finishing", Duplex, second, "Ended"),
+        ("Finishing", Duplex, cancelled, "Ended"),
+        ("Finishing", Duplex, input_ended, "Finishing"),
+        ("Finishing", Duplex, drained, "Ended"),
+        ("Finishing", Duplex, lost, "Ended"),
+    ];
+    for (row, (from, kind, act, to)) in table.into_iter().enumerate() {
+        let mut stage = in_phase(from, kind);
+        let lines = act(&mut stage);
+        assert_eq!(phase(&stage), to, "row {row}: {from} on {kind:?} gave {lines:?}");
+        let ends: Vec<_> = lines.iter().filter(|line| line.starts_with("ended")).collect();
+        assert_eq!(ends.len(), usize::from(to == "Ended"), "row {row}: {lines:?}");
+        assert!(to != "Ended" || lines.last() == Some(ends[0]), "row {row}: something follows the end: {lines:?}");
+    }
+}
+
+#[test]
+fn every_end_answers_every_call_once_and_closes_every_stream() {
+    let reasons: [(EndReason, &str); 8] = [
+        (EndReason::Deleted, "-32012"),
+        (EndReason::ClientLeft, "-32012"),
+        (EndReason::Cleared, "-32012"),
+        (EndReason::Idle { after: secs(1) }, "-32012"),
+        (EndReason::Shutdown, "-32016"),
+        (EndReason::Refused, "-32012"),
+        (EndReason::BackendGone(exited()), "-32010"),
+        (EndReason::Failed, "-32012"),
+    ];
+    for (reason, code) in reasons {
+        let mut stage = Stage::live(limits());
+        stage.open(2, StreamKind::Get);
+        stage.post(3, &ask("\"a\"", "tools/call"));
+        stage.post_single(4, &ask("2.5", "tools/call"));
+        stage.post(5, &batch(&[ask("30", "x"), ask("31", "y")]));
+        stage.server(&answer("4"));
+        stage.post(6, &ask("40", "tools/call"));
+        stage.lose(6);
+        stage.server(&ask("1", "roots/list"));
+        let name = reason.name();
+        let lines = stage.end(reason);
+        let expected = [
+            format!("client 3: error \"a\" {code}"),
+            "close 3".to_owned(),
+            format!("client 4: error 2.5 {code}"),
+            "close 4".to_owned(),
+            format!("client 5: [answer 30, error 31 {code}]"),
+            "close 5".to_owned(),
+            "close 2".to_owned(),
+            format!("ended {name}"),
+        ];
+        assert_eq!(lines, expected);
+        assert!(stage.end(EndReason::Deleted).is_empty());
+        assert!(stage.server(&tell("late")).is_empty());
+        assert!(stage.post(7, &ask("50", "tools/list")).is_empty());
+        assert!(stage.event(Event::LinkClosed { link: LINK, exit: exited() }).is_empty());
+        assert_eq!(stage.state.next_deadline(stage.now), None);
+    }
+}
+
+#[test]
+fn a_backend_that_dies_is_told_with_its_status_and_last_words() {
+    let said = |opened: bool, expose: bool| {
+        let mut stage = Stage::new(limits());
+        stage.state.expose_stderr = expose;
+        stage.open(1, StreamKind::Duplex);
+        stage.client(1, &ask("0", "initialize"));
+        if opened {
+            stage.server(&answer("1"));
+            stage.client(1, &ask("1", "tools/call"));
+        }
+        let effects = stage.state.apply(Event::LinkClosed { link: LINK, exit: exited() }, stage.now);
+        let Some(Effect::ToClient { wire, .. }) = effects.into_iter().next() else { panic!("no answer") };
+        String::from_utf8(wire.into_bytes().to_vec()).unwrap()
+    };
+    let open = said(true, true);
+    for word in ["exited with status 3", "lost", "last words", "backend_exited", "\"generation\":1", "\"code\":3"] {
+        assert!(open.contains(word), "{word} in {open}");
+    }
+    assert!(!said(true, false).contains("last words"));
+    assert!(said(false, true).contains("exited with status 3 before the session was open"));
+}
+
+#[test]
+fn a_refused_handshake_is_marked_and_on_stdio_may_be_tried_again() {
+    let mut stage = Stage::new(limits());
+    stage.open(1, StreamKind::Duplex);
+    stage.client(1, &ask("0", "initialize"));
+    assert_eq!(stage.server(&error("1")), ["refusal 1: error 0 -1"]);
+    assert_eq!(stage.client(1, &ask("1", "initialize")), ["named \"\"", "server: ask 2 initialize"]);
+    assert_eq!(stage.server(&answer("2")), ["opened 2025-11-25", "client 1: answer 1"]);
+
+    let mut stage = Stage::new(limits());
+    stage.post(1, &ask("0", "initialize"));
+    assert_eq!(stage.server(&error("1")), ["refusal 1: error 0 -1", "close 1", "ended refused"]);
+}
+
+#[test]
+fn a_handshake_that_sessile_itself_refuses_opens_no_session() {
+    let mut stage = Stage::new(limits());
+    stage.event(Event::Drain);
+    let lines = stage.post(1, &ask("0", "initialize"));
+    assert_eq!(lines, ["refusal 1: error 0 -32016", "close 1", "ended refused"]);
+}
+
+#[test]
+fn a_second_handshake_is_an_error_and_no_refusal() {
+    let mut stage = Stage::live(limits());
+    assert_eq!(stage.post(2, &ask("9", "initialize")), ["client 2: error 9 -32600", "close 2"]);
+}
+
+#[test]
+fn the_client_is_named_without_control_characters() {
+    let mut stage = Stage::new(limits());
+    let initialize =
+        r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"clientInfo":{"name":"a\u001bb","version":"1"}}}"#;
+    assert_eq!(stage.post(1, initialize)[0], "named \"ab 1\"");
+}
+
+#[test]
+fn calls_in_flight_may_end_after_the_input_has() {
+    let mut stage = Stage::stdio(limits());
+    stage.client(1, &ask("1", "tools/call"));
+    stage.client(1, &ask("2", "tools/call"));
+    stage.server(&ask("50", "roots/list"));
+    assert_eq!(stage.event(Event::InputEnded), ["server: error 50 -32017"]);
+    // Nobody can be asked any more, and nothing new is taken.
+    assert_eq!(stage.server(&ask("51", "roots/list")), ["server: error 51 -32017"]);
+    assert_eq!(stage.server(&ask("52", "ping")), ["server: answer 52"]);
+    assert_eq!(stage.client(1, &ask("3", "tools/call")), ["client 1: error 3 -32016"]);
+    assert_eq!(stage.server(&tell("log")), ["client 1: tell log"]);
+    assert_eq!(stage.server(&answer("2")), ["client 1: answer 1"]);
+    // What follows the last answer in one batch comes before the end.
+    let last = batch(&[answer("3"), tell("log")]);
+    assert_eq!(stage.server(&last), ["client 1: answer 2", "client 1: tell log", "close 1", "ended client left"]);
+}
+
+#[test]
+fn a_drain_takes_no_new_calls_and_lets_the_others_end() {
+    let mut stage = Stage::live(limits());
+    stage.post(2, &ask("1", "tools/call"));
+    assert!(stage.event(Event::Drain).is_empty());
+    assert_eq!(stage.post(3, &ask("2", "tools/call")), ["client 3: error 2 -32016", "close 3"]);
+    assert_eq!(stage.client(0, &tell("notifications/roots/list_changed")).len(), 1);
+    assert_eq!(stage.server(&ask("9", "roots/list")), ["client 2: ask 1 roots/list"]);
+    assert_eq!(stage.client(0, &answer("1")), ["server: answer 9"]);
+    assert_eq!(stage.server(&answer("2")), ["client 2: answer 1", "close 2"]);
+    assert_eq!(stage.end(EndReason::Shutdown), ["ended shutdown"]);
+}

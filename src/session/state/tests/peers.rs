@@ -1,0 +1,136 @@
+//! Peers that do not tell the truth: only they themselves may suffer from it.
+
+use super::*;
+
+#[test]
+fn a_server_answers_what_it_was_never_asked() {
+    let mut stage = Stage::live(limits());
+    stage.open(2, StreamKind::Get);
+    stage.post(3, &ask("1", "x"));
+    for id in ["0", "99", "\"2\"", "2.0", "-2", "18446744073709551616", "\"1\""] {
+        assert!(stage.server(&answer(id)).is_empty(), "{id}");
+    }
+    let nobodys = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-1,"message":"no"}}"#;
+    assert!(stage.server(nobodys).is_empty());
+    assert_eq!(stage.server(&answer("2")), ["client 3: answer 1", "close 3"]);
+}
+
+#[test]
+fn a_server_answers_twice() {
+    let mut stage = Stage::live(limits());
+    stage.post(2, &ask("1", "x"));
+    assert_eq!(stage.server(&batch(&[answer("2"), answer("2"), error("2")])), ["client 2: answer 1", "close 2"]);
+    assert!(stage.server(&answer("2")).is_empty());
+    // The client uses its id again: the late answer is not taken for an answer to that.
+    stage.post(3, &ask("1", "x"));
+    assert!(stage.server(&answer("2")).is_empty());
+}
+
+#[test]
+fn another_link_cannot_answer() {
+    let mut stage = Stage::live(limits());
+    stage.post(2, &ask("1", "x"));
+    for json in [answer("2"), r#"{"jsonrpc":"2.0","id":2}"#.to_owned()] {
+        let frames = frame::split(json);
+        assert!(stage.event(Event::FromServer { link: LinkId(7), frames }).is_empty());
+    }
+    let id = Some(Id::number(2));
+    assert!(stage.event(Event::ServerOversized { link: LinkId(7), id, request: false, size: 1 }).is_empty());
+    assert_eq!(stage.server(&answer("2")), ["client 2: answer 1", "close 2"]);
+}
+
+#[test]
+fn an_answer_goes_back_on_the_link_of_its_question() {
+    let mut stage = Stage::live(limits());
+    stage.open(2, StreamKind::Get);
+    for link in [LinkId(0), LinkId(7)] {
+        let frames = frame::split(ask("\"q\"", "roots/list"));
+        stage.event(Event::FromServer { link, frames });
+    }
+    for (number, link) in [("2", LinkId(7)), ("1", LinkId(0))] {
+        let frames = frame::split(answer(number));
+        let effects = stage.state.apply(Event::FromClient { stream: StreamId(0), frames }, stage.now);
+        assert!(matches!(effects.as_slice(), [Effect::ToServer { link: taken, .. }] if *taken == link));
+    }
+}
+
+#[test]
+fn a_server_asks_twice_with_one_id() {
+    let mut stage = Stage::live(limits());
+    stage.open(2, StreamKind::Get);
+    assert_eq!(stage.server(&ask("\"q\"", "a")), ["client 2: ask 1 a"]);
+    assert_eq!(stage.server(&ask("\"q\"", "b")), ["client 2: ask 2 b"]);
+    assert_eq!(stage.client(0, &answer("1")), ["server: answer \"q\""]);
+    assert_eq!(stage.server(&cancel("\"q\"")), ["client 2: tell notifications/cancelled 2"]);
+    assert!(stage.client(0, &answer("2")).is_empty());
+}
+
+#[test]
+fn a_server_reports_progress_that_nobody_waits_for() {
+    let mut stage = Stage::live(limits());
+    stage.open(2, StreamKind::Get);
+    stage.post(3, &ask("1", "x"));
+    assert!(stage.server(&progress("1")).is_empty(), "its call was answered");
+    assert!(stage.server(&progress("2")).is_empty(), "its call wants none");
+    stage.server(&answer("2"));
+    // Not one of ours: whatever it means, it is its client's to judge.
+    assert_eq!(stage.server(&progress("\"own\"")), ["client 2: tell notifications/progress \"own\""]);
+    assert_eq!(stage.server(&progress("[1]")), ["client 2: tell notifications/progress"]);
+}
+
+#[test]
+fn a_client_answers_what_it_was_never_asked_or_twice() {
+    let mut stage = Stage::live(limits());
+    stage.open(2, StreamKind::Get);
+    stage.server(&ask("\"q\"", "roots/list"));
+    for id in ["0", "2", "\"q\"", "\"1\"", "1.0", "18446744073709551616"] {
+        assert!(stage.client(0, &answer(id)).is_empty(), "{id}");
+    }
+    assert_eq!(stage.client(0, &answer("1")), ["server: answer \"q\""]);
+    assert!(stage.client(0, &answer("1")).is_empty());
+    assert!(stage.client(0, &error("1")).is_empty());
+}
+
+#[test]
+fn a_client_speaks_before_the_handshake() {
+    let mut stage = Stage::new(limits());
+    stage.open(1, StreamKind::Duplex);
+    assert_eq!(stage.client(1, &ask("1", "tools/list")), ["server: ask 1 tools/list"], "the server may judge it");
+    assert_eq!(stage.server(&error("1")), ["client 1: error 1 -1"]);
+    assert_eq!(stage.client(1, &tell("notifications/initialized")).len(), 1);
+}
+
+#[test]
+fn a_request_on_a_stream_that_is_gone_is_not_made() {
+    let mut stage = Stage::live(limits());
+    stage.open(2, StreamKind::Post);
+    stage.lose(2);
+    assert!(stage.client(2, &ask("1", "x")).is_empty());
+    assert_eq!(stage.client(2, &batch(&[ask("1", "x"), tell("a"), "1".to_owned()])), ["server: tell a"]);
+    assert!(stage.client(2, "{").is_empty());
+    assert_eq!(stage.state.calls_in_flight(), 0);
+    assert!(stage.wait(secs(1799)).is_empty());
+    assert_eq!(stage.wait(secs(1)), ["ended idle"]);
+}
+
+#[test]
+fn a_client_resumes_what_is_not_resumable() {
+    let mut stage = Stage::live(limits());
+    stage.post_single(2, &ask("1", "x"));
+    let old = stage.attachments;
+    assert_eq!(stage.resume(2, 0), ["resumed 2"]);
+    assert!(stage.lose_old(2, old).is_empty());
+    assert_eq!(stage.server(&answer("2")), ["client 2: answer 1", "close 2"]);
+}
+
+#[test]
+fn a_call_on_a_stream_that_lasts_leaves_nothing_behind() {
+    let mut stage = Stage::live(limits());
+    stage.wait(secs(700));
+    stage.open(2, StreamKind::Get);
+    stage.client(2, &ask("1", "x"));
+    stage.lose(2);
+    stage.wait(secs(700));
+    assert_eq!(stage.client(0, &cancel("1")), ["server: tell notifications/cancelled 2"]);
+    assert_eq!(stage.state.outbox.stream_count(), 0);
+}

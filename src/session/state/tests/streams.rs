@@ -1,0 +1,204 @@
+//! Which stream a message of the server takes, and what becomes of one that finds none.
+
+use super::*;
+
+#[test]
+fn a_progress_token_names_the_stream() {
+    let mut stage = Stage::live(limits());
+    stage.open(2, StreamKind::Get);
+    assert_eq!(stage.post(3, &ask_with_token("1", "\"p\"")), ["server: ask 2 tools/call"]);
+    stage.post(4, &ask_with_token("2", "7"));
+    assert_eq!(stage.server(&progress("2")), ["client 3: tell notifications/progress \"p\""]);
+    assert_eq!(stage.server(&progress("3")), ["client 4: tell notifications/progress 7"]);
+}
+
+#[test]
+fn two_calls_may_use_one_token() {
+    let mut stage = Stage::live(limits());
+    stage.post(3, &ask_with_token("1", "5"));
+    stage.post(4, &ask_with_token("2", "5"));
+    assert_eq!(stage.server(&progress("3")), ["client 4: tell notifications/progress 5"]);
+    assert_eq!(stage.server(&progress("2")), ["client 3: tell notifications/progress 5"]);
+}
+
+#[test]
+fn the_server_sees_numbers_of_the_sessions_own() {
+    let mut stage = Stage::live(limits());
+    stage.open(2, StreamKind::Post);
+    let frames = frame::split(ask_with_token("\"a\"", "\"p\""));
+    let effects = stage.state.apply(Event::FromClient { stream: StreamId(2), frames }, stage.now);
+    let Some(Effect::ToServer { wire, .. }) = effects.into_iter().next() else { panic!("not relayed") };
+    assert_eq!(wire.into_bytes(), ask_with_token("2", "2"));
+}
+
+#[test]
+fn the_only_call_comes_before_the_get_stream() {
+    let mut stage = Stage::live(limits());
+    stage.open(2, StreamKind::Get);
+    assert_eq!(stage.server(&tell("log")), ["client 2: tell log"]);
+    stage.post(3, &ask("1", "tools/call"));
+    assert_eq!(stage.server(&tell("log")), ["client 3: tell log"]);
+    stage.post(4, &ask("2", "tools/call"));
+    assert_eq!(stage.server(&tell("log")), ["client 2: tell log"], "two calls: it could be either");
+    stage.server(&answer("2"));
+    assert_eq!(stage.server(&ask("9", "roots/list")), ["client 4: ask 1 roots/list"]);
+}
+
+#[test]
+fn a_call_that_takes_its_answer_as_json_carries_nothing_else() {
+    let mut stage = Stage::live(limits());
+    stage.post_single(3, &ask_with_token("1", "5"));
+    assert!(stage.server(&tell("log")).is_empty());
+    assert!(stage.server(&progress("2")).is_empty());
+    assert_eq!(
+        stage.open(4, StreamKind::Get),
+        ["client 4: tell log", "client 4: tell notifications/progress 5"],
+        "they waited, in order"
+    );
+    assert_eq!(stage.server(&tell("log")), ["client 4: tell log"]);
+    assert_eq!(stage.server(&answer("2")), ["client 3: answer 1", "close 3"]);
+}
+
+#[test]
+fn without_a_get_stream_it_is_the_newest_post() {
+    let mut stage = Stage::live(limits());
+    for stream in [3, 4, 5] {
+        stage.post(stream, &ask(&stream.to_string(), "tools/call"));
+    }
+    stage.lose(5);
+    assert_eq!(stage.server(&ask("9", "sampling/createMessage")), ["client 4: ask 1 sampling/createMessage"]);
+    // Taken up again, it is the newest once more.
+    assert_eq!(stage.resume(5, 0), ["resumed 5"]);
+    assert_eq!(stage.server(&tell("log")), ["client 5: tell log"]);
+}
+
+#[test]
+fn of_two_get_streams_the_newest_takes_it_once() {
+    let mut stage = Stage::live(limits());
+    stage.open(2, StreamKind::Get);
+    stage.open(3, StreamKind::Get);
+    assert_eq!(stage.server(&tell("log")), ["client 3: tell log"]);
+    stage.lose(3);
+    assert_eq!(stage.server(&tell("log")), ["client 2: tell log"]);
+}
+
+#[test]
+fn on_stdio_there_is_one_stream_for_all() {
+    let mut stage = Stage::stdio(limits());
+    assert_eq!(stage.server(&ask("9", "roots/list")), ["client 1: ask 1 roots/list"]);
+    stage.client(1, &ask_with_token("1", "5"));
+    stage.client(1, &ask("2", "tools/call"));
+    assert_eq!(stage.server(&progress("2")), ["client 1: tell notifications/progress 5"]);
+    assert_eq!(stage.server(&tell("log")), ["client 1: tell log"]);
+}
+
+#[test]
+fn what_finds_no_stream_waits_for_one() {
+    let mut stage = Stage::live(limits());
+    assert!(stage.server(&tell("first")).is_empty());
+    assert!(stage.server(&ask("8", "roots/list")).is_empty());
+    assert!(stage.server(&tell("last")).is_empty());
+    stage.pass(secs(9));
+    assert_eq!(
+        stage.post(3, &ask("1", "tools/call")),
+        ["client 3: tell first", "client 3: ask 1 roots/list", "client 3: tell last", "server: ask 2 tools/call"]
+    );
+}
+
+#[test]
+fn a_question_waits_no_longer_than_it_may_and_a_notification_does() {
+    let mut stage = Stage::live(limits());
+    stage.server(&tell("log"));
+    stage.server(&ask("8", "roots/list"));
+    assert!(stage.wait(secs(9)).is_empty());
+    assert_eq!(stage.wait(secs(1)), ["server: error 8 -32017"]);
+    assert!(stage.wait(secs(1000)).is_empty());
+    assert_eq!(stage.open(3, StreamKind::Get), ["client 3: tell log"]);
+}
+
+#[test]
+fn a_question_that_is_withdrawn_while_it_waits_is_never_asked() {
+    let mut stage = Stage::live(limits());
+    stage.server(&ask("8", "roots/list"));
+    assert!(stage.server(&cancel("8")).is_empty());
+    assert!(stage.open(3, StreamKind::Get).is_empty());
+    stage.lose(3);
+    stage.server(&ask("9", "roots/list"));
+    stage.server(&cancel("9"));
+    assert!(stage.wait(secs(60)).is_empty(), "nor does it fail");
+}
+
+#[test]
+fn what_waits_is_bounded_in_number() {
+    let mut stage = Stage::live(limits());
+    stage.server(&ask("8", "roots/list"));
+    for _ in 0..1023 {
+        assert!(stage.server(&tell("log")).is_empty());
+    }
+    assert_eq!(stage.server(&tell("log")), ["server: error 8 -32017"], "the oldest goes, and the server is told");
+    assert_eq!(stage.state.waiting.len(), 1024);
+    assert_eq!(stage.open(3, StreamKind::Get).len(), 1024);
+    assert_eq!(stage.state.waiting.bytes(), 0);
+}
+
+#[test]
+fn what_waits_is_bounded_in_bytes() {
+    let mut stage = Stage::live(Limits { replay_bytes: 4096, ..limits() });
+    let large = |id: u32| format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"x","params":["{}"]}}"#, "x".repeat(1500));
+    assert!(stage.server(&large(1)).is_empty());
+    assert!(stage.server(&large(2)).is_empty());
+    assert_eq!(stage.server(&large(3)), ["server: error 1 -32017"]);
+    // One that is larger than all the room costs itself only.
+    let huge = format!(r#"{{"jsonrpc":"2.0","id":4,"method":"x","params":["{}"]}}"#, "x".repeat(5000));
+    assert_eq!(stage.server(&huge), ["server: error 4 -32017"]);
+    assert_eq!(stage.open(3, StreamKind::Get), ["client 3: ask 2 x", "client 3: ask 3 x"]);
+}
+
+#[test]
+fn waiting_gives_the_permit_back() {
+    use std::sync::Arc;
+    let mut stage = Stage::live(limits());
+    let held = Arc::new(());
+    let frames = frame::split(tell("log")).map(|frames| frames.with_permit(frame::Permit::new(held.clone())));
+    assert_eq!(Arc::strong_count(&held), 2);
+    stage.event(Event::FromServer { link: LINK, frames });
+    assert_eq!(Arc::strong_count(&held), 1, "the queue has a bound of its own");
+}
+
+#[test]
+fn a_permit_travels_with_the_message() {
+    use std::sync::Arc;
+    let mut stage = Stage::live(limits());
+    stage.open(2, StreamKind::Get);
+    for json in [tell("log"), ask("9", "roots/list"), progress("\"foreign\"")] {
+        let held = Arc::new(());
+        let frames = frame::split(json).map(|frames| frames.with_permit(frame::Permit::new(held.clone())));
+        let effects = stage.state.apply(Event::FromServer { link: LINK, frames }, stage.now);
+        assert_eq!(Arc::strong_count(&held), 2);
+        drop(effects);
+        assert_eq!(Arc::strong_count(&held), 1, "what is kept for later does not hold it");
+    }
+    let held = Arc::new(());
+    stage.open(3, StreamKind::Post);
+    let frames = frame::split(ask("1", "x")).map(|frames| frames.with_permit(frame::Permit::new(held.clone())));
+    let effects = stage.state.apply(Event::FromClient { stream: StreamId(3), frames }, stage.now);
+    assert_eq!(Arc::strong_count(&held), 2);
+    drop(effects);
+    assert_eq!(Arc::strong_count(&held), 1);
+}
+
+#[test]
+fn the_withdrawal_of_a_question_follows_it() {
+    let mut stage = Stage::live(limits());
+    stage.open(2, StreamKind::Get);
+    stage.post(3, &ask("1", "tools/call"));
+    assert_eq!(stage.server(&ask("\"q\"", "elicitation/create")), ["client 3: ask 1 elicitation/create"]);
+    stage.post(4, &ask("2", "tools/call"));
+    assert_eq!(stage.server(&cancel("\"q\"")), ["client 3: tell notifications/cancelled 1"]);
+    // One whose stream has ended by now takes another way: nobody comes back to an ended stream.
+    assert_eq!(stage.server(&ask("\"r\"", "elicitation/create")), ["client 2: ask 2 elicitation/create"]);
+    stage.lose_old(2, 2);
+    assert_eq!(stage.server(&ask("\"s\"", "elicitation/create")), ["client 4: ask 3 elicitation/create"]);
+    stage.server(&answer("3"));
+    assert_eq!(stage.server(&cancel("\"s\"")), ["client 3: tell notifications/cancelled 3"]);
+}

@@ -1,0 +1,279 @@
+//! Opens sessions, and hears of their ends. One actor; nothing else spawns a session.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use tokio::sync::OnceCell;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info};
+
+use super::actor::{Arguments, SessionActor};
+use super::budget::Room;
+use super::handle::Shared;
+use super::{Budget, EndReason, Limits, Registry, SessionHandle, SessionId, SessionSecret, generate_token};
+use crate::backend::Backend;
+
+/// Why no session was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// There are so many already.
+    Limit(usize),
+    ShuttingDown,
+    /// A defect, or an operating system without randomness; the log says which.
+    Failed,
+}
+
+/// What all sessions of a proxy have in common.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub backend: Backend,
+    pub limits: Limits,
+    pub max_sessions: Option<usize>,
+    /// Bytes under way in one direction of a session.
+    pub budget: usize,
+    /// Bytes under way in the whole process, for each direction.
+    pub process_budget: usize,
+    pub scratch: PathBuf,
+    /// How often a silent connection is sent a comment.
+    pub keep_alive: Duration,
+}
+
+/// What the supervisor is asked.
+pub(crate) enum Ask {
+    Open {
+        /// Whether the session is to be found by an `Mcp-Session-Id`.
+        keyed: bool,
+        expose_stderr: bool,
+        reply: RpcReplyPort<Result<Fresh, Refused>>,
+    },
+    /// Whether everything that was asked before is done.
+    Settle(RpcReplyPort<()>),
+}
+
+impl std::fmt::Debug for Ask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Open { .. } => "Open",
+            Self::Settle(_) => "Settle",
+        })
+    }
+}
+
+/// A session that was just opened. It ends when it is dropped before somebody has taken it: a client may leave while its
+/// session is being made, and then nobody will ever ask for it.
+#[derive(Debug)]
+pub(crate) struct Fresh {
+    session: Option<SessionHandle>,
+    token: Option<String>,
+}
+
+impl Fresh {
+    /// The session, as long as nobody has taken it.
+    pub(crate) fn session(&self) -> Option<&SessionHandle> {
+        self.session.as_ref()
+    }
+
+    /// The session, and its `Mcp-Session-Id` if it was to have one.
+    pub(crate) fn take(mut self) -> Option<(SessionHandle, Option<String>)> {
+        let token = self.token.take();
+        Some((self.session.take()?, token))
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        if let Some(session) = self.session.take() {
+            session.end(EndReason::ClientLeft);
+        }
+    }
+}
+
+/// The way to the supervisor. It is started with the first session, so that a proxy can be built outside a runtime.
+#[derive(Debug)]
+pub(crate) struct Opener {
+    plan: Arc<Plan>,
+    registry: Arc<Registry>,
+    tasks: TaskTracker,
+    supervisor: OnceCell<ActorRef<Ask>>,
+    closed: Arc<AtomicBool>,
+}
+
+impl Opener {
+    pub(crate) fn new(plan: Plan) -> Self {
+        Self {
+            plan: Arc::new(plan),
+            registry: Arc::default(),
+            tasks: TaskTracker::new(),
+            supervisor: OnceCell::new(),
+            closed: Arc::default(),
+        }
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Links that still run, those of ended sessions too.
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    /// No session is opened from now on; those that were being opened are in the registry when this returns.
+    pub(crate) async fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        // One whose start is under way has not been asked anything yet, and sees the door closed.
+        if let Some(supervisor) = self.supervisor.get() {
+            let _ = ractor::call!(supervisor, Ask::Settle);
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Opens a session; with `keyed`, one that is found by the token which comes with it.
+    pub(crate) async fn open(&self, keyed: bool, expose_stderr: bool) -> Result<Fresh, Refused> {
+        if self.is_closed() {
+            return Err(Refused::ShuttingDown);
+        }
+        let supervisor = self.supervisor.get_or_try_init(|| self.start()).await?;
+        let opened = ractor::call!(supervisor, |reply| Ask::Open { keyed, expose_stderr, reply });
+        opened.unwrap_or(Err(Refused::ShuttingDown))
+    }
+
+    async fn start(&self) -> Result<ActorRef<Ask>, Refused> {
+        let arguments = (self.plan.clone(), self.registry.clone(), self.tasks.clone(), self.closed.clone());
+        match Actor::spawn(None, Supervisor, arguments).await {
+            Ok((supervisor, _)) => Ok(supervisor),
+            Err(reason) => {
+                error!(%reason, "the supervisor did not start");
+                Err(Refused::Failed)
+            }
+        }
+    }
+}
+
+impl Drop for Opener {
+    fn drop(&mut self) {
+        // Its sessions end with it: whoever drops the proxy leaves nothing behind.
+        if let Some(supervisor) = self.supervisor.get() {
+            supervisor.stop(None);
+        }
+    }
+}
+
+pub(crate) struct Supervisor;
+
+pub(crate) struct Supervision {
+    plan: Arc<Plan>,
+    registry: Arc<Registry>,
+    tasks: TaskTracker,
+    closed: Arc<AtomicBool>,
+    upward: Room,
+    downward: Room,
+}
+
+impl Actor for Supervisor {
+    type Msg = Ask;
+    type State = Supervision;
+    type Arguments = (Arc<Plan>, Arc<Registry>, TaskTracker, Arc<AtomicBool>);
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<Ask>,
+        (plan, registry, tasks, closed): Self::Arguments,
+    ) -> Result<Supervision, ActorProcessingErr> {
+        let (upward, downward) = (Room::new(plan.process_budget), Room::new(plan.process_budget));
+        Ok(Supervision { plan, registry, tasks, closed, upward, downward })
+    }
+
+    async fn handle(&self, myself: ActorRef<Ask>, ask: Ask, state: &mut Supervision) -> Result<(), ActorProcessingErr> {
+        // Whoever asked may have left: a session that nobody takes ends by itself.
+        match ask {
+            Ask::Open { keyed, expose_stderr, reply } => {
+                let _ = reply.send(state.open(&myself, keyed, expose_stderr).await);
+            }
+            Ask::Settle(reply) => {
+                let _ = reply.send(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<Ask>,
+        event: SupervisionEvent,
+        _state: &mut Supervision,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            // Its guards have tidied up after it, whatever happened: here it is only told.
+            SupervisionEvent::ActorFailed(actor, reason) => {
+                error!(actor = %actor.get_id(), %reason, "a session failed; no other one is affected");
+            }
+            SupervisionEvent::ActorTerminated(..)
+            | SupervisionEvent::ActorStarted(_)
+            | SupervisionEvent::ProcessGroupChanged(_) => {}
+        }
+        Ok(())
+    }
+}
+
+impl Supervision {
+    async fn open(&self, myself: &ActorRef<Ask>, keyed: bool, expose_stderr: bool) -> Result<Fresh, Refused> {
+        let plan = &self.plan;
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Refused::ShuttingDown);
+        }
+        if let Some(limit) = plan.max_sessions
+            && self.registry.len() >= limit
+        {
+            return Err(Refused::Limit(limit));
+        }
+        let token = if keyed {
+            Some(generate_token().map_err(|reason| {
+                error!(%reason, "the operating system gives no randomness");
+                Refused::Failed
+            })?)
+        } else {
+            None
+        };
+        let id = SessionId::generate();
+        let shared = Arc::new(Shared::new(id));
+        let arguments = Arguments {
+            shared: shared.clone(),
+            limits: plan.limits.clone(),
+            // A connection that is alive is heard of at every keep-alive, give or take.
+            stall: plan.limits.lost_stream.max(plan.keep_alive * 3),
+            expose_stderr,
+            backend: plan.backend.clone(),
+            scratch: plan.scratch.join(format!("sessile-{id}")),
+            downward: Budget::new(plan.budget, self.downward.clone()),
+            registry: self.registry.clone(),
+            tasks: self.tasks.clone(),
+        };
+        let spawned = Actor::spawn_linked(None, SessionActor, arguments, myself.get_cell()).await;
+        let (actor, _) = spawned.map_err(|reason| {
+            error!(%reason, "a session did not start");
+            Refused::Failed
+        })?;
+        let upward = Budget::new(plan.budget, self.upward.clone());
+        // What the budget lets through, and what bypasses it: answers.
+        let unread = plan.limits.message_size.saturating_add(plan.budget).saturating_mul(2);
+        let session = SessionHandle::new(actor, shared, upward, unread);
+        self.registry.insert(session.clone(), token.as_deref().map(SessionSecret::of));
+        // An end that came before the entry could not remove it.
+        if session.shared().ended.borrow().is_some() {
+            self.registry.remove(id);
+        }
+        info!(session = %id, "session opened");
+        Ok(Fresh { session: Some(session), token })
+    }
+}

@@ -1,0 +1,178 @@
+//! Tools that no scenario asks for, but sessile's own tests do.
+
+use std::{
+    io::Write,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use rmcp::{
+    ErrorData, RoleServer,
+    model::{CallToolResult, LoggingLevel},
+    service::RequestContext,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    questions,
+    resources::WATCHED,
+    server::Reference,
+    tools::{Arguments, error, text, unreachable},
+};
+
+/// Calls of `counter` in this process. With a stdio server that is the state of one client, or there is a leak.
+static COUNTED: AtomicU64 = AtomicU64::new(0);
+
+/// Carries out one of the tools that are not the conformance suite's.
+pub(crate) async fn call(
+    server: &Reference,
+    name: &str,
+    arguments: Arguments,
+    context: RequestContext<RoleServer>,
+) -> Result<CallToolResult, ErrorData> {
+    match name {
+        "echo" => Ok(CallToolResult::structured(Value::Object(arguments.0))),
+        "counter" => Ok(counter(server)),
+        "pid" => Ok(process()),
+        "env" => Ok(variable(arguments.text("name")?)),
+        "client" => Ok(client(server, &context)),
+        "cancelled" => Ok(text(server.state.cancelled.load(Ordering::Relaxed).to_string())),
+        "sleep_ms" => Ok(sleep(server, arguments.number("ms")?, &context).await),
+        "big" => Ok(text(filler(arguments.number("bytes")?)?)),
+        "flood" => flood(server, arguments.number("count")?, arguments.number("bytes")?, &context).await,
+        "ask" => {
+            let form = questions::form(&json!({"answer": {"type": "string"}}));
+            questions::elicit(&context, "Answer", arguments.text("message")?, form).await
+        }
+        "roots" => questions::roots(&context).await,
+        "touch" => touch(server, &context).await,
+        "announce" => announce(arguments.text("what")?, &context).await,
+        "noise" => noise(arguments.text("to")?, arguments.text("text")?),
+        "spawn" => spawn(arguments.number("seconds")?),
+        "crash" => crash(arguments.number("code")?),
+        _ => Err(ErrorData::invalid_params(format!("unknown tool {name:?}"), None)),
+    }
+}
+
+fn counter(server: &Reference) -> CallToolResult {
+    let process = COUNTED.fetch_add(1, Ordering::Relaxed) + 1;
+    let session = server.state.counted.fetch_add(1, Ordering::Relaxed) + 1;
+    let mut result = text(process.to_string());
+    result.structured_content = Some(json!({"process": process, "session": session}));
+    result
+}
+
+fn process() -> CallToolResult {
+    let pid = std::process::id();
+    let directory = std::env::current_dir().unwrap_or_default();
+    #[cfg(unix)]
+    let parent = Some(std::os::unix::process::parent_id());
+    #[cfg(not(unix))]
+    let parent: Option<u32> = None;
+    let mut result = text(pid.to_string());
+    result.structured_content = Some(json!({
+        "pid": pid,
+        "parent": parent,
+        "directory": directory.to_string_lossy(),
+        "arguments": std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>(),
+    }));
+    result
+}
+
+fn variable(name: &str) -> CallToolResult {
+    match std::env::var(name) {
+        Ok(value) => text(value),
+        Err(failure) => error(format!("{name}: {failure}")),
+    }
+}
+
+fn client(server: &Reference, context: &RequestContext<RoleServer>) -> CallToolResult {
+    CallToolResult::structured(json!({
+        "protocolVersion": context.protocol_version(),
+        "clientInfo": context.client_info(),
+        "capabilities": context.client_capabilities(),
+        "initialized": server.state.initialized.load(Ordering::Relaxed),
+        "rootsChanged": server.state.roots_changed.load(Ordering::Relaxed),
+    }))
+}
+
+async fn sleep(server: &Reference, ms: u64, context: &RequestContext<RoleServer>) -> CallToolResult {
+    tokio::select! {
+        () = tokio::time::sleep(Duration::from_millis(ms)) => text(format!("Slept {ms} ms")),
+        () = context.ct.cancelled() => {
+            server.state.cancelled.fetch_add(1, Ordering::Relaxed);
+            error("Cancelled")
+        }
+    }
+}
+
+fn filler(bytes: u64) -> Result<String, ErrorData> {
+    let length = usize::try_from(bytes).map_err(|error| ErrorData::invalid_params(error.to_string(), None))?;
+    Ok("x".repeat(length))
+}
+
+async fn flood(
+    server: &Reference,
+    count: u64,
+    bytes: u64,
+    context: &RequestContext<RoleServer>,
+) -> Result<CallToolResult, ErrorData> {
+    let filler = filler(bytes)?;
+    for number in 0..count {
+        let message = json!({"number": number, "filler": filler});
+        server.log(&context.peer, LoggingLevel::Info, message).await.map_err(|error| unreachable(&error))?;
+    }
+    Ok(text(format!("Sent {count} messages")))
+}
+
+async fn touch(server: &Reference, context: &RequestContext<RoleServer>) -> Result<CallToolResult, ErrorData> {
+    let version = server.state.touched.fetch_add(1, Ordering::Relaxed) + 1;
+    let told = server.updated(&context.peer, WATCHED).await.map_err(|error| unreachable(&error))?;
+    let mut result = text(version.to_string());
+    result.structured_content = Some(json!({"version": version, "told": told}));
+    Ok(result)
+}
+
+async fn announce(what: &str, context: &RequestContext<RoleServer>) -> Result<CallToolResult, ErrorData> {
+    match what {
+        "tools" => context.peer.notify_tool_list_changed().await,
+        "prompts" => context.peer.notify_prompt_list_changed().await,
+        "resources" => context.peer.notify_resource_list_changed().await,
+        _ => return Ok(error(format!("there is no list of {what}"))),
+    }
+    .map_err(|error| unreachable(&error))?;
+    Ok(text(format!("Announced that the {what} changed")))
+}
+
+/// Servers do print to stdout what is no message: a banner, a warning. The line is one write, and lands between messages
+/// as long as no large one is being written at the same time.
+fn noise(to: &str, line: &str) -> Result<CallToolResult, ErrorData> {
+    let line = format!("{line}\n");
+    let written = match to {
+        "stdout" => {
+            let mut out = std::io::stdout().lock();
+            out.write_all(line.as_bytes()).and_then(|()| out.flush())
+        }
+        "stderr" => std::io::stderr().write_all(line.as_bytes()),
+        _ => return Ok(error(format!("there is no {to} to write to"))),
+    };
+    written.map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
+    Ok(text("Written"))
+}
+
+/// A process that is hard to find again: its own session, an empty environment, and nobody waits for it.
+fn spawn(seconds: u64) -> Result<CallToolResult, ErrorData> {
+    let script = format!("setsid sleep {seconds} >/dev/null 2>&1 </dev/null & echo $!");
+    let output = std::process::Command::new("/bin/sh")
+        .env_clear()
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+        .args(["-c", &script])
+        .output()
+        .map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
+    Ok(text(String::from_utf8_lossy(&output.stdout).trim()))
+}
+
+fn crash(code: u64) -> Result<CallToolResult, ErrorData> {
+    let code = i32::try_from(code).map_err(|error| ErrorData::invalid_params(error.to_string(), None))?;
+    std::process::exit(code);
+}

@@ -1,0 +1,240 @@
+//! The server itself: one [`Reference`] is one client's session, with that session's state.
+
+use std::{
+    borrow::Cow,
+    collections::HashSet,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU8, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use rmcp::{
+    ErrorData, RoleServer, ServerHandler,
+    model::{
+        CallToolRequestParams, CallToolResponse, CompleteRequestParams, CompleteResult, CompletionInfo,
+        GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult, ListResourceTemplatesResult,
+        ListResourcesResult, ListToolsResult, LoggingLevel, LoggingMessageNotificationParam, PaginatedRequestParams,
+        ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, ResourceUpdatedNotificationParam,
+        ServerCapabilities, ServerConfig, SetLevelRequestParams, SubscribeRequestParams, Tool,
+        UnsubscribeRequestParams,
+    },
+    service::{NotificationContext, Peer, RequestContext, ServiceError},
+};
+use serde_json::Value;
+
+use crate::{catalog, prompts, resources, tools};
+
+/// What the command line decides.
+#[derive(Clone, Copy)]
+pub(crate) struct Options {
+    /// How long `test_reconnection` takes to answer.
+    pub(crate) late: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { late: Duration::from_millis(1500) }
+    }
+}
+
+/// What a session remembers.
+#[derive(Default)]
+pub(crate) struct State {
+    /// Calls of `counter` in this session.
+    pub(crate) counted: AtomicU64,
+    /// Calls that ended because the client cancelled them.
+    pub(crate) cancelled: AtomicU64,
+    /// `notifications/initialized` seen.
+    pub(crate) initialized: AtomicU64,
+    /// `notifications/roots/list_changed` seen.
+    pub(crate) roots_changed: AtomicU64,
+    /// How often `test://watched-resource` was touched.
+    pub(crate) touched: AtomicU64,
+    /// Log messages below this rank are not sent. It starts at zero: everything is sent until the client says otherwise.
+    quietest: AtomicU8,
+    subscribed: Mutex<HashSet<String>>,
+}
+
+/// One session of the reference server.
+pub(crate) struct Reference {
+    pub(crate) options: Options,
+    pub(crate) state: Arc<State>,
+}
+
+impl Reference {
+    pub(crate) fn new(options: Options) -> Self {
+        Self { options, state: Arc::default() }
+    }
+
+    /// Sends a log message, unless the client asked for less.
+    pub(crate) async fn log(
+        &self,
+        peer: &Peer<RoleServer>,
+        level: LoggingLevel,
+        data: Value,
+    ) -> Result<(), ServiceError> {
+        if rank(level) < self.state.quietest.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let message = LoggingMessageNotificationParam::new(level, data).with_logger("reference-server");
+        peer.notify_logging_message(message).await
+    }
+
+    /// Tells the client that a resource changed, if it subscribed to it.
+    pub(crate) async fn updated(&self, peer: &Peer<RoleServer>, uri: &str) -> Result<bool, ServiceError> {
+        let subscribed = self.subscriptions(|uris| uris.contains(uri));
+        if subscribed {
+            peer.notify_resource_updated(ResourceUpdatedNotificationParam::new(uri)).await?;
+        }
+        Ok(subscribed)
+    }
+
+    fn subscriptions<T>(&self, look: impl FnOnce(&mut HashSet<String>) -> T) -> T {
+        look(&mut self.state.subscribed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn rank(level: LoggingLevel) -> u8 {
+    match level {
+        LoggingLevel::Debug => 0,
+        LoggingLevel::Info => 1,
+        LoggingLevel::Notice => 2,
+        LoggingLevel::Warning => 3,
+        LoggingLevel::Error => 4,
+        LoggingLevel::Critical => 5,
+        LoggingLevel::Alert => 6,
+        LoggingLevel::Emergency => 7,
+    }
+}
+
+impl ServerHandler for Reference {
+    fn get_info(&self) -> ServerConfig {
+        let capabilities = ServerCapabilities::builder()
+            .enable_logging()
+            .enable_completions()
+            .enable_prompts()
+            .enable_prompts_list_changed()
+            .enable_resources()
+            .enable_resources_subscribe()
+            .enable_resources_list_changed()
+            .enable_tools()
+            .enable_tool_list_changed()
+            .build();
+        ServerConfig::new(capabilities)
+            .with_protocol_version(ProtocolVersion::V_2025_11_25)
+            .with_server_info(Implementation::new("reference-server", env!("CARGO_PKG_VERSION")))
+            .with_instructions("A server for tests. Nothing that it says is true.")
+    }
+
+    /// The handshake era only.
+    fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
+        Cow::Borrowed(ProtocolVersion::known_up_to(&ProtocolVersion::V_2025_11_25))
+    }
+
+    async fn list_tools(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        Ok(ListToolsResult::with_all_items(catalog::tools()))
+    }
+
+    fn get_tool(&self, name: &str) -> Option<Tool> {
+        catalog::tools().into_iter().find(|tool| tool.name == name)
+    }
+
+    async fn call_tool(
+        &self,
+        call: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        tools::call(self, call, context).await.map(CallToolResponse::from)
+    }
+
+    async fn list_resources(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        Ok(ListResourcesResult::with_all_items(resources::all()))
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        Ok(ListResourceTemplatesResult::with_all_items(resources::templates()))
+    }
+
+    async fn read_resource(
+        &self,
+        wanted: ReadResourceRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        resources::read(&wanted.uri, &self.state).map(ReadResourceResponse::from)
+    }
+
+    async fn subscribe(
+        &self,
+        wanted: SubscribeRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.subscriptions(|uris| uris.insert(wanted.uri));
+        Ok(())
+    }
+
+    async fn unsubscribe(
+        &self,
+        wanted: UnsubscribeRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.subscriptions(|uris| uris.remove(&wanted.uri));
+        Ok(())
+    }
+
+    async fn list_prompts(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        Ok(ListPromptsResult::with_all_items(prompts::all()))
+    }
+
+    async fn get_prompt(
+        &self,
+        wanted: GetPromptRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        prompts::get(&wanted.name, wanted.arguments.unwrap_or_default()).map(GetPromptResponse::from)
+    }
+
+    async fn complete(
+        &self,
+        wanted: CompleteRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<CompleteResult, ErrorData> {
+        let values = prompts::complete(&wanted.argument.value);
+        let info = CompletionInfo::with_all_values(values).map_err(|error| ErrorData::internal_error(error, None))?;
+        Ok(CompleteResult::new(info))
+    }
+
+    async fn set_level(
+        &self,
+        wanted: SetLevelRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.state.quietest.store(rank(wanted.level), Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn on_initialized(&self, _context: NotificationContext<RoleServer>) {
+        self.state.initialized.fetch_add(1, Ordering::Relaxed);
+    }
+
+    async fn on_roots_list_changed(&self, _context: NotificationContext<RoleServer>) {
+        self.state.roots_changed.fetch_add(1, Ordering::Relaxed);
+    }
+}
