@@ -1,0 +1,13 @@
+//! Servers and clients that break the rules, do not read, or do not stop: they harm themselves at most.
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a test has failed it")]
+
+mod common;
+
+#[path = "hostile/clients.rs"]
+mod clients;
+#[path = "hostile/floods.rs"]
+mod floods;
+#[path = "hostile/servers.rs"]
+mod servers;
+#[path = "hostile/sizes.rs"]
+mod sizes;

@@ -1,0 +1,239 @@
+//! Servers that die, babble, or answer what they were not asked.
+
+use serde_json::{Value, json};
+use sessile::{HttpSettings, SessionSettings};
+
+use crate::common::{Client, House, INITIALIZED, Server, call, notice, result};
+
+/// The session still does its work.
+async fn is_well(client: &Client, server: &mut Server) {
+    let asking = client.asks(&call("\"well?\"", "how-are-you", "{}"));
+    let heard = server.hears("how-are-you").await;
+    server.answers(&heard, r#""well""#).await;
+    assert_eq!(asking.data().await, result("\"well?\"", r#""well""#));
+}
+
+fn exited(error: &Value) {
+    assert_eq!(error["error"]["code"], -32010, "{error}");
+    let message = error["error"]["message"].as_str().unwrap();
+    assert!(message.contains("exited") && message.contains("lost"), "{message}");
+    let data = &error["error"]["data"];
+    assert_eq!(
+        (&data["type"], &data["stateLost"], &data["generation"]),
+        (&json!("backend_exited"), &json!(true), &json!(1))
+    );
+}
+
+#[tokio::test]
+async fn who_dies_in_a_call_is_said_to_have_died() {
+    let mut house = House::new().await;
+    let (bystander, mut untouched) = house.session().await;
+    for last_words in ["", r#"{"jsonrpc":"2.0","id":1,"resu"#, "Segmentation fault"] {
+        let (client, mut server) = house.session().await;
+        let calls = [client.asks(&call(1, "slow", "{}")), client.json_only().asks(&call("\"two\"", "slow", "{}"))];
+        let batch = client.asks(&format!("[{},{}]", call(3, "slow", "{}"), call(4, "slow", "{}")));
+        for _ in 0..4 {
+            server.hears("slow").await;
+        }
+        let listening = client.listens().await;
+        server.says_bytes(last_words.as_bytes()).await;
+        server.exits(Err("out of memory")).await;
+        let mut ids = Vec::new();
+        for calling in calls {
+            let error = calling.json().await;
+            exited(&error);
+            // This client is on loopback, so it may hear the reason.
+            assert!(error["error"]["message"].as_str().unwrap().contains("out of memory"), "{error}");
+            ids.push(error["id"].clone());
+        }
+        assert_eq!(ids, [json!(1), json!("two")]);
+        let errors = batch.json().await;
+        assert_eq!(errors.as_array().unwrap().len(), 2);
+        errors.as_array().unwrap().iter().for_each(exited);
+        let mut listening = listening;
+        while listening.block().await.is_some() {}
+        assert_eq!(client.post(INITIALIZED).send().await.status, 404);
+        assert_eq!(client.request("GET").send().await.status, 404);
+        is_well(&bystander, &mut untouched).await;
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn its_last_answer_still_counts() {
+    let mut house = House::new().await;
+    let (client, mut server) = house.session().await;
+    let (one, two) = (client.asks(&call(1, "slow", "{}")), client.json_only().asks(&call(2, "slow", "{}")));
+    let mut heard = [server.hears("slow").await, server.hears("slow").await];
+    heard.sort_by_key(|heard| heard.id.clone());
+    // No newline after it, and no time between it and the end.
+    server.says_bytes(result(&heard[0].id, "{}").as_bytes()).await;
+    server.exits(Ok(())).await;
+    let answers = [one.json().await, two.json().await];
+    assert_eq!(answers.iter().filter(|answer| answer["result"] == json!({})).count(), 1, "{answers:?}");
+    answers.iter().filter(|answer| answer["result"].is_null()).for_each(exited);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_line_client_sees_the_end_of_its_session() {
+    let mut house = House::in_process(SessionSettings::default(), HttpSettings::default());
+    let (mut client, mut server) = house.line_session(1024).await;
+    client.says(&call(1, "slow", "{}")).await;
+    server.hears("slow").await;
+    server.exits(Err("oops")).await;
+    exited(&client.hears_json().await);
+    assert!(matches!(client.sees_the_end().await, sessile::EndReason::BackendGone(_)));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn who_closes_its_output_is_gone() {
+    let mut house = House::new().await;
+    let (client, mut server) = house.session().await;
+    let calling = client.asks(&call(1, "slow", "{}"));
+    server.hears("slow").await;
+    server.closes_its_output().await;
+    exited(&calling.json().await);
+    assert_eq!(client.post(INITIALIZED).send().await.status, 404);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_server_that_panics_ends_its_session_only() {
+    let (started, mut servers) = tokio::sync::mpsc::channel(8);
+    let backend = sessile::InProcessBackend::over_bytes("panics", move |io| {
+        let _ = started.try_send(());
+        async move {
+            let mut line = String::new();
+            let _ = tokio::io::AsyncBufReadExt::read_line(&mut tokio::io::BufReader::new(io), &mut line).await;
+            panic!("a defect in the server");
+        }
+    });
+    let proxy = sessile::Proxy::builder().backend(backend).build().unwrap();
+    let mut client = crate::common::LineClient::new(&proxy, 1024);
+    client.says(crate::common::INITIALIZE).await;
+    servers.recv().await.unwrap();
+    assert_eq!(client.hears_json().await["error"]["code"], -32011);
+    client.sees_the_end().await;
+    crate::common::until("nothing is left", || proxy.sessions().links() == 0 && proxy.sessions().is_empty()).await;
+}
+
+#[tokio::test]
+async fn babble_is_passed_over() {
+    let mut house = House::new().await;
+    let (client, mut server) = house.session().await;
+    let mut listening = client.listens().await;
+    for babble in [
+        "Listening on stdin...",
+        "{",
+        "}",
+        "\u{1b}[31mwarning\u{1b}[0m",
+        r#"{"level":"info","msg":"started"}"#,
+        r#"{"jsonrpc":"2.0"}"#,
+        r#"{"jsonrpc":"1.0","method":"x"}"#,
+        r#"{"jsonrpc":"2.0","method":7}"#,
+        r#"{"jsonrpc":"2.0","result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"parse error"}}"#,
+        "[]",
+        "[[[]]]",
+        "null",
+        "0",
+        "",
+        " \t ",
+    ] {
+        server.says(babble).await;
+    }
+    server.says_bytes(b"\xff\xfe\x00{\"jsonrpc\":\"2.0\",\"method\":\"\xff\"}\n\r\n\n").await;
+    server.says_bytes(format!("{}\r\n", notice("notifications/real", "{}")).as_bytes()).await;
+    listening.block().await;
+    assert_eq!(listening.data().await, notice("notifications/real", "{}"));
+    is_well(&client, &mut server).await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn answers_that_nobody_waits_for_are_dropped() {
+    let mut house = House::new().await;
+    let (client, mut server) = house.session().await;
+    let mut listening = client.listens().await;
+    listening.block().await;
+    let calling = client.asks(&call(1, "slow", "{}"));
+    let heard = server.hears("slow").await;
+    let id = &heard.id;
+    for stray in ["0", "-1", "999", "1.5", "1e400", "18446744073709551616", "null", &format!("\"{id}\""), "\"hello\""] {
+        server.says(&result(stray, r#""stray""#)).await;
+    }
+    server.says(&result(id, r#""right""#)).await;
+    server.says(&result(id, r#""again""#)).await;
+    assert_eq!(calling.data().await, result(1, r#""right""#));
+    listening.stays_silent().await;
+    is_well(&client, &mut server).await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_json_rpc_is_an_error_for_its_call() {
+    let mut house = House::new().await;
+    let (client, mut server) = house.session().await;
+    for body in [
+        r#""result":{},"error":{"code":1,"message":"both"}"#,
+        r#""error":"text""#,
+        r#""error":null"#,
+        r#""result":1,"result":2"#,
+        r#""result":{},"jsonrpc":"3.0""#,
+    ] {
+        let calling = client.asks(&call(1, "x", "{}"));
+        let heard = server.hears("x").await;
+        server.says(&format!(r#"{{"jsonrpc":"2.0","id":{},{body}}}"#, heard.id)).await;
+        let error = calling.json().await;
+        assert_eq!((&error["id"], &error["error"]["code"]), (&json!(1), &json!(-32009)), "{body}: {error}");
+    }
+    is_well(&client, &mut server).await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_question_that_is_no_json_rpc_is_answered_with_an_error() {
+    let mut house = House::new().await;
+    let (client, mut server) = house.session().await;
+    server.says(r#"{"jsonrpc":"2.0","id":"q","method":"roots/list","params":7}"#).await;
+    let answer: Value = serde_json::from_str(&server.hears_answer().await.text).unwrap();
+    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("q"), &json!(-32600)));
+    is_well(&client, &mut server).await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn one_id_for_two_questions() {
+    let mut house = House::new().await;
+    let (client, mut server) = house.session().await;
+    let mut listening = client.listens().await;
+    server.says(&call(1, "roots/list", r#"{"n":1}"#)).await;
+    server.says(&call(1, "roots/list", r#"{"n":2}"#)).await;
+    let (one, two) = (listening.data_json().await, listening.data_json().await);
+    assert_ne!(one["id"], two["id"]);
+    client.tells(&result(&two["id"], r#""two""#)).await;
+    assert_eq!(server.hears_answer().await.text, result(1, r#""two""#));
+    client.tells(&result(&one["id"], r#""one""#)).await;
+    assert_eq!(server.hears_answer().await.text, result(1, r#""one""#));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn too_many_questions_are_refused() {
+    let settings = SessionSettings { max_in_flight: 4, ..SessionSettings::default() };
+    let mut house = House::on_tcp(settings, HttpSettings::default()).await;
+    let (client, mut server) = house.session().await;
+    let mut listening = client.listens().await;
+    for number in 0..5 {
+        server.says(&call(number, "roots/list", "{}")).await;
+    }
+    let refused: Value = serde_json::from_str(&server.hears_answer().await.text).unwrap();
+    assert_eq!((&refused["id"], &refused["error"]["code"]), (&json!(4), &json!(-32019)));
+    for _ in 0..4 {
+        listening.data().await;
+    }
+    is_well(&client, &mut server).await;
+    house.close().await;
+}

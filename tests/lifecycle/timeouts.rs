@@ -1,0 +1,116 @@
+//! Questions that find nobody, calls that take too long, servers that do not leave.
+
+use serde_json::{Value, json};
+use sessile::SessionSettings;
+use tokio::time::Instant;
+
+use crate::common::{INITIALIZE, INITIALIZED, call, notice, result};
+use crate::{after, house, seconds};
+
+fn json_of(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_waits_ten_seconds_for_a_stream() {
+    let mut house = house(SessionSettings::default());
+    let (client, mut server) = house.session().await;
+    let begin = Instant::now();
+    server.says(&call("\"q\"", "roots/list", "{}")).await;
+    let answer = json_of(&server.hears_answer().await.text);
+    assert_eq!(begin.elapsed().as_secs(), 10);
+    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("q"), &json!(-32017)));
+    // One that is fetched in time is not answered by the proxy.
+    server.says(&call(2, "roots/list", "{}")).await;
+    after(9.5).await;
+    let mut listening = client.listens().await;
+    let question = listening.data_json().await;
+    after(60.0).await;
+    client.tells(&result(&question["id"], "{}")).await;
+    assert_eq!(server.hears_answer().await.text, result(2, "{}"));
+    house.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_on_a_lost_stream_fails_when_the_stream_is_given_up() {
+    let mut house = house(SessionSettings { lost_stream: seconds(120), ..SessionSettings::default() });
+    let (client, mut server) = house.session().await;
+    let mut listening = client.listens().await;
+    server.says(&call("\"q\"", "roots/list", "{}")).await;
+    listening.event().await;
+    drop(listening);
+    after(119.0).await;
+    server.hears_nothing().await;
+    let answer = json_of(&server.hears_answer().await.text);
+    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("q"), &json!(-32017)));
+    house.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_takes_too_long_is_cancelled() {
+    let mut house = house(SessionSettings { request_timeout: Some(seconds(30)), ..SessionSettings::default() });
+    let (client, mut server) = house.session().await;
+    for client in [client.clone(), client.json_only()] {
+        let begin = Instant::now();
+        let calling = client.asks(&call("\"c\"", "slow", "{}"));
+        let heard = server.hears("slow").await;
+        after(15.0).await;
+        let quick = client.asks(&call("\"d\"", "quick", "{}"));
+        let heard_quick = server.hears("quick").await;
+        let cancelled = server.hears("notifications/cancelled").await;
+        assert_eq!(begin.elapsed().as_secs(), 30);
+        assert_eq!(json_of(&cancelled.params)["requestId"].to_string(), heard.id);
+        let error = calling.json().await;
+        assert_eq!((&error["id"], &error["error"]["code"]), (&json!("c"), &json!(-32015)), "{error}");
+        assert_eq!(error["error"]["data"], json!({"type": "request_timeout", "afterMs": 30_000}));
+        // Too late. The other call has time left.
+        server.answers(&heard, "{}").await;
+        after(10.0).await;
+        server.answers(&heard_quick, "{}").await;
+        assert_eq!(quick.data().await, result("\"d\"", "{}"));
+    }
+    house.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_never_answers_initialize_is_given_up() {
+    let mut house = house(SessionSettings { request_timeout: Some(seconds(30)), ..SessionSettings::default() });
+    let opening = house.stranger().post(INITIALIZE).start();
+    let mut server = house.server().await;
+    server.hears("initialize").await;
+    after(31.0).await;
+    let reply = opening.reply().await;
+    assert_eq!(reply.header("mcp-session-id"), None);
+    assert_eq!(reply.json().await["error"]["code"], -32015);
+    server.sees_the_end().await;
+    house.empties().await;
+    house.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_have_no_timeout_of_their_own() {
+    let mut house = house(SessionSettings::default());
+    let (client, mut server) = house.session().await;
+    let calling = client.json_only().asks(&call(1, "slow", "{}"));
+    let heard = server.hears("slow").await;
+    after(24.0 * 3600.0).await;
+    server.hears_nothing().await;
+    server.answers(&heard, "{}").await;
+    assert_eq!(calling.data().await, result(1, "{}"));
+    house.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_leave_is_ended() {
+    let mut house = house(SessionSettings::default());
+    let (client, server) = house.session().await;
+    // It does not even see that its input has ended.
+    server.stops_listening();
+    client.tells(&notice("notifications/x", "{}")).await;
+    client.deletes().await;
+    assert_eq!(house.proxy.sessions().len(), 0);
+    assert_eq!(client.post(INITIALIZED).send().await.status, 404);
+    server.is_gone().await;
+    house.empties().await;
+    house.close().await;
+}
