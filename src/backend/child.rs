@@ -11,6 +11,7 @@ use tokio::io::AsyncRead;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use super::growing::growing;
 use super::spawn::{self, Child, Command, ExitStatusKind};
 use super::{Connect, Exit, Launch, LinkExit, link};
 use crate::lines::{Line, LineReader, write_lines};
@@ -137,8 +138,8 @@ async fn run(command: Command, secrets: Arc<[String]>, launch: Launch) {
         return;
     };
     // The writer ends, and closes stdin, when the session drops its end of the queue.
-    let writing = tokio::spawn(write_lines(stdin, outgoing));
-    let mut reading = tokio::spawn(link::read(stdout, message_size, inlet.clone()));
+    let writing = tokio::spawn(write_lines(growing(stdin), outgoing));
+    let mut reading = tokio::spawn(link::read(growing(stdout), message_size, inlet.clone()));
     let mut listening = tokio::spawn(listen(stderr, name, secrets, words.clone()));
     let gone = tokio::select! {
         status = child.exit() => {

@@ -4,6 +4,7 @@
 //! ways until it is told to stop or the server goes away, and returns when nothing of the server is left.
 
 mod child;
+mod growing;
 mod in_process;
 mod link;
 #[doc(hidden)]

@@ -6,6 +6,7 @@
 
 mod body;
 mod checks;
+mod eager;
 mod serve;
 mod sse;
 

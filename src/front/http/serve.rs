@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::Peer;
+use super::eager::Eager;
 
 /// How long a client may take to send its request's headers, and so how long a connection may be kept for the next one.
 /// Longer than clients keep theirs (reqwest 90 s, others much less): one that is closed here just when its client takes
@@ -47,7 +48,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, ended: impl Fut
             .timer(TokioTimer::new())
             .header_read_timeout(HEADERS)
             .serve_connection(TokioIo::new(socket), service);
-        let connection = graceful.watch(connection);
+        let connection = Eager::new(graceful.watch(connection));
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 debug!(%peer, %error, "connection ended");

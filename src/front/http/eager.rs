@@ -1,0 +1,128 @@
+//! Polls a future again at once where it has woken itself.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use futures_util::task::AtomicWaker;
+
+/// How often in a row, before other tasks get their turn.
+const ROUNDS: usize = 8;
+
+const IDLE: u8 = 0;
+const POLLING: u8 = 1;
+const WOKEN: u8 = 2;
+
+/// A task that is woken while it runs goes to the back of its queue, another thread is woken to look for work, and often
+/// takes the task away. hyper does that to itself with every request that has a body: both ends of the body are one task.
+/// Here such a wake is just another round.
+pub(super) struct Eager<F> {
+    future: Pin<Box<F>>,
+    wakes: Arc<Wakes>,
+    waker: Waker,
+}
+
+struct Wakes {
+    state: AtomicU8,
+    task: AtomicWaker,
+}
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.state.swap(WOKEN, Ordering::AcqRel) == IDLE {
+            self.task.wake();
+        }
+    }
+}
+
+impl<F> Eager<F> {
+    pub(super) fn new(future: F) -> Self {
+        let wakes = Arc::new(Wakes { state: AtomicU8::new(IDLE), task: AtomicWaker::new() });
+        Self { future: Box::pin(future), waker: wakes.clone().into(), wakes }
+    }
+}
+
+impl<F: Future> Future for Eager<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = &mut *self;
+        this.wakes.task.register(context.waker());
+        for _ in 0..ROUNDS {
+            this.wakes.state.store(POLLING, Ordering::Release);
+            if let Poll::Ready(output) = this.future.as_mut().poll(&mut Context::from_waker(&this.waker)) {
+                return Poll::Ready(output);
+            }
+            let still = this.wakes.state.compare_exchange(POLLING, IDLE, Ordering::AcqRel, Ordering::Acquire);
+            if still.is_ok() {
+                return Poll::Pending;
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::atomic::AtomicUsize;
+    use std::time::Duration;
+
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+
+    /// Wakes itself so often, then is done.
+    async fn restless(times: usize) {
+        for _ in 0..times {
+            let mut woken = false;
+            poll_fn(|context| {
+                if std::mem::replace(&mut woken, true) {
+                    return Poll::Ready(());
+                }
+                context.waker().wake_by_ref();
+                Poll::Pending
+            })
+            .await;
+        }
+    }
+
+    /// How often the task of a future is polled until the future is done.
+    async fn polls(future: impl Future<Output = ()>) -> usize {
+        let count = AtomicUsize::new(0);
+        let mut future = std::pin::pin!(future);
+        let counted = poll_fn(|context| {
+            count.fetch_add(1, Ordering::Relaxed);
+            future.as_mut().poll(context)
+        });
+        timeout(Duration::from_secs(60), counted).await.unwrap();
+        count.into_inner()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wake_of_its_own_is_another_round() {
+        assert_eq!(polls(restless(3)).await, 4);
+        assert_eq!(polls(Eager::new(restless(3))).await, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn others_get_their_turn() {
+        assert_eq!(polls(Eager::new(restless(ROUNDS * 3))).await, 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wake_from_elsewhere_comes_through() {
+        assert_eq!(polls(Eager::new(sleep(Duration::from_secs(5)))).await, 2);
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let waiting = tokio::spawn(Eager::new(receiver));
+        tokio::task::yield_now().await;
+        sender.send(7).unwrap();
+        assert_eq!(waiting.await.unwrap().unwrap(), 7);
+    }
+}
