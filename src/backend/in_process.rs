@@ -119,22 +119,29 @@ async fn run(launch: Launch, io: DuplexStream, server: BoxFuture<'static, Result
     let (reader, writer) = tokio::io::split(io);
     let mut server = tokio::spawn(server);
     // Ends with the actor's end of the queue: the server sees its input end.
-    let writing = tokio::spawn(async move {
+    let mut writing = tokio::spawn(async move {
         let mut writer = writer;
-        let _ = write_lines(&mut writer, outgoing).await;
+        let written = write_lines(&mut writer, outgoing).await;
         let _ = tokio::io::AsyncWriteExt::shutdown(&mut writer).await;
+        written
     });
     let mut reading = tokio::spawn(link::read(reader, message_size, inlet.clone()));
     tokio::select! {
-        ended = &mut server => {
-            // What it said last is still in the pipe; nobody can hold the other end open any more.
-            let _ = (&mut reading).await;
-            inlet.closed(how(Some(ended)));
-        }
+        // What it said last is still in the pipe; or it gave its end to somebody who goes on for it.
+        ended = &mut server => tokio::select! {
+            _ = &mut reading => inlet.closed(how(Some(ended))),
+            () = stop.cancelled() => reading.abort(),
+        },
         _ = &mut reading => {
             // It will say nothing more. Most likely it is about to end, and can tell how.
             inlet.closed(how(timeout(LAST_BREATH, &mut server).await.ok()));
             end(server).await;
+        }
+        // It takes no more input, and so answers no more calls.
+        Ok(Err(_)) = &mut writing => {
+            inlet.closed(how(timeout(LAST_BREATH, &mut server).await.ok()));
+            end(server).await;
+            reading.abort();
         }
         () = stop.cancelled() => {
             end(server).await;

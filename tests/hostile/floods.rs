@@ -161,6 +161,29 @@ async fn a_server_that_never_reads_holds_up_its_own_client_only() {
 }
 
 #[tokio::test]
+async fn answers_and_cancellations_do_not_wait_for_room() {
+    let mut house = House::on_tcp(tight(), HttpSettings::default()).await;
+    let (client, mut server) = house.session().await;
+    let mut listening = client.listens().await;
+    server.stops_listening();
+    let large = format!(r#"["{}"]"#, "y".repeat(20_000));
+    let waiting: Vec<_> = (0..50).map(|number| client.asks(&call(number, "ask", &large))).collect();
+    server.says(&call("\"q\"", "roots/list", "{}")).await;
+    let question = listening.data_json().await;
+    // There is no room for anything else by now.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let told = client.post(notice("notifications/x", "{}")).start();
+    client.tells(&result(&question["id"], r#"{"roots":[]}"#)).await;
+    client.tells(&notice("notifications/cancelled", r#"{"requestId":"nothing"}"#)).await;
+    assert!(!told.is_answered(), "there was room");
+    server.listens_again();
+    let answer = result("\"q\"", r#"{"roots":[]}"#);
+    while server.line().await.is_some_and(|line| line != answer) {}
+    drop(waiting);
+    house.close().await;
+}
+
+#[tokio::test]
 async fn a_client_that_stops_reading_can_be_ended() {
     let mut house = House::on_tcp(tight(), HttpSettings::default()).await;
     let (client, server) = house.session().await;

@@ -120,6 +120,24 @@ async fn a_server_that_panics_ends_its_session_only() {
 }
 
 #[tokio::test]
+async fn a_server_that_gives_its_end_away_is_ended_all_the_same() {
+    // Its own future is over at once; what it started holds the pipe, and takes no notice of anything.
+    let backend = sessile::InProcessBackend::over_bytes("gives away", move |io| {
+        tokio::spawn(async move {
+            let _held = io;
+            std::future::pending::<()>().await;
+        });
+        async { Ok(()) }
+    });
+    let proxy = sessile::Proxy::builder().backend(backend).build().unwrap();
+    let mut client = crate::common::LineClient::new(&proxy, 1024);
+    client.says(crate::common::INITIALIZE).await;
+    crate::common::until("a session is open", || !proxy.sessions().is_empty()).await;
+    client.leaves().await;
+    crate::common::until("nothing is left", || proxy.sessions().links() == 0 && proxy.sessions().is_empty()).await;
+}
+
+#[tokio::test]
 async fn babble_is_passed_over() {
     let mut house = House::new().await;
     let (client, mut server) = house.session().await;
