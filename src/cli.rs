@@ -10,6 +10,8 @@ use sessile::demo::Demo;
 use sessile::{Backend, ChildBackend, EndReason, HttpSettings, InProcessBackend, Proxy, SessionSettings};
 use tokio::net::TcpListener;
 
+use crate::telemetry::say;
+
 const EXAMPLES: &str = "\
 EXAMPLES
   Try it with the built-in demo server (a counter and a notebook of its own for each client):
@@ -29,6 +31,7 @@ EXIT CODES
   1  it could not start, for example because the address is in use
   2  the command line is wrong
   3  `stdio`: the backend exited or could not be started
+  130  a second SIGINT or SIGTERM ended it at once
 ";
 
 /// The stateful session proxy for MCP: every client session gets its own live backend.
@@ -107,7 +110,7 @@ struct Common {
     drain: Duration,
 
     /// What to log on stderr: error, warn, info, debug, trace, or directives such as `warn,sessile::backend=info`.
-    #[arg(long, value_name = "LEVEL", default_value = "info", env = "SESSILE_LOG")]
+    #[arg(long, value_name = "LEVEL", default_value = "info", env = "SESSILE_LOG", value_parser = parse_log)]
     log: String,
 
     /// A host that clients may use besides loopback ones, with or without a port; `*` for any. May be repeated.
@@ -136,6 +139,18 @@ fn parse_optional_time(text: &str) -> Result<OptionalTime, String> {
 
 fn parse_time(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}: write a time such as 30s, 10m or 1h30m"))
+}
+
+fn parse_log(text: &str) -> Result<String, String> {
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    let known = |directive: &str| {
+        let level = directive.rsplit('=').next().unwrap_or_default();
+        levels.iter().any(|known| known.eq_ignore_ascii_case(level.trim()))
+    };
+    if text.split(',').all(known) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("use one of {}, or directives such as warn,sessile::backend=info", levels.join(", ")))
 }
 
 fn parse_count(text: &str) -> Result<usize, String> {
@@ -216,11 +231,11 @@ pub(crate) async fn run(cli: Cli) -> ExitCode {
 
 async fn run_serve(serve: Serve) -> ExitCode {
     if !serve.listen.ip().is_loopback() && !serve.insecure_no_auth {
-        eprintln!(
-            "sessile: {} can be reached from other machines, and nobody is asked who they are: listen on 127.0.0.1, or add \
+        say(&format!(
+            "{} can be reached from other machines, and nobody is asked who they are: listen on 127.0.0.1, or add \
              --insecure-no-auth if something in front of sessile does the asking",
             serve.listen
-        );
+        ));
         return ExitCode::from(USAGE);
     }
     let proxy = match serve.common.proxy(serve.expose_stderr) {
@@ -232,7 +247,7 @@ async fn run_serve(serve: Serve) -> ExitCode {
         Ok(bound) => bound,
         Err(error) => return fail(&format!("cannot listen on {}: {error}", serve.listen)),
     };
-    eprintln!("sessile: listening on http://{address}/mcp");
+    say(&format!("listening on http://{address}/mcp"));
     match proxy.serve_http(listener, asked_to_stop()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.to_string()),
@@ -253,7 +268,7 @@ async fn run_stdio(stdio: Stdio) -> ExitCode {
 }
 
 fn fail(reason: &str) -> ExitCode {
-    eprintln!("sessile: {reason}");
+    say(reason);
     ExitCode::FAILURE
 }
 

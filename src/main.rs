@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     // This program starts nothing but reapers: any other child is what a killed one has left behind.
     sessile::reaper::claim_children();
     let cli = cli::Cli::parse();
-    telemetry::init(cli.log_level());
+    let _flush = telemetry::init(cli.log_level());
     // A session takes a handful of file descriptors, and the usual limit of 1,024 would be reached with 200 of them.
     if let Err(error) = sessile::reaper::raise_file_limit() {
         tracing::warn!(%error, "the limit of open files could not be raised");
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("sessile: the runtime did not start: {error}");
+            telemetry::say(&format!("the runtime did not start: {error}"));
             return ExitCode::FAILURE;
         }
     };

@@ -1,17 +1,99 @@
 //! Logs: to stderr, because stdout belongs to the protocol.
+//!
+//! Whoever logs must never wait for stderr, nor fail with it: a client may start this program with a stderr that it does
+//! not read, or close it. So lines go through a bounded queue to a thread of their own; what finds it full is counted.
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Most lines that wait to be written.
+const QUEUE: usize = 1024;
+/// How long the last lines may take when the program ends.
+const LAST_LINES: Duration = Duration::from_millis(500);
 
 /// Starts logging at `level`, which may also be a list of directives such as `warn,sessile::backend=info`.
-pub(crate) fn init(level: &str) {
+pub(crate) fn init(level: &str) -> Flush {
     // The actor library wraps every message in a span of its own, which says nothing that the session's name does not.
     let quiet = if level.contains("ractor") { String::new() } else { ",ractor=warn".to_owned() };
     let filter = EnvFilter::builder().parse_lossy(format!("{level}{quiet}"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    let (lines, queue) = sync_channel(QUEUE);
+    let (done, finished) = sync_channel(1);
+    let lost = Arc::new(AtomicUsize::new(0));
+    let log = Log { lines: lines.clone(), lost: lost.clone() };
+    let started = std::thread::Builder::new().name("log".to_owned()).spawn(move || {
+        write_all(&queue, &lost);
+        let _ = done.send(());
+    });
+    if started.is_ok() {
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(log)
+            .with_ansi(io::stderr().is_terminal())
+            .log_internal_errors(false)
+            .init();
+    }
+    Flush { lines, finished }
+}
+
+/// Says something to the person who started the program, whatever the log level is.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "sessile: {text}");
+}
+
+fn write_all(queue: &Receiver<Option<Vec<u8>>>, lost: &AtomicUsize) {
+    while let Ok(Some(line)) = queue.recv() {
+        let mut stderr = io::stderr().lock();
+        let _ = stderr.write_all(&line);
+        let missing = lost.swap(0, Ordering::Relaxed);
+        if missing > 0 {
+            let _ = writeln!(stderr, "sessile: {missing} lines of log are missing here: they were not read in time");
+        }
+    }
+}
+
+/// Writes what is left when it is dropped, if somebody reads it.
+pub(crate) struct Flush {
+    lines: SyncSender<Option<Vec<u8>>>,
+    finished: Receiver<()>,
+}
+
+impl Drop for Flush {
+    fn drop(&mut self) {
+        if self.lines.try_send(None).is_ok() {
+            let _: Result<(), RecvTimeoutError> = self.finished.recv_timeout(LAST_LINES);
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Log {
+    lines: SyncSender<Option<Vec<u8>>>,
+    lost: Arc<AtomicUsize>,
+}
+
+impl Write for Log {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.lines.try_send(Some(line.to_vec())).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Log {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
 }
