@@ -86,7 +86,10 @@ impl ChildBackend {
             let speaks = ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL"];
             speaks.iter().any(|word| name.contains(word)).then(|| value.to_string_lossy().into_owned())
         });
-        let mut secrets: Vec<_> = self.secrets.iter().cloned().chain(named).filter(|text| text.len() >= 6).collect();
+        // Stderr is read by lines, so a secret of several lines is one for each of them.
+        let lines = |secret: String| secret.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>();
+        let all = self.secrets.iter().cloned().chain(named).flat_map(lines);
+        let mut secrets: Vec<_> = all.filter(|text| text.len() >= 6).collect();
         // The longest first: one secret may be a part of another.
         secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
         secrets.dedup();
@@ -138,7 +141,7 @@ async fn run(command: Command, secrets: Arc<[String]>, launch: Launch) {
         return;
     };
     // The writer ends, and closes stdin, when the session drops its end of the queue.
-    let writing = tokio::spawn(write_lines(growing(stdin), outgoing));
+    let mut writing = tokio::spawn(write_lines(growing(stdin), outgoing));
     let mut reading = tokio::spawn(link::read(growing(stdout), message_size, inlet.clone()));
     let mut listening = tokio::spawn(listen(stderr, name, secrets, words.clone()));
     let gone = tokio::select! {
@@ -147,6 +150,12 @@ async fn run(command: Command, secrets: Arc<[String]>, launch: Launch) {
             Some(status)
         }
         _ = &mut reading => Some(timeout(LAST_BREATH, child.exit()).await.unwrap_or(ExitStatusKind::Unknown)),
+        // It takes no more input, and so answers no more calls.
+        Ok(Err(_)) = &mut writing => {
+            let status = timeout(LAST_BREATH, child.exit()).await.unwrap_or(ExitStatusKind::Unknown);
+            let _ = timeout(LAST_OUTPUT, &mut reading).await;
+            Some(status)
+        }
         () = stop.cancelled() => None,
     };
     if let Some(status) = gone {
@@ -160,7 +169,7 @@ async fn run(command: Command, secrets: Arc<[String]>, launch: Launch) {
 
 async fn end(child: Child, mut writing: tokio::task::JoinHandle<std::io::Result<()>>, gone: bool) {
     // What is queued is written if the server still reads; one that does not must not hold up its own end.
-    if gone || timeout(LAST_OUTPUT, &mut writing).await.is_err() {
+    if !writing.is_finished() && (gone || timeout(LAST_OUTPUT, &mut writing).await.is_err()) {
         writing.abort();
         let _ = writing.await;
     }
@@ -222,5 +231,7 @@ mod tests {
         let child = ChildBackend::new("x").env("MY_API_KEY", "hunter2-long").env("PLAIN", "visible").secret("hunter2");
         let secrets = child.all_secrets();
         assert_eq!(mask("key hunter2-long, hunter2, visible", &secrets), "key ***, ***, visible");
+        let secrets = ChildBackend::new("x").env("PRIVATE_KEY", "first line\n  second line\n").all_secrets();
+        assert_eq!(mask("it reads second line", &secrets), "it reads ***");
     }
 }

@@ -19,14 +19,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use super::handle::{Outgoing, Shared, Sink};
+use super::handle::{Shared, Sink};
 use super::state::{Effect, Effects, Event, LinkId, State};
 use super::{Attachment, Budget, EndReason, Limits, Registry, StreamId, StreamKind};
 use crate::backend::{Backend, Inlet, Launch, LinkExit};
 use crate::frame::{FrameError, Id, Incoming, Permit, Wire};
-
-/// Most messages queued for the server. Permits and the bounds on open requests keep it far from full.
-const QUEUE: usize = 64 * 1024;
 
 #[derive(Debug)]
 pub(super) enum Message {
@@ -117,7 +114,8 @@ impl Actor for SessionActor {
 
     async fn pre_start(&self, myself: ActorRef<Message>, args: Arguments) -> Result<Shell, ActorProcessingErr> {
         let Arguments { shared, limits, stall, expose_stderr, backend, scratch, downward, registry, tasks } = args;
-        let (outgoing, queue) = mpsc::channel(QUEUE);
+        // Both directions have budgets of one size.
+        let (outgoing, queue) = mpsc::channel(downward.queue(limits.in_flight));
         let stop = CancellationToken::new();
         let inlet = SessionInlet { actor: myself, shared: shared.clone(), budget: downward, link: LinkId(0) };
         tasks.spawn(backend.run(Launch {
@@ -188,32 +186,35 @@ impl Shell {
         let mut effects = self.core.apply(event, now.into_std());
         loop {
             over |= self.perform(effects, &mut cut);
-            let Some((stream, attachment)) = cut.pop() else { break };
-            effects = self.core.apply(Event::Detached { stream, attachment }, now.into_std());
+            let Some(event) = cut.pop() else { break };
+            effects = self.core.apply(event, now.into_std());
         }
         self.end.shared.calls.store(self.core.calls_in_flight(), Ordering::Relaxed);
         over
     }
 
-    fn perform(&mut self, effects: Effects, cut: &mut Vec<(StreamId, Attachment)>) -> bool {
+    fn perform(&mut self, effects: Effects, cut: &mut Vec<Event>) -> bool {
         let mut over = false;
         for effect in effects {
             match effect {
                 Effect::ToClient { stream, event, wire, role } => {
                     let Some(connection) = self.connections.get(&stream) else { continue };
-                    if !connection.sink.send(Outgoing { event, wire, role }) {
+                    if !connection.sink.send(event, wire, role) {
                         // It is gone, or it does not read. What it missed waits in the outbox.
                         debug!(session = %self.end.shared.id, stream = stream.0, "connection given up");
-                        cut.push((stream, connection.attachment));
+                        cut.push(Event::Detached { stream, attachment: connection.attachment });
                         self.connections.remove(&stream);
                     }
                 }
                 Effect::Close { stream } => drop(self.connections.remove(&stream)),
                 Effect::ToServer { link, wire } => {
                     let Some(queue) = self.links.get(usize::from(link.0)) else { continue };
-                    // A link that is gone says so itself; a full queue cannot be, by the bounds on what goes into it.
+                    // A link that is gone says so itself. What the client says is bounded, so a full queue is one that the
+                    // server fills, with requests whose answers it does not take.
                     if let Err(mpsc::error::TrySendError::Full(_)) = queue.try_send(wire) {
-                        warn!(session = %self.end.shared.id, "message to the backend dropped: its queue is full");
+                        warn!(session = %self.end.shared.id, "the backend does not read: it is given up");
+                        let reason = "it does not read its input".to_owned();
+                        cut.push(Event::LinkClosed { link, exit: LinkExit::Failed { reason } });
                     }
                 }
                 Effect::Client { name } => {

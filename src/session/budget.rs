@@ -53,6 +53,12 @@ impl Budget {
         Self { own: Room::new(bytes), process }
     }
 
+    /// How many messages a queue behind this budget must hold: all that it lets through, and what bypasses it, of which
+    /// there is at most one for each request in flight in either direction, and its cancellation.
+    pub(crate) fn queue(&self, in_flight: usize) -> usize {
+        (self.own.size as usize / OVERHEAD).saturating_add(in_flight.saturating_mul(4)).saturating_add(64)
+    }
+
     /// Waits until there is room for a frame of so many bytes.
     ///
     /// One frame of a session may always be under way, however full the process is: so sessions whose clients do not

@@ -10,11 +10,8 @@ use tokio::time::Instant;
 
 use super::actor::Message;
 use super::state::{Event, Received};
-use super::{Attachment, Budget, EndReason, Role, SessionId, StreamId, StreamKind};
+use super::{Attachment, Budget, EndReason, Limits, Role, SessionId, StreamId, StreamKind};
 use crate::frame::{Frame, Id, Incoming, Kind, Wire};
-
-/// Most messages queued for one connection. Permits bound the bytes long before that.
-const QUEUE: usize = 32 * 1024;
 
 /// How often a drain looks whether it is done.
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
@@ -25,6 +22,21 @@ pub(crate) struct Outgoing {
     pub event: Option<u64>,
     pub wire: Wire,
     pub role: Role,
+    /// Counts it as unread until it is dropped, which is to be when it was written.
+    pub unread: Unread,
+}
+
+/// So many bytes that were handed to a connection and not read by its client.
+#[derive(Debug)]
+pub(crate) struct Unread {
+    all: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// The sending end of a connection, held by the actor.
@@ -52,18 +64,15 @@ impl Taken {
 
 impl Sink {
     /// False if the connection is gone, or so far behind that it is given up.
-    pub(crate) fn send(&self, message: Outgoing) -> bool {
-        let size = message.wire.len();
+    pub(crate) fn send(&self, event: Option<u64>, wire: Wire, role: Role) -> bool {
+        let bytes = wire.len();
         // One message is always let through, however large.
         if self.unread.load(Ordering::Relaxed) > self.bound {
             return false;
         }
-        self.unread.fetch_add(size, Ordering::Relaxed);
-        let sent = self.queue.try_send(message).is_ok();
-        if !sent {
-            self.unread.fetch_sub(size, Ordering::Relaxed);
-        }
-        sent
+        self.unread.fetch_add(bytes, Ordering::Relaxed);
+        let unread = Unread { all: self.unread.clone(), bytes };
+        self.queue.try_send(Outgoing { event, wire, role, unread }).is_ok()
     }
 
     /// When the connection last came for more.
@@ -123,12 +132,21 @@ pub(crate) struct SessionHandle {
     actor: ActorRef<Message>,
     shared: Arc<Shared>,
     budget: Budget,
+    /// Most messages queued for one connection.
+    queue: usize,
     unread_bound: usize,
 }
 
 impl SessionHandle {
-    pub(super) fn new(actor: ActorRef<Message>, shared: Arc<Shared>, budget: Budget, unread_bound: usize) -> Self {
-        Self { actor, shared, budget, unread_bound }
+    pub(super) fn new(
+        actor: ActorRef<Message>,
+        shared: Arc<Shared>,
+        budget: Budget,
+        limits: &Limits,
+        unread_bound: usize,
+    ) -> Self {
+        let queue = budget.queue(limits.in_flight);
+        Self { actor, shared, budget, queue, unread_bound }
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -160,7 +178,7 @@ impl SessionHandle {
 
     fn attach(&self, stream: StreamId, kind: StreamKind, after: Option<u64>) -> Stream {
         let attachment = Attachment(self.shared.next_attachment.fetch_add(1, Ordering::Relaxed));
-        let (sender, queue) = mpsc::channel(QUEUE);
+        let (sender, queue) = mpsc::channel(self.queue);
         let taken = Arc::new(Taken { since: Instant::now(), millis: AtomicU64::new(0) });
         let unread = self.shared.unread.clone();
         let sink = Sink { queue: sender, unread, bound: self.unread_bound, taken: taken.clone() };
@@ -237,11 +255,7 @@ impl Stream {
 
     pub(crate) fn poll_next(&mut self, context: &mut std::task::Context<'_>) -> std::task::Poll<Option<Outgoing>> {
         self.taken.now();
-        let next = self.queue.poll_recv(context);
-        if let std::task::Poll::Ready(Some(message)) = &next {
-            self.session.shared.unread.fetch_sub(message.wire.len(), Ordering::Relaxed);
-        }
-        next
+        self.queue.poll_recv(context)
     }
 
     pub(crate) fn session(&self) -> &SessionHandle {
@@ -251,10 +265,6 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.queue.close();
-        while let Ok(message) = self.queue.try_recv() {
-            self.session.shared.unread.fetch_sub(message.wire.len(), Ordering::Relaxed);
-        }
         self.session.event(Event::Detached { stream: self.id, attachment: self.attachment });
     }
 }

@@ -145,7 +145,13 @@ impl Opener {
         }
         let supervisor = self.supervisor.get_or_try_init(|| self.start()).await?;
         let opened = ractor::call!(supervisor, |reply| Ask::Open { keyed, expose_stderr, reply });
-        opened.unwrap_or(Err(Refused::ShuttingDown))
+        opened.unwrap_or_else(|reason| {
+            if self.is_closed() {
+                return Err(Refused::ShuttingDown);
+            }
+            error!(%reason, "the supervisor does not answer");
+            Err(Refused::Failed)
+        })
     }
 
     async fn start(&self) -> Result<ActorRef<Ask>, Refused> {
@@ -233,7 +239,8 @@ impl Supervision {
             return Err(Refused::ShuttingDown);
         }
         if let Some(limit) = plan.max_sessions
-            && self.registry.len() >= limit
+            // Backends that take long to end count as well, or clients that come and go could start any number of them.
+            && (self.registry.len() >= limit || self.tasks.len() >= limit.saturating_mul(2).saturating_add(2))
         {
             return Err(Refused::Limit(limit));
         }
@@ -267,7 +274,7 @@ impl Supervision {
         let upward = Budget::new(plan.budget, self.upward.clone());
         // What the budget lets through, and what bypasses it: answers.
         let unread = plan.limits.message_size.saturating_add(plan.budget).saturating_mul(2);
-        let session = SessionHandle::new(actor, shared, upward, unread);
+        let session = SessionHandle::new(actor, shared, upward, &plan.limits, unread);
         self.registry.insert(session.clone(), token.as_deref().map(SessionSecret::of));
         // An end that came before the entry could not remove it.
         if session.shared().ended.borrow().is_some() {
