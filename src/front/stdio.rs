@@ -147,9 +147,11 @@ impl<R: AsyncRead + Unpin> Input<R> {
                         stderr: Vec::new(),
                     },
                 };
-                if let Incoming::One(frame) = &first {
-                    self.answer(fault.to_wire(frame.id().as_ref())).await?;
-                }
+                let id = match &first {
+                    Incoming::One(frame) => frame.id(),
+                    Incoming::Batch(_) => None,
+                };
+                self.answer(fault.to_wire(id.as_ref())).await?;
                 return None;
             }
         };

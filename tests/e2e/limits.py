@@ -296,7 +296,31 @@ def command_line():
     check("what was piped in is answered before it ends", json.loads(seen.stdout)["id"] == 0, seen)
 
 
-for part in (most_sessions, idleness, sizes, death, drain, sigkill, silent_readers, command_line):
+def deaf_server():
+    """The end of stdin lies behind more than a server that does not read will ever take."""
+    words = [SESSILE, "stdio", "--drain", "1s", "--log", "warn", "--", "sh", "-c", "sleep 1000"]
+    client = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    os.set_blocking(client.stdin.fileno(), False)
+    line = (json.dumps({"jsonrpc": "2.0", "method": "notifications/vendor", "params": {"x": "y" * 10_000}}) + "\n").encode()
+    full = time.monotonic() + 20
+    stuck = 0
+    while stuck < 20 and time.monotonic() < full:
+        try:
+            os.write(client.stdin.fileno(), line)
+            stuck = 0
+        except BlockingIOError:
+            stuck += 1
+            time.sleep(0.05)
+    check("a server that does not read holds its client up", stuck == 20)
+    client.stdin.close()
+    try:
+        client.wait(15)
+    except subprocess.TimeoutExpired:
+        client.kill()
+    check("and yet does not outlive it", client.returncode == 0, client.returncode)
+
+
+for part in (most_sessions, idleness, sizes, death, drain, sigkill, silent_readers, command_line, deaf_server):
     try:
         part()
     except Exception as problem:  # noqa: BLE001 - one part that breaks must not hide the others

@@ -1,36 +1,36 @@
-//! Bodies in one piece: a request's, read up to the limit, and a response's, with the room that it takes.
+//! Reads a request's body, up to the limit; and bytes that hold the room they take until they are written.
 
-use std::convert::Infallible;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http::header::CONTENT_LENGTH;
-use http_body::{Frame, SizeHint};
+use http::header::{CONTENT_LENGTH, EXPECT};
 use http_body_util::BodyExt as _;
 use tokio::time::timeout;
 
 use crate::error::Fault;
-use crate::frame::Permit;
 
 /// How long the rest of a body that is too large is read and thrown away: a client that is still sending would not see
 /// the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a client may be silent in the middle of a body: what has come of it is kept in the meantime.
+const SILENCE: Duration = Duration::from_secs(60);
+
 /// The whole body. One that comes in a single piece is not copied.
-pub(super) async fn read(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<Bytes, Fault> {
+pub(super) async fn read(headers: &HeaderMap, body: &mut Body, limit: usize) -> Result<Bytes, Fault> {
     let announced =
         headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
     if let Some(size) = announced.filter(|size: &usize| *size > limit) {
-        discard(body).await;
         return Err(Fault::MessageTooLarge { limit, size });
     }
     let mut whole = BytesMut::new();
     let mut only = Bytes::new();
-    while let Some(piece) = body.frame().await {
+    loop {
+        let next = timeout(SILENCE, body.frame()).await;
+        let next = next.map_err(|_| Fault::InvalidRequest("the body did not come: it was given up".to_owned()))?;
+        let Some(piece) = next else { break };
         let piece = piece.map_err(|error| Fault::InvalidRequest(format!("the body ended early: {error}")))?;
         let Ok(bytes) = piece.into_data() else { continue };
         if whole.is_empty() && only.is_empty() {
@@ -44,48 +44,32 @@ pub(super) async fn read(headers: &HeaderMap, mut body: Body, limit: usize) -> R
         }
         let size = whole.len().max(only.len());
         if size > limit {
-            drop(whole);
-            discard(body).await;
             return Err(Fault::MessageTooLarge { limit, size });
         }
     }
     Ok(if whole.is_empty() { only } else { whole.freeze() })
 }
 
-async fn discard(mut body: Body) {
+/// Reads what is left of a body, and throws it away.
+pub(super) async fn discard(headers: &HeaderMap, body: &mut Body) {
+    // A client that asked whether to send it has its answer in the response.
+    if headers.contains_key(EXPECT) {
+        return;
+    }
     let rest = async { while let Some(Ok(_)) = body.frame().await {} };
     let _ = timeout(PATIENCE, rest).await;
 }
 
-/// A message as a whole response. The room that it takes is given back when its bytes have gone to the socket.
-pub(super) struct Held {
-    bytes: Bytes,
-    _permit: Option<Permit>,
-}
-
-impl Held {
-    pub(super) fn new(bytes: Bytes, permit: Option<Permit>) -> Self {
-        Self { bytes, _permit: permit }
+/// Bytes that hold something, such as the room that they take, until they have gone to the socket.
+pub(super) fn holding(bytes: Bytes, held: impl Send + Sync + 'static) -> Bytes {
+    struct Holding<T> {
+        bytes: Bytes,
+        _held: T,
     }
-}
-
-impl http_body::Body for Held {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let bytes = std::mem::take(&mut self.bytes);
-        Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+    impl<T> AsRef<[u8]> for Holding<T> {
+        fn as_ref(&self) -> &[u8] {
+            &self.bytes
+        }
     }
-
-    fn is_end_stream(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.bytes.len() as u64)
-    }
+    Bytes::from_owner(Holding { bytes, _held: held })
 }

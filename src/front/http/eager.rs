@@ -54,7 +54,8 @@ impl<F: Future> Future for Eager<F> {
         let this = &mut *self;
         this.wakes.task.register(context.waker());
         for _ in 0..ROUNDS {
-            this.wakes.state.store(POLLING, Ordering::Release);
+            // A swap and no store: a wake that came before it has to be seen by the poll that follows.
+            this.wakes.state.swap(POLLING, Ordering::AcqRel);
             if let Poll::Ready(output) = this.future.as_mut().poll(&mut Context::from_waker(&this.waker)) {
                 return Poll::Ready(output);
             }

@@ -69,16 +69,22 @@ pub(crate) fn router(front: Front) -> Router {
 }
 
 async fn mcp(State(front): State<Arc<Front>>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    if let Err(rejection) = front.guests.check_host(&parts.headers, &parts.uri) {
-        return reject(&rejection, None);
-    }
-    let origin = match front.guests.check_origin(&parts.headers) {
-        Ok(origin) => origin.cloned(),
-        Err(rejection) => return reject(&rejection, None),
+    let (parts, mut body) = request.into_parts();
+    let origin = match front.check_guest(&parts) {
+        Ok(origin) => origin,
+        Err(rejection) => {
+            body::discard(&parts.headers, &mut body).await;
+            return reject(&rejection, None);
+        }
     };
     let mut response = match parts.method {
-        Method::POST => front.post(&parts, body).await.unwrap_or_else(|early| *early.0),
+        Method::POST => match front.post(&parts, &mut body).await {
+            Ok(response) => response,
+            Err(early) => {
+                body::discard(&parts.headers, &mut body).await;
+                *early.0
+            }
+        },
         Method::GET => front.get(&parts.headers).await.unwrap_or_else(|early| *early.0),
         Method::DELETE => front.delete(&parts.headers).await.unwrap_or_else(|early| *early.0),
         Method::OPTIONS if origin.is_some() => preflight(),
@@ -113,7 +119,13 @@ impl From<Response> for Early {
 }
 
 impl Front {
-    async fn post(&self, parts: &http::request::Parts, body: Body) -> Handled {
+    /// The origin of a page that may speak to this server, if it is a page that speaks.
+    fn check_guest(&self, parts: &http::request::Parts) -> Result<Option<HeaderValue>, Rejection> {
+        self.guests.check_host(&parts.headers, &parts.uri)?;
+        Ok(self.guests.check_origin(&parts.headers)?.cloned())
+    }
+
+    async fn post(&self, parts: &http::request::Parts, body: &mut Body) -> Handled {
         let headers = &parts.headers;
         checks::check_body_headers(headers).map_err(|rejection| reject(&rejection, None))?;
         let answer = checks::check_accept(headers).map_err(|rejection| reject(&rejection, None))?;
@@ -175,7 +187,7 @@ impl Front {
             None => return Err(refusal(Refused::Failed, id.as_ref()).into()),
             Some(last) if last.role == Role::Refusal => {
                 session.end(EndReason::Refused);
-                let refusal = said.pop().map(|last| json_response(StatusCode::OK, last.wire));
+                let refusal = said.pop().map(whole_response);
                 return refusal.ok_or_else(|| gone(id.as_ref()).into());
             }
             Some(_) => {}
@@ -322,7 +334,7 @@ fn begin(stream: Stream, mut said: Vec<Outgoing>, answer: Answer, prime: bool, k
         Answer::Sse { or_json } => or_json && is_answer && is_large && said.len() == 1,
     };
     match said.pop() {
-        Some(last) if as_json => json_response(StatusCode::OK, last.wire),
+        Some(last) if as_json => whole_response(last),
         last => {
             said.extend(last);
             sse_response(sse::SseBody::new(stream, prime && !failed, said, keep_alive))
@@ -371,12 +383,18 @@ fn fault_response(status: StatusCode, fault: &Fault, id: Option<&Id>) -> Respons
     json_response(status, fault.to_wire(id))
 }
 
-fn json_response(status: StatusCode, mut wire: Wire) -> Response {
-    let permit = wire.take_permit();
-    let mut response = Response::new(Body::new(body::Held::new(wire.into_bytes(), permit)));
+fn json_response(status: StatusCode, wire: Wire) -> Response {
+    let mut response = Response::new(Body::from(wire.into_bytes()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+/// A message of the session as the whole response.
+fn whole_response(message: Outgoing) -> Response {
+    let Outgoing { mut wire, unread, .. } = message;
+    let permit = wire.take_permit();
+    json_response(StatusCode::OK, body::holding(wire.into_bytes(), (permit, unread)).into())
 }
 
 fn sse_response(body: sse::SseBody) -> Response {

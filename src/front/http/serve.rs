@@ -8,6 +8,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
@@ -19,6 +20,9 @@ use super::eager::Eager;
 /// Longer than clients keep theirs (reqwest 90 s, others much less): one that is closed here just when its client takes
 /// it up again costs that client a request.
 const HEADERS: Duration = Duration::from_secs(120);
+/// After how long a silence the system asks whether the other end is there, and how often then.
+const ASK_AFTER: Duration = Duration::from_secs(60);
+const ASK_EVERY: Duration = Duration::from_secs(15);
 /// How long connections may go on after the last session has ended: what they still have to say is on its way.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long to wait when no connection can be accepted, as when file descriptors have run out.
@@ -43,6 +47,9 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, ended: impl Fut
         };
         // Messages are small and somebody waits for each of them.
         let _ = socket.set_nodelay(true);
+        // A client whose machine has vanished says nothing: it is asked whether it is still there.
+        let keep_alive = TcpKeepalive::new().with_time(ASK_AFTER).with_interval(ASK_EVERY);
+        let _ = SockRef::from(&socket).set_tcp_keepalive(&keep_alive);
         let service = TowerToHyperService::new(WithPeer { router: router.clone(), peer: Peer(peer) });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::frame::Permit;
+use super::body::holding;
 use crate::session::{Outgoing, Stream, StreamId};
 
 /// How long a client waits before it takes a lost stream up again, in milliseconds.
@@ -33,8 +34,6 @@ pub(super) struct SseBody {
     /// Messages that came before the response began.
     first: VecDeque<Outgoing>,
     ready: VecDeque<Bytes>,
-    /// The room that the event being written takes.
-    permit: Option<Permit>,
     every: Duration,
     silence: Pin<Box<Sleep>>,
 }
@@ -46,7 +45,6 @@ impl SseBody {
         let mut body = Self {
             first: first.into(),
             ready: VecDeque::new(),
-            permit: None,
             every: keep_alive,
             silence: Box::pin(sleep(keep_alive)),
             stream,
@@ -59,19 +57,20 @@ impl SseBody {
     }
 
     fn push(&mut self, message: Outgoing) {
-        let Outgoing { event, mut wire, .. } = message;
+        let Outgoing { event, mut wire, unread, .. } = message;
         let id = event.map(|event| format!("id: {}\n", event_id(self.stream.id, event))).unwrap_or_default();
         let head = format!("event: message\n{id}data: ");
-        self.permit = wire.take_permit();
+        let room = (wire.take_permit(), unread);
         if wire.len() <= ONE_PIECE {
             let mut whole = Vec::with_capacity(head.len() + wire.len() + 2);
             whole.extend_from_slice(head.as_bytes());
             wire.parts().iter().for_each(|part| whole.extend_from_slice(part));
             whole.extend_from_slice(b"\n\n");
-            self.ready.push_back(whole.into());
+            self.ready.push_back(holding(whole.into(), room));
         } else {
             self.ready.push_back(head.into());
-            self.ready.extend(wire.parts().iter().cloned());
+            let room = Arc::new(room);
+            self.ready.extend(wire.parts().iter().map(|part| holding(part.clone(), room.clone())));
             self.ready.push_back(Bytes::from_static(b"\n\n"));
         }
     }
@@ -90,7 +89,6 @@ impl Body for SseBody {
             if let Some(bytes) = this.ready.pop_front() {
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
-            this.permit = None;
             if let Some(first) = this.first.pop_front() {
                 this.push(first);
                 continue;
