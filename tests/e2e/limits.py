@@ -320,7 +320,63 @@ def deaf_server():
     check("and yet does not outlive it", client.returncode == 0, client.returncode)
 
 
-for part in (most_sessions, idleness, sizes, death, drain, sigkill, silent_readers, command_line, deaf_server):
+def unread_log():
+    """A stderr that nobody reads, and one that is closed: neither may hold anybody up."""
+    for closed in (False, True):
+        what = "closed" if closed else "unread"
+        words = [SESSILE, "serve", "--listen", "127.0.0.1:0", "--log", "info", "--", REFERENCE, "stdio"]
+        proxy = Proxy.__new__(Proxy)
+        proxy.folder = tempfile.TemporaryDirectory()
+        proxy.process = subprocess.Popen(words, stderr=subprocess.PIPE, env={**os.environ, "TMPDIR": proxy.folder.name})
+        line = proxy.process.stderr.readline().decode()
+        proxy.port = int(re.search(r":(\d+)/mcp", line).group(1))
+        if closed:
+            proxy.process.stderr.close()
+        with proxy:
+            session, _, _ = proxy.open()
+            for _ in range(80):
+                proxy.call(session, "noise", to="stderr", text="z" * 3000)
+            check(f"with stderr {what}, a noisy server works on", proxy.call(session, "echo")[0].status == 200)
+            check(f"with stderr {what}, a new client is served", proxy.open()[1].status == 200)
+            proxy.process.terminate()
+            try:
+                proxy.process.wait(15)
+            except subprocess.TimeoutExpired:
+                pass
+            check(f"with stderr {what}, SIGTERM ends it", proxy.process.returncode == 0, proxy.process.returncode)
+
+
+def closed_input():
+    script = (
+        "import json, os, sys, time\n"
+        "asked = json.loads(sys.stdin.readline())\n"
+        "result = {'protocolVersion': '2025-11-25', 'capabilities': {}, 'serverInfo': {'name': 'x', 'version': '1'}}\n"
+        "print(json.dumps({'jsonrpc': '2.0', 'id': asked['id'], 'result': result}), flush=True)\n"
+        "os.close(0)\n"
+        "time.sleep(60)\n"
+    )
+    with Proxy(command=("python3", "-c", script)) as proxy:
+        session, _, _ = proxy.open()
+        time.sleep(0.3)
+        begun = time.monotonic()
+        response, said = proxy.call(session, "echo")
+        lost = response.status == 404 or error(said).get("code") == -32010
+        check("a server that takes no more input is an error at once", lost and time.monotonic() - begun < 5, said)
+
+
+def early_refusals():
+    with Proxy() as proxy:
+        for name, session, accept, status in (("404", "0" * 64, BOTH, 404), ("406", None, "text/html", 406)):
+            body = {"jsonrpc": "2.0", "id": 1, "method": "x", "params": {"x": "y" * 20_000_000}}
+            try:
+                seen = proxy.request("POST", body, session, accept).status
+            except OSError as problem:
+                seen = problem
+            check(f"{name} reaches a client that is still sending", seen == status, seen)
+
+
+for part in (most_sessions, idleness, sizes, death, drain, sigkill, silent_readers, command_line, deaf_server, unread_log, closed_input,
+             early_refusals):
     try:
         part()
     except Exception as problem:  # noqa: BLE001 - one part that breaks must not hide the others
