@@ -272,11 +272,16 @@ fn fail(reason: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Signals within this time are one.
+const ONE_SIGNAL: Duration = Duration::from_secs(1);
+
 /// Resolves with the first SIGINT or SIGTERM. The second one ends the process at once; its reapers end the rest.
 async fn asked_to_stop() {
     signalled().await;
     tracing::info!("draining; a second signal ends at once");
     tokio::spawn(async {
+        // The same signal often comes twice: once from a parent that passes it on, and once for the whole group.
+        tokio::time::sleep(ONE_SIGNAL).await;
         signalled().await;
         std::process::exit(130);
     });

@@ -211,6 +211,9 @@ def drain():
         thread, seen = proxy.in_background(session, "sleep_ms", ms=1500)
         time.sleep(0.3)
         proxy.process.terminate()
+        # A parent that passes the signal on, and the group that gets it as well, are no second wish.
+        time.sleep(0.1)
+        proxy.process.terminate()
         time.sleep(0.2)
         _, response, _ = proxy.open()
         check("while it drains a new client gets 503", response.status == 503, response.status)
