@@ -165,7 +165,7 @@ impl Exit {
         match self {
             Self::Code(code) => format!("exited with status {code}"),
             Self::Signal(signal) => format!("exited on signal {signal}"),
-            Self::Closed => "exited or closed its output".to_owned(),
+            Self::Closed => "exited, or takes or gives no more messages,".to_owned(),
         }
     }
 

@@ -29,7 +29,7 @@ pub enum Exit {
     Code(i32),
     /// Killed by this signal.
     Signal(i32),
-    /// It closed its output, or it is not a process.
+    /// It closed its input or output or does not read, or it is not a process.
     Closed,
 }
 

@@ -22,7 +22,7 @@ use tracing::{debug, info, warn};
 use super::handle::{Shared, Sink};
 use super::state::{Effect, Effects, Event, LinkId, State};
 use super::{Attachment, Budget, EndReason, Limits, Registry, StreamId, StreamKind};
-use crate::backend::{Backend, Inlet, Launch, LinkExit};
+use crate::backend::{Backend, Exit, Inlet, Launch, LinkExit};
 use crate::frame::{FrameError, Id, Incoming, Permit, Wire};
 
 #[derive(Debug)]
@@ -213,8 +213,8 @@ impl Shell {
                     // server fills, with requests whose answers it does not take.
                     if let Err(mpsc::error::TrySendError::Full(_)) = queue.try_send(wire) {
                         warn!(session = %self.end.shared.id, "the backend does not read: it is given up");
-                        let reason = "it does not read its input".to_owned();
-                        cut.push(Event::LinkClosed { link, exit: LinkExit::Failed { reason } });
+                        let exit = LinkExit::Exited { exit: Exit::Closed, stderr: Vec::new() };
+                        cut.push(Event::LinkClosed { link, exit });
                     }
                 }
                 Effect::Client { name } => {
