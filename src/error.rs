@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::backend::{Exit, LinkExit};
+use crate::backend::{CallFailure, Exit, LinkExit, Whose};
 use crate::frame::{FrameError, Id, Wire};
 
 /// Sessile's own JSON-RPC error codes.
@@ -36,6 +36,10 @@ pub mod code {
     pub const RESPONSE_DROPPED: i32 = -32018;
     /// Too many calls are in flight in this session.
     pub const TOO_MANY_CALLS: i32 = -32019;
+    /// The server refused the request over HTTP.
+    pub const BACKEND_REFUSED: i32 = -32008;
+    /// The server wants other credentials (HTTP 401, where they are the client's own).
+    pub const BACKEND_UNAUTHORIZED: i32 = -32007;
     /// The server's message could not be understood.
     pub const BAD_SERVER_MESSAGE: i32 = -32009;
     /// The message is not valid JSON-RPC.
@@ -51,6 +55,20 @@ pub(crate) enum Fault {
     BackendExited { exit: Exit, stderr: Vec<String>, session: Arc<str> },
     #[error("the backend could not be started: {reason}{}", quoted(.stderr))]
     BackendUnavailable { reason: String, stderr: Vec<String> },
+    #[error("the backend has lost the state of this session ({reason}): open a new session to go on")]
+    BackendLost { reason: String, session: Arc<str> },
+    #[error("the backend could not be reached, so nothing was done: {reason}")]
+    Unreachable { reason: String },
+    #[error(
+        "the connection to the backend broke before its answer was there, and the call may have been carried out: {reason}"
+    )]
+    Broken { reason: String },
+    #[error("the backend refused the request with HTTP status {status}: {reason}")]
+    Refused { status: u16, reason: String },
+    #[error("the backend refused the credentials with HTTP status {status}: {reason}")]
+    Unauthorized { status: u16, challenge: Option<String>, whose: Whose, reason: String },
+    #[error("the backend's answer cannot be understood: {reason}")]
+    BadAnswer { reason: String },
     #[error("the session has ended ({reason}): open a new session to go on")]
     SessionEnded { reason: &'static str, session: Arc<str> },
     #[error("there is no such session, or it has ended: send `initialize` without an Mcp-Session-Id to open a new one")]
@@ -92,8 +110,12 @@ fn quoted(stderr: &[String]) -> String {
 impl Fault {
     pub(crate) fn code(&self) -> i32 {
         match self {
-            Self::BackendExited { .. } => code::BACKEND_EXITED,
-            Self::BackendUnavailable { .. } => code::BACKEND_UNAVAILABLE,
+            Self::BackendExited { .. } | Self::BackendLost { .. } => code::BACKEND_EXITED,
+            Self::BackendUnavailable { .. } | Self::Unreachable { .. } | Self::Broken { .. } => {
+                code::BACKEND_UNAVAILABLE
+            }
+            Self::Refused { .. } => code::BACKEND_REFUSED,
+            Self::Unauthorized { .. } => code::BACKEND_UNAUTHORIZED,
             Self::SessionEnded { .. } => code::SESSION_ENDED,
             Self::SessionNotFound => code::SESSION_NOT_FOUND,
             Self::SessionLimit { .. } => code::SESSION_LIMIT,
@@ -103,7 +125,7 @@ impl Fault {
             Self::Undeliverable => code::UNDELIVERABLE,
             Self::ResponseDropped { .. } => code::RESPONSE_DROPPED,
             Self::TooManyCalls { .. } => code::TOO_MANY_CALLS,
-            Self::BadServerMessage(_) => code::BAD_SERVER_MESSAGE,
+            Self::BadServerMessage(_) | Self::BadAnswer { .. } => code::BAD_SERVER_MESSAGE,
             Self::Frame(error) => error.code(),
             Self::DuplicateId | Self::AlreadyInitialized | Self::InvalidRequest(_) => code::INVALID_REQUEST,
             Self::MethodNotFound(_) => code::METHOD_NOT_FOUND,
@@ -129,6 +151,18 @@ impl Fault {
                 }
                 data
             }
+            Self::BackendLost { reason, session } => json!({
+                "type": "backend_lost", "session": &**session, "generation": 1, "stateLost": true, "reason": reason,
+            }),
+            Self::Unreachable { reason } => json!({ "type": "backend_unreachable", "reason": reason, "sent": false }),
+            Self::Broken { reason } => json!({ "type": "backend_connection_broken", "reason": reason, "sent": true }),
+            Self::Refused { status, reason } => {
+                json!({ "type": "backend_refused", "status": status, "reason": reason })
+            }
+            Self::Unauthorized { status, challenge, whose, .. } => json!({
+                "type": "backend_unauthorized", "status": status, "wwwAuthenticate": challenge,
+                "credentials": if *whose == Whose::Client { "client" } else { "operator" },
+            }),
             Self::SessionEnded { reason, session } => {
                 json!({ "type": "session_ended", "session": &**session, "reason": reason })
             }
@@ -144,13 +178,32 @@ impl Fault {
             Self::Undeliverable => json!({ "type": "undeliverable" }),
             Self::ResponseDropped { limit } => json!({ "type": "response_dropped", "limit": limit }),
             Self::TooManyCalls { limit } => json!({ "type": "too_many_calls", "limit": limit }),
-            Self::BadServerMessage(_) => json!({ "type": "bad_server_message" }),
+            Self::BadServerMessage(_) | Self::BadAnswer { .. } => json!({ "type": "bad_server_message" }),
             Self::Frame(_)
             | Self::DuplicateId
             | Self::AlreadyInitialized
             | Self::InvalidRequest(_)
             | Self::MethodNotFound(_) => return None,
         })
+    }
+
+    /// What a call is told that failed although its link goes on; `limit` is the largest message.
+    pub(crate) fn from_failure(failure: CallFailure, limit: usize) -> Self {
+        match failure {
+            CallFailure::Unreachable { reason } => Self::Unreachable { reason },
+            CallFailure::Broken { reason } => Self::Broken { reason },
+            CallFailure::Refused { status, reason } => Self::Refused { status, reason },
+            CallFailure::Unauthorized { status, challenge, whose, reason } => {
+                Self::Unauthorized { status, challenge, whose, reason }
+            }
+            CallFailure::TooLarge { size } => Self::MessageTooLarge { limit, size },
+            CallFailure::BadAnswer { reason } => Self::BadAnswer { reason },
+        }
+    }
+
+    /// Whether the client can mend it with other credentials of its own.
+    pub(crate) fn is_challenge(&self) -> bool {
+        matches!(self, Self::Unauthorized { whose: Whose::Client, .. })
     }
 
     /// The fault as the JSON-RPC error that answers the request `id`.
@@ -190,7 +243,10 @@ impl LinkExit {
                 reason: format!("it {} before the session was open", exit.how()),
                 stderr: words(stderr),
             },
-            Self::Failed { reason } => Fault::BackendUnavailable { reason: reason.clone(), stderr: Vec::new() },
+            Self::Lost { reason } if opened => Fault::BackendLost { reason: reason.clone(), session: session.clone() },
+            Self::Failed { reason } | Self::Lost { reason } => {
+                Fault::BackendUnavailable { reason: reason.clone(), stderr: Vec::new() }
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Messages as lines: the stdio transport, on either side (2025-11-25, basic/transports, "stdio").
 
+use std::borrow::Borrow;
 use std::io::{self, IoSlice};
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -103,9 +104,9 @@ const MOST: usize = 64;
 /// Writes messages as lines until the queue ends or the peer is gone.
 ///
 /// The room that a message takes is given back when it is written.
-pub(crate) async fn write_lines<W: AsyncWrite + Unpin>(
+pub(crate) async fn write_lines<W: AsyncWrite + Unpin, M: Borrow<Wire>>(
     mut writer: W,
-    mut queue: mpsc::Receiver<Wire>,
+    mut queue: mpsc::Receiver<M>,
 ) -> io::Result<()> {
     let mut wires = Vec::new();
     while queue.recv_many(&mut wires, MOST).await > 0 {
@@ -117,10 +118,10 @@ pub(crate) async fn write_lines<W: AsyncWrite + Unpin>(
     Ok(())
 }
 
-async fn write_all<W: AsyncWrite + Unpin>(writer: &mut W, wires: &[Wire]) -> io::Result<()> {
+async fn write_all<W: AsyncWrite + Unpin, M: Borrow<Wire>>(writer: &mut W, wires: &[M]) -> io::Result<()> {
     let mut slices: SmallVec<[IoSlice<'_>; 8]> = SmallVec::new();
     for wire in wires {
-        slices.extend(wire.parts().iter().map(|part| IoSlice::new(part)));
+        slices.extend(wire.borrow().parts().iter().map(|part| IoSlice::new(part)));
         slices.push(IoSlice::new(b"\n"));
     }
     let mut rest = slices.as_mut_slice();

@@ -86,7 +86,7 @@ impl ProxyBuilder {
             message_size: session.max_message_size,
         };
         let plan = Plan {
-            backend,
+            backends: [backend].into(),
             limits,
             max_sessions: session.max_sessions,
             budget: session.session_budget,

@@ -37,8 +37,10 @@ const RULES: [Rule; 9] = [
         only: Some(&[
             "crate::frame",
             "crate::error",
+            "crate::backend::CallFailure",
             "crate::backend::Exit",
             "crate::backend::LinkExit",
+            "crate::backend::Purpose",
             "crate::session::EndReason",
         ]),
         pure: true,

@@ -185,6 +185,8 @@ async fn a_transport_is_read_and_written_at_the_same_time() {
 
 #[tokio::test]
 async fn an_rmcp_client_over_http() {
+    // The crate's own HTTP client brings its cryptography along; rmcp's takes what the process has.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let proxy = demo();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());

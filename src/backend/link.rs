@@ -14,14 +14,14 @@ pub(super) async fn read(reader: impl AsyncRead + Unpin, limit: usize, inlet: Ar
     // An error in reading is the end of reading: how the server ended is told by whoever watches it.
     while let Ok(Some(line)) = lines.next().await {
         match line {
-            Line::Message(bytes) => deliver(bytes, &*inlet).await,
+            Line::Message(bytes) => deliver(bytes, None, &*inlet).await,
             Line::Oversized { id, request, size } => inlet.oversized(id, request, size),
         }
     }
 }
 
-/// Takes one message apart and hands it on, with the room it needs.
-pub(super) async fn deliver(bytes: bytes::Bytes, inlet: &dyn Inlet) {
+/// Takes one message apart and hands it on, with the room it needs. `on` is the call whose response stream it came on.
+pub(super) async fn deliver(bytes: bytes::Bytes, on: Option<u64>, inlet: &dyn Inlet) {
     let size = bytes.len();
     let received = match frame::split(bytes) {
         Ok(Incoming::One(frame)) => {
@@ -38,5 +38,5 @@ pub(super) async fn deliver(bytes: bytes::Bytes, inlet: &dyn Inlet) {
         }),
         Err(error) => Err(error),
     };
-    inlet.deliver(received);
+    inlet.deliver(received, on);
 }

@@ -10,6 +10,7 @@ mod link;
 #[doc(hidden)]
 pub mod spawn;
 
+use std::borrow::Borrow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -48,6 +49,65 @@ pub enum LinkExit {
         /// Why, in words for the person who configured it.
         reason: String,
     },
+    /// The server may still be there, but what it knew of this session is lost: it has forgotten the session, or the
+    /// connection that was the session has broken.
+    Lost {
+        /// How that came to be known.
+        reason: String,
+    },
+}
+
+/// Why one call of a link that goes on has no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallFailure {
+    /// The call never reached the server, so it had no effect.
+    Unreachable {
+        /// Why.
+        reason: String,
+    },
+    /// The connection broke before the answer came, and the answer cannot be fetched any more: the call may have had its
+    /// effect.
+    Broken {
+        /// How.
+        reason: String,
+    },
+    /// The server refused the request with an HTTP status, and said nothing that is JSON-RPC.
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// What the server said, cut short.
+        reason: String,
+    },
+    /// The server wants other credentials (HTTP 401 or 403).
+    Unauthorized {
+        /// The HTTP status.
+        status: u16,
+        /// The server's `WWW-Authenticate`.
+        challenge: Option<String>,
+        /// Whose credentials were refused: those that the client sent, or those that the operator configured.
+        whose: Whose,
+        /// What is to be done about it.
+        reason: String,
+    },
+    /// The answer is larger than the limit, compressed or not.
+    TooLarge {
+        /// How large it is at least, in bytes.
+        size: usize,
+    },
+    /// What came back is no answer.
+    BadAnswer {
+        /// What it is.
+        reason: String,
+    },
+}
+
+/// Whose credentials a request carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// The client's own: they came with its request, and it can do something about them.
+    Client,
+    /// Those that the operator configured, or none.
+    Operator,
 }
 
 /// A server to be proxied: every session gets one of its own.
@@ -88,6 +148,36 @@ impl From<InProcessBackend> for Backend {
     }
 }
 
+/// What a message to a server is, for links that treat messages differently and need not read them for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The handshake's request, with this id.
+    Initialize(u64),
+    /// The end of the handshake.
+    Initialized,
+    /// Any other request, with this id.
+    Call(u64),
+    /// Withdraws the call with this id.
+    Cancel(u64),
+    /// Any other notification.
+    Notice,
+    /// Answers to the server's requests.
+    Answer,
+}
+
+/// A message on its way to a server.
+#[derive(Debug)]
+pub(crate) struct Outward {
+    pub wire: Wire,
+    pub purpose: Purpose,
+}
+
+impl Borrow<Wire> for Outward {
+    fn borrow(&self) -> &Wire {
+        &self.wire
+    }
+}
+
 /// What one link needs to run.
 pub(crate) struct Launch {
     /// A name for logs.
@@ -99,7 +189,7 @@ pub(crate) struct Launch {
     /// Where the server's messages go.
     pub inlet: Arc<dyn Inlet>,
     /// What goes to the server. When it ends, so does the link.
-    pub outgoing: mpsc::Receiver<Wire>,
+    pub outgoing: mpsc::Receiver<Outward>,
     /// Ends the link: gently first, then for certain.
     pub stop: CancellationToken,
 }
@@ -110,8 +200,11 @@ pub(crate) trait Inlet: Send + Sync {
     fn admit(&self, bytes: usize) -> BoxFuture<'_, Option<Permit>>;
     /// Takes what room there is for an answer, which must not wait.
     fn admit_now(&self, bytes: usize) -> Option<Permit>;
-    /// Messages of the server, in the order in which they came.
-    fn deliver(&self, frames: Result<Incoming, FrameError>);
+    /// Messages of the server, in the order in which they came. `on` is the call whose response stream they came on, where
+    /// the transport knows.
+    fn deliver(&self, frames: Result<Incoming, FrameError>, on: Option<u64>);
+    /// A call has no answer, and will have none; the link goes on.
+    fn failed(&self, call: u64, failure: CallFailure);
     /// A message that was too large and is gone.
     fn oversized(&self, id: Option<Id>, request: bool, size: usize);
     /// The server runs under this process id.

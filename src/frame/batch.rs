@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::error::{Fault, FrameErrorKind};
 use super::scan::Cursor;
-use super::{Frame, FrameError, Permit, blank_lines, envelope, trim};
+use super::{Forwarded, Frame, FrameError, Permit, blank_lines, envelope, trim};
 
 /// How many messages one batch may hold.
 pub const MAX_BATCH: usize = 1000;
@@ -35,6 +35,18 @@ impl Incoming {
             }
         }
     }
+
+    /// The same, with the headers that are to go with each of the messages.
+    #[must_use]
+    pub fn with_forwarded(self, forwarded: Option<Forwarded>) -> Self {
+        match self {
+            Self::One(frame) => Self::One(frame.with_forwarded(forwarded)),
+            Self::Batch(elements) => {
+                let give = |frame: Frame| frame.with_forwarded(forwarded.clone());
+                Self::Batch(elements.into_iter().map(|element| element.map(give)).collect())
+            }
+        }
+    }
 }
 
 /// Reads one message, or an array of them. An array that is not JSON as a whole is refused as a whole.
@@ -53,7 +65,7 @@ pub fn split(bytes: impl Into<Bytes>) -> Result<Incoming, FrameError> {
     let frame = |(start, end)| {
         let bytes = bytes.slice(start..end);
         match envelope::scan(&bytes, 0) {
-            Ok((envelope, _)) => Ok(Frame { bytes, envelope, permit: None }),
+            Ok((envelope, _)) => Ok(Frame { bytes, envelope, permit: None, forwarded: None }),
             Err(error) => Err(FrameError { offset: error.offset + start + shift, ..error }),
         }
     };

@@ -11,6 +11,7 @@
 mod batch;
 mod envelope;
 mod error;
+mod forwarded;
 mod id;
 mod lookup;
 mod make;
@@ -30,6 +31,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 pub use batch::{Incoming, MAX_BATCH, split};
 pub use error::{FrameError, FrameErrorKind};
+pub use forwarded::Forwarded;
 pub use id::Id;
 pub use make::{error_response, notification, request, response};
 pub use permit::Permit;
@@ -56,6 +58,7 @@ pub struct Frame {
     bytes: Bytes,
     envelope: Envelope,
     permit: Option<Permit>,
+    forwarded: Option<Forwarded>,
 }
 
 impl Frame {
@@ -69,7 +72,7 @@ impl Frame {
         if newlines {
             bytes = blank_lines(bytes);
         }
-        Ok(Self { bytes, envelope, permit: None })
+        Ok(Self { bytes, envelope, permit: None, forwarded: None })
     }
 
     /// What the message is for.
@@ -140,15 +143,33 @@ impl Frame {
         self
     }
 
+    /// The frame, with the headers that are to go with it.
+    #[must_use]
+    pub fn with_forwarded(mut self, forwarded: Option<Forwarded>) -> Self {
+        self.forwarded = forwarded;
+        self
+    }
+
+    /// The headers that are to go with the message.
+    pub fn forwarded(&self) -> Option<&Forwarded> {
+        self.forwarded.as_ref()
+    }
+
     /// Takes the permit out, to put it on what is made of the frame.
     pub fn take_permit(&mut self) -> Option<Permit> {
         self.permit.take()
     }
 
-    /// The same message once more, sharing its bytes. The permit stays here.
+    /// What was made of the frame, with all that came with it: its permit, and the headers that go with it.
+    #[must_use]
+    pub fn hand_over(&mut self, wire: Wire) -> Wire {
+        wire.with_permit(self.permit.take()).with_forwarded(self.forwarded.take())
+    }
+
+    /// The same message once more, sharing its bytes. The permit and the headers stay here.
     #[must_use]
     pub fn share(&self) -> Self {
-        Self { bytes: self.bytes.clone(), envelope: self.envelope.clone(), permit: None }
+        Self { bytes: self.bytes.clone(), envelope: self.envelope.clone(), permit: None, forwarded: None }
     }
 
     /// Starts a copy of the message with a few fields changed.
@@ -158,7 +179,7 @@ impl Frame {
 
     /// The message as it is, to be written.
     pub fn into_wire(self) -> Wire {
-        Wire::from(self.bytes).with_permit(self.permit)
+        Wire::from(self.bytes).with_permit(self.permit).with_forwarded(self.forwarded)
     }
 
     fn id_at(&self, span: Span) -> Option<Id> {

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
-use super::Permit;
+use super::{Forwarded, Permit};
 
 /// From this length on the parts of a wire stay what they are: slices of the frame they came from. Below it, joining
 /// them costs less than writing several.
@@ -18,12 +18,13 @@ pub(super) const JOIN_BELOW: usize = 16 * 1024;
 pub struct Wire {
     parts: SmallVec<[Bytes; 3]>,
     permit: Option<Permit>,
+    forwarded: Option<Forwarded>,
 }
 
 impl Wire {
     /// Joins the parts if they are short, and leaves out empty ones.
     pub(super) fn new(parts: SmallVec<[Bytes; 3]>) -> Self {
-        let mut wire = Self { parts, permit: None };
+        let mut wire = Self { parts, permit: None, forwarded: None };
         wire.parts.retain(|part| !part.is_empty());
         if wire.len() < JOIN_BELOW {
             wire.join();
@@ -59,6 +60,18 @@ impl Wire {
         self
     }
 
+    /// The wire, with the headers that are to go with it.
+    #[must_use]
+    pub fn with_forwarded(mut self, forwarded: Option<Forwarded>) -> Self {
+        self.forwarded = forwarded;
+        self
+    }
+
+    /// The headers that are to go with it, for a server that is reached over HTTP.
+    pub fn forwarded(&self) -> Option<&Forwarded> {
+        self.forwarded.as_ref()
+    }
+
     /// Takes the permit out.
     pub fn take_permit(&mut self) -> Option<Permit> {
         self.permit.take()
@@ -67,7 +80,7 @@ impl Wire {
     /// The same bytes once more, shared. The permit stays here.
     #[must_use]
     pub fn clone_parts(&self) -> Self {
-        Self { parts: self.parts.clone(), permit: None }
+        Self { parts: self.parts.clone(), permit: None, forwarded: None }
     }
 
     fn join(&mut self) {
@@ -85,7 +98,7 @@ impl From<Bytes> for Wire {
     fn from(bytes: Bytes) -> Self {
         let mut parts = SmallVec::new();
         parts.push(bytes);
-        Self { parts, permit: None }
+        Self { parts, permit: None, forwarded: None }
     }
 }
 

@@ -22,8 +22,8 @@ use tracing::{debug, info, warn};
 use super::handle::{Shared, Sink};
 use super::state::{Effect, Effects, Event, LinkId, State};
 use super::{Attachment, Budget, EndReason, Limits, Registry, StreamId, StreamKind};
-use crate::backend::{Backend, Exit, Inlet, Launch, LinkExit};
-use crate::frame::{FrameError, Id, Incoming, Permit, Wire};
+use crate::backend::{Backend, CallFailure, Exit, Inlet, Launch, LinkExit, Outward};
+use crate::frame::{FrameError, Id, Incoming, Permit};
 
 #[derive(Debug)]
 pub(super) enum Message {
@@ -45,7 +45,8 @@ pub(super) struct Arguments {
     pub limits: Limits,
     pub stall: Duration,
     pub expose_stderr: bool,
-    pub backend: Backend,
+    /// One for each link, in the order of their numbers.
+    pub backends: Arc<[Backend]>,
     pub scratch: PathBuf,
     pub downward: Budget,
     pub registry: Arc<Registry>,
@@ -59,12 +60,59 @@ pub(super) struct Shell {
     connections: HashMap<StreamId, Connection>,
     /// How long a connection that is sent keep-alives may go without coming for more.
     stall: Duration,
-    /// What goes to the servers, by link.
-    links: Vec<mpsc::Sender<Wire>>,
+    links: Links,
     timer: Option<(Instant, AbortHandle)>,
     end: EndGuard,
-    // Dropped last: the link's end is the last thing to begin.
+    // Dropped last: the links' end is the last thing to begin.
     _stop: DropGuard,
+}
+
+/// The links of a session. Each is opened with the first message for its server.
+struct Links {
+    backends: Arc<[Backend]>,
+    /// What goes to the servers, by link.
+    queues: Vec<Option<mpsc::Sender<Outward>>>,
+    /// Most messages queued for a link.
+    bound: usize,
+    scratch: PathBuf,
+    message_size: usize,
+    downward: Budget,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Links {
+    /// What goes to the server of this link, which is opened if it is not yet.
+    fn queue(
+        &mut self,
+        link: LinkId,
+        actor: &ActorRef<Message>,
+        shared: &Arc<Shared>,
+    ) -> Option<&mpsc::Sender<Outward>> {
+        let index = usize::from(link.0);
+        let backend = self.backends.get(index)?;
+        let queue = self.queues.get_mut(index)?;
+        if queue.is_none() {
+            let (outgoing, waiting) = mpsc::channel(self.bound);
+            let budget = self.downward.clone();
+            let inlet = SessionInlet { actor: actor.clone(), shared: shared.clone(), budget, link };
+            // Two servers of one session must not meet in one folder.
+            let scratch = match index {
+                0 => self.scratch.clone(),
+                _ => self.scratch.with_added_extension(index.to_string()),
+            };
+            self.tasks.spawn(backend.run(Launch {
+                name: shared.name.clone(),
+                scratch,
+                message_size: self.message_size,
+                inlet: Arc::new(inlet),
+                outgoing: waiting,
+                stop: self.stop.child_token(),
+            }));
+            *queue = Some(outgoing);
+        }
+        queue.as_ref()
+    }
 }
 
 /// What carries a stream now.
@@ -112,25 +160,25 @@ impl Actor for SessionActor {
     type State = Shell;
     type Arguments = Arguments;
 
-    async fn pre_start(&self, myself: ActorRef<Message>, args: Arguments) -> Result<Shell, ActorProcessingErr> {
-        let Arguments { shared, limits, stall, expose_stderr, backend, scratch, downward, registry, tasks } = args;
-        // Both directions have budgets of one size.
-        let (outgoing, queue) = mpsc::channel(downward.queue(limits.in_flight));
+    async fn pre_start(&self, _myself: ActorRef<Message>, args: Arguments) -> Result<Shell, ActorProcessingErr> {
+        let Arguments { shared, limits, stall, expose_stderr, backends, scratch, downward, registry, tasks } = args;
         let stop = CancellationToken::new();
-        let inlet = SessionInlet { actor: myself, shared: shared.clone(), budget: downward, link: LinkId(0) };
-        tasks.spawn(backend.run(Launch {
-            name: shared.name.clone(),
+        let links = Links {
+            queues: vec![None; backends.len()],
+            backends,
+            // Both directions have budgets of one size.
+            bound: downward.queue(limits.in_flight),
             scratch,
             message_size: limits.message_size,
-            inlet: Arc::new(inlet),
-            outgoing: queue,
+            downward,
+            tasks,
             stop: stop.clone(),
-        }));
+        };
         Ok(Shell {
             core: State::new(shared.name.clone(), limits, expose_stderr, Instant::now().into_std()),
             connections: HashMap::new(),
             stall,
-            links: vec![outgoing],
+            links,
             timer: None,
             end: EndGuard { shared, registry, reason: None },
             _stop: stop.drop_guard(),
@@ -164,7 +212,7 @@ impl Actor for SessionActor {
         let stalled = if matches!(event, Event::Tick) { shell.stalled(now) } else { Vec::new() };
         let lost = stalled.into_iter().map(|(stream, attachment)| Event::Detached { stream, attachment });
         // Once it is over the core takes no more events, so the rest need not be carried out.
-        if lost.chain([event]).any(|event| shell.carry_out(event, now)) {
+        if lost.chain([event]).any(|event| shell.carry_out(event, &myself, now)) {
             myself.stop(None);
         } else {
             shell.arm(&myself, now);
@@ -175,7 +223,7 @@ impl Actor for SessionActor {
 
 impl Shell {
     /// Applies an event and all that follows from it. True when the session is over.
-    fn carry_out(&mut self, event: Event, now: Instant) -> bool {
+    fn carry_out(&mut self, event: Event, myself: &ActorRef<Message>, now: Instant) -> bool {
         if let Event::Detached { stream, attachment } = &event
             && self.connections.get(stream).is_some_and(|connection| connection.attachment == *attachment)
         {
@@ -185,7 +233,7 @@ impl Shell {
         let mut cut = Vec::new();
         let mut effects = self.core.apply(event, now.into_std());
         loop {
-            over |= self.perform(effects, &mut cut);
+            over |= self.perform(effects, myself, &mut cut);
             let Some(event) = cut.pop() else { break };
             effects = self.core.apply(event, now.into_std());
         }
@@ -193,7 +241,7 @@ impl Shell {
         over
     }
 
-    fn perform(&mut self, effects: Effects, cut: &mut Vec<Event>) -> bool {
+    fn perform(&mut self, effects: Effects, myself: &ActorRef<Message>, cut: &mut Vec<Event>) -> bool {
         let mut over = false;
         for effect in effects {
             match effect {
@@ -207,11 +255,11 @@ impl Shell {
                     }
                 }
                 Effect::Close { stream } => drop(self.connections.remove(&stream)),
-                Effect::ToServer { link, wire } => {
-                    let Some(queue) = self.links.get(usize::from(link.0)) else { continue };
+                Effect::ToServer { link, wire, purpose } => {
+                    let Some(queue) = self.links.queue(link, myself, &self.end.shared) else { continue };
                     // A link that is gone says so itself. What the client says is bounded, so a full queue is one that the
                     // server fills, with requests whose answers it does not take.
-                    if let Err(mpsc::error::TrySendError::Full(_)) = queue.try_send(wire) {
+                    if let Err(mpsc::error::TrySendError::Full(_)) = queue.try_send(Outward { wire, purpose }) {
                         warn!(session = %self.end.shared.id, "the backend does not read: it is given up");
                         let exit = LinkExit::Exited { exit: Exit::Closed, stderr: Vec::new() };
                         cut.push(Event::LinkClosed { link, exit });
@@ -288,11 +336,15 @@ impl Inlet for SessionInlet {
         self.budget.admit_now(bytes)
     }
 
-    fn deliver(&self, frames: Result<Incoming, FrameError>) {
+    fn deliver(&self, frames: Result<Incoming, FrameError>, on: Option<u64>) {
         if let Err(error) = &frames {
             warn!(session = %self.shared.id, %error, "the backend said something that is not JSON-RPC");
         }
-        self.event(Event::FromServer { link: self.link, frames });
+        self.event(Event::FromServer { link: self.link, on, frames });
+    }
+
+    fn failed(&self, call: u64, failure: CallFailure) {
+        self.event(Event::CallFailed { link: self.link, call, failure });
     }
 
     fn oversized(&self, id: Option<Id>, request: bool, size: usize) {

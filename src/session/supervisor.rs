@@ -29,7 +29,8 @@ pub(crate) enum Refused {
 /// What all sessions of a proxy have in common.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub backend: Backend,
+    /// The servers, of which every session gets one each.
+    pub backends: Arc<[Backend]>,
     pub limits: Limits,
     pub max_sessions: Option<usize>,
     /// Bytes under way in one direction of a session.
@@ -260,7 +261,7 @@ impl Supervision {
             // A connection that is alive is heard of at every keep-alive, give or take.
             stall: plan.limits.lost_stream.max(plan.keep_alive * 3),
             expose_stderr,
-            backend: plan.backend.clone(),
+            backends: plan.backends.clone(),
             scratch: plan.scratch.join(format!("sessile-{id}")),
             downward: Budget::new(plan.budget, self.downward.clone()),
             registry: self.registry.clone(),

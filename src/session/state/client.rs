@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::{
     About, Attachment, Call, CallKind, Effect, LinkId, Phase, Question, Received, Role, State, StreamId, StreamKind,
 };
+use crate::backend::Purpose;
 use crate::error::Fault;
 use crate::frame::{Frame, FrameError, Id, Incoming, Kind, Wire};
 use crate::session::EndReason;
@@ -72,7 +73,7 @@ impl State {
         // A client that leaves before its `initialize` was answered never learnt how to find the session again, and one
         // whose connection is its session has ended it.
         let unknown = matches!(self.phase, Phase::Opening { stream: opening, .. } if opening == stream);
-        if unknown || kind == StreamKind::Duplex {
+        if unknown || kind.is_session() {
             self.end(EndReason::ClientLeft);
         }
     }
@@ -126,7 +127,7 @@ impl State {
             Ok(frame) => match frame.kind() {
                 Kind::Request => self.client_request(stream, frame, group, now),
                 Kind::Notification => self.client_notification(frame, now),
-                Kind::Response => self.client_answer(&frame),
+                Kind::Response => self.client_answer(frame),
             },
             Err(error) => self.client_bad(stream, error, group, now),
         }
@@ -161,13 +162,14 @@ impl State {
             self.phase = Phase::Opening { call: number, stream };
             self.effects.push(Effect::Client { name: client_name(&frame) });
         }
-        let number = Id::number(number);
-        let mut splice = frame.splice().id(&number);
+        let id = Id::number(number);
+        let mut splice = frame.splice().id(&id);
         if has_token {
-            splice = splice.progress_token(&number);
+            splice = splice.progress_token(&id);
         }
         let wire = splice.finish();
-        self.forward(LINK, wire, frame);
+        let purpose = if kind == CallKind::Initialize { Purpose::Initialize } else { Purpose::Call };
+        self.forward(LINK, wire, purpose(number), frame);
     }
 
     fn kind_of(&self, frame: &Frame) -> CallKind {
@@ -200,14 +202,16 @@ impl State {
     }
 
     /// Hands a relayed frame to the server; the room that it was given travels with its bytes.
-    fn forward(&mut self, link: LinkId, wire: Wire, mut frame: Frame) {
-        let wire = wire.with_permit(frame.take_permit());
-        self.effects.push(Effect::ToServer { link, wire });
+    fn forward(&mut self, link: LinkId, wire: Wire, purpose: Purpose, mut frame: Frame) {
+        let wire = frame.hand_over(wire);
+        self.effects.push(Effect::ToServer { link, wire, purpose });
     }
 
-    fn client_notification(&mut self, frame: Frame, now: Instant) {
+    fn client_notification(&mut self, mut frame: Frame, now: Instant) {
         if frame.method() != Some("notifications/cancelled") {
-            self.effects.push(Effect::ToServer { link: LINK, wire: frame.into_wire() });
+            let is_initialized = frame.method() == Some("notifications/initialized");
+            let purpose = if is_initialized { Purpose::Initialized } else { Purpose::Notice };
+            self.effects.push(Effect::ToServer { link: LINK, wire: frame.into_wire(), purpose });
             return;
         }
         // Of a call that is over or was never made there is nothing to cancel: it had its answer.
@@ -218,7 +222,8 @@ impl State {
         }
         let Some(call) = self.pending.take_call(number) else { return };
         let wire = frame.splice().cancelled_id(&Id::number(number)).finish();
-        self.effects.push(Effect::ToServer { link: call.link, wire });
+        let wire = frame.hand_over(wire);
+        self.effects.push(Effect::ToServer { link: call.link, wire, purpose: Purpose::Cancel(number) });
         self.unanswered(&call, now);
     }
 
@@ -233,12 +238,13 @@ impl State {
         }
     }
 
-    fn client_answer(&mut self, frame: &Frame) {
+    fn client_answer(&mut self, mut frame: Frame) {
         // An answer to nothing: asked twice, asked too late, or made up. The server never hears of it.
         let Some(question) = frame.id().and_then(|id| id.as_u64()).and_then(|id| self.take_question(id)) else {
             return;
         };
         let wire = frame.splice().id(&question.server_id).finish();
+        let wire = frame.hand_over(wire);
         self.reply(question, wire);
     }
 

@@ -35,9 +35,9 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use crate::backend::LinkExit;
+use crate::backend::{CallFailure, LinkExit, Purpose};
 use crate::error::Fault;
-use crate::frame::{FrameError, Id, Incoming, Wire};
+use crate::frame::{Frame, FrameError, Id, Incoming, Wire};
 use crate::session::EndReason;
 
 pub(crate) use outbox::{About, Attachment, Outbox, StreamId, StreamKind};
@@ -94,10 +94,12 @@ pub(crate) enum Event {
     FromClient { stream: StreamId, frames: Received },
     /// A message of the client that was larger than the limit, and was thrown away.
     ClientOversized { stream: StreamId, id: Option<Id>, request: bool, size: usize },
-    /// Messages of the server.
-    FromServer { link: LinkId, frames: Received },
+    /// Messages of the server. `on` is the call whose response stream they came on, where the transport knows.
+    FromServer { link: LinkId, on: Option<u64>, frames: Received },
     /// A message of the server that was larger than the limit, and was thrown away.
     ServerOversized { link: LinkId, id: Option<Id>, request: bool, size: usize },
+    /// One call of that link has no answer and will have none; the link goes on.
+    CallFailed { link: LinkId, call: u64, failure: CallFailure },
     /// The server is gone, or could not be started.
     LinkClosed { link: LinkId, exit: LinkExit },
     /// A deadline has come.
@@ -119,7 +121,7 @@ pub(crate) enum Effect {
     /// End the connection that carries `stream`: nothing more will come on it.
     Close { stream: StreamId },
     /// Hand a message to the server.
-    ToServer { link: LinkId, wire: Wire },
+    ToServer { link: LinkId, wire: Wire, purpose: Purpose },
     /// The client has named itself in `initialize`.
     Client { name: String },
     /// The handshake was answered.
@@ -139,9 +141,27 @@ pub(crate) enum Role {
     Failure,
     /// An error as the answer to the client's `initialize`: the session was not opened.
     Refusal,
+    /// An error as the answer to the client's request, whatever it was: the server wants other credentials than those
+    /// that came with it.
+    Challenge,
     /// No message at all: the stream that the client wants to resume is there. One that is over, and has nothing to be
     /// sent again, is closed without this.
     Resumed,
+}
+
+/// How a call came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Result,
+    Error,
+    /// An error because of the client's own credentials.
+    Challenge,
+}
+
+impl Verdict {
+    fn of(frame: &Frame) -> Self {
+        if frame.is_error() { Self::Error } else { Self::Result }
+    }
 }
 
 pub(crate) type Effects = SmallVec<[Effect; 2]>;
@@ -219,8 +239,9 @@ impl State {
                 self.active = now;
                 self.client_oversized(stream, id, request, size, now);
             }
-            Event::FromServer { link, frames } => self.hear_server(link, frames, now),
+            Event::FromServer { link, on, frames } => self.hear_server(link, on, frames, now),
             Event::ServerOversized { link, id, request, size } => self.server_oversized(link, id, request, size, now),
+            Event::CallFailed { link, call, failure } => self.call_failed(link, call, failure, now),
             Event::LinkClosed { link, exit } => self.link_closed(link, exit),
             Event::Tick => self.tick(now),
             Event::Drain => self.draining = true,
@@ -231,14 +252,15 @@ impl State {
     }
 
     /// The answer of a call goes to its client, alone or with the rest of its batch.
-    fn answer(&mut self, call: Call, wire: Wire, error: bool, now: Instant) {
+    fn answer(&mut self, call: Call, wire: Wire, verdict: Verdict, now: Instant) {
         let Call { client_id, stream, group, kind, .. } = call;
-        let role = match (kind, error) {
-            (CallKind::Initialize, true) => Role::Refusal,
-            (_, true) if group.is_none() => Role::Failure,
+        let role = match (kind, verdict) {
+            (_, Verdict::Challenge) if group.is_none() => Role::Challenge,
+            (CallKind::Initialize, Verdict::Error | Verdict::Challenge) => Role::Refusal,
+            (_, Verdict::Error) if group.is_none() => Role::Failure,
             _ => Role::Answer,
         };
-        if role == Role::Refusal {
+        if kind == CallKind::Initialize && verdict != Verdict::Result {
             self.refused(stream);
         }
         match group {
@@ -275,7 +297,8 @@ impl State {
 
     fn answer_fault(&mut self, call: Call, fault: &Fault, now: Instant) {
         let wire = fault.to_wire(call.client_id.as_ref());
-        self.answer(call, wire, true, now);
+        let verdict = if fault.is_challenge() { Verdict::Challenge } else { Verdict::Error };
+        self.answer(call, wire, verdict, now);
     }
 
     /// The answer to a server's question goes back on the link that it came from, alone or with the rest of its batch.
@@ -289,7 +312,7 @@ impl State {
             }
         };
         if let Some(wire) = whole {
-            self.effects.push(Effect::ToServer { link, wire });
+            self.effects.push(Effect::ToServer { link, wire, purpose: Purpose::Answer });
         }
     }
 

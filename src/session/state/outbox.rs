@@ -26,6 +26,9 @@ pub(crate) struct Attachment(pub u64);
 pub(crate) enum StreamKind {
     /// Carries everything in both directions: stdio, in-process.
     Duplex,
+    /// The stream of the HTTP+SSE transport of 2024-11-05: carries everything to the client, and lasts as long as the
+    /// session.
+    Sse,
     /// The SSE response to a POST: ends with the last answer to what was posted.
     Post,
     /// The JSON response to a POST: carries the answer and nothing else, and cannot be resumed.
@@ -41,7 +44,12 @@ impl StreamKind {
 
     /// Whether its connection is sent something even when there is nothing to say.
     pub(crate) fn is_kept_alive(self) -> bool {
-        self.is_resumable()
+        self != Self::Duplex && self != Self::Single
+    }
+
+    /// Whether its connection is the session: one ends with the other.
+    pub(crate) fn is_session(self) -> bool {
+        matches!(self, Self::Duplex | Self::Sse)
     }
 
     fn ends_with_its_calls(self) -> bool {
@@ -341,7 +349,7 @@ struct Open {
 impl Open {
     fn insert(&mut self, kind: StreamKind, order: u64, stream: StreamId) {
         match kind {
-            StreamKind::Duplex | StreamKind::Get => _ = self.lasting.insert((order, stream)),
+            StreamKind::Duplex | StreamKind::Sse | StreamKind::Get => _ = self.lasting.insert((order, stream)),
             StreamKind::Post => _ = self.posts.insert((order, stream)),
             StreamKind::Single => self.singles += 1,
         }
@@ -349,7 +357,7 @@ impl Open {
 
     fn remove(&mut self, kind: StreamKind, order: u64, stream: StreamId) {
         match kind {
-            StreamKind::Duplex | StreamKind::Get => _ = self.lasting.remove(&(order, stream)),
+            StreamKind::Duplex | StreamKind::Sse | StreamKind::Get => _ = self.lasting.remove(&(order, stream)),
             StreamKind::Post => _ = self.posts.remove(&(order, stream)),
             StreamKind::Single => self.singles = self.singles.saturating_sub(1),
         }

@@ -4,14 +4,15 @@ use std::time::Instant;
 
 use super::client::LONGEST_ID;
 use super::pending::Token;
-use super::{About, Call, CallKind, Effect, LinkId, Phase, Question, Received, Role, State, StreamId};
+use super::{About, Call, CallKind, Effect, LinkId, Phase, Question, Received, Role, State, StreamId, Verdict};
+use crate::backend::{CallFailure, Purpose};
 use crate::error::Fault;
 use crate::frame::{Frame, FrameError, Id, Incoming, Kind, Wire};
 
 impl State {
-    pub(super) fn hear_server(&mut self, link: LinkId, frames: Received, now: Instant) {
+    pub(super) fn hear_server(&mut self, link: LinkId, on: Option<u64>, frames: Received, now: Instant) {
         match frames {
-            Ok(Incoming::One(frame)) => self.server_frame(link, frame, None, now),
+            Ok(Incoming::One(frame)) => self.server_frame(link, on, frame, None, now),
             Err(error) => self.server_bad(link, &error, None, now),
             Ok(Incoming::Batch(frames)) => {
                 let asks = |frame: &Result<Frame, FrameError>| match frame {
@@ -22,7 +23,7 @@ impl State {
                 let group = (answers > 0).then(|| self.pending.open_group(answers));
                 for frame in frames {
                     match frame {
-                        Ok(frame) => self.server_frame(link, frame, group, now),
+                        Ok(frame) => self.server_frame(link, on, frame, group, now),
                         Err(error) => self.server_bad(link, &error, group, now),
                     }
                 }
@@ -30,10 +31,11 @@ impl State {
         }
     }
 
-    fn server_frame(&mut self, link: LinkId, frame: Frame, group: Option<u64>, now: Instant) {
+    fn server_frame(&mut self, link: LinkId, on: Option<u64>, frame: Frame, group: Option<u64>, now: Instant) {
+        let near = self.stream_of_call(link, on);
         match frame.kind() {
-            Kind::Request => self.server_question(link, frame, group, now),
-            Kind::Notification => self.server_notification(link, frame, now),
+            Kind::Request => self.server_question(link, near, frame, group, now),
+            Kind::Notification => self.server_notification(link, near, frame, now),
             Kind::Response => self.server_answer(link, frame, now),
         }
     }
@@ -68,8 +70,8 @@ impl State {
             Some(id) => frame.splice().id(id).finish(),
             None => frame.splice().finish(),
         };
-        let wire = wire.with_permit(frame.take_permit());
-        self.answer(call, wire, frame.is_error(), now);
+        let wire = frame.hand_over(wire);
+        self.answer(call, wire, Verdict::of(&frame), now);
     }
 
     fn opened(&mut self, frame: &Frame, number: u64) {
@@ -82,7 +84,14 @@ impl State {
         self.effects.push(Effect::Opened { version });
     }
 
-    fn server_question(&mut self, link: LinkId, mut frame: Frame, group: Option<u64>, now: Instant) {
+    fn server_question(
+        &mut self,
+        link: LinkId,
+        near: Option<StreamId>,
+        mut frame: Frame,
+        group: Option<u64>,
+        now: Instant,
+    ) {
         let Some(server_id) = frame.id() else { return };
         let question = Question::new(link, server_id, group);
         if question.server_id.raw().len() > LONGEST_ID {
@@ -106,19 +115,19 @@ impl State {
         }
         let number = self.pending.add_question(question);
         let wire = frame.splice().id(&Id::number(number)).finish();
-        let wire = wire.with_permit(frame.take_permit());
-        self.route(wire, About::Question(number), now);
+        let wire = frame.hand_over(wire);
+        self.route(near, wire, About::Question(number), now);
     }
 
-    fn server_notification(&mut self, link: LinkId, mut frame: Frame, now: Instant) {
+    fn server_notification(&mut self, link: LinkId, near: Option<StreamId>, mut frame: Frame, now: Instant) {
         match frame.method() {
-            Some("notifications/progress") => self.server_progress(frame, now),
-            Some("notifications/cancelled") => self.server_cancelled(link, &mut frame, now),
-            _ => self.route(frame.into_wire(), About::Notice, now),
+            Some("notifications/progress") => self.server_progress(near, frame, now),
+            Some("notifications/cancelled") => self.server_cancelled(link, near, &mut frame, now),
+            _ => self.route(near, frame.into_wire(), About::Notice, now),
         }
     }
 
-    fn server_progress(&mut self, mut frame: Frame, now: Instant) {
+    fn server_progress(&mut self, near: Option<StreamId>, mut frame: Frame, now: Instant) {
         let number = frame.progress_token().and_then(|token| token.as_u64());
         let (stream, wire) = match number.map_or(Token::Foreign, |number| self.pending.token(number)) {
             Token::Call(stream, token) => (Some(stream), frame.splice().progress_token(token).finish()),
@@ -126,26 +135,33 @@ impl State {
             Token::Late => return,
             Token::Foreign => (None, frame.splice().finish()),
         };
-        let wire = wire.with_permit(frame.take_permit());
+        let wire = frame.hand_over(wire);
         match stream.filter(|stream| self.outbox.will_carry(*stream)) {
             Some(stream) => self.send(stream, wire, About::Notice, Role::Message, now),
-            None => self.route(wire, About::Notice, now),
+            None => self.route(near, wire, About::Notice, now),
         }
     }
 
     /// The server withdraws a question of its own: the client hears of it where it was asked, if it was asked at all.
-    fn server_cancelled(&mut self, link: LinkId, frame: &mut Frame, now: Instant) {
+    fn server_cancelled(&mut self, link: LinkId, near: Option<StreamId>, frame: &mut Frame, now: Instant) {
         let Some(number) = frame.cancelled_id().and_then(|id| self.pending.question_of(link, &id)) else { return };
         let Some(question) = self.take_question(number) else { return };
         if let Some((wire, _)) = question.group.and_then(|group| self.pending.leave_group(group)) {
-            self.effects.push(Effect::ToServer { link, wire });
+            self.effects.push(Effect::ToServer { link, wire, purpose: Purpose::Answer });
         }
         let Some(stream) = question.stream else { return };
         let wire = frame.splice().cancelled_id(&Id::number(number)).finish();
         if self.outbox.will_carry(stream) {
             self.send(stream, wire, About::Notice, Role::Message, now);
         } else {
-            self.route(wire, About::Notice, now);
+            self.route(near, wire, About::Notice, now);
+        }
+    }
+
+    pub(super) fn call_failed(&mut self, link: LinkId, call: u64, failure: CallFailure, now: Instant) {
+        if let Some((_, call)) = self.take_call_of(link, &Id::number(call)) {
+            let fault = Fault::from_failure(failure, self.limits.message_size);
+            self.answer_fault(call, &fault, now);
         }
     }
 
@@ -163,9 +179,9 @@ impl State {
     }
 
     /// Sends a message of the server on the stream that the one rule gives it (DESIGN.md, "Which stream does a server's
-    /// message take?"), or lets it wait for one.
-    fn route(&mut self, wire: Wire, about: About, now: Instant) {
-        match self.stream_for_message() {
+    /// message take?"), or lets it wait for one. `near` is the stream of the call that it came with.
+    fn route(&mut self, near: Option<StreamId>, wire: Wire, about: About, now: Instant) {
+        match near.or_else(|| self.stream_for_message()) {
             Some(stream) => self.send_routed(stream, wire, about, now),
             None => {
                 for dropped in self.waiting.push(&wire, about, now + self.limits.stream_wait) {
@@ -186,6 +202,12 @@ impl State {
         self.send(stream, wire, about, Role::Message, now);
     }
 
+    /// The stream of the call that the transport says the message belongs to.
+    fn stream_of_call(&self, link: LinkId, on: Option<u64>) -> Option<StreamId> {
+        let call = self.pending.call(on?).filter(|call| call.link == link)?;
+        Some(call.stream).filter(|stream| self.outbox.carries(*stream))
+    }
+
     fn stream_for_message(&self) -> Option<StreamId> {
         let only = self.pending.only_call().map(|call| call.stream).filter(|stream| self.outbox.carries(*stream));
         only.or_else(|| self.outbox.general_stream())
@@ -194,7 +216,8 @@ impl State {
     /// A stream has come: what waited for one goes out, in order.
     pub(super) fn flush_waiting(&mut self, now: Instant) {
         for waiting in self.waiting.take() {
-            self.route(waiting.wire, waiting.about, now);
+            // The call that it came with, if any, had no stream that could carry it then either.
+            self.route(None, waiting.wire, waiting.about, now);
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::{CallKind, Effect, Phase, State};
+use crate::backend::Purpose;
 use crate::error::Fault;
 use crate::frame::Wire;
 use crate::session::EndReason;
@@ -55,7 +56,11 @@ impl State {
             // It cannot be cancelled, and without it there is no session.
             self.end(EndReason::Refused);
         } else {
-            self.effects.push(Effect::ToServer { link, wire: cancelled(number, "the request timed out") });
+            self.effects.push(Effect::ToServer {
+                link,
+                wire: cancelled(number, "the request timed out"),
+                purpose: Purpose::Cancel(number),
+            });
         }
     }
 

@@ -84,7 +84,7 @@ impl World {
                     let seen = self.streams.get_mut(&stream.0).expect("a stream that was opened");
                     assert!(seen.attachment.take().is_some(), "closed twice: {stream:?}");
                 }
-                Effect::ToServer { link, wire } => self.heard_by_server(link, wire, from_client),
+                Effect::ToServer { link, wire, .. } => self.heard_by_server(link, wire, from_client),
                 Effect::Client { .. } | Effect::Opened { .. } => {}
                 Effect::Ended(_) => {
                     self.ended = true;
@@ -220,7 +220,7 @@ impl World {
 
     fn server(&mut self, messages: &[String]) {
         let json = if let [one] = messages { one.clone() } else { batch(messages) };
-        self.apply(Event::FromServer { link: LINK, frames: frame::split(json) });
+        self.apply(Event::FromServer { link: LINK, on: None, frames: frame::split(json) });
     }
 
     /// An id for a new request: now and then one that was used before, or is one of the other side's numbers.

@@ -124,7 +124,7 @@ impl Stage {
 
     fn server(&mut self, json: &str) -> Vec<String> {
         let frames = frame::split(String::from(json));
-        self.event(Event::FromServer { link: LINK, frames })
+        self.event(Event::FromServer { link: LINK, on: None, frames })
     }
 
     fn end(&mut self, reason: EndReason) -> Vec<String> {
@@ -167,6 +167,9 @@ fn show(effect: Effect) -> String {
     match effect {
         Effect::ToClient { stream, wire, role: Role::Refusal, .. } => {
             format!("refusal {}: {}", stream.0, message(wire))
+        }
+        Effect::ToClient { stream, wire, role: Role::Challenge, .. } => {
+            format!("challenge {}: {}", stream.0, message(wire))
         }
         Effect::ToClient { stream, role: Role::Resumed, .. } => format!("resumed {}", stream.0),
         Effect::ToClient { stream, wire, .. } => format!("client {}: {}", stream.0, message(wire)),

@@ -32,7 +32,7 @@ fn another_link_cannot_answer() {
     stage.post(2, &ask("1", "x"));
     for json in [answer("2"), r#"{"jsonrpc":"2.0","id":2}"#.to_owned()] {
         let frames = frame::split(json);
-        assert!(stage.event(Event::FromServer { link: LinkId(7), frames }).is_empty());
+        assert!(stage.event(Event::FromServer { link: LinkId(7), on: None, frames }).is_empty());
     }
     let id = Some(Id::number(2));
     assert!(stage.event(Event::ServerOversized { link: LinkId(7), id, request: false, size: 1 }).is_empty());
@@ -45,7 +45,7 @@ fn an_answer_goes_back_on_the_link_of_its_question() {
     stage.open(2, StreamKind::Get);
     for link in [LinkId(0), LinkId(7)] {
         let frames = frame::split(ask("\"q\"", "roots/list"));
-        stage.event(Event::FromServer { link, frames });
+        stage.event(Event::FromServer { link, on: None, frames });
     }
     for (number, link) in [("2", LinkId(7)), ("1", LinkId(0))] {
         let frames = frame::split(answer(number));

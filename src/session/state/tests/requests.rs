@@ -276,7 +276,7 @@ fn an_error_is_marked_as_such_where_it_is_the_whole_reply() {
     let mut stage = Stage::live(limits());
     let role = |stage: &mut Stage, json: &str| {
         let frames = frame::split(String::from(json));
-        let effects = stage.state.apply(Event::FromServer { link: LINK, frames }, stage.now);
+        let effects = stage.state.apply(Event::FromServer { link: LINK, on: None, frames }, stage.now);
         effects.iter().find_map(|effect| if let Effect::ToClient { role, .. } = effect { Some(*role) } else { None })
     };
     stage.post(2, &ask("1", "x"));

@@ -66,7 +66,7 @@ fn what_the_client_knows_is_not_sent_again() {
     let mut numbers = Vec::new();
     for _ in 0..3 {
         let frames = frame::split(tell("log"));
-        numbers.extend(events(&mut stage, Event::FromServer { link: LINK, frames }));
+        numbers.extend(events(&mut stage, Event::FromServer { link: LINK, on: None, frames }));
     }
     assert!(numbers.is_sorted_by(|one, next| one < next) && numbers.len() == 3, "{numbers:?}");
     stage.lose(2);
@@ -86,7 +86,7 @@ fn numbers_go_on_growing_whatever_the_client_claims_to_know() {
         let before = stage.state.outbox.newest_event();
         stage.resume(2, claimed);
         let frames = frame::split(tell("log"));
-        assert_eq!(events(&mut stage, Event::FromServer { link: LINK, frames }), [before + 1]);
+        assert_eq!(events(&mut stage, Event::FromServer { link: LINK, on: None, frames }), [before + 1]);
     }
 }
 
@@ -101,7 +101,7 @@ fn a_stream_that_is_forgotten_goes_on_as_a_get_stream() {
     assert_eq!(stage.state.outbox.stream_count(), 0);
     assert_eq!(stage.resume(2, newest), ["resumed 2"]);
     let frames = frame::split(tell("log"));
-    let numbers = events(&mut stage, Event::FromServer { link: LINK, frames });
+    let numbers = events(&mut stage, Event::FromServer { link: LINK, on: None, frames });
     assert!(numbers[0] > newest);
     assert_eq!(stage.resume(77, 3), ["resumed 77"], "one that never was is no worse");
 }

@@ -161,7 +161,7 @@ fn waiting_gives_the_permit_back() {
     let held = Arc::new(());
     let frames = frame::split(tell("log")).map(|frames| frames.with_permit(frame::Permit::new(held.clone())));
     assert_eq!(Arc::strong_count(&held), 2);
-    stage.event(Event::FromServer { link: LINK, frames });
+    stage.event(Event::FromServer { link: LINK, on: None, frames });
     assert_eq!(Arc::strong_count(&held), 1, "the queue has a bound of its own");
 }
 
@@ -173,7 +173,7 @@ fn a_permit_travels_with_the_message() {
     for json in [tell("log"), ask("9", "roots/list"), progress("\"foreign\"")] {
         let held = Arc::new(());
         let frames = frame::split(json).map(|frames| frames.with_permit(frame::Permit::new(held.clone())));
-        let effects = stage.state.apply(Event::FromServer { link: LINK, frames }, stage.now);
+        let effects = stage.state.apply(Event::FromServer { link: LINK, on: None, frames }, stage.now);
         assert_eq!(Arc::strong_count(&held), 2);
         drop(effects);
         assert_eq!(Arc::strong_count(&held), 1, "what is kept for later does not hold it");
