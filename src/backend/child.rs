@@ -12,8 +12,9 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::growing::growing;
-use super::spawn::{self, Child, Command, ExitStatusKind};
+use super::spawn::{self, Child, Command, ExitStatusKind, Inherit};
 use super::{Connect, Exit, Launch, LinkExit, link};
+use crate::config::speaks_of_secrets;
 use crate::lines::{Line, LineReader, write_lines};
 
 /// How long a server may take to leave by itself when its stdin has closed. Playwright needs about a second to close its browser.
@@ -31,13 +32,14 @@ const LONGEST_WORDS: usize = 4096;
 
 /// A program that is started once for each session.
 ///
-/// It inherits the environment except for `SESSILE_*`. `TMPDIR` is a folder of the session's own, which is removed at its
-/// end.
-#[derive(Debug, Clone)]
+/// Unless told otherwise, it inherits the environment except for `SESSILE_*`. `TMPDIR` is a folder of the session's own,
+/// which is removed at its end.
+#[derive(Clone)]
 pub struct ChildBackend {
     program: OsString,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
+    inherit: Inherit,
     cwd: Option<PathBuf>,
     secrets: Vec<String>,
 }
@@ -45,7 +47,14 @@ pub struct ChildBackend {
 impl ChildBackend {
     /// A program, by path or by name in `PATH`.
     pub fn new(program: impl Into<OsString>) -> Self {
-        Self { program: program.into(), args: Vec::new(), env: Vec::new(), cwd: None, secrets: Vec::new() }
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            inherit: Inherit::All,
+            cwd: None,
+            secrets: Vec::new(),
+        }
     }
 
     /// Adds arguments.
@@ -62,6 +71,13 @@ impl ChildBackend {
         self
     }
 
+    /// Sets what it inherits of this process's environment: all of it, if nothing is said. `SESSILE_*` never is.
+    #[must_use]
+    pub fn inherit(mut self, inherit: Inherit) -> Self {
+        self.inherit = inherit;
+        self
+    }
+
     /// Sets its working directory.
     #[must_use]
     pub fn cwd(mut self, cwd: impl Into<PathBuf>) -> Self {
@@ -69,7 +85,8 @@ impl ChildBackend {
         self
     }
 
-    /// A text that is never shown: where the server prints it on stderr, logs and errors show `***`.
+    /// A text that is never shown: where the server prints it on stderr, or it stands in the command, logs and errors show
+    /// `***`.
     ///
     /// Values of the environment whose names speak of keys, tokens, secrets or passwords are secrets already. Texts of
     /// fewer than six characters are not masked: they would make the log unreadable, and are not secrets.
@@ -82,9 +99,7 @@ impl ChildBackend {
     fn all_secrets(&self) -> Arc<[String]> {
         let own = self.env.iter().map(|(name, value)| (name.clone(), value.clone()));
         let named = own.chain(std::env::vars_os()).filter_map(|(name, value)| {
-            let name = name.to_string_lossy().to_ascii_uppercase();
-            let speaks = ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL"];
-            speaks.iter().any(|word| name.contains(word)).then(|| value.to_string_lossy().into_owned())
+            speaks_of_secrets(&name.to_string_lossy()).then(|| value.to_string_lossy().into_owned())
         });
         // Stderr is read by lines, so a secret of several lines is one for each of them.
         let lines = |secret: String| secret.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>();
@@ -105,13 +120,26 @@ impl Connect for ChildBackend {
             env: self.env.clone(),
             cwd: self.cwd.clone(),
             scratch: Some(launch.scratch.clone()),
-            inherit: spawn::Inherit::All,
+            inherit: self.inherit.clone(),
         };
         Box::pin(run(command, self.all_secrets(), launch))
     }
 
     fn describe(&self) -> String {
-        format!("command {}", self.program.to_string_lossy())
+        format!("command {}", mask(&self.program.to_string_lossy(), &self.all_secrets()))
+    }
+}
+
+impl std::fmt::Debug for ChildBackend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Arguments and values of variables may be secrets that nobody has said to be any.
+        let names: Vec<_> = self.env.iter().map(|(name, _)| name).collect();
+        f.debug_struct("ChildBackend")
+            .field("command", &self.describe())
+            .field("args", &self.args.len())
+            .field("env", &names)
+            .field("inherit", &self.inherit)
+            .finish_non_exhaustive()
     }
 }
 
@@ -125,9 +153,10 @@ async fn run(command: Command, secrets: Arc<[String]>, launch: Launch) {
     let mut child = match spawned {
         Ok(child) => child,
         Err(error) => {
-            warn!(session = %name, %error, "the backend did not start");
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-            inlet.closed(LinkExit::Failed { reason: format!("{error}{cause}") });
+            let reason = mask(&format!("{error}{cause}"), &secrets);
+            warn!(session = %name, error = %reason, "the backend did not start");
+            inlet.closed(LinkExit::Failed { reason });
             return;
         }
     };
@@ -233,5 +262,12 @@ mod tests {
         assert_eq!(mask("key hunter2-long, hunter2, visible", &secrets), "key ***, ***, visible");
         let secrets = ChildBackend::new("x").env("PRIVATE_KEY", "first line\n  second line\n").all_secrets();
         assert_eq!(mask("it reads second line", &secrets), "it reads ***");
+    }
+
+    #[test]
+    fn nothing_of_a_command_but_its_program_is_shown() {
+        let child = ChildBackend::new("/bin/x-hunter2").args(["--key=s3cret"]).env("A", "s3cret").secret("hunter2");
+        let debug = format!("{child:?}");
+        assert!(debug.contains("/bin/x-***") && !debug.contains("s3cret"), "{debug}");
     }
 }

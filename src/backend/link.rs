@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::io::AsyncRead;
 
 use super::Inlet;
-use crate::frame::{self, Incoming, Kind};
+use crate::frame::{self, FrameError, Incoming, Kind};
 use crate::lines::{Line, LineReader};
 
 /// Carries the server's messages to `inlet` until there are no more.
@@ -23,7 +23,12 @@ pub(super) async fn read(reader: impl AsyncRead + Unpin, limit: usize, inlet: Ar
 /// Takes one message apart and hands it on, with the room it needs. `on` is the call whose response stream it came on.
 pub(super) async fn deliver(bytes: bytes::Bytes, on: Option<u64>, inlet: &dyn Inlet) {
     let size = bytes.len();
-    let received = match frame::split(bytes) {
+    hand_on(frame::split(bytes), size, on, inlet).await;
+}
+
+/// As [`deliver`], for what was taken apart already and has `size` bytes.
+pub(super) async fn hand_on(received: Result<Incoming, FrameError>, size: usize, on: Option<u64>, inlet: &dyn Inlet) {
+    let received = match received {
         Ok(Incoming::One(frame)) => {
             let permit = match frame.kind() {
                 // An answer must not wait for what is in front of it.

@@ -4,11 +4,16 @@
 //! ways until it is told to stop or the server goes away, and returns when nothing of the server is left.
 
 mod child;
+mod credentials;
+mod fixed;
 mod growing;
+mod http;
 mod in_process;
 mod link;
+mod oauth;
 #[doc(hidden)]
 pub mod spawn;
+mod tls;
 
 use std::borrow::Borrow;
 use std::path::PathBuf;
@@ -21,7 +26,9 @@ use tokio_util::sync::CancellationToken;
 use crate::frame::{FrameError, Id, Incoming, Permit, Wire};
 
 pub use child::ChildBackend;
+pub use http::{HttpBackend, HttpBackendError, Transport};
 pub use in_process::{Channel, InProcessBackend};
+pub use spawn::Inherit;
 
 /// How a server process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +132,16 @@ impl Backend {
         Self(Arc::new(server))
     }
 
+    /// A server behind a URL.
+    pub fn http(server: HttpBackend) -> Self {
+        Self(Arc::new(server))
+    }
+
+    /// The headers, by name, of a client's request that are to go along with its messages.
+    pub(crate) fn forwards(&self) -> Vec<String> {
+        self.0.forwards()
+    }
+
     pub(crate) fn run(&self, launch: Launch) -> BoxFuture<'static, ()> {
         self.0.run(launch)
     }
@@ -216,4 +233,8 @@ pub(crate) trait Inlet: Send + Sync {
 pub(crate) trait Connect: Send + Sync {
     fn run(&self, launch: Launch) -> BoxFuture<'static, ()>;
     fn describe(&self) -> String;
+    /// The headers, by name, of a client's request that are to go along with its messages.
+    fn forwards(&self) -> Vec<String> {
+        Vec::new()
+    }
 }

@@ -1,0 +1,159 @@
+//! Where an HTTP backend's own `Authorization` comes from: what its link knows of tokens.
+//!
+//! How a token is come by is the business of those who implement [`Credentials`]: `fixed.rs` (a file or an environment
+//! variable) and `oauth/`.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use http::HeaderValue;
+
+/// Where an HTTP backend's own `Authorization` comes from. One for each configured backend, shared by its sessions.
+pub(crate) trait Credentials: Send + Sync + fmt::Debug {
+    /// The bearer token for the next request, if there is one; waits for a refresh or a login that is under way.
+    fn token(&self) -> BoxFuture<'_, Result<Option<Token>, CredentialError>>;
+
+    /// The backend refused a request that carried `used` (401, or 403 with `insufficient_scope`). `Ok(true)`: there is a
+    /// better token now, and the refused request may be sent once more (a refused request had no effect). `Ok(false)`:
+    /// nothing to be done.
+    fn refused(&self, used: Option<&Token>, refusal: &Refusal) -> BoxFuture<'_, Result<bool, CredentialError>>;
+}
+
+/// How a backend refused a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// The HTTP status: 401 or 403.
+    pub status: u16,
+    /// The values of `WWW-Authenticate`, in their order.
+    pub challenges: Vec<String>,
+}
+
+/// A bearer token. Its `Debug` is `***`, and it has no `Display`.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Token(Arc<str>);
+
+impl Token {
+    /// `None` if it could not stand in a header (RFC 6750, section 2.1: visible ASCII).
+    pub(crate) fn new(token: &str) -> Option<Self> {
+        let fits = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+        fits.then(|| Self(token.into()))
+    }
+
+    /// The `Authorization` that carries it, marked so that HTTP code does not log it.
+    pub(crate) fn header(&self) -> HeaderValue {
+        // It was seen to fit when it was made.
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", self.0)).unwrap_or(HeaderValue::from_static(""));
+        value.set_sensitive(true);
+        value
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Why there is no token that the backend takes, in words for the operator. Nothing secret is in it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CredentialError {
+    /// A configured token cannot be read.
+    #[error("{place} cannot be read ({reason}): put the backend's token there")]
+    Unreadable { place: String, reason: String },
+    /// What was read is no token.
+    #[error("{place} holds no bearer token ({reason}): put the token there, and nothing else")]
+    NoToken { place: String, reason: &'static str },
+    /// A configured token is no good to the backend.
+    #[error("the token in {place} was refused by the backend: put a valid one there{then}")]
+    TokenRefused { place: String, then: &'static str },
+    /// The backend wants a login, but does not say where.
+    #[error(
+        "{backend} asks for credentials, but says nowhere how to log in ({reason}): \
+         if it takes a token, configure a bearer token or a header"
+    )]
+    NoLogin { backend: String, reason: String },
+    /// What the backend or its authorization server says about itself cannot be fetched or is not acceptable.
+    #[error("where to log in to {backend} cannot be found out: {reason}")]
+    Discovery { backend: String, reason: String },
+    /// An address that metadata named is not to be talked to.
+    #[error("the login to {backend} would go to {url}, which is refused: {reason}")]
+    Barred { backend: String, url: String, reason: &'static str },
+    /// Another authorization server than that which the client belongs to.
+    #[error(
+        "{backend} names the authorization server {found} and not {expected}, to which the client belongs: \
+         if that is right, change the configured issuer"
+    )]
+    OtherIssuer { backend: String, found: String, expected: String },
+    /// The authorization server takes no new clients, or not this one.
+    #[error(
+        "the authorization server of {backend} did not register sessile as a client ({reason}): \
+         get a client id from whoever runs it, and configure it"
+    )]
+    Registration { backend: String, reason: String },
+    /// Nothing can listen for the end of the login.
+    #[error(
+        "the login to {backend} cannot begin, because {address} cannot be listened on ({reason}): free that port, or configure another"
+    )]
+    Redirect { backend: String, address: String, reason: String },
+    /// The person, or the authorization server, said no.
+    #[error(
+        "the login to {backend} was refused ({reason}): run `sessile check {backend} --oauth login` in a terminal to try again"
+    )]
+    Denied { backend: String, reason: String },
+    /// Nobody logged in.
+    #[error(
+        "nobody logged in to {backend} in time: run `sessile check {backend} --oauth login` in a terminal, and open the URL \
+         that it prints{hint}"
+    )]
+    TimedOut { backend: String, hint: String },
+    /// The authorization server gave no token for the code, or for the client's own credentials.
+    #[error("the authorization server of {backend} gave no token: {reason}")]
+    NotGranted { backend: String, reason: String },
+    /// The client id and secret are no good.
+    #[error(
+        "the authorization server of {backend} does not know the client ({reason}): check the client id and secret"
+    )]
+    ClientRefused { backend: String, reason: String },
+    /// The token is stale, and a new one could not be had this time.
+    #[error("the token for {backend} could not be renewed ({reason}): try again in a moment")]
+    NotRenewed { backend: String, reason: String },
+    /// The token is stale, and can never be renewed.
+    #[error("the login to {backend} has ended ({reason}): run `sessile check {backend} --oauth login` in a terminal")]
+    Ended { backend: String, reason: String },
+    /// A token that was just given is refused.
+    #[error(
+        "{backend} refuses the token that its own authorization server has just given: \
+         whoever runs it has to see why"
+    )]
+    StillRefused { backend: String },
+    /// The scopes that a request needs were not given.
+    #[error("{backend} wants the scopes `{scopes}`, which the login did not give: log in as somebody who has them")]
+    ScopeRefused { backend: String, scopes: String },
+    /// Another process does something with the same tokens, and does not come to an end.
+    #[error("another sessile has held {} for too long: end it, or wait for its login", .path.display())]
+    Locked { path: PathBuf },
+    /// Something here went wrong that nobody outside can mend.
+    #[error("the login to {backend} failed: {reason}")]
+    Internal { backend: String, reason: String },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_shows_in_its_header_only() {
+        let token = Token::new("t0ken").unwrap();
+        assert_eq!(format!("{token:?} {:?}", token.header()), "*** Sensitive");
+        assert_eq!(token.header().as_bytes(), b"Bearer t0ken");
+    }
+
+    #[test]
+    fn what_would_break_a_header_is_no_token() {
+        for text in ["", "a b", "a\r\nb: c", "t\u{f6}ken"] {
+            assert_eq!(Token::new(text), None, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! A bearer token that somebody else provides: in a file, which they may replace at any time, or in the environment.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use futures_util::FutureExt as _;
+use futures_util::future::{self, BoxFuture};
+use tokio::time::Instant;
+
+use super::credentials::{CredentialError, Credentials, Refusal, Token};
+
+/// The largest token file, in bytes.
+const LARGEST: u64 = 64 * 1024;
+/// How long a file is taken to be as it was: to look at it is cheap, but not for each of a thousand requests.
+const UNSEEN: Duration = Duration::from_secs(1);
+
+/// A token as it was configured.
+#[derive(Debug)]
+pub(crate) enum Fixed {
+    /// In a file: read again when it changes, and when the backend refused what was in it.
+    File(TokenFromFile),
+    /// From elsewhere; the text names the place.
+    Given(String, Token),
+}
+
+impl Fixed {
+    /// The token that stands in the file at `path`. The file is read now, so that a wrong path is noticed at once.
+    pub(crate) fn file(path: PathBuf) -> Result<Self, CredentialError> {
+        let file = TokenFromFile { path, seen: Mutex::new(None) };
+        file.look(true)?;
+        Ok(Self::File(file))
+    }
+
+    /// The token that the environment variable `name` holds now.
+    pub(crate) fn variable(name: &str) -> Result<Self, CredentialError> {
+        let place = format!("the environment variable {name}");
+        match std::env::var(name) {
+            Ok(text) => Self::given(place, &text),
+            Err(std::env::VarError::NotPresent) => {
+                Err(CredentialError::Unreadable { place, reason: "it is not set".to_owned() })
+            }
+            Err(std::env::VarError::NotUnicode(_)) => Err(CredentialError::NoToken { place, reason: "it is not text" }),
+        }
+    }
+
+    /// A token that was read from `place` already.
+    pub(crate) fn given(place: String, text: &str) -> Result<Self, CredentialError> {
+        let token = parse(&place, text)?;
+        Ok(Self::Given(place, token))
+    }
+}
+
+impl Credentials for Fixed {
+    fn token(&self) -> BoxFuture<'_, Result<Option<Token>, CredentialError>> {
+        let token = match self {
+            Self::File(file) => file.look(false),
+            Self::Given(_, token) => Ok(token.clone()),
+        };
+        future::ready(token.map(Some)).boxed()
+    }
+
+    fn refused(&self, used: Option<&Token>, refusal: &Refusal) -> BoxFuture<'_, Result<bool, CredentialError>> {
+        let unauthorized = refusal.status == 401;
+        let refused = |place: String, then| Err(CredentialError::TokenRefused { place, then });
+        let outcome = match self {
+            Self::File(file) => match file.look(true) {
+                Ok(token) if used != Some(&token) => Ok(true),
+                Ok(_) if unauthorized => refused(file.place(), ""),
+                Ok(_) => Ok(false),
+                Err(error) => Err(error),
+            },
+            Self::Given(place, _) if unauthorized => refused(place.clone(), ", and start sessile again"),
+            Self::Given(..) => Ok(false),
+        };
+        future::ready(outcome).boxed()
+    }
+}
+
+/// A file with nothing in it but a token.
+#[derive(Debug)]
+pub(crate) struct TokenFromFile {
+    path: PathBuf,
+    seen: Mutex<Option<Seen>>,
+}
+
+/// What the file was when it was last looked at.
+#[derive(Debug)]
+struct Seen {
+    at: Instant,
+    version: (Option<SystemTime>, u64),
+    token: Token,
+}
+
+impl TokenFromFile {
+    fn place(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// The token as it is now. The file is small and local, so it is read in place; `closely` is whether to read it even if
+    /// it looks as it did.
+    fn look(&self, closely: bool) -> Result<Token, CredentialError> {
+        let now = Instant::now();
+        if !closely
+            && let Some(seen) = &*self.seen()
+            && now < seen.at + UNSEEN
+        {
+            return Ok(seen.token.clone());
+        }
+        let unreadable = |reason: String| Err(CredentialError::Unreadable { place: self.place(), reason });
+        let metadata = match std::fs::metadata(&self.path) {
+            Ok(metadata) => metadata,
+            Err(error) => return unreadable(error.to_string()),
+        };
+        let version = (metadata.modified().ok(), metadata.len());
+        if !closely
+            && let Some(seen) = &mut *self.seen()
+            && seen.version == version
+        {
+            seen.at = now;
+            return Ok(seen.token.clone());
+        }
+        if metadata.len() > LARGEST {
+            return unreadable(format!("it has more than {LARGEST} bytes"));
+        }
+        let text = match read(&self.path) {
+            Ok(text) => text,
+            Err(error) => return unreadable(error.to_string()),
+        };
+        let token = parse(&self.place(), &text)?;
+        *self.seen() = Some(Seen { at: now, version, token: token.clone() });
+        Ok(token)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Option<Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads no more than a token can have, whatever the file has become since it was measured.
+fn read(path: &Path) -> std::io::Result<String> {
+    use std::io::Read as _;
+
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(LARGEST).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// A token, with the white space around it and the word before it that people put there.
+fn parse(place: &str, text: &str) -> Result<Token, CredentialError> {
+    let text = text.trim();
+    let bare = match text.split_once(char::is_whitespace) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
+        _ => text,
+    };
+    let no_token = |reason| CredentialError::NoToken { place: place.to_owned(), reason };
+    if bare.is_empty() {
+        return Err(no_token("it is empty"));
+    }
+    Token::new(bare).ok_or_else(|| no_token("a token has no spaces, line breaks or special characters"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(status: u16) -> Refusal {
+        Refusal { status, challenges: Vec::new() }
+    }
+
+    fn token(text: &str) -> Token {
+        Token::new(text).unwrap()
+    }
+
+    #[test]
+    fn tokens_are_taken_as_people_write_them() {
+        for text in ["abc", " abc\n", "Bearer abc", "bearer   abc\r\n"] {
+            assert_eq!(parse("x", text), Ok(token("abc")), "{text:?}");
+        }
+        for (text, reason) in [("", "empty"), (" \n", "empty"), ("a b", "no spaces"), ("a\nb", "no spaces")] {
+            let error = parse("the file x", text).unwrap_err().to_string();
+            assert!(error.contains("the file x") && error.contains(reason), "{error}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_is_read_again_when_it_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "first").unwrap();
+        let fixed = Fixed::file(path.clone()).unwrap();
+        assert_eq!(fixed.token().await, Ok(Some(token("first"))));
+        std::fs::write(&path, "second-token").unwrap();
+        assert_eq!(fixed.token().await, Ok(Some(token("first"))), "it was looked at a moment ago");
+        tokio::time::advance(UNSEEN).await;
+        assert_eq!(fixed.token().await, Ok(Some(token("second-token"))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_file_is_read_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "first").unwrap();
+        let fixed = Fixed::file(path.clone()).unwrap();
+        let error = fixed.refused(Some(&token("first")), &refusal(401)).await.unwrap_err().to_string();
+        assert!(error.contains(&path.display().to_string()) && error.contains("refused"), "{error}");
+        assert_eq!(fixed.refused(Some(&token("first")), &refusal(403)).await, Ok(false));
+        std::fs::write(&path, "other").unwrap();
+        assert_eq!(fixed.refused(Some(&token("first")), &refusal(401)).await, Ok(true));
+        assert_eq!(fixed.token().await, Ok(Some(token("other"))));
+        std::fs::remove_file(&path).unwrap();
+        let error = fixed.refused(Some(&token("other")), &refusal(401)).await.unwrap_err().to_string();
+        assert!(error.contains("cannot be read"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_given_token_stands() {
+        let fixed = Fixed::given("the environment variable T".to_owned(), "abc").unwrap();
+        assert_eq!(fixed.token().await, Ok(Some(token("abc"))));
+        let error = fixed.refused(Some(&token("abc")), &refusal(401)).await.unwrap_err().to_string();
+        assert!(error.contains("variable T") && !error.contains("abc"), "{error}");
+        let missing = Fixed::variable("SESSILE_TEST_NO_SUCH_VARIABLE").unwrap_err().to_string();
+        assert!(missing.contains("not set"), "{missing}");
+        assert!(!format!("{fixed:?}").contains("abc"));
+    }
+}

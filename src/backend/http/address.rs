@@ -1,0 +1,111 @@
+//! The address of a server, and how it is shown. Pure.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use url::{Host, Url};
+
+use super::HttpBackendError;
+
+/// The URL of a server. What may be secret in it, the user's name and password and the query, is never shown.
+#[derive(Clone)]
+pub(super) struct Address {
+    url: Url,
+    shown: Box<str>,
+}
+
+impl Address {
+    /// Reads an `http` or `https` URL.
+    pub(super) fn parse(text: &str) -> Result<Self, HttpBackendError> {
+        let mut url = Url::parse(text.trim()).map_err(|error| HttpBackendError::Url(error.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(HttpBackendError::Scheme(url.scheme().to_owned()));
+        }
+        url.set_fragment(None);
+        Ok(Self { shown: shown(&url).into(), url })
+    }
+
+    /// The whole URL.
+    pub(super) fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The URL without a user's name and password.
+    pub(super) fn bare(&self) -> Url {
+        let mut url = self.url.clone();
+        // Neither fails where there is a host, and without one there is nothing to be taken out.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        url
+    }
+
+    /// Whether it is this machine: no proxy is asked for what is here.
+    pub(super) fn is_here(&self) -> bool {
+        match self.url.host() {
+            Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+            Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
+            Some(Host::Ipv6(address)) => IpAddr::from(address).is_loopback(),
+            None => false,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+/// The URL without what may be secret. Many services put a key into the path: a part of it that looks like one is masked.
+pub(super) fn shown(url: &Url) -> String {
+    let parts = url.path().split('/').map(|part| if looks_like_a_key(part) { "***" } else { part });
+    format!("{}{}", url.origin().ascii_serialization(), parts.collect::<Vec<_>>().join("/"))
+}
+
+/// Words are shorter, and long names have no digits as a rule.
+fn looks_like_a_key(part: &str) -> bool {
+    part.len() >= 20 && part.bytes().any(|byte| byte.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_no_secrets() {
+        let cases = [
+            ("https://user:pw@example.com/mcp?key=s3cret#x", "https://example.com/mcp"),
+            (" http://LOCALHOST:80 ", "http://localhost/"),
+            ("http://[::1]:8080/a/b?c", "http://[::1]:8080/a/b"),
+            ("https://a.test/s/0123456789abcdef0123/mcp", "https://a.test/s/***/mcp"),
+            ("https://a.test/a-long-name-without-any-of-them/v1", "https://a.test/a-long-name-without-any-of-them/v1"),
+        ];
+        for (text, shown) in cases {
+            assert_eq!(Address::parse(text).unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_address_of_a_server() {
+        for text in ["", "example.com/mcp", "ftp://example.com/", "file:///etc/passwd", "http://", "https://a b/"] {
+            let error = Address::parse(text).err().unwrap().to_string();
+            assert!(error.contains("http://") || error.contains("https://"), "{text:?}: {error}");
+        }
+        let error = Address::parse("http://user:pa55@host:99999/").err().unwrap().to_string();
+        assert!(!error.contains("pa55"), "{error}");
+    }
+
+    #[test]
+    fn knows_this_machine() {
+        for (text, here) in [
+            ("http://localhost:3000/mcp", true),
+            ("http://127.8.9.1/", true),
+            ("http://[::1]/", true),
+            ("http://a.localhost/", true),
+            ("http://localhost.example.com/", false),
+            ("http://10.0.0.1/", false),
+        ] {
+            assert_eq!(Address::parse(text).unwrap().is_here(), here, "{text}");
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! One call over streamable HTTP: it is sent as a POST, and its answer comes as JSON or on a stream, which is taken up again when it
+//! breaks (2025-11-25, basic/transports, "Sending Messages to the Server", "Resumability and Redelivery").
+//!
+//! A call is sent once. Whatever happens then, it has one outcome: its answer, or a [`CallFailure`] that says whether it may
+//! have been carried out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::Response;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::body::Passed;
+use super::events::{Event, Position};
+use super::link::{Handed, Link, explained};
+use super::reader::{self, NoBody, Reader};
+use super::rules::{self, Reply};
+use super::site::Personal;
+use crate::backend::{CallFailure, LinkExit, Outward};
+use crate::frame::FrameErrorKind;
+
+/// How long a stream is still read behind the answer: most servers end it there, and the connection can be used again.
+const AFTER_ANSWER: Duration = Duration::from_secs(1);
+/// How long a handshake may take once the server has accepted the connection.
+pub(super) const OPENING: Duration = Duration::from_secs(120);
+
+/// One call.
+pub(super) struct Call {
+    pub link: Arc<Link>,
+    pub number: u64,
+    /// Whether it is `initialize`; what then waits for its end.
+    pub opening: Option<Passed>,
+    pub is_opening: bool,
+    /// Whether it may turn out that the server speaks HTTP+SSE.
+    pub may_be_sse: bool,
+    /// Set when nobody waits for its answer any more: what is under way is still heard, and nothing else is done for it.
+    pub cancelled: Arc<AtomicBool>,
+    personal: Personal,
+}
+
+/// What a call came to.
+pub(super) enum Ended {
+    /// It has its outcome.
+    Done,
+    /// The server does not know the session.
+    Lost(LinkExit),
+    /// The server may speak HTTP+SSE: there is no outcome yet.
+    Sse(Box<Attempt>),
+}
+
+/// An `initialize` that was refused in a way that a server of the older transport would.
+pub(super) struct Attempt {
+    pub outward: Outward,
+    pub number: u64,
+    refusal: CallFailure,
+    /// The server's own words, as the answer.
+    explained: Option<Bytes>,
+}
+
+impl Call {
+    pub(super) fn new(link: Arc<Link>, number: u64, opening: Option<Passed>, may_be_sse: bool) -> Self {
+        let is_opening = opening.is_some();
+        Self { link, number, opening, is_opening, may_be_sse, cancelled: Arc::default(), personal: Personal::new() }
+    }
+
+    /// Sends the call and sees it through. `passed` is dropped when it has been written.
+    pub(super) async fn run(mut self, outward: Outward, passed: Option<Passed>) -> Ended {
+        if self.is_opening {
+            self.link.begin();
+        }
+        self.personal = self.link.personal(&outward.wire);
+        let Outward { wire, purpose } = outward;
+        let again = self.may_be_sse.then(|| wire.clone_parts().with_forwarded(wire.forwarded().cloned()));
+        let had_session = self.link.has_session();
+        let mut ask = self.link.post(&self.link.site.url, wire, self.personal.clone(), passed);
+        ask.patience = self.is_opening.then_some(OPENING);
+        let response = match self.link.site.send(ask).await {
+            Ok(response) => response,
+            Err(failure) => return self.fail(failure),
+        };
+        let status = response.status();
+        let reply = reader::reply(&response);
+        if self.is_opening
+            && matches!(reply, Reply::Json | Reply::Events)
+            && let Err(reason) = self.link.open(response.headers())
+        {
+            return self.fail(CallFailure::BadAnswer { reason });
+        }
+        match reply {
+            Reply::Json => self.read(response, Self::whole).await,
+            Reply::Events => self.read(response, Self::follow).await,
+            Reply::NotFound if had_session => Ended::Lost(Link::lost()),
+            Reply::NotFound | Reply::NotAllowed | Reply::Refused => {
+                let body = reader::refusal(response).await;
+                let explained = explained(&body, self.number);
+                let refusal = CallFailure::Refused { status: status.as_u16(), reason: self.link.site.excerpt(&body) };
+                if let Some(wire) = again.filter(|_| rules::may_be_sse(status, explained.is_some())) {
+                    let outward = Outward { wire, purpose };
+                    let attempt = Attempt { outward, number: self.number, refusal, explained };
+                    return Ended::Sse(Box::new(attempt));
+                }
+                self.refused(refusal, explained).await
+            }
+            Reply::Accepted => self.fail(CallFailure::BadAnswer {
+                reason: format!("it accepted the call with HTTP status {}, and gave no answer", status.as_u16()),
+            }),
+            Reply::Foreign(media) => {
+                let said = self.link.site.excerpt(&reader::refusal(response).await);
+                self.fail(CallFailure::BadAnswer {
+                    reason: format!("it answered with `{media}` in place of JSON or events: {said}"),
+                })
+            }
+        }
+    }
+
+    /// Reads the answer, which to `initialize` must come within a time.
+    async fn read(&mut self, response: Response, how: impl AsyncFnOnce(&mut Self, Response) -> Ended) -> Ended {
+        if !self.is_opening {
+            return how(self, response).await;
+        }
+        if let Ok(ended) = timeout(OPENING, how(self, response)).await {
+            return ended;
+        }
+        let reason = format!("it did not answer `initialize` within {} seconds", OPENING.as_secs());
+        self.fail(CallFailure::Broken { reason })
+    }
+
+    fn fail(&mut self, failure: CallFailure) -> Ended {
+        self.link.inlet.failed(self.number, failure);
+        self.opening = None;
+        Ended::Done
+    }
+
+    async fn refused(&mut self, refusal: CallFailure, explained: Option<Bytes>) -> Ended {
+        if let Some(error) = explained
+            && matches!(self.hand_on(error).await, Handed::Answer)
+        {
+            return Ended::Done;
+        }
+        self.fail(refusal)
+    }
+
+    async fn hand_on(&mut self, data: Bytes) -> Handed {
+        let handed = self.link.hand_on(data, self.number, self.is_opening).await;
+        if matches!(handed, Handed::Answer) {
+            self.opening = None;
+        }
+        handed
+    }
+
+    /// The answer is a JSON body.
+    async fn whole(&mut self, response: Response) -> Ended {
+        let body = match reader::whole(response, self.link.limit).await {
+            Ok(body) => body,
+            Err(NoBody::TooLarge(size)) => return self.fail(CallFailure::TooLarge { size }),
+            Err(NoBody::Cut(reason)) => return self.fail(CallFailure::Broken { reason }),
+        };
+        match self.hand_on(body).await {
+            Handed::Answer => Ended::Done,
+            Handed::Other => {
+                self.fail(CallFailure::BadAnswer { reason: "what came is no answer to this call".to_owned() })
+            }
+            // Whether a body that ends with its connection was all there, only the JSON in it can tell.
+            Handed::Bad(error) if matches!(error.kind, FrameErrorKind::Truncated | FrameErrorKind::Empty) => {
+                self.fail(CallFailure::Broken { reason: "the answer was cut off".to_owned() })
+            }
+            Handed::Bad(error) => {
+                let reason = error.to_string();
+                if self.link.hand_on_bad(error, self.number) {
+                    Ended::Done
+                } else {
+                    self.fail(CallFailure::BadAnswer { reason })
+                }
+            }
+        }
+    }
+
+    /// The answer comes on a stream of events, or on several in turn.
+    async fn follow(&mut self, response: Response) -> Ended {
+        let mut reader = Reader::new(response, self.link.limit, Position::default());
+        let mut failures = 0;
+        let mut broken_at = None;
+        loop {
+            let opened_at = Instant::now();
+            let Some(mut reason) = self.drain(&mut reader).await else { return Ended::Done };
+            // One that lasted was no failure, even if it had nothing to say.
+            if reader.progressed() || opened_at.elapsed() > rules::LASTED {
+                failures = 0;
+                broken_at = None;
+            }
+            let broken_at = *broken_at.get_or_insert_with(Instant::now);
+            let position = reader.position();
+            if self.cancelled.load(Ordering::Relaxed) {
+                return Ended::Done;
+            }
+            if position.id.is_none() {
+                return self.fail(CallFailure::Broken { reason });
+            }
+            reader = loop {
+                if failures >= rules::MOST_RESUMES || broken_at.elapsed() > rules::RESUMING {
+                    reason = format!("{reason}; and its stream could not be resumed");
+                    return self.fail(CallFailure::Broken { reason });
+                }
+                sleep(rules::wait(failures, position.retry, super::random())).await;
+                failures += 1;
+                match self.resume(&position).await {
+                    Resumed::Open(response) => break Reader::new(response, self.link.limit, position),
+                    Resumed::NotYet(why) => reason = why,
+                    Resumed::Never(why) => return self.fail(CallFailure::Broken { reason: why }),
+                    Resumed::Lost => return Ended::Lost(Link::lost()),
+                }
+            };
+        }
+    }
+
+    async fn resume(&self, position: &Position) -> Resumed {
+        let response = match self.link.resume(position, &self.personal).await {
+            Ok(response) => response,
+            Err(CallFailure::Unreachable { reason } | CallFailure::Broken { reason }) => {
+                return Resumed::NotYet(reason);
+            }
+            Err(CallFailure::Refused { status, reason } | CallFailure::Unauthorized { status, reason, .. }) => {
+                return Resumed::Never(format!("resuming its stream was refused with HTTP status {status}: {reason}"));
+            }
+            Err(CallFailure::TooLarge { .. } | CallFailure::BadAnswer { .. }) => {
+                return Resumed::Never("its stream could not be resumed".to_owned());
+            }
+        };
+        let status = response.status();
+        match reader::reply(&response) {
+            Reply::Events => Resumed::Open(response),
+            Reply::NotFound if self.link.has_session() => Resumed::Lost,
+            _ if status.is_server_error() || matches!(status.as_u16(), 408 | 409 | 425 | 429) => {
+                Resumed::NotYet(format!("resuming its stream failed with HTTP status {}", status.as_u16()))
+            }
+            _ => Resumed::Never(format!(
+                "its stream broke off, and resuming it was refused with HTTP status {}",
+                status.as_u16()
+            )),
+        }
+    }
+
+    /// Hands on what comes on a stream until it ends. `None` if the call has its outcome; else how the stream ended.
+    async fn drain(&mut self, reader: &mut Reader) -> Option<String> {
+        let mut until = None;
+        loop {
+            let next = match until {
+                None => reader.next().await,
+                Some(until) => timeout_at(until, reader.next()).await.unwrap_or(Ok(None)),
+            };
+            let done = match next {
+                Ok(Some(Event::Message(data))) => match self.hand_on(data).await {
+                    Handed::Answer => true,
+                    Handed::Other => false,
+                    Handed::Bad(error) => self.link.hand_on_bad(error, self.number),
+                },
+                Ok(Some(Event::Other(..))) => false,
+                Ok(Some(Event::Oversized { id, request, size })) => self.oversized(id, request, size),
+                _ if until.is_some() => return None,
+                Ok(None) => return Some("its stream ended before the answer".to_owned()),
+                Err(reason) => return Some(reason),
+            };
+            if done && until.is_none() {
+                until = Some(Instant::now() + AFTER_ANSWER);
+            }
+        }
+    }
+
+    /// True if what was too large was the answer, or may have been.
+    fn oversized(&mut self, id: Option<crate::frame::Id>, request: bool, size: usize) -> bool {
+        let answer = !request && id.as_ref().is_none_or(|id| id.as_u64() == Some(self.number));
+        if answer {
+            self.fail(CallFailure::TooLarge { size });
+        } else {
+            self.link.inlet.oversized(id, request, size);
+        }
+        answer
+    }
+}
+
+enum Resumed {
+    Open(Response),
+    /// Another attempt may do.
+    NotYet(String),
+    Never(String),
+    Lost,
+}
+
+impl Attempt {
+    /// It was no HTTP+SSE either: the call gets its outcome.
+    pub(super) async fn fail(self, link: &Link, sse: CallFailure) {
+        if let Some(error) = self.explained
+            && matches!(link.hand_on(error, self.number, true).await, Handed::Answer)
+        {
+            return;
+        }
+        let failure = match (self.refusal, sse) {
+            // It wants credentials: with them it may turn out what it is.
+            (_, failure @ CallFailure::Unauthorized { .. }) => failure,
+            (CallFailure::Refused { status, reason }, sse) => CallFailure::Refused {
+                status,
+                reason: format!("{reason} (that was streamable HTTP; HTTP+SSE does not work either: {})", words(sse)),
+            },
+            (refusal, _) => refusal,
+        };
+        link.inlet.failed(self.number, failure);
+    }
+}
+
+/// Why something failed, as a part of a longer sentence.
+pub(super) fn words(failure: CallFailure) -> String {
+    match failure {
+        CallFailure::Unreachable { reason } | CallFailure::Broken { reason } | CallFailure::BadAnswer { reason } => {
+            reason
+        }
+        CallFailure::Refused { status, reason } | CallFailure::Unauthorized { status, reason, .. } => {
+            format!("HTTP status {status}: {reason}")
+        }
+        CallFailure::TooLarge { size } => format!("{size} bytes are too many"),
+    }
+}

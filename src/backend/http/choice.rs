@@ -1,0 +1,109 @@
+//! Which transport carries a link (2025-11-25, basic/transports, "Backwards Compatibility").
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::Transport;
+use super::call::Attempt;
+use super::link::Link;
+use super::site::Site;
+use super::sse;
+use super::streamable::{self, End};
+use crate::backend::{CallFailure, Launch, LinkExit, Outward, Purpose};
+
+/// The session's end of a link.
+pub(super) struct Orders {
+    pub outgoing: mpsc::Receiver<Outward>,
+    pub stop: CancellationToken,
+}
+
+/// Runs a link with the transport that was asked for, or with the one that the server turns out to speak.
+pub(super) async fn run(site: Result<Arc<Site>, String>, transport: Transport, launch: Launch) {
+    let Launch { name, message_size, inlet, outgoing, stop, .. } = launch;
+    let site = match site {
+        Ok(site) => site,
+        Err(reason) => return inlet.closed(LinkExit::Failed { reason }),
+    };
+    let link = Arc::new(Link::new(site, inlet, message_size, name));
+    let mut orders = Orders { outgoing, stop };
+    let stop = orders.stop.clone();
+    match transport {
+        Transport::Http => drop(streamable::run(&link, &mut orders, None, false).await),
+        Transport::Sse => run_sse(&link, &mut orders, &stop).await,
+        Transport::Auto => run_either(&link, &mut orders, &stop).await,
+    }
+}
+
+/// The next message; `None` if the link has to end.
+async fn next(orders: &mut Orders) -> Option<Outward> {
+    tokio::select! {
+        () = orders.stop.cancelled() => None,
+        message = orders.outgoing.recv() => message,
+    }
+}
+
+/// Opens a stream of HTTP+SSE; `None` if the link has to end before.
+async fn connect(
+    link: &Link,
+    first: &Outward,
+    stop: &CancellationToken,
+) -> Option<Result<sse::Connection, CallFailure>> {
+    tokio::select! {
+        () = stop.cancelled() => None,
+        connected = sse::connect(link, first) => Some(connected),
+    }
+}
+
+async fn run_sse(link: &Arc<Link>, orders: &mut Orders, stop: &CancellationToken) {
+    // A client whose handshake failed may try again.
+    while let Some(first) = next(orders).await {
+        match connect(link, &first, stop).await {
+            None => return,
+            Some(Ok(connection)) => return sse::run(link, orders, connection, first).await,
+            Some(Err(failure)) => fail(link, first.purpose, failure),
+        }
+    }
+}
+
+async fn run_either(link: &Arc<Link>, orders: &mut Orders, stop: &CancellationToken) {
+    let mut first = None;
+    while first.is_none() && link.site.sse.load(Ordering::Relaxed) {
+        let Some(message) = next(orders).await else { return };
+        match connect(link, &message, stop).await {
+            None => return,
+            Some(Ok(connection)) => return sse::run(link, orders, connection, message).await,
+            Some(Err(CallFailure::Refused { .. } | CallFailure::BadAnswer { .. })) => {
+                // It was another server then, or is another one now.
+                link.site.sse.store(false, Ordering::Relaxed);
+                first = Some(message);
+            }
+            Some(Err(failure)) => fail(link, message.purpose, failure),
+        }
+    }
+    loop {
+        let attempt = match streamable::run(link, orders, first.take(), true).await {
+            End::Over => return,
+            End::Sse(attempt) => attempt,
+        };
+        match connect(link, &attempt.outward, stop).await {
+            None => return,
+            Some(Ok(connection)) => {
+                link.site.sse.store(true, Ordering::Relaxed);
+                let Attempt { outward, .. } = *attempt;
+                return sse::run(link, orders, connection, outward).await;
+            }
+            Some(Err(failure)) => attempt.fail(link, failure).await,
+        }
+    }
+}
+
+/// A message could not be sent. Only of a call does anybody wait for word.
+fn fail(link: &Link, purpose: Purpose, failure: CallFailure) {
+    match purpose {
+        Purpose::Initialize(call) | Purpose::Call(call) => link.inlet.failed(call, failure),
+        Purpose::Initialized | Purpose::Cancel(_) | Purpose::Notice | Purpose::Answer => {}
+    }
+}

@@ -1,0 +1,364 @@
+//! Takes a stream of server-sent events apart (WHATWG HTML, "Server-sent events", "Parsing an event stream").
+//!
+//! Pure: chunks go in, events come out, however the chunks were cut. An event's data is copied once at most, when it comes in
+//! several chunks; what is over the limit is skimmed for its id on its way past, and not kept. Unlike a browser's
+//! `EventSource` it keeps what has no use for a page and some for a client of MCP: an event without data still moves the
+//! position from which the stream can be resumed.
+
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+
+use crate::frame::{Id, Skimmer};
+
+/// The longest line that is not data, in bytes: a comment, a name, an id. Longer ones are dropped.
+const LONGEST_LINE: usize = 4 * 1024;
+/// What stands in front of an event's data at most.
+const DATA: &[u8] = b"data: ";
+const BOM: &[u8] = b"\xEF\xBB\xBF";
+
+/// What came.
+#[derive(Debug, PartialEq)]
+pub(super) enum Event {
+    /// A message: its data. Never empty.
+    Message(Bytes),
+    /// An event of another type: that type, and its data, which may be empty.
+    Other(Bytes, Bytes),
+    /// An event whose data is over the limit and is gone. If it was a JSON-RPC message: its id, and whether it was a
+    /// request or notification.
+    Oversized { id: Option<Id>, request: bool, size: usize },
+}
+
+/// Where a stream can be taken up again, and when.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Position {
+    /// The id of the last event, to be sent as `Last-Event-ID`. `None` if there was none, or none that can be sent.
+    pub id: Option<Bytes>,
+    /// How long the server wants a client to wait before it comes again.
+    pub retry: Option<Duration>,
+}
+
+/// What is done with the line that is being read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// It is gathered until its end is there.
+    Gathered,
+    /// It is data over the limit: the skimmer has it.
+    Skimmed,
+    /// It is too long to be of use.
+    Dropped,
+}
+
+/// Reads one stream.
+#[derive(Debug)]
+pub(super) struct Decoder {
+    limit: usize,
+    position: Position,
+    /// Whether anything but comments has come.
+    progressed: bool,
+    chunk: Bytes,
+    /// How long the chunk at hand was when it came.
+    chunk_len: usize,
+    /// Whether the last byte was a CR: a LF behind it belongs to it.
+    after_cr: bool,
+    first_line: bool,
+    /// The id behind which the stream was taken up, until its first event has come: some servers repeat the event that
+    /// their client had last.
+    had: Option<Bytes>,
+    /// The start of a line whose end has not come yet.
+    line: BytesMut,
+    state: Line,
+    event: Draft,
+}
+
+/// The event that is being read.
+#[derive(Debug, Default)]
+struct Draft {
+    /// Whether there was any field.
+    begun: bool,
+    kind: Option<Bytes>,
+    data: Option<Data>,
+    id: NewId,
+    /// Where the data goes that is over the limit.
+    skimmer: Option<Skimmer>,
+}
+
+/// What an event says of its id.
+#[derive(Debug, Default)]
+enum NewId {
+    #[default]
+    Nothing,
+    /// There is none any more, or one that cannot be sent back.
+    None,
+    Some(Bytes),
+}
+
+#[derive(Debug)]
+enum Data {
+    /// One line, which may be a slice of the chunk that it came in.
+    Line(Bytes),
+    Lines(BytesMut),
+}
+
+impl Draft {
+    fn len(&self) -> usize {
+        match &self.data {
+            None => 0,
+            Some(Data::Line(line)) => line.len(),
+            Some(Data::Lines(lines)) => lines.len(),
+        }
+    }
+
+    /// From here on the data is not kept.
+    fn skim(&mut self) -> &mut Skimmer {
+        let data = self.data.take();
+        self.skimmer.get_or_insert_with(|| {
+            let mut skimmer = Skimmer::new();
+            match data {
+                None => {}
+                Some(Data::Line(line)) => skim_line(&mut skimmer, &line),
+                Some(Data::Lines(lines)) => skim_line(&mut skimmer, &lines),
+            }
+            skimmer
+        })
+    }
+
+    fn push(&mut self, value: Bytes, limit: usize) {
+        if self.skimmer.is_some() || self.len() + value.len() > limit {
+            skim_line(self.skim(), &value);
+            return;
+        }
+        self.data = Some(match self.data.take() {
+            None => Data::Line(value),
+            Some(Data::Line(line)) => {
+                let mut lines = BytesMut::with_capacity(line.len() + value.len() + 1);
+                lines.extend_from_slice(&line);
+                Data::Lines(join(lines, &value))
+            }
+            Some(Data::Lines(lines)) => Data::Lines(join(lines, &value)),
+        });
+    }
+}
+
+fn join(mut lines: BytesMut, line: &[u8]) -> BytesMut {
+    lines.extend_from_slice(b"\n");
+    lines.extend_from_slice(line);
+    lines
+}
+
+/// Lines of data are joined by a line break, which between the tokens of JSON is white space.
+fn skim_line(skimmer: &mut Skimmer, line: &[u8]) {
+    if skimmer.size() > 0 {
+        skimmer.feed(b"\n");
+    }
+    skimmer.feed(line);
+}
+
+impl Decoder {
+    /// A decoder for events with up to `limit` bytes of data, on a stream that is taken up at `position`.
+    pub(super) fn new(limit: usize, position: Position) -> Self {
+        Self {
+            limit,
+            had: position.id.clone(),
+            position,
+            progressed: false,
+            chunk: Bytes::new(),
+            chunk_len: 0,
+            after_cr: false,
+            first_line: true,
+            line: BytesMut::new(),
+            state: Line::Gathered,
+            event: Draft::default(),
+        }
+    }
+
+    /// Takes the next chunk. All events of the one before must have been taken.
+    pub(super) fn feed(&mut self, chunk: Bytes) {
+        self.chunk_len = chunk.len();
+        self.chunk = chunk;
+    }
+
+    /// The next event of the chunk; `None` if another chunk is needed.
+    pub(super) fn next(&mut self) -> Option<Event> {
+        loop {
+            if self.after_cr && !self.chunk.is_empty() {
+                self.after_cr = false;
+                if self.chunk.first() == Some(&b'\n') {
+                    self.chunk.advance(1);
+                }
+            }
+            if self.chunk.is_empty() {
+                return None;
+            }
+            let Some(end) = memchr::memchr2(b'\n', b'\r', &self.chunk) else {
+                let piece = std::mem::take(&mut self.chunk);
+                self.part_of_line(&piece);
+                return None;
+            };
+            let piece = self.chunk.split_to(end);
+            self.after_cr = self.chunk.first() == Some(&b'\r');
+            self.chunk.advance(1);
+            if let Some(event) = self.end_of_line(piece) {
+                return Some(event);
+            }
+        }
+    }
+
+    /// Where the stream could be resumed: behind the last event that was complete.
+    pub(super) fn position(&self) -> &Position {
+        &self.position
+    }
+
+    /// Whether any event was complete, be it one without data.
+    pub(super) fn progressed(&self) -> bool {
+        self.progressed
+    }
+
+    /// How much has come of an event over the limit whose end has not come yet, in bytes.
+    pub(super) fn skimmed(&self) -> usize {
+        self.event.skimmer.as_ref().map_or(0, Skimmer::size)
+    }
+
+    /// Gives up an event over the limit whose end has not come yet.
+    pub(super) fn give_up(&mut self) -> Option<Event> {
+        let skimmer = std::mem::take(&mut self.event).skimmer?;
+        let size = skimmer.size();
+        let (id, request) = skimmer.finish();
+        Some(Event::Oversized { id, request, size })
+    }
+
+    /// How many bytes wait for the rest of their event.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.line.capacity() + self.chunk.len() + self.event.len()
+    }
+
+    fn part_of_line(&mut self, piece: &[u8]) {
+        match self.state {
+            Line::Gathered => {}
+            Line::Skimmed => {
+                self.event.skim().feed(piece);
+                return;
+            }
+            Line::Dropped => return,
+        }
+        self.line.extend_from_slice(piece);
+        let line = if self.first_line { self.line.strip_prefix(BOM).unwrap_or(&self.line) } else { &self.line };
+        if line.starts_with(b"data:") {
+            let room = self.limit.saturating_sub(self.event.len()).saturating_add(DATA.len());
+            // One byte more, or the space behind the colon could be cut off from it.
+            if line.len() > room || self.event.skimmer.is_some() && line.len() >= DATA.len() {
+                let line = self.take_line();
+                let (_, value) = field(&line);
+                skim_line(self.event.skim(), value);
+                self.event.begun = true;
+                self.state = Line::Skimmed;
+            }
+        } else if line.len() > LONGEST_LINE {
+            if line.starts_with(b"id:") {
+                self.event.id = NewId::None;
+            }
+            self.line = BytesMut::new();
+            self.first_line = false;
+            self.state = Line::Dropped;
+        }
+    }
+
+    fn end_of_line(&mut self, piece: Bytes) -> Option<Event> {
+        match std::mem::replace(&mut self.state, Line::Gathered) {
+            Line::Gathered => {
+                let line = if self.line.is_empty() && !(self.first_line && piece.starts_with(BOM)) {
+                    self.first_line = false;
+                    piece
+                } else {
+                    self.line.extend_from_slice(&piece);
+                    self.take_line()
+                };
+                return self.whole_line(&line);
+            }
+            Line::Skimmed => self.event.skim().feed(&piece),
+            Line::Dropped => {}
+        }
+        None
+    }
+
+    /// What was gathered of the line. A long line's buffer goes with it.
+    fn take_line(&mut self) -> Bytes {
+        let mut line = std::mem::take(&mut self.line).freeze();
+        if std::mem::take(&mut self.first_line) && line.starts_with(BOM) {
+            line.advance(BOM.len());
+        }
+        line
+    }
+
+    fn whole_line(&mut self, line: &Bytes) -> Option<Event> {
+        if line.is_empty() {
+            return self.end_of_event();
+        }
+        let (name, value) = field(line);
+        match name {
+            b"data" => {
+                self.event.begun = true;
+                let value = line.slice_ref(value);
+                self.event.push(value, self.limit);
+            }
+            b"event" => {
+                self.event.begun = true;
+                let kind = if value.len() > LONGEST_LINE { b"" } else { value };
+                self.event.kind = Some(Bytes::copy_from_slice(kind));
+            }
+            b"id" if !value.contains(&0) => {
+                self.event.begun = true;
+                let usable = (1..=LONGEST_LINE).contains(&value.len()) && !value.iter().any(u8::is_ascii_control);
+                self.event.id = if usable { NewId::Some(Bytes::copy_from_slice(value)) } else { NewId::None };
+            }
+            b"retry" if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
+                let millis = std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok());
+                self.position.retry = Some(Duration::from_millis(millis.unwrap_or(u64::MAX)));
+            }
+            _ => {}
+        }
+        None
+    }
+
+    fn end_of_event(&mut self) -> Option<Event> {
+        let Draft { begun, kind, data, id, skimmer } = std::mem::take(&mut self.event);
+        self.progressed |= begun;
+        let had = if begun { self.had.take() } else { None };
+        let repeated = matches!((&id, &had), (NewId::Some(id), Some(had)) if id == had);
+        match id {
+            NewId::Nothing => {}
+            NewId::None => self.position.id = None,
+            NewId::Some(id) => self.position.id = Some(id),
+        }
+        if repeated {
+            return None;
+        }
+        if let Some(skimmer) = skimmer {
+            let size = skimmer.size();
+            let (id, request) = skimmer.finish();
+            return Some(Event::Oversized { id, request, size });
+        }
+        let data = match data {
+            None => return None,
+            Some(Data::Line(line)) if line.len() < self.chunk_len / 2 => {
+                // A small message must not keep a large chunk.
+                Bytes::copy_from_slice(&line)
+            }
+            Some(Data::Line(line)) => line,
+            Some(Data::Lines(lines)) => lines.freeze(),
+        };
+        match kind {
+            Some(kind) if !kind.is_empty() && *kind != *b"message" => Some(Event::Other(kind, data)),
+            _ if data.is_empty() => None,
+            _ => Some(Event::Message(data)),
+        }
+    }
+}
+
+/// A line's field and value. A comment is a field without a name.
+fn field(line: &[u8]) -> (&[u8], &[u8]) {
+    let Some(colon) = memchr::memchr(b':', line) else { return (line, b"") };
+    let value = &line[colon + 1..];
+    (&line[..colon], value.strip_prefix(b" ").unwrap_or(value))
+}

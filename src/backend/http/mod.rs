@@ -1,0 +1,295 @@
+//! A server that is reached over HTTP: streamable HTTP, or HTTP+SSE of 2024-11-05.
+//!
+//! Each session has a session of its own on the server; connections are pooled below all of them. What follows from what a
+//! server says is decided in `rules.rs` and `events.rs`, which do no I/O.
+
+mod address;
+mod body;
+mod call;
+mod choice;
+mod events;
+mod link;
+mod reader;
+mod rules;
+mod site;
+mod sse;
+mod streamable;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, redirect};
+
+use self::address::Address;
+use self::site::Site;
+use super::credentials::{CredentialError, Credentials};
+use super::fixed::Fixed;
+use super::oauth::OAuth;
+use super::{Backend, Connect, Launch};
+use crate::config::OAuthSettings;
+use crate::headers::{why_not_forwarded, why_not_sent};
+
+pub use crate::config::Transport;
+
+/// How long a connection may take unless something else is said.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an unused connection is kept. One that its server closes at the moment when a call is sent on it takes that call
+/// with it, and nobody knows whether it was carried out. Plain servers such as Node's and uvicorn close after five seconds,
+/// and a new connection to them costs little; what stands in front of servers on the internet waits for a minute or more.
+const IDLE_PLAIN: Duration = Duration::from_secs(4);
+const IDLE_TLS: Duration = Duration::from_secs(50);
+/// Most unused connections that are kept.
+const MOST_IDLE: usize = 64;
+/// How a peer that is gone without a word is noticed, although calls and streams may be quiet for hours.
+const PROBE_AFTER: Duration = Duration::from_secs(20);
+const PROBES: u32 = 3;
+
+/// Why an [`HttpBackend`] cannot be what it was to be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HttpBackendError {
+    /// The text is no URL.
+    #[error("the server's URL cannot be read ({0}): write it as https://host/path")]
+    Url(String),
+    /// A URL of another scheme.
+    #[error("the server's URL begins with `{0}:`: only http:// and https:// are spoken")]
+    Scheme(String),
+    /// A header that may not be set or forwarded.
+    #[error("the header `{name}` cannot be sent to the server: {reason}")]
+    Header {
+        /// Its name.
+        name: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// Credentials that are not there or cannot be used.
+    #[error("{0}")]
+    Credentials(String),
+}
+
+/// A server behind a URL. Each session gets a session of its own there; connections are shared.
+///
+/// What goes over it is decoded if it is compressed, redirects are followed within the server's origin only, and proxies are
+/// taken from the usual environment variables, but never asked for what is on this machine. HTTP/1.1 is spoken: a stream
+/// that nobody reads then holds up itself alone, and there may be as many of them as there are sessions.
+#[derive(Clone)]
+pub struct HttpBackend {
+    address: Address,
+    transport: Transport,
+    headers: HeaderMap,
+    forwards: Vec<HeaderName>,
+    credentials: Option<Arc<dyn Credentials>>,
+    unix_socket: Option<PathBuf>,
+    connect_timeout: Duration,
+    /// Made with the first link, when all settings are there.
+    site: Arc<OnceLock<Result<Arc<Site>, String>>>,
+}
+
+impl HttpBackend {
+    /// A server by its URL. A user name and password in it are sent as basic authentication.
+    pub fn new(url: &str) -> Result<Self, HttpBackendError> {
+        Ok(Self {
+            address: Address::parse(url)?,
+            transport: Transport::Auto,
+            headers: HeaderMap::new(),
+            forwards: Vec::new(),
+            credentials: None,
+            unix_socket: None,
+            connect_timeout: CONNECT_TIMEOUT,
+            site: Arc::default(),
+        })
+    }
+
+    /// Sets how messages are carried; [`Transport::Auto`] if nothing is said.
+    #[must_use]
+    pub fn transport(mut self, transport: Transport) -> Self {
+        self.transport = transport;
+        self.changed()
+    }
+
+    /// Adds a header to every request. Its value is a secret, and is never shown.
+    ///
+    /// Headers of the connection and of the message cannot be set: `Host`, `Accept`, `Content-*`, `Mcp-*` and the like.
+    pub fn header(mut self, name: &str, value: &str) -> Result<Self, HttpBackendError> {
+        let refuse = |reason| HttpBackendError::Header { name: name.to_owned(), reason };
+        let known = rules::header_name(name, why_not_sent).map_err(refuse)?;
+        let mut value =
+            HeaderValue::from_str(value.trim()).map_err(|_| refuse("its value has characters that no header has"))?;
+        value.set_sensitive(true);
+        self.headers.append(known, value);
+        Ok(self.changed())
+    }
+
+    /// Sends a header of the client's own request along with its message, if it is there.
+    ///
+    /// `Authorization` and `Cookie` are forwarded because they are named here, and not otherwise. Headers of the connection
+    /// and of the message cannot be: `Host`, `Accept`, `Content-*`, `Mcp-*` and the like.
+    pub fn forward_header(mut self, name: &str) -> Result<Self, HttpBackendError> {
+        let refuse = |reason| HttpBackendError::Header { name: name.to_owned(), reason };
+        let known = rules::header_name(name, why_not_forwarded).map_err(refuse)?;
+        if !self.forwards.contains(&known) {
+            self.forwards.push(known);
+        }
+        Ok(self.changed())
+    }
+
+    /// Sends the bearer token that stands in this file, which is read again when it changes. Credentials that were set before
+    /// are not used.
+    pub fn bearer_file(self, path: impl Into<PathBuf>) -> Result<Self, HttpBackendError> {
+        Fixed::file(path.into()).map_err(no_credentials).map(|fixed| self.with_credentials(fixed))
+    }
+
+    /// Sends the bearer token that this environment variable holds now. Credentials that were set before are not used.
+    pub fn bearer_env(self, name: &str) -> Result<Self, HttpBackendError> {
+        Fixed::variable(name).map_err(no_credentials).map(|fixed| self.with_credentials(fixed))
+    }
+
+    /// Sends this bearer token. Credentials that were set before are not used.
+    pub fn bearer(self, token: &str) -> Result<Self, HttpBackendError> {
+        let fixed = Fixed::given("the configuration".to_owned(), token);
+        fixed.map_err(no_credentials).map(|fixed| self.with_credentials(fixed))
+    }
+
+    /// Logs in as the server says, and sends the tokens that it is given. Credentials that were set before are not used.
+    pub fn oauth(self, settings: OAuthSettings) -> Result<Self, HttpBackendError> {
+        settings.check().map_err(|error| HttpBackendError::Credentials(error.to_string()))?;
+        let oauth = OAuth::new(&self.address.bare(), settings);
+        Ok(self.with_credentials(oauth))
+    }
+
+    fn with_credentials(mut self, credentials: impl Credentials + 'static) -> Self {
+        self.credentials = Some(Arc::new(credentials));
+        self.changed()
+    }
+
+    /// Connects to a unix socket. The URL then says which path and `Host` are asked for.
+    #[must_use]
+    pub fn unix_socket(mut self, path: impl Into<PathBuf>) -> Self {
+        self.unix_socket = Some(path.into());
+        self.changed()
+    }
+
+    /// Sets how long a connection may take, with all of its handshakes; 10 seconds if nothing is said.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self.changed()
+    }
+
+    /// A clone that is changed is another server.
+    fn changed(mut self) -> Self {
+        self.site = Arc::default();
+        self
+    }
+
+    fn site(&self) -> Result<Arc<Site>, String> {
+        self.site.get_or_init(|| self.build().map(Arc::new)).clone()
+    }
+
+    fn build(&self) -> Result<Site, String> {
+        super::tls::ensure_provider();
+        let tls = self.address.url().scheme() == "https";
+        let mut client = Client::builder()
+            .user_agent(concat!("sessile/", env!("CARGO_PKG_VERSION")))
+            .http1_only()
+            .redirect(redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .connect_timeout(self.connect_timeout)
+            .pool_idle_timeout(if tls { IDLE_TLS } else { IDLE_PLAIN })
+            .pool_max_idle_per_host(MOST_IDLE)
+            .tcp_nodelay(true)
+            .tcp_keepalive(PROBE_AFTER)
+            .tcp_keepalive_interval(PROBE_AFTER)
+            .tcp_keepalive_retries(PROBES);
+        if !tls {
+            // What trusts nobody need not read the system's certificates first.
+            client = client.tls_certs_only([]);
+        }
+        if self.address.is_here() {
+            client = client.no_proxy();
+        }
+        if let Some(path) = &self.unix_socket {
+            #[cfg(unix)]
+            {
+                client = client.unix_socket(path.as_path());
+            }
+            #[cfg(not(unix))]
+            return Err(format!("there are no unix sockets on this system: leave {} out", path.display()));
+        }
+        let client = client.build().map_err(reader::chain)?;
+        let (url, bare) = (self.address.url(), self.address.bare());
+        let mut headers = self.headers.clone();
+        if !url.username().is_empty() || url.password().is_some() {
+            // Building a request turns what the URL says into a header.
+            let request = client.get(url.clone()).build().map_err(reader::chain)?;
+            let basic = request.headers().get(header::AUTHORIZATION);
+            if let (Some(basic), false) = (basic, headers.contains_key(header::AUTHORIZATION)) {
+                headers.insert(header::AUTHORIZATION, basic.clone());
+            }
+        }
+        Ok(Site {
+            client,
+            url: bare,
+            headers,
+            forwards: self.forwards.clone().into(),
+            credentials: self.credentials.clone(),
+            token: Mutex::default(),
+            sse: AtomicBool::new(false),
+        })
+    }
+}
+
+impl fmt::Debug for HttpBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headers: Vec<_> = self.headers.keys().map(|name| format!("{name}: ***")).collect();
+        f.debug_struct("HttpBackend")
+            .field("url", &self.address.to_string())
+            .field("transport", &self.transport)
+            .field("headers", &headers)
+            .field("forwards", &self.forwards)
+            .field("credentials", &self.credentials)
+            .field("unix_socket", &self.unix_socket)
+            .field("connect_timeout", &self.connect_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<HttpBackend> for Backend {
+    fn from(server: HttpBackend) -> Self {
+        Self::http(server)
+    }
+}
+
+impl Connect for HttpBackend {
+    fn run(&self, launch: Launch) -> BoxFuture<'static, ()> {
+        let (site, transport) = (self.site(), self.transport);
+        Box::pin(choice::run(site, transport, launch))
+    }
+
+    fn describe(&self) -> String {
+        format!("http {}", self.address)
+    }
+
+    fn forwards(&self) -> Vec<String> {
+        self.forwards.iter().map(|name| name.as_str().to_owned()).collect()
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is handed to `map_err`")]
+fn no_credentials(error: CredentialError) -> HttpBackendError {
+    HttpBackendError::Credentials(error.to_string())
+}
+
+/// A number that nobody can foretell, to spread those who wait together; none if the system has none to give.
+fn random() -> u32 {
+    getrandom::u32().unwrap_or(0)
+}

@@ -1,0 +1,197 @@
+//! What follows from what a server said: statuses, redirects, endpoints, session ids, and how long to wait. Pure.
+
+use std::time::Duration;
+
+use http::header::{HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+use url::Url;
+
+use super::address::shown;
+use super::events::Position;
+
+/// The longest session id that is taken, in bytes. Some are signed tokens.
+const LONGEST_SESSION_ID: usize = 4096;
+/// Most redirects that one request follows.
+pub(super) const MOST_HOPS: usize = 5;
+/// The first wait before a stream is opened again, and the longest.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// What a server may set that wait to.
+const SHORTEST_RETRY: Duration = Duration::from_millis(50);
+const LONGEST_RETRY: Duration = Duration::from_secs(300);
+/// Most attempts to resume a call's stream without an event in between, and how long they go on.
+pub(super) const MOST_RESUMES: u32 = 8;
+pub(super) const RESUMING: Duration = Duration::from_secs(300);
+/// A stream that was open for so long was no failure, even if nothing came on it.
+pub(super) const LASTED: Duration = Duration::from_secs(10);
+
+/// What kind of reply a response is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Reply {
+    /// A JSON body: the answer, or a batch.
+    Json,
+    /// Server-sent events.
+    Events,
+    /// Accepted, with nothing to say.
+    Accepted,
+    /// Accepted, with a body that is neither.
+    Foreign(String),
+    /// There is no such session, where one was named; else no such page (404).
+    NotFound,
+    /// Not allowed in this way (405).
+    NotAllowed,
+    /// Any other status.
+    Refused,
+}
+
+/// What a response is by its status and its `Content-Type` (2025-11-25, basic/transports, "Sending Messages to the Server").
+pub(super) fn reply(status: StatusCode, content_type: Option<&[u8]>) -> Reply {
+    match status {
+        StatusCode::ACCEPTED | StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT => Reply::Accepted,
+        StatusCode::NOT_FOUND => Reply::NotFound,
+        StatusCode::METHOD_NOT_ALLOWED => Reply::NotAllowed,
+        status if status.is_success() => {
+            let text = String::from_utf8_lossy(content_type.unwrap_or_default());
+            let media = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+            match media.as_str() {
+                "application/json" => Reply::Json,
+                "text/event-stream" => Reply::Events,
+                _ => Reply::Foreign(media.chars().filter(|character| !character.is_control()).take(80).collect()),
+            }
+        }
+        _ => Reply::Refused,
+    }
+}
+
+/// Whether a refused `initialize` may mean that the server speaks HTTP+SSE (2025-11-25, basic/transports, "Backwards
+/// Compatibility"). One that explains a 400 in JSON-RPC has understood the message.
+pub(super) fn may_be_sse(status: StatusCode, explained: bool) -> bool {
+    match status {
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => true,
+        StatusCode::BAD_REQUEST => !explained,
+        _ => false,
+    }
+}
+
+/// Where a redirect leads.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Redirect {
+    /// It is none.
+    None,
+    /// There.
+    Follow(Url),
+    /// Nowhere, and why.
+    Refuse(String),
+}
+
+/// Redirects are followed within the origin only: elsewhere credentials, and what clients say, are nobody's business. One
+/// that would make another request of it is not followed either.
+pub(super) fn redirect(
+    method: &Method,
+    status: StatusCode,
+    from: &Url,
+    location: Option<&[u8]>,
+    hops: usize,
+) -> Redirect {
+    let keeps = match status.as_u16() {
+        307 | 308 => true,
+        301..=303 => method == Method::GET,
+        _ => return Redirect::None,
+    };
+    let location = location.and_then(|location| std::str::from_utf8(location).ok());
+    let Some(to) = location.and_then(|location| from.join(location).ok()) else {
+        return Redirect::Refuse("a redirect to nowhere".to_owned());
+    };
+    if to.origin() != from.origin() || !to.origin().is_tuple() {
+        return Redirect::Refuse(format!(
+            "it redirects to another origin, which is not followed: if {} is right, configure that URL",
+            shown(&to)
+        ));
+    }
+    if !keeps {
+        return Redirect::Refuse(format!(
+            "it redirects to {} in a way that loses the message: configure that URL",
+            shown(&to)
+        ));
+    }
+    if hops >= MOST_HOPS {
+        return Redirect::Refuse(format!("more than {MOST_HOPS} redirects"));
+    }
+    let mut to = to;
+    // What the address had of these is sent as a header.
+    let _ = to.set_username("");
+    let _ = to.set_password(None);
+    Redirect::Follow(to)
+}
+
+/// Where messages go, by the `endpoint` event (2024-11-05, basic/transports, "HTTP with SSE"): within the origin of the URL
+/// that the event came from, or a server could make sessile send anything anywhere.
+pub(super) fn endpoint(from: &Url, said: &[u8]) -> Result<Url, String> {
+    let said = std::str::from_utf8(said).unwrap_or_default().trim();
+    if said.is_empty() {
+        return Err("its `endpoint` event names no URL".to_owned());
+    }
+    let Ok(mut url) = from.join(said) else { return Err("its `endpoint` event holds no URL".to_owned()) };
+    if url.origin() != from.origin() || !url.origin().is_tuple() {
+        return Err(format!(
+            "its `endpoint` event names {}, which is of another origin than {}: messages are sent to the same origin only",
+            shown(&url),
+            shown(from)
+        ));
+    }
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_fragment(None);
+    Ok(url)
+}
+
+/// The session id that came with the answer to `initialize` (2025-11-25, basic/transports, "Session Management").
+pub(super) fn session_id(value: &HeaderValue) -> Result<HeaderValue, String> {
+    let bytes = value.as_bytes();
+    if bytes.is_empty() || !bytes.iter().all(u8::is_ascii_graphic) {
+        return Err("its Mcp-Session-Id has other characters than visible ASCII".to_owned());
+    }
+    if bytes.len() > LONGEST_SESSION_ID {
+        return Err(format!("its Mcp-Session-Id has more than {LONGEST_SESSION_ID} bytes"));
+    }
+    let mut value = value.clone();
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// The protocol version that a server chose, if it can stand in a header.
+pub(super) fn version(text: &str) -> Option<HeaderValue> {
+    let fits = !text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits { HeaderValue::from_str(text).ok() } else { None }
+}
+
+/// The `Last-Event-ID` with which a stream is taken up, where it can be.
+pub(super) fn last_event_id(position: &Position) -> Option<HeaderValue> {
+    HeaderValue::from_maybe_shared(position.id.clone().unwrap_or_default()).ok().filter(|id| !id.is_empty())
+}
+
+/// How long to wait before a stream is opened again: as the server says, and longer after `failures` in a row. `random`
+/// spreads those who were cut off together.
+pub(super) fn wait(failures: u32, retry: Option<Duration>, random: u32) -> Duration {
+    let asked = retry.map(|retry| retry.clamp(SHORTEST_RETRY, LONGEST_RETRY));
+    let backoff = match failures {
+        0 => asked.unwrap_or(FIRST_WAIT),
+        failures => FIRST_WAIT.saturating_mul(1 << (failures - 1).min(10)).min(LONGEST_WAIT),
+    };
+    let wait = backoff.max(asked.unwrap_or_default());
+    wait + wait.mul_f64(f64::from(random) / f64::from(u32::MAX) / 4.0)
+}
+
+/// Whether 403 means that other credentials would do (RFC 6750, section 3.1).
+pub(super) fn wants_more_scope(challenges: &[String]) -> bool {
+    challenges.iter().any(|challenge| challenge.contains("insufficient_scope"))
+}
+
+/// The name of a header that an operator wants sent, or passed on from clients; `why_not` has the rule.
+pub(super) fn header_name(
+    name: &str,
+    why_not: impl Fn(&HeaderName) -> Option<&'static str>,
+) -> Result<HeaderName, &'static str> {
+    let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| "that is no name of a header")?;
+    why_not(&name).map_or(Ok(name), Err)
+}

@@ -1,0 +1,262 @@
+//! What all sessions share of a server behind a URL: one pool of connections, the operator's headers and credentials, and
+//! what is known of the server.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+use reqwest::{Client, Response};
+use tokio::time::{sleep, timeout};
+use url::Url;
+
+use super::address::shown;
+use super::body::Parcel;
+use super::reader;
+use super::rules::{self, Redirect};
+use crate::backend::credentials::{CredentialError, Credentials, Refusal, Token};
+use crate::backend::{CallFailure, Whose};
+use crate::frame::Forwarded;
+use crate::headers::is_credential;
+
+/// How often a message is sent again whose server could not be reached.
+const MOST_INSISTENCE: u32 = 4;
+const FIRST_INSISTENCE: Duration = Duration::from_millis(200);
+
+/// What is shorter is not masked: it would make what a server says unreadable, and is no secret.
+const SHORTEST_SECRET: usize = 6;
+
+/// A server, and how to talk to it.
+pub(super) struct Site {
+    pub client: Client,
+    pub url: Url,
+    /// What every request carries: the operator's headers.
+    pub headers: HeaderMap,
+    /// The headers that the client's requests may bring.
+    pub forwards: Arc<[HeaderName]>,
+    pub credentials: Option<Arc<dyn Credentials>>,
+    /// The token that was sent last.
+    pub token: Mutex<Option<Token>>,
+    /// Whether the last session found that the server speaks HTTP+SSE.
+    pub sse: AtomicBool,
+}
+
+/// Headers of a client's request, for this server.
+pub(super) type Personal = Vec<(HeaderName, HeaderValue)>;
+
+/// One request.
+pub(super) struct Ask {
+    pub method: Method,
+    pub url: Url,
+    /// Those of the transport.
+    pub headers: HeaderMap,
+    pub personal: Personal,
+    pub parcel: Option<Parcel>,
+    /// How long to wait for the response's head.
+    pub patience: Option<Duration>,
+    /// Whether to try again when the server cannot be reached.
+    pub insist: bool,
+}
+
+impl Ask {
+    pub(super) fn new(method: Method, url: &Url) -> Self {
+        Self {
+            method,
+            url: url.clone(),
+            headers: HeaderMap::new(),
+            personal: Personal::new(),
+            parcel: None,
+            patience: None,
+            insist: false,
+        }
+    }
+}
+
+impl Site {
+    /// Of the headers that came with a message, those that were asked for.
+    pub(super) fn personal(&self, forwarded: Option<&Forwarded>) -> Personal {
+        let wanted = |(name, value): (&str, &[u8])| {
+            let name = self.forwards.iter().find(|wanted| wanted.as_str().eq_ignore_ascii_case(name))?;
+            let mut value = HeaderValue::from_bytes(value).ok()?;
+            value.set_sensitive(true);
+            Some((name.clone(), value))
+        };
+        forwarded.into_iter().flat_map(Forwarded::iter).filter_map(wanted).collect()
+    }
+
+    /// What a server said, for people: cut short, and without the operator's secrets, should the server repeat them.
+    pub(super) fn excerpt(&self, body: &[u8]) -> String {
+        let token = self.last_token().as_ref().map(Token::header);
+        let values = self.headers.values().chain(&token).filter(|value| value.is_sensitive());
+        // The scheme in front of a token is no secret.
+        let values = values.filter_map(|value| value.to_str().ok()?.rsplit(' ').next());
+        let secrets: Vec<_> = values.filter(|secret| secret.len() >= SHORTEST_SECRET).collect();
+        reader::excerpt(body, &secrets)
+    }
+
+    fn last_token(&self) -> MutexGuard<'_, Option<Token>> {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends one request, and waits for the head of the response. Follows redirects within the origin, and tries once more
+    /// with better credentials if there are any: what was refused had no effect.
+    pub(super) async fn send(&self, mut ask: Ask) -> Result<Response, CallFailure> {
+        let (mut hops, mut tries, mut renewed) = (0, 0, false);
+        loop {
+            let token = self.token(&ask).await?;
+            let response = match self.attempt(&mut ask, token.as_ref()).await {
+                Err(CallFailure::Unreachable { .. }) if ask.insist && tries < MOST_INSISTENCE => {
+                    sleep(FIRST_INSISTENCE * 2_u32.pow(tries)).await;
+                    tries += 1;
+                    continue;
+                }
+                attempted => attempted?,
+            };
+            let status = response.status();
+            let location = response.headers().get(header::LOCATION).map(HeaderValue::as_bytes);
+            match rules::redirect(&ask.method, status, &ask.url, location, hops) {
+                Redirect::None => {}
+                Redirect::Follow(url) => {
+                    hops += 1;
+                    ask.url = url;
+                    continue;
+                }
+                Redirect::Refuse(reason) => return Err(CallFailure::Refused { status: status.as_u16(), reason }),
+            }
+            let Some(refusal) = unauthorized(&response) else { return Ok(response) };
+            // Read to its end, so that the connection can be used again.
+            reader::refusal(response).await;
+            if !renewed && self.renew(&ask, token.as_ref(), &refusal).await? {
+                renewed = true;
+                continue;
+            }
+            return Err(self.refused(&ask, refusal));
+        }
+    }
+
+    async fn attempt(&self, ask: &mut Ask, token: Option<&Token>) -> Result<Response, CallFailure> {
+        let mut request = reqwest::Request::new(ask.method.clone(), ask.url.clone());
+        let headers = request.headers_mut();
+        headers.clone_from(&self.headers);
+        headers.extend(ask.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        let mut last = None;
+        for (name, value) in &ask.personal {
+            // The client's own stand in place of the operator's; a header that came twice goes twice.
+            if last == Some(name) {
+                headers.append(name.clone(), value.clone());
+            } else {
+                headers.insert(name.clone(), value.clone());
+            }
+            last = Some(name);
+        }
+        if let Some(token) = token {
+            headers.insert(header::AUTHORIZATION, token.header());
+        }
+        let mut packed = None;
+        if let Some(parcel) = &mut ask.parcel {
+            let Some((body, begun)) = parcel.pack() else { return Err(too_long_to_repeat(&ask.url)) };
+            *request.body_mut() = Some(body);
+            packed = Some(begun);
+        }
+        // Without a body there is nothing that could have had an effect.
+        let was_sent = || packed.as_ref().is_some_and(|begun| begun.load(Ordering::Acquire));
+        let failed = |reason: String| {
+            let reason = format!("{}: {reason}", shown(&ask.url));
+            if was_sent() { CallFailure::Broken { reason } } else { CallFailure::Unreachable { reason } }
+        };
+        let response = self.client.execute(request);
+        let response = match ask.patience {
+            None => response.await,
+            Some(patience) => match timeout(patience, response).await {
+                Ok(response) => response,
+                Err(_) => return Err(failed(format!("it did not answer within {} seconds", patience.as_secs_f32()))),
+            },
+        };
+        response.map_err(|error| failed(reader::chain(error)))
+    }
+
+    /// The operator's token, unless the client sent credentials of its own in that place.
+    async fn token(&self, ask: &Ask) -> Result<Option<Token>, CallFailure> {
+        match &self.credentials {
+            Some(credentials) if !ask.has(&header::AUTHORIZATION) => {
+                let token = credentials.token().await.map_err(no_token)?;
+                self.last_token().clone_from(&token);
+                Ok(token)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    async fn renew(&self, ask: &Ask, used: Option<&Token>, refusal: &Refusal) -> Result<bool, CallFailure> {
+        let Some(credentials) = &self.credentials else { return Ok(false) };
+        let asks = refusal.status == StatusCode::UNAUTHORIZED || rules::wants_more_scope(&refusal.challenges);
+        if !asks || ask.has(&header::AUTHORIZATION) {
+            return Ok(false);
+        }
+        credentials.refused(used, refusal).await.map_err(no_token)
+    }
+
+    fn refused(&self, ask: &Ask, refusal: Refusal) -> CallFailure {
+        let Refusal { status, challenges } = refusal;
+        let sent = ask.personal.iter().any(|(name, _)| is_credential(name));
+        // Where the client is to bring credentials and brought none, it can mend that.
+        let expected = self.credentials.is_none() && self.forwards.iter().any(is_credential);
+        let challenge = Some(challenges.join(", ")).filter(|challenge| !challenge.is_empty());
+        let (whose, reason) = match (sent, expected) {
+            (true, _) => (Whose::Client, "what the client sent with this request was not accepted".to_owned()),
+            (false, true) => {
+                let names = self.forwards.iter().map(HeaderName::as_str).collect::<Vec<_>>().join(", ");
+                (Whose::Client, format!("the client has to send them, as one of {names}"))
+            }
+            (false, false) if self.credentials.is_some() || self.headers.keys().any(is_credential) => {
+                (Whose::Operator, "the operator of the proxy has to see to those that it is configured with".to_owned())
+            }
+            (false, false) => {
+                (Whose::Operator, "none are configured: the operator of the proxy has to give it some".to_owned())
+            }
+        };
+        CallFailure::Unauthorized { status, challenge, whose, reason }
+    }
+}
+
+impl Ask {
+    fn has(&self, name: &HeaderName) -> bool {
+        self.personal.iter().any(|(personal, _)| personal == name)
+    }
+}
+
+/// Whether a response asks for other credentials.
+fn unauthorized(response: &Response) -> Option<Refusal> {
+    let challenges = || {
+        let values = response.headers().get_all(header::WWW_AUTHENTICATE).into_iter();
+        values.take(8).map(|value| String::from_utf8_lossy(value.as_bytes()).chars().take(2048).collect()).collect()
+    };
+    let challenges: Vec<String> = match response.status() {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => challenges(),
+        _ => return None,
+    };
+    let asks = response.status() == StatusCode::UNAUTHORIZED || !challenges.is_empty();
+    asks.then(|| Refusal { status: response.status().as_u16(), challenges })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is handed to `map_err`")]
+fn no_token(error: CredentialError) -> CallFailure {
+    let reason = error.to_string();
+    CallFailure::Unauthorized {
+        status: StatusCode::UNAUTHORIZED.as_u16(),
+        challenge: None,
+        whose: Whose::Operator,
+        reason,
+    }
+}
+
+fn too_long_to_repeat(url: &Url) -> CallFailure {
+    CallFailure::Refused {
+        status: StatusCode::TEMPORARY_REDIRECT.as_u16(),
+        reason: format!(
+            "it wants a message once more that is too long to be kept for that: if it redirects, configure {}",
+            shown(url)
+        ),
+    }
+}

@@ -1,0 +1,192 @@
+//! A link over HTTP+SSE, the transport of 2024-11-05 (basic/transports, "HTTP with SSE"): one stream for all that the server
+//! says, and an endpoint that takes messages. The stream is the session: it cannot be taken up again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::warn;
+use url::Url;
+
+use super::body::Passed;
+use super::call::words;
+use super::choice::Orders;
+use super::events::{Event, Position};
+use super::link::{Link, explained};
+use super::reader::{self, Reader};
+use super::rules::{self, Reply};
+use super::streamable::Gate;
+use crate::backend::http::site::Ask;
+use crate::backend::{CallFailure, LinkExit, Outward, Purpose};
+use crate::frame::{Id, Kind};
+
+/// How long a server may take to open its stream, and then to say where messages go.
+const OPENING: Duration = Duration::from_secs(15);
+/// How long one message may keep the next one waiting until it has been accepted.
+const ACCEPTED: Duration = Duration::from_secs(3);
+/// How long it takes a call to leave at most, before the next message follows.
+const LEAVING: Duration = Duration::from_secs(1);
+/// The number of a call that there is none of.
+const NONE: u64 = u64::MAX;
+
+/// An open stream, and where messages go.
+pub(super) struct Connection {
+    reader: Reader,
+    endpoint: Url,
+}
+
+/// Opens the stream on behalf of the client that sent `first`.
+pub(super) async fn connect(link: &Link, first: &Outward) -> Result<Connection, CallFailure> {
+    // Its credentials are what the stream is opened with.
+    link.personal(&first.wire);
+    let ask = Ask { patience: Some(OPENING), ..link.listen(&Position::default()) };
+    let response = link.site.send(ask).await?;
+    let status = response.status();
+    match reader::reply(&response) {
+        Reply::Events => {}
+        Reply::Json | Reply::Accepted | Reply::Foreign(_) => {
+            return Err(CallFailure::BadAnswer { reason: "it gave no stream of events".to_owned() });
+        }
+        Reply::NotFound | Reply::NotAllowed | Reply::Refused => {
+            let reason = link.site.excerpt(&reader::refusal(response).await);
+            return Err(CallFailure::Refused { status: status.as_u16(), reason });
+        }
+    }
+    let from = response.url().clone();
+    let mut reader = Reader::new(response, link.limit, Position::default());
+    let bad = |reason: &str| Err(CallFailure::BadAnswer { reason: reason.to_owned() });
+    let endpoint = match timeout(OPENING, reader.next()).await {
+        Ok(Ok(Some(Event::Other(kind, said)))) if *kind == *b"endpoint" => rules::endpoint(&from, &said),
+        Ok(Ok(Some(_))) => return bad("its stream does not begin with an `endpoint` event"),
+        Ok(Ok(None)) => return bad("its stream ended before the `endpoint` event"),
+        Ok(Err(reason)) => return bad(&format!("its stream broke off before the `endpoint` event: {reason}")),
+        Err(_) => {
+            return bad(&format!(
+                "its stream did not begin with an `endpoint` event within {} seconds",
+                OPENING.as_secs()
+            ));
+        }
+    };
+    Ok(Connection { reader, endpoint: endpoint.map_err(|reason| CallFailure::BadAnswer { reason })? })
+}
+
+/// What a task came to.
+enum Done {
+    Sent,
+    /// The stream is over, and with it the link.
+    Ended(String),
+}
+
+/// Carries a session's messages until it ends.
+pub(super) async fn run(link: &Arc<Link>, orders: &mut Orders, connection: Connection, first: Outward) {
+    let Connection { mut reader, endpoint } = connection;
+    let endpoint = Arc::new(endpoint);
+    let opened = Arc::new(Opened::default());
+    let mut tasks = JoinSet::new();
+    let (own, seen) = (link.clone(), opened.clone());
+    tasks.spawn(async move {
+        let ended = own.carry(&mut reader, |frame| seen.see(frame)).await;
+        Done::Ended(ended.err().unwrap_or_else(|| "its stream ended".to_owned()))
+    });
+    let begin = |tasks: &mut JoinSet<Done>, outward: Outward| {
+        if let Purpose::Initialize(number) = outward.purpose {
+            opened.number.store(number, Ordering::Relaxed);
+        }
+        let longest = if number_of(outward.purpose).is_some() { LEAVING } else { ACCEPTED };
+        let (passed, gate) = Gate::new(longest);
+        tasks.spawn(post(link.clone(), endpoint.clone(), outward, passed));
+        gate
+    };
+    let mut gate = begin(&mut tasks, first);
+    let reason = loop {
+        tokio::select! {
+            biased;
+            () = orders.stop.cancelled() => break None,
+            Some(done) = tasks.join_next() => match done {
+                Ok(Done::Ended(reason)) => break Some(reason),
+                Err(error) if error.is_panic() => break Some("the link failed within sessile".to_owned()),
+                Ok(Done::Sent) | Err(_) => {}
+            },
+            () = Gate::wait(&mut gate), if gate.is_some() => gate = None,
+            message = orders.outgoing.recv(), if gate.is_none() => match message {
+                Some(message) => gate = begin(&mut tasks, message),
+                None => break None,
+            },
+        }
+    };
+    tasks.shutdown().await;
+    if let Some(reason) = reason {
+        let opened = opened.is_open.load(Ordering::Relaxed);
+        link.inlet.closed(if opened { LinkExit::Lost { reason } } else { LinkExit::Failed { reason } });
+    }
+}
+
+/// Whether the handshake has been answered.
+struct Opened {
+    /// The number of `initialize`.
+    number: std::sync::atomic::AtomicU64,
+    is_open: AtomicBool,
+}
+
+impl Default for Opened {
+    fn default() -> Self {
+        Self { number: NONE.into(), is_open: AtomicBool::new(false) }
+    }
+}
+
+impl Opened {
+    fn see(&self, frame: &crate::frame::Frame) {
+        if !self.is_open.load(Ordering::Relaxed) && frame.kind() == Kind::Response && !frame.is_error() {
+            let answered = frame.id() == Some(Id::number(self.number.load(Ordering::Relaxed)));
+            self.is_open.fetch_or(answered, Ordering::Relaxed);
+        }
+    }
+}
+
+fn number_of(purpose: Purpose) -> Option<u64> {
+    match purpose {
+        Purpose::Initialize(number) | Purpose::Call(number) => Some(number),
+        Purpose::Initialized | Purpose::Cancel(_) | Purpose::Notice | Purpose::Answer => None,
+    }
+}
+
+/// Sends one message. Its answer, if there is one, comes on the stream.
+async fn post(link: Arc<Link>, endpoint: Arc<Url>, outward: Outward, passed: Passed) -> Done {
+    let Outward { wire, purpose } = outward;
+    let call = number_of(purpose);
+    let mut waiting = None;
+    let ask = if call.is_some() {
+        let personal = link.personal(&wire);
+        link.post(&endpoint, wire, personal, Some(passed))
+    } else {
+        waiting = Some(passed);
+        link.post_notice(&endpoint, wire)
+    };
+    let failure = match link.site.send(ask).await {
+        Ok(response) if response.status().is_success() => {
+            drop(waiting);
+            // Read to its end, so that the connection can be used again.
+            reader::refusal(response).await;
+            return Done::Sent;
+        }
+        Ok(response) => {
+            let status = response.status().as_u16();
+            let body = reader::refusal(response).await;
+            if let Some((number, error)) = call.and_then(|call| Some((call, explained(&body, call)?))) {
+                link.hand_on(error, number, false).await;
+                return Done::Sent;
+            }
+            CallFailure::Refused { status, reason: link.site.excerpt(&body) }
+        }
+        Err(failure) => failure,
+    };
+    match call {
+        Some(call) => link.inlet.failed(call, failure),
+        None => {
+            warn!(link = %link.name, reason = words(failure), ?purpose, "a message could not be sent to the backend");
+        }
+    }
+    Done::Sent
+}

@@ -1,0 +1,264 @@
+//! A link over streamable HTTP (2025-11-25, basic/transports, "Streamable HTTP").
+//!
+//! One loop takes the session's messages in turn and gives each a task of its own: calls run side by side, and the next
+//! message waits until the one before it has left ([`Gate`]). All tasks end with the loop.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::{debug, warn};
+
+use super::body::Passed;
+use super::call::{Attempt, Call, Ended, OPENING, words};
+use super::choice::Orders;
+use super::events::Position;
+use super::link::Link;
+use super::random;
+use super::reader::{self, Reader};
+use super::rules::{self, Reply};
+use crate::backend::{LinkExit, Outward, Purpose};
+
+/// How long a call may keep the next message waiting until it has been written.
+const LEAVING: Duration = Duration::from_secs(1);
+/// How long a notification or answer may keep the next message waiting until it has been accepted.
+const ACCEPTED: Duration = Duration::from_secs(3);
+/// How long the first message behind the handshake waits for the stream of the server's own messages: most servers drop what
+/// they have to say while nobody listens.
+const LISTENING: Duration = Duration::from_millis(300);
+/// How long the stream of a call is still read that was cancelled.
+const AFTER_CANCEL: Duration = Duration::from_secs(1);
+/// How long a link that has to end waits for the answer to `initialize`: before it there is no session that could be deleted.
+const ABANDONED: Duration = Duration::from_secs(2);
+
+/// How a link's loop ended.
+pub(super) enum End {
+    /// With the link.
+    Over,
+    /// It seems that the server speaks HTTP+SSE.
+    Sse(Box<Attempt>),
+}
+
+/// What a task came to.
+enum Done {
+    Call(u64, Ended),
+    Notice,
+    /// The call with this number was cancelled.
+    Cancelled(u64),
+    /// The handshake is over. What waits for that is given on.
+    Initialized(Passed),
+    Lost(LinkExit),
+}
+
+/// What the next message waits for.
+pub(super) struct Gate {
+    passed: oneshot::Receiver<()>,
+    until: Instant,
+}
+
+impl Gate {
+    /// A gate that opens when what comes with it is dropped, or at the latest after this time.
+    pub(super) fn new(longest: Duration) -> (Passed, Option<Self>) {
+        let (passed, waiting) = oneshot::channel();
+        (passed, Some(Self { passed: waiting, until: Instant::now() + longest }))
+    }
+
+    pub(super) async fn wait(gate: &mut Option<Self>) {
+        if let Some(Self { passed, until }) = gate {
+            let _ = timeout_at(*until, passed).await;
+        }
+    }
+}
+
+/// Carries a session's messages until it ends. With `may_be_sse`, a refused `initialize` is given back.
+pub(super) async fn run(link: &Arc<Link>, orders: &mut Orders, first: Option<Outward>, may_be_sse: bool) -> End {
+    let mut tasks =
+        Tasks { link, may_be_sse, set: JoinSet::new(), calls: HashMap::new(), opening: false, listening: None };
+    let mut gate = first.and_then(|first| tasks.begin(first));
+    let exit = loop {
+        tokio::select! {
+            biased;
+            () = orders.stop.cancelled() => break None,
+            Some(done) = tasks.set.join_next() => match done {
+                Ok(Done::Call(number, ended)) => {
+                    tasks.calls.remove(&number);
+                    match ended {
+                        Ended::Done => {}
+                        Ended::Lost(exit) => break Some(exit),
+                        Ended::Sse(attempt) => return End::Sse(attempt),
+                    }
+                }
+                Ok(Done::Cancelled(number)) => {
+                    if let Some(call) = tasks.calls.remove(&number) {
+                        call.task.abort();
+                    }
+                }
+                Ok(Done::Initialized(passed)) => {
+                    if let Some(gate) = &mut gate {
+                        gate.until = gate.until.min(Instant::now() + LISTENING);
+                    }
+                    let listening = tasks.set.spawn(listen(link.clone(), passed));
+                    // There is one such stream, however often a client says that it is ready.
+                    if let Some(before) = tasks.listening.replace(listening) {
+                        before.abort();
+                    }
+                }
+                Ok(Done::Lost(exit)) => break Some(exit),
+                Err(error) if error.is_panic() => {
+                    break Some(LinkExit::Failed { reason: "the link to the backend failed within sessile".to_owned() });
+                }
+                Ok(Done::Notice) | Err(_) => {}
+            },
+            () = Gate::wait(&mut gate), if gate.is_some() => {
+                gate = None;
+                tasks.opening = false;
+            }
+            message = orders.outgoing.recv(), if gate.is_none() => match message {
+                Some(message) => gate = tasks.begin(message),
+                None => break None,
+            },
+        }
+    };
+    if exit.is_none()
+        && tasks.opening
+        && let Some(gate) = &mut gate
+    {
+        gate.until = gate.until.min(Instant::now() + ABANDONED);
+        let _ = timeout_at(gate.until, &mut gate.passed).await;
+    }
+    tasks.set.shutdown().await;
+    match exit {
+        Some(exit) => link.inlet.closed(exit),
+        None => link.delete().await,
+    }
+    End::Over
+}
+
+struct Tasks<'a> {
+    link: &'a Arc<Link>,
+    may_be_sse: bool,
+    set: JoinSet<Done>,
+    calls: HashMap<u64, Running>,
+    /// Whether the gate waits for the end of the handshake.
+    opening: bool,
+    listening: Option<AbortHandle>,
+}
+
+/// A call that is under way.
+struct Running {
+    task: AbortHandle,
+    /// Nobody waits for its answer any more.
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Tasks<'_> {
+    /// Sends a message, and says what the next one waits for.
+    fn begin(&mut self, outward: Outward) -> Option<Gate> {
+        let link = self.link.clone();
+        let (passed, gate) = match outward.purpose {
+            Purpose::Initialize(_) => Gate::new(OPENING * 2),
+            Purpose::Call(_) => Gate::new(LEAVING),
+            Purpose::Initialized | Purpose::Cancel(_) | Purpose::Notice | Purpose::Answer => Gate::new(ACCEPTED),
+        };
+        match outward.purpose {
+            Purpose::Initialize(number) => {
+                self.opening = true;
+                let call = Call::new(link, number, Some(passed), self.may_be_sse);
+                self.call(number, call, outward, None);
+            }
+            Purpose::Call(number) => self.call(number, Call::new(link, number, None, false), outward, Some(passed)),
+            Purpose::Initialized | Purpose::Cancel(_) | Purpose::Notice | Purpose::Answer => {
+                if let Purpose::Cancel(number) = outward.purpose
+                    && let Some(call) = self.calls.get(&number)
+                {
+                    call.cancelled.store(true, Ordering::Relaxed);
+                }
+                self.set.spawn(notice(link, outward, passed));
+            }
+        }
+        gate
+    }
+
+    fn call(&mut self, number: u64, call: Call, outward: Outward, passed: Option<Passed>) {
+        let cancelled = call.cancelled.clone();
+        let task = self.set.spawn(async move { Done::Call(number, call.run(outward, passed).await) });
+        self.calls.insert(number, Running { task, cancelled });
+    }
+}
+
+/// Sends a message that has no answer.
+async fn notice(link: Arc<Link>, outward: Outward, passed: Passed) -> Done {
+    let Outward { wire, purpose } = outward;
+    let had_session = link.has_session();
+    let sent = link.site.send(link.post_notice(&link.site.url, wire)).await;
+    match sent {
+        Ok(response) if response.status().is_success() => {}
+        Ok(response) => {
+            let status = response.status();
+            if had_session && reader::reply(&response) == Reply::NotFound {
+                return Done::Lost(Link::lost());
+            }
+            let said = link.site.excerpt(&reader::refusal(response).await);
+            warn!(link = %link.name, status = status.as_u16(), said, ?purpose, "the backend refused a message");
+        }
+        Err(failure) => {
+            warn!(link = %link.name, reason = words(failure), ?purpose, "a message could not be sent to the backend");
+        }
+    }
+    match purpose {
+        Purpose::Initialized => Done::Initialized(passed),
+        Purpose::Cancel(number) => {
+            drop(passed);
+            sleep(AFTER_CANCEL).await;
+            Done::Cancelled(number)
+        }
+        Purpose::Initialize(_) | Purpose::Call(_) | Purpose::Notice | Purpose::Answer => Done::Notice,
+    }
+}
+
+/// Keeps the stream open on which the server says what belongs to no call (2025-11-25, basic/transports, "Listening for
+/// Messages from the Server"), for as long as the link lasts. `passed` is dropped when it is open, or seems not to be.
+async fn listen(link: Arc<Link>, passed: Passed) -> Done {
+    let mut passed = Some(passed);
+    let mut position = Position::default();
+    let mut failures: u32 = 0;
+    loop {
+        let response = link.site.send(link.listen(&position)).await;
+        drop(passed.take());
+        failures = failures.saturating_add(1);
+        match response {
+            Ok(response) => {
+                let status = response.status();
+                match reader::reply(&response) {
+                    Reply::Events => {
+                        let mut reader = Reader::new(response, link.limit, std::mem::take(&mut position));
+                        let opened_at = Instant::now();
+                        let carried = link.carry(&mut reader, |_| {}).await;
+                        position = reader.position();
+                        if reader.progressed() || opened_at.elapsed() > rules::LASTED {
+                            failures = 0;
+                        }
+                        debug!(link = %link.name, ?carried, "the backend's stream has ended");
+                    }
+                    Reply::NotFound if link.has_session() => return Done::Lost(Link::lost()),
+                    // There is no such stream, or no more of it.
+                    Reply::NotFound | Reply::NotAllowed | Reply::Accepted => return Done::Notice,
+                    Reply::Refused if status == http::StatusCode::NOT_IMPLEMENTED => return Done::Notice,
+                    Reply::Json | Reply::Foreign(_) | Reply::Refused => {
+                        debug!(link = %link.name, status = status.as_u16(), "the backend gave no stream");
+                        // It may be the place that it does not know.
+                        position.id = position.id.filter(|_| !status.is_client_error());
+                    }
+                }
+            }
+            Err(failure) => {
+                debug!(link = %link.name, reason = words(failure), "the backend's stream could not be opened");
+            }
+        }
+        sleep(rules::wait(failures, position.retry, random())).await;
+    }
+}

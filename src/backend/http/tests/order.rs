@@ -1,0 +1,163 @@
+//! Messages leave in the order in which they were said, and calls run side by side.
+
+use tokio::time::Instant;
+
+use super::*;
+use crate::backend::http::HttpBackend;
+
+fn http(server: &Server) -> HttpBackend {
+    HttpBackend::new(&server.url()).unwrap()
+}
+
+#[tokio::test]
+async fn nothing_overtakes_the_handshake() {
+    let server = Server::start(async |request| {
+        if request.what() == "POST initialize" {
+            sleep(Duration::from_millis(200)).await;
+        }
+        plainly(&request)
+    })
+    .await;
+    let mut session = Session::start(http(&server));
+    session.initialize();
+    session.initialized();
+    session.call(2);
+    session.answer(1).await;
+    session.answer(2).await;
+    let calls = server.saw("POST tools/call", 1).await;
+    assert_eq!(calls[0].header("mcp-session-id"), Some("s-1"));
+    assert_eq!(server.whats()[..2], ["POST initialize", "POST notifications/initialized"]);
+}
+
+#[tokio::test]
+async fn the_next_message_waits_until_a_notification_was_accepted() {
+    let accepted = Arc::new(Mutex::new(0));
+    let server = Server::start(move |request| {
+        let accepted = accepted.clone();
+        async move {
+            if let Some(number) = request.what().strip_prefix("POST notifications/n") {
+                assert_eq!(*accepted.lock().unwrap(), number.parse::<usize>().unwrap());
+                sleep(Duration::from_millis(20)).await;
+                *accepted.lock().unwrap() += 1;
+            }
+            plainly(&request)
+        }
+    })
+    .await;
+    let mut session = Session::start(http(&server));
+    session.open().await;
+    for number in 0..5 {
+        session.notice(number);
+    }
+    session.call(2);
+    session.answer(2).await;
+    let expected = ["0", "1", "2", "3", "4"].map(|number| format!("POST notifications/n{number}"));
+    let whats = server.whats();
+    assert_eq!(whats[whats.len() - 6..whats.len() - 1], expected);
+    assert_eq!(session.stop().await, []);
+}
+
+#[tokio::test]
+async fn a_server_that_accepts_nothing_does_not_stop_the_rest() {
+    let server = Server::start(async |request| {
+        if request.what() == "POST notifications/n0" {
+            std::future::pending::<()>().await;
+        }
+        plainly(&request)
+    })
+    .await;
+    let mut session = Session::start(http(&server));
+    session.open().await;
+    let begun = Instant::now();
+    session.notice(0);
+    session.call(2);
+    session.answer(2).await;
+    let waited = begun.elapsed();
+    assert!((Duration::from_secs(2)..Duration::from_secs(5)).contains(&waited), "{waited:?}");
+}
+
+#[tokio::test]
+async fn calls_run_side_by_side() {
+    let together = Arc::new(tokio::sync::Barrier::new(5));
+    let server = Server::start(move |request| {
+        let together = together.clone();
+        async move {
+            if request.what() == "POST tools/call" {
+                together.wait().await;
+            }
+            plainly(&request)
+        }
+    })
+    .await;
+    let mut session = Session::start(http(&server));
+    session.open().await;
+    for number in 2..7 {
+        session.call(number);
+    }
+    let mut answered = Vec::new();
+    for _ in 2..7 {
+        match session.hear().await {
+            Heard::Message { on, .. } => answered.push(on.unwrap()),
+            other => panic!("{other:?}"),
+        }
+    }
+    answered.sort_unstable();
+    assert_eq!(answered, [2, 3, 4, 5, 6]);
+    let begun: Vec<_> = server.saw("POST tools/call", 5).await.into_iter().map(|seen| seen.body).collect();
+    assert_eq!(begun, (2..7).map(call).collect::<Vec<_>>(), "they left in order");
+}
+
+#[tokio::test]
+async fn a_cancelled_call_is_given_up_after_the_server_was_told() {
+    let (said, answer) = live();
+    let answer = Arc::new(Mutex::new(Some(answer)));
+    let server = Server::start(move |request| {
+        let answer = answer.clone();
+        async move {
+            match request.what().as_str() {
+                "POST tools/call" => answer.lock().unwrap().take().unwrap(),
+                _ => plainly(&request),
+            }
+        }
+    })
+    .await;
+    let mut session = Session::start(http(&server));
+    session.open().await;
+    session.call(2);
+    server.saw("POST tools/call", 1).await;
+    session.cancel(2);
+    server.saw("POST notifications/cancelled", 1).await;
+    assert!(!said.is_closed(), "what the server still has to say about it is heard");
+    said.send("data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/last\"}\n\n".to_owned()).await.unwrap();
+    assert_eq!(session.hear().await, message(r#"{"jsonrpc":"2.0","method":"notifications/last"}"#, Some(2)));
+    timeout(Duration::from_secs(3), said.closed()).await.expect("then the stream is dropped");
+    assert_eq!(session.stop().await, []);
+}
+
+#[tokio::test]
+async fn the_stream_of_a_cancelled_call_is_not_taken_up_again() {
+    let (said, answer) = live();
+    let answer = Arc::new(Mutex::new(Some(answer)));
+    let server = Server::start(move |request| {
+        let answer = answer.clone();
+        async move {
+            match request.what().as_str() {
+                "POST tools/call" => answer.lock().unwrap().take().unwrap(),
+                _ => plainly(&request),
+            }
+        }
+    })
+    .await;
+    let mut session = Session::start(http(&server));
+    session.open().await;
+    server.saw("GET", 1).await;
+    session.call(2);
+    said.send("id: 1\nretry: 50\ndata:\n\n".to_owned()).await.unwrap();
+    server.saw("POST tools/call", 1).await;
+    session.cancel(2);
+    server.saw("POST notifications/cancelled", 1).await;
+    drop(said);
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!(session.stop().await, []);
+    assert_eq!(server.saw("GET", 1).await.len(), 1);
+}

@@ -1,0 +1,205 @@
+//! Tables of what follows from what.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::HeaderValue;
+use http::{Method, StatusCode};
+use url::Url;
+
+use crate::backend::http::events::Position;
+use crate::backend::http::rules::{self, Redirect, Reply};
+use crate::headers::why_not_sent;
+
+fn url(text: &str) -> Url {
+    Url::parse(text).unwrap()
+}
+
+#[test]
+fn what_a_response_is() {
+    let cases = [
+        (200, Some("application/json"), Reply::Json),
+        (200, Some("Application/JSON; charset=utf-8"), Reply::Json),
+        (201, Some("application/json"), Reply::Json),
+        (200, Some("text/event-stream;charset=UTF-8"), Reply::Events),
+        (200, Some("text/html; charset=utf-8"), Reply::Foreign("text/html".into())),
+        (200, None, Reply::Foreign(String::new())),
+        (202, Some("application/json"), Reply::Accepted),
+        (204, None, Reply::Accepted),
+        (404, Some("application/json"), Reply::NotFound),
+        (405, None, Reply::NotAllowed),
+        (400, Some("application/json"), Reply::Refused),
+        (302, Some("text/event-stream"), Reply::Refused),
+        (500, Some("text/event-stream"), Reply::Refused),
+    ];
+    for (status, content_type, expected) in cases {
+        let status = StatusCode::from_u16(status).unwrap();
+        assert_eq!(rules::reply(status, content_type.map(str::as_bytes)), expected, "{status} {content_type:?}");
+    }
+}
+
+#[test]
+fn when_the_older_transport_is_tried() {
+    for (status, explained, expected) in [
+        (400, false, true),
+        (400, true, false),
+        (404, false, true),
+        (404, true, true),
+        (405, false, true),
+        (405, true, true),
+        (401, false, false),
+        (403, false, false),
+        (500, false, false),
+        (502, false, false),
+    ] {
+        let status = StatusCode::from_u16(status).unwrap();
+        assert_eq!(rules::may_be_sse(status, explained), expected, "{status} {explained}");
+    }
+}
+
+#[test]
+fn where_a_redirect_leads() {
+    let from = url("https://example.com/mcp?key=1");
+    let post = |status, to: &str, hops| {
+        rules::redirect(&Method::POST, StatusCode::from_u16(status).unwrap(), &from, Some(to.as_bytes()), hops)
+    };
+    let follow = |to| Redirect::Follow(url(to));
+    assert_eq!(post(200, "/x", 0), Redirect::None);
+    assert_eq!(post(304, "/x", 0), Redirect::None);
+    assert_eq!(post(307, "/mcp/", 0), follow("https://example.com/mcp/"));
+    assert_eq!(post(308, "https://example.com:443/x", 0), follow("https://example.com/x"));
+    assert_eq!(post(307, "https://user:pw@example.com/x", 0), follow("https://example.com/x"));
+    let refused = |redirect: Redirect, word: &str| match redirect {
+        Redirect::Refuse(reason) => assert!(reason.contains(word), "{reason}"),
+        other => panic!("{other:?}"),
+    };
+    refused(post(307, "https://example.org/x?secret=1", 0), "another origin");
+    refused(post(307, "http://example.com/x", 0), "another origin");
+    refused(post(307, "https://example.com:8443/x", 0), "another origin");
+    refused(post(307, "file:///etc/passwd", 0), "another origin");
+    refused(post(307, "/x", 5), "more than 5");
+    refused(post(301, "/x", 0), "loses the message");
+    refused(post(303, "/x", 0), "loses the message");
+    refused(rules::redirect(&Method::POST, StatusCode::TEMPORARY_REDIRECT, &from, None, 0), "nowhere");
+    let get = rules::redirect(&Method::GET, StatusCode::FOUND, &from, Some(b"/sse/"), 0);
+    assert_eq!(get, follow("https://example.com/sse/"));
+    match post(307, "https://example.org/x?secret=1", 0) {
+        Redirect::Refuse(reason) => assert!(!reason.contains("secret"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn which_endpoints_are_taken() {
+    let from = url("https://example.com:8443/a/sse?x=1");
+    for (said, expected) in [
+        ("/messages?sessionId=1", "https://example.com:8443/messages?sessionId=1"),
+        ("messages", "https://example.com:8443/a/messages"),
+        ("?sessionId=1", "https://example.com:8443/a/sse?sessionId=1"),
+        (" https://example.com:8443/m#x \n", "https://example.com:8443/m"),
+        ("//example.com:8443/m", "https://example.com:8443/m"),
+        ("https://user:pw@example.com:8443/m", "https://example.com:8443/m"),
+    ] {
+        assert_eq!(rules::endpoint(&from, said.as_bytes()).as_ref().map(Url::as_str), Ok(expected), "{said:?}");
+    }
+    for said in [
+        "",
+        "https://example.com/m",
+        "http://example.com:8443/m",
+        "https://evil.com:8443/m",
+        "//evil.com/m",
+        "https://example.com:8443@evil.com/m",
+        "https://evil.example.com:8443/m",
+        "file:///m",
+        "javascript:alert(1)",
+        "data:text/plain,x",
+        "https://[",
+    ] {
+        let error = rules::endpoint(&from, said.as_bytes()).unwrap_err();
+        assert!(error.contains("endpoint"), "{said:?}: {error}");
+    }
+    assert!(rules::endpoint(&from, b"\xff").is_err());
+}
+
+#[test]
+fn which_session_ids_are_taken() {
+    let check = |bytes: &[u8]| rules::session_id(&HeaderValue::from_bytes(bytes).unwrap());
+    assert_eq!(check(b"abc-1.2_~!").unwrap(), "abc-1.2_~!");
+    assert!(check(b"abc").unwrap().is_sensitive());
+    assert!(check(&[b'x'; 4096]).is_ok());
+    for bad in [&b""[..], b"a b", b"a\tb", "sé".as_bytes(), &[b'x'; 4097]] {
+        assert!(check(bad).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn which_versions_and_ids_become_headers() {
+    assert_eq!(rules::version("2025-11-25").unwrap(), "2025-11-25");
+    for bad in ["", "2025 11", "2025\r\nx: y", "é", &"9".repeat(65)] {
+        assert_eq!(rules::version(bad), None, "{bad:?}");
+    }
+    let id = |id: Option<&'static str>| {
+        rules::last_event_id(&Position { id: id.map(|id| Bytes::from_static(id.as_bytes())), retry: None })
+    };
+    assert_eq!(id(Some("é 1")).unwrap().as_bytes(), "é 1".as_bytes());
+    assert_eq!((id(None), id(Some("")), id(Some("a\nb"))), (None, None, None));
+}
+
+#[test]
+fn how_long_to_wait() {
+    let (second, ms) = (Duration::from_secs(1), Duration::from_millis);
+    assert_eq!(rules::wait(0, None, 0), second);
+    assert_eq!(rules::wait(0, Some(ms(300)), 0), ms(300), "the server's word counts where nothing failed");
+    assert_eq!(rules::wait(0, Some(ms(0)), 0), ms(50), "and cannot make a busy loop");
+    assert_eq!(rules::wait(0, Some(Duration::from_millis(u64::MAX)), 0), second * 300);
+    assert_eq!([1, 2, 3, 6, 7, 40].map(|failures| rules::wait(failures, None, 0).as_secs()), [1, 2, 4, 32, 60, 60]);
+    assert_eq!(rules::wait(1, Some(ms(10)), 0), second, "failures count for more than a short word");
+    assert_eq!(rules::wait(2, Some(second * 90), 0), second * 90, "and for less than a long one");
+    for random in [0, 1, u32::MAX / 2, u32::MAX] {
+        let wait = rules::wait(1, None, random);
+        assert!((second..=second * 5 / 4).contains(&wait), "{wait:?}");
+    }
+}
+
+#[test]
+fn which_headers_may_be_named() {
+    for good in
+        ["Authorization", "cookie", "X-Api-Key", " x-tenant ", "traceparent", "User-Agent", "Origin", "Forwarded"]
+    {
+        assert!(rules::header_name(good, why_not_sent).is_ok(), "{good}");
+    }
+    for bad in [
+        "Host",
+        "content-length",
+        "Content-Type",
+        "Content-Anything",
+        "connection",
+        "Keep-Alive",
+        "TE",
+        "trailer",
+        "Transfer-Encoding",
+        "upgrade",
+        "Proxy-Authorization",
+        "Proxy-Connection",
+        "accept",
+        "Accept-Encoding",
+        "Mcp-Session-Id",
+        "mcp-protocol-version",
+        "MCP-Method",
+        "last-event-id",
+        "expect",
+        "",
+        "a b",
+        "a:b",
+        "x\r\ny",
+    ] {
+        assert!(rules::header_name(bad, why_not_sent).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn which_refusals_ask_for_more() {
+    assert!(rules::wants_more_scope(&["Bearer error=\"insufficient_scope\", scope=\"a\"".to_owned()]));
+    assert!(!rules::wants_more_scope(&["Bearer".to_owned()]));
+    assert!(!rules::wants_more_scope(&[]));
+}

@@ -1,0 +1,440 @@
+//! The authorization server of one backend, and what can be had from it. rmcp speaks the protocol (RFC 9728, 8414, 7591,
+//! 7636, 8707, 9207); what is decided here is whom it is spoken with, and what is told of how it ended.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use rmcp::transport::auth::{
+    AuthError, AuthorizationManager, AuthorizationMetadata, AuthorizationMetadataSource, ClientCredentialsConfig,
+    CredentialStore as _, InMemoryCredentialStore, OAuthClientConfig, StoredCredentials,
+};
+use serde_json::Value;
+use tracing::instrument::WithSubscriber as _;
+use tracing::subscriber::NoSubscriber;
+use url::Url;
+
+use super::Scene;
+use super::client::{Client, Trouble, bare, quote};
+use super::plan;
+use super::store::{KnownClient, Server};
+use crate::backend::credentials::CredentialError;
+use crate::config::Secret;
+
+/// How an authorization server says that it takes client id metadata documents.
+const TAKES_DOCUMENTS: &str = "client_id_metadata_document_supported";
+
+/// An authorization server that was found, for one errand.
+pub(super) struct Authority {
+    scene: Arc<Scene>,
+    client: Arc<Client>,
+    manager: AuthorizationManager,
+    metadata: AuthorizationMetadata,
+    /// Whether its endpoints were published, and not guessed as in the first days of the protocol.
+    published: bool,
+    /// Where rmcp leaves what it was given.
+    shelf: InMemoryCredentialStore,
+}
+
+/// Why a refresh token was not traded for a token.
+pub(super) enum NotRenewed {
+    /// It never will be.
+    Rejected(String),
+    /// The client is not known any more.
+    ClientUnknown(String),
+    /// Perhaps next time.
+    Failed(String),
+}
+
+impl Authority {
+    /// Finds out who gives tokens for the backend, from its `WWW-Authenticate` where there is one.
+    pub(super) async fn find(scene: &Arc<Scene>, challenge: Option<&str>) -> Result<Self, CredentialError> {
+        let name = || scene.name.clone();
+        let internal = |reason| CredentialError::Internal { backend: name(), reason };
+        let client = Client::open(&scene.backend, scene.lookup.clone()).await.map_err(internal)?;
+        let client = Arc::new(client);
+        let mut manager = AuthorizationManager::new_with_oauth_http_client(scene.backend.clone(), client.clone())
+            .await
+            .map_err(|error| internal(quote(&error.to_string())))?;
+        let shelf = InMemoryCredentialStore::new();
+        manager.set_credential_store(shelf.clone());
+
+        let (metadata, published) = match manager.resolve_metadata_from_challenge(challenge).await {
+            Ok(found) => {
+                let published = found.source != AuthorizationMetadataSource::LegacyEndpointFallback;
+                (found.metadata, published)
+            }
+            Err(AuthError::AuthorizationServersUnavailable { authorization_servers, .. }) => {
+                (ask_again(scene, &client, &authorization_servers).await?, true)
+            }
+            Err(error) => return Err(not_found(scene, &client, &error)),
+        };
+        manager.set_metadata(metadata.clone());
+        let found = Self { scene: scene.clone(), client, manager, metadata, published, shelf };
+        found.check(&found.metadata.token_endpoint)?;
+        found.check(&found.metadata.authorization_endpoint)?;
+        if let Some(expected) = &scene.settings.issuer {
+            let issuer = found.metadata.issuer.clone().unwrap_or_default();
+            if issuer.trim_end_matches('/') != expected.trim_end_matches('/') {
+                return Err(CredentialError::OtherIssuer {
+                    backend: name(),
+                    found: quote(&issuer),
+                    expected: expected.clone(),
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Who it is.
+    pub(super) fn server(&self) -> Server {
+        Server { issuer: self.metadata.issuer.clone(), token_endpoint: self.metadata.token_endpoint.clone() }
+    }
+
+    /// The scopes to ask for: those that were configured, else those that the backend says it needs; and `more`.
+    pub(super) async fn scopes(&self, more: &[String]) -> Vec<String> {
+        let configured = &self.scene.settings.scopes;
+        if configured.is_empty() {
+            return plan::union(&self.manager.select_initial_scopes(&[]).await, more);
+        }
+        let mut scopes = plan::union(configured, more);
+        // Many servers give refresh tokens only to those who say that they want one.
+        let offline = "offline_access".to_owned();
+        if self.metadata.scopes_supported.as_ref().is_some_and(|known| known.contains(&offline)) {
+            scopes = plan::union(&scopes, &[offline]);
+        }
+        scopes
+    }
+
+    /// The client to log in as: the one that was configured, a metadata document, the one that registered itself last time
+    /// for the same redirect, or a new one (MCP 2025-11-25, authorization, "Client Registration Approaches").
+    pub(super) async fn identify(
+        &mut self,
+        known: Option<&KnownClient>,
+        redirect_uri: &str,
+        scopes: &[String],
+    ) -> Result<KnownClient, CredentialError> {
+        let redirect_uri = redirect_uri.to_owned();
+        let named = |id: &str| KnownClient {
+            id: id.to_owned(),
+            secret: None,
+            redirect_uri: redirect_uri.clone(),
+            registered: false,
+        };
+        let settings = &self.scene.settings;
+        if let Some(id) = &settings.client_id {
+            return Ok(named(id));
+        }
+        let documents = self.metadata.additional_fields.get(TAKES_DOCUMENTS).and_then(Value::as_bool) == Some(true);
+        if let Some(document) = &settings.client_metadata_url
+            && documents
+        {
+            return Ok(named(document));
+        }
+        if let Some(known) = known.filter(|known| known.registered && known.redirect_uri == redirect_uri) {
+            return Ok(known.clone());
+        }
+        let refused = |reason| CredentialError::Registration { backend: self.scene.name.clone(), reason };
+        let Some(endpoint) = &self.metadata.registration_endpoint else {
+            return Err(refused("it does not offer registration".to_owned()));
+        };
+        self.check(endpoint)?;
+        let name = settings.client_name.clone();
+        let asked: Vec<&str> = scopes.iter().map(String::as_str).collect();
+        match quietly(self.manager.register_client(&name, &redirect_uri, &asked)).await {
+            Ok(config) => {
+                Ok(KnownClient { id: config.client_id, secret: config.client_secret, redirect_uri, registered: true })
+            }
+            Err(AuthError::PkceUnsupported) => Err(self.no_pkce()),
+            Err(_) if !self.published => Err(CredentialError::NoLogin {
+                backend: self.scene.name.clone(),
+                reason: "it publishes no OAuth metadata".to_owned(),
+            }),
+            Err(_) => Err(CredentialError::Registration {
+                backend: self.scene.name.clone(),
+                reason: self.trouble("its answer is no client registration"),
+            }),
+        }
+    }
+
+    /// Where the person is to go, and the `state` that they have to bring back.
+    pub(super) async fn ask(
+        &mut self,
+        client: &KnownClient,
+        scopes: &[String],
+    ) -> Result<(Url, Secret), CredentialError> {
+        self.configure(client)?;
+        let asked: Vec<&str> = scopes.iter().map(String::as_str).collect();
+        let url = match self.manager.get_authorization_url(&asked).await {
+            Ok(url) => url,
+            Err(AuthError::PkceUnsupported) => return Err(self.no_pkce()),
+            Err(error) => return Err(self.internal(&error)),
+        };
+        let url = self.check(&url)?;
+        let state = url.query_pairs().find(|(name, _)| name == "state").map(|(_, state)| Secret::new(state));
+        match state {
+            Some(state) => Ok((url, state)),
+            None => Err(CredentialError::Internal {
+                backend: self.scene.name.clone(),
+                reason: "the address of the login has no `state`".to_owned(),
+            }),
+        }
+    }
+
+    /// Trades the code for tokens.
+    pub(super) async fn redeem(
+        self,
+        code: &Secret,
+        state: &Secret,
+        issuer: Option<&str>,
+    ) -> Result<StoredCredentials, CredentialError> {
+        let exchange = self.manager.exchange_code_for_token_with_issuer(code.expose(), state.expose(), issuer);
+        match quietly(exchange).await {
+            Ok(_) => self.taken().await,
+            Err(error) => {
+                Err(CredentialError::NotGranted { backend: self.scene.name.clone(), reason: self.why(&error) })
+            }
+        }
+    }
+
+    /// Trades the refresh token for new tokens.
+    pub(super) async fn renew(
+        mut self,
+        client: &KnownClient,
+        credentials: StoredCredentials,
+    ) -> Result<StoredCredentials, NotRenewed> {
+        let failed = |error: CredentialError| NotRenewed::Failed(error.to_string());
+        self.configure(client).map_err(failed)?;
+        self.shelf.save(credentials).await.map_err(|error| failed(self.internal(&error)))?;
+        let Err(error) = quietly(self.manager.refresh_token()).await else {
+            return self.taken().await.map_err(failed);
+        };
+        let trouble = self.client.trouble();
+        let reason = match &trouble {
+            Some(trouble) => trouble.to_string(),
+            None => "the answer is no token".to_owned(),
+        };
+        Err(match (error, trouble) {
+            (AuthError::TokenRefreshRejected(_) | AuthError::AuthorizationRequired, _) => NotRenewed::Rejected(reason),
+            (_, Some(Trouble::Said { error, .. })) if is_client_error(&error) => NotRenewed::ClientUnknown(reason),
+            _ => NotRenewed::Failed(reason),
+        })
+    }
+
+    /// Gets a token for the client itself.
+    pub(super) async fn grant(mut self, more: &[String]) -> Result<StoredCredentials, CredentialError> {
+        let settings = &self.scene.settings;
+        let config = ClientCredentialsConfig::ClientSecret {
+            client_id: settings.client_id.clone().unwrap_or_default(),
+            client_secret: settings.client_secret.as_ref().map(Secret::expose).unwrap_or_default().to_owned(),
+            scopes: self.scopes(more).await,
+            resource: Some(self.resource().await),
+        };
+        let refused = |this: &Self, reason| CredentialError::NotGranted { backend: this.scene.name.clone(), reason };
+        if let Err(error) = self.manager.validate_client_credentials_metadata(&config) {
+            return Err(refused(&self, quote(&error.to_string())));
+        }
+        if let Err(error) = self.manager.configure_client_credentials(&config) {
+            return Err(self.internal(&error));
+        }
+        let Err(error) = quietly(self.manager.exchange_client_credentials(&config)).await else {
+            return self.taken().await;
+        };
+        match self.client.trouble() {
+            Some(Trouble::Said { error, description }) if is_client_error(&error) => {
+                Err(CredentialError::ClientRefused {
+                    backend: self.scene.name.clone(),
+                    reason: Trouble::Said { error, description }.to_string(),
+                })
+            }
+            Some(trouble) => Err(refused(&self, trouble.to_string())),
+            None => Err(refused(&self, self.why(&error))),
+        }
+    }
+
+    /// The resource that tokens are for (RFC 8707). rmcp knows what the backend's metadata says of it, and shows it only in
+    /// the address of a login.
+    async fn resource(&mut self) -> String {
+        let named = async {
+            let client = OAuthClientConfig::new("resource", "http://127.0.0.1/");
+            self.manager.configure_client(client).ok()?;
+            let url = Url::parse(&self.manager.get_authorization_url(&[]).await.ok()?).ok()?;
+            url.query_pairs().find(|(name, _)| name == "resource").map(|(_, resource)| resource.into_owned())
+        };
+        match named.await {
+            Some(resource) if !resource.is_empty() => resource,
+            _ => self.scene.backend.to_string(),
+        }
+    }
+
+    fn configure(&mut self, client: &KnownClient) -> Result<(), CredentialError> {
+        let mut config = OAuthClientConfig::new(&client.id, &client.redirect_uri);
+        let configured = self.scene.settings.client_secret.as_ref().filter(|_| !client.registered);
+        if let Some(secret) = configured.map(Secret::expose).or(client.secret.as_deref()) {
+            config = config.with_client_secret(secret);
+        }
+        self.manager.configure_client(config).map_err(|error| self.internal(&error))
+    }
+
+    /// What rmcp was given.
+    async fn taken(&self) -> Result<StoredCredentials, CredentialError> {
+        self.shelf.load().await.ok().flatten().ok_or_else(|| CredentialError::Internal {
+            backend: self.scene.name.clone(),
+            reason: "what was given is gone".to_owned(),
+        })
+    }
+
+    fn check(&self, url: &str) -> Result<Url, CredentialError> {
+        check(&self.scene, &self.client, url)
+    }
+
+    fn trouble(&self, otherwise: &str) -> String {
+        self.client.trouble().map_or_else(|| otherwise.to_owned(), |trouble| trouble.to_string())
+    }
+
+    /// Errors of rmcp's may quote an answer that could not be read, and the tokens in it.
+    fn why(&self, error: &AuthError) -> String {
+        self.trouble(&match error {
+            AuthError::AuthorizationServerMismatch { .. } | AuthError::AuthorizationServerMissingIssuer { .. } => {
+                quote(&error.to_string())
+            }
+            _ => "its answer is no token response".to_owned(),
+        })
+    }
+
+    fn internal(&self, error: &AuthError) -> CredentialError {
+        CredentialError::Internal { backend: self.scene.name.clone(), reason: quote(&error.to_string()) }
+    }
+
+    fn no_pkce(&self) -> CredentialError {
+        CredentialError::NoLogin {
+            backend: self.scene.name.clone(),
+            reason: "its authorization server does not support PKCE with S256".to_owned(),
+        }
+    }
+}
+
+/// Whether an OAuth error says that the client, and not its grant, is the trouble.
+fn is_client_error(error: &str) -> bool {
+    matches!(error, "invalid_client" | "unauthorized_client")
+}
+
+/// rmcp writes codes and whole answers to its log when it trades something for tokens.
+async fn quietly<F: Future>(work: F) -> F::Output {
+    work.with_subscriber(NoSubscriber::default()).await
+}
+
+fn check(scene: &Scene, client: &Client, url: &str) -> Result<Url, CredentialError> {
+    let parsed = Url::parse(url).map_err(|_| CredentialError::Discovery {
+        backend: scene.name.clone(),
+        reason: format!("`{}` is no URL", quote(url)),
+    })?;
+    match client.reach().check(&parsed) {
+        Ok(()) => Ok(parsed),
+        Err(barred) => Err(CredentialError::Barred {
+            backend: scene.name.clone(),
+            url: quote(&bare(&parsed)),
+            reason: barred.reason(),
+        }),
+    }
+}
+
+fn not_found(scene: &Scene, client: &Client, error: &AuthError) -> CredentialError {
+    let backend = scene.name.clone();
+    match client.trouble() {
+        Some(Trouble::Barred { url, barred }) => CredentialError::Barred { backend, url, reason: barred.reason() },
+        Some(trouble) => CredentialError::Discovery { backend, reason: trouble.to_string() },
+        None => {
+            let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            CredentialError::Discovery { backend, reason: quote(&format!("{error}{cause}")) }
+        }
+    }
+}
+
+/// Asks authorization servers of which rmcp had nothing: it talks to none on a private address, also where the backend is
+/// on one, and to none that has no page for people to log in.
+async fn ask_again(
+    scene: &Scene,
+    client: &Client,
+    servers: &[String],
+) -> Result<AuthorizationMetadata, CredentialError> {
+    let mut why = None;
+    for server in servers {
+        let url = match check(scene, client, server) {
+            Ok(url) => url,
+            Err(error) => {
+                why.get_or_insert(error);
+                continue;
+            }
+        };
+        for place in well_known(&url) {
+            if let Ok(body) = client.get(&place).await
+                && let Some(metadata) = read_metadata(&body)
+                && metadata.issuer.as_deref().map(|issuer| issuer.trim_end_matches('/'))
+                    == Some(url.as_str().trim_end_matches('/'))
+            {
+                return Ok(metadata);
+            }
+        }
+    }
+    Err(why.unwrap_or_else(|| CredentialError::Discovery {
+        backend: scene.name.clone(),
+        reason: format!("{} publishes no usable metadata", quote(&servers.join(", "))),
+    }))
+}
+
+/// Where an issuer's metadata is (RFC 8414, section 3.1; `OpenID`'s Discovery 1.0, section 4).
+fn well_known(issuer: &Url) -> Vec<Url> {
+    let path = issuer.path().trim_matches('/');
+    let (before, after) =
+        if path.is_empty() { (String::new(), String::new()) } else { (format!("/{path}"), format!("/{path}")) };
+    [
+        format!("/.well-known/oauth-authorization-server{after}"),
+        format!("/.well-known/openid-configuration{after}"),
+        format!("{before}/.well-known/openid-configuration"),
+    ]
+    .into_iter()
+    .map(|path| {
+        let mut url = issuer.clone();
+        url.set_path(&path);
+        url.set_query(None);
+        url.set_fragment(None);
+        url
+    })
+    .collect()
+}
+
+/// Metadata, also of a server that lets only programs in and so has no authorization endpoint (RFC 8414, section 2).
+fn read_metadata(body: &[u8]) -> Option<AuthorizationMetadata> {
+    let mut metadata: Value = serde_json::from_slice(body).ok()?;
+    let token_endpoint = metadata.get("token_endpoint")?.clone();
+    metadata.as_object_mut()?.entry("authorization_endpoint").or_insert(token_endpoint);
+    serde_json::from_value(metadata).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_is_looked_for_where_it_belongs() {
+        let places =
+            |issuer: &str| well_known(&Url::parse(issuer).unwrap()).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(places("https://a.test")[0], "https://a.test/.well-known/oauth-authorization-server");
+        assert_eq!(
+            places("https://a.test/team/"),
+            [
+                "https://a.test/.well-known/oauth-authorization-server/team",
+                "https://a.test/.well-known/openid-configuration/team",
+                "https://a.test/team/.well-known/openid-configuration",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_server_for_programs_needs_no_page() {
+        let metadata = read_metadata(br#"{"issuer":"https://a.test","token_endpoint":"https://a.test/t"}"#).unwrap();
+        assert_eq!(metadata.authorization_endpoint, "https://a.test/t");
+        assert!(read_metadata(br#"{"issuer":"https://a.test"}"#).is_none());
+        assert!(read_metadata(b"[]").is_none());
+    }
+}

@@ -1,0 +1,32 @@
+//! Opens a URL in the person's browser, if there is one.
+//!
+//! The URL comes from a stranger. It is one argument of a program and never passes through a shell; that it is a web
+//! address, and not the name of something to be run, has been seen to by `Reach`.
+
+use std::io;
+use std::process::Stdio;
+
+use tokio::process::Command;
+use url::Url;
+
+/// Starts the browser and does not wait for it.
+pub(super) fn open(url: &Url) -> io::Result<()> {
+    // `start` of Windows is a word of its shell, which would take `&` for the end of the URL.
+    let mut command = if cfg!(target_os = "macos") {
+        Command::new("open")
+    } else if cfg!(windows) {
+        let mut command = Command::new("rundll32.exe");
+        command.arg("url.dll,FileProtocolHandler");
+        command
+    } else {
+        Command::new("xdg-open")
+    };
+    // Stdout belongs to the protocol, and stdin to the client.
+    let mut child =
+        command.arg(url.as_str()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    tokio::spawn(async move {
+        // So that no zombie is left.
+        let _ = child.wait().await;
+    });
+    Ok(())
+}

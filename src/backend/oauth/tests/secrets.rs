@@ -1,0 +1,69 @@
+//! Nothing secret is ever seen, whatever the log level.
+#![cfg(feature = "cli")]
+
+use std::io;
+use std::time::Duration;
+
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::*;
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Log {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+#[tokio::test]
+async fn nothing_secret_is_logged() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let script = Script { gives_secrets: true, rotates: true, ..open_house() };
+    let stage = Stage::new(script, OAuthSettings::default(), Person::LogsIn).await;
+    let mut errors = Vec::new();
+    assert_eq!(stage.request("").await, Ok(200));
+    assert_eq!(stage.request("write").await, Ok(200));
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(3590)).await;
+    tokio::time::resume();
+    assert_eq!(stage.request("").await, Ok(200));
+    // The server repeats what it was sent in its errors.
+    for error in ["invalid_request", "invalid_grant"] {
+        stage.server.script().token_error = Some((400, error.to_owned()));
+        stage.server.script().tokens.clear();
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        tokio::time::resume();
+        errors.push(stage.request("").await.unwrap_err().to_string());
+    }
+    let debug = format!("{:?} {errors:?}", stage.oauth);
+    let secrets = stage.server.script().secrets.clone();
+    assert!(secrets.len() > 12, "{secrets:?}");
+    // The harness itself plays the browser and the backend: what hyper and axum say of these requests is not sessile's.
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let ours: Vec<&str> = log.lines().filter(|line| line.contains("rmcp") || line.contains("sessile")).collect();
+    assert!(ours.len() > 5, "{log}");
+    for secret in &secrets {
+        assert!(!debug.contains(secret.as_str()), "{secret} in {debug}");
+        for line in &ours {
+            assert!(!line.contains(secret.as_str()), "{secret} in {line}");
+        }
+    }
+}

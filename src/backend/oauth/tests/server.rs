@@ -1,0 +1,386 @@
+//! A protected resource and its authorization server, on one loopback port, which do as a script says.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use http::{HeaderMap, Method, Response, StatusCode, Uri};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use url::{Url, form_urlencoded};
+
+/// What the servers do, and what they have seen.
+#[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in a test's script")]
+pub(super) struct Script {
+    /// Whether clients may register themselves.
+    pub registers: bool,
+    /// Whether metadata documents are taken for clients.
+    pub documents: bool,
+    /// Whether `register` gives out a secret, which the token endpoint then wants.
+    pub gives_secrets: bool,
+    /// Clients that are known, with their secrets.
+    pub clients: HashMap<String, Option<String>>,
+    /// Seconds that tokens last.
+    pub expires_in: Option<u64>,
+    /// Whether each refresh token works once only.
+    pub rotates: bool,
+    /// The person says no.
+    pub denies: bool,
+    /// An OAuth error of the token endpoint, for all that it is asked.
+    pub token_error: Option<(u16, String)>,
+    /// All that is ever granted; empty for all that is asked.
+    pub grants: Vec<String>,
+    /// What a path is answered with in place of what belongs there.
+    pub instead: HashMap<String, Instead>,
+    /// Added to the metadata of the authorization server, in place of what stands there.
+    pub metadata: Value,
+    /// The authorization server that the resource names, if not this one.
+    pub elsewhere: Option<String>,
+    /// The resource that tokens are for, if not this one.
+    pub resource: Option<Url>,
+    /// No token is good enough for the resource.
+    pub refuses_all: bool,
+
+    pub tokens: HashMap<String, Vec<String>>,
+    pub refresh_tokens: HashMap<String, Vec<String>>,
+    /// Refresh tokens that came back after they had been used up.
+    pub reused: usize,
+    pub seen: Vec<String>,
+    /// What the token endpoint was asked, last.
+    pub asked: HashMap<String, String>,
+    /// Everything that nobody else may get to know.
+    pub secrets: HashSet<String>,
+    pub codes: HashMap<String, Pending>,
+}
+
+#[derive(Clone)]
+pub(super) enum Instead {
+    Redirect(String),
+    Large(usize),
+    Status(u16),
+}
+
+pub(super) struct Pending {
+    client: String,
+    challenge: String,
+    redirect_uri: String,
+    scopes: Vec<String>,
+}
+
+#[derive(Clone)]
+pub(super) struct Server {
+    pub origin: String,
+    script: Arc<Mutex<Script>>,
+}
+
+impl Server {
+    pub(super) async fn start(script: Script) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let server = Self { origin, script: Arc::new(Mutex::new(script)) };
+        let router = axum::Router::new().fallback(answer).with_state(server.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        server
+    }
+
+    pub(super) fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().unwrap()
+    }
+
+    pub(super) fn backend(&self) -> Url {
+        Url::parse(&format!("{}/mcp", self.origin)).unwrap()
+    }
+
+    fn resource(&self, script: &Script) -> Url {
+        script.resource.clone().unwrap_or_else(|| self.backend())
+    }
+
+    /// How often a path was asked for.
+    pub(super) fn count(&self, path: &str) -> usize {
+        self.script().seen.iter().filter(|seen| seen.ends_with(path)).count()
+    }
+
+    fn metadata(&self, script: &Script) -> Value {
+        let at = |path: &str| format!("{}{path}", self.origin);
+        let mut metadata = json!({
+            "issuer": self.origin,
+            "authorization_endpoint": at("/authorize"),
+            "token_endpoint": at("/token"),
+            "response_types_supported": ["code"],
+            "code_challenge_methods_supported": ["S256"],
+            "authorization_response_iss_parameter_supported": true,
+        });
+        if script.registers {
+            metadata["registration_endpoint"] = json!(at("/register"));
+        }
+        if script.documents {
+            metadata["client_id_metadata_document_supported"] = json!(true);
+        }
+        for (name, value) in script.metadata.as_object().into_iter().flatten() {
+            metadata[name] = value.clone();
+            if value.is_null() {
+                metadata.as_object_mut().unwrap().remove(name);
+            }
+        }
+        metadata
+    }
+}
+
+impl Script {
+    fn fresh(&mut self, what: &str) -> String {
+        let made = format!("{what}-{}", uuid::Uuid::new_v4().simple());
+        self.secrets.insert(made.clone());
+        made
+    }
+}
+
+async fn answer(
+    State(server): State<Server>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response<Body> {
+    let mut script = server.script();
+    script.seen.push(format!("{method} {}", uri.path()));
+    match script.instead.get(uri.path()) {
+        Some(Instead::Redirect(to)) => return redirect(to),
+        Some(Instead::Large(size)) => {
+            return text(200, &json!({ "issuer": server.origin, "x": "x".repeat(*size) }).to_string());
+        }
+        Some(Instead::Status(status)) => return text(*status, ""),
+        None => {}
+    }
+    match uri.path() {
+        "/mcp" => resource(&server, &script, &method, &headers, uri.query().unwrap_or_default(), &body),
+        "/.well-known/oauth-protected-resource/mcp" => {
+            let authority = script.elsewhere.clone().unwrap_or_else(|| server.origin.clone());
+            json_text(
+                &json!({ "resource": server.backend(), "authorization_servers": [authority], "scopes_supported": ["read"] }),
+            )
+        }
+        "/.well-known/oauth-authorization-server" => json_text(&server.metadata(&script)),
+        "/register" if script.registers => register(&mut script, &body),
+        "/authorize" => authorize(&server, &mut script, &fields(uri.query().unwrap_or_default().as_bytes())),
+        "/token" => token(&server, &mut script, &headers, &fields(&body)),
+        _ => text(404, ""),
+    }
+}
+
+/// `query` is the scope that the request needs.
+fn resource(
+    server: &Server,
+    script: &Script,
+    method: &Method,
+    headers: &HeaderMap,
+    query: &str,
+    body: &[u8],
+) -> Response<Body> {
+    let sent = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let granted = sent.strip_prefix("Bearer ").and_then(|token| script.tokens.get(token));
+    let metadata = format!("resource_metadata=\"{}/.well-known/oauth-protected-resource/mcp\"", server.origin);
+    let (status, challenge) = match granted {
+        Some(_) if script.refuses_all => (401, format!("Bearer error=\"invalid_token\", {metadata}")),
+        Some(granted) if query.is_empty() || granted.iter().any(|scope| scope == query) => {
+            return message(method, body);
+        }
+        Some(_) => (403, format!("Bearer error=\"insufficient_scope\", scope=\"{query}\", {metadata}")),
+        None => (401, format!("Bearer {metadata}")),
+    };
+    let mut response = text(status, "");
+    response.headers_mut().insert("www-authenticate", challenge.parse().unwrap());
+    response
+}
+
+/// A small MCP server; what is no JSON-RPC is fine as well.
+fn message(method: &Method, body: &[u8]) -> Response<Body> {
+    if *method != Method::POST {
+        return text(if *method == Method::DELETE { 200 } else { 405 }, "");
+    }
+    let Ok(message) = serde_json::from_slice::<Value>(body) else { return text(200, "fine") };
+    let Some(id) = message.get("id") else { return text(202, "") };
+    let result = match message["method"].as_str().unwrap_or_default() {
+        "initialize" => json!({
+            "protocolVersion": message["params"]["protocolVersion"],
+            "capabilities": { "tools": {} },
+            "serverInfo": { "name": "guarded", "version": "1" },
+        }),
+        "tools/list" => json!({ "tools": [{ "name": "open", "inputSchema": { "type": "object" } }] }),
+        _ => json!({}),
+    };
+    json_text(&json!({ "jsonrpc": "2.0", "id": id, "result": result }))
+}
+
+fn register(script: &mut Script, body: &[u8]) -> Response<Body> {
+    let wanted: Value = serde_json::from_slice(body).unwrap();
+    assert_eq!(wanted["application_type"], "native");
+    let id = format!("client-{}", script.clients.len() + 1);
+    let secret = script.gives_secrets.then(|| script.fresh("client-secret"));
+    script.clients.insert(id.clone(), secret.clone());
+    let mut answer =
+        json!({ "client_id": id, "redirect_uris": wanted["redirect_uris"], "client_name": wanted["client_name"] });
+    if let Some(secret) = secret {
+        answer["client_secret"] = json!(secret);
+    }
+    json_text(&answer)
+}
+
+fn authorize(server: &Server, script: &mut Script, asked: &HashMap<String, String>) -> Response<Body> {
+    let client = &asked["client_id"];
+    let known = script.clients.contains_key(client) || (script.documents && client.starts_with("https://"));
+    if !known || asked["response_type"] != "code" || asked["code_challenge_method"] != "S256" {
+        return text(400, "this client is not known");
+    }
+    assert_eq!(asked["resource"], server.resource(script).as_str());
+    let mut back = Url::parse(&asked["redirect_uri"]).unwrap();
+    assert_eq!(back.host_str().filter(|host| ["127.0.0.1", "localhost"].contains(host)), back.host_str());
+    script.secrets.insert(asked["state"].clone());
+    if script.denies {
+        back.query_pairs_mut().append_pair("error", "access_denied").append_pair("error_description", "<b>no</b>");
+    } else {
+        let code = script.fresh("code");
+        let pending = Pending {
+            client: client.clone(),
+            challenge: asked["code_challenge"].clone(),
+            redirect_uri: asked["redirect_uri"].clone(),
+            scopes: words(asked.get("scope")),
+        };
+        script.codes.insert(code.clone(), pending);
+        back.query_pairs_mut().append_pair("code", &code).append_pair("iss", &server.origin);
+    }
+    back.query_pairs_mut().append_pair("state", &asked["state"]);
+    redirect(back.as_str())
+}
+
+fn token(server: &Server, script: &mut Script, headers: &HeaderMap, asked: &HashMap<String, String>) -> Response<Body> {
+    script.asked.clone_from(asked);
+    for name in ["code_verifier", "client_secret"] {
+        script.secrets.extend(asked.get(name).cloned());
+    }
+    if let Some((status, error)) = script.token_error.clone() {
+        // Some servers repeat what they were sent.
+        let sent = asked.get("refresh_token").or(asked.get("code")).cloned().unwrap_or_default();
+        let error = json!({ "error": error, "error_description": format!("not {sent}") });
+        return text(status, &error.to_string());
+    }
+    assert_eq!(asked["resource"], server.resource(script).as_str());
+    let (id, secret) = client_of(headers, asked);
+    let known = script.clients.get(&id).map_or(id.starts_with("https://"), |known| *known == secret);
+    if !known {
+        return text(401, r#"{"error":"invalid_client"}"#);
+    }
+    let refused = || text(400, r#"{"error":"invalid_grant"}"#);
+    let scopes = match asked["grant_type"].as_str() {
+        "authorization_code" => {
+            let Some(pending) = script.codes.remove(&asked["code"]) else { return refused() };
+            let verified = challenge(&asked["code_verifier"]) == pending.challenge;
+            if !verified || pending.client != id || pending.redirect_uri != asked["redirect_uri"] {
+                return refused();
+            }
+            pending.scopes
+        }
+        "refresh_token" => {
+            let old = &asked["refresh_token"];
+            let rotates = script.rotates;
+            let found =
+                if rotates { script.refresh_tokens.remove(old) } else { script.refresh_tokens.get(old).cloned() };
+            let Some(scopes) = found else {
+                script.reused += 1;
+                return refused();
+            };
+            scopes
+        }
+        "client_credentials" if secret.is_some() => words(asked.get("scope")),
+        _ => return text(400, r#"{"error":"unsupported_grant_type"}"#),
+    };
+    let allowed = script.grants.clone();
+    let granted: Vec<String> =
+        scopes.into_iter().filter(|scope| allowed.is_empty() || allowed.contains(scope)).collect();
+    let (access, refresh) = (script.fresh("access"), script.fresh("refresh"));
+    script.tokens.insert(access.clone(), granted.clone());
+    let mut answer = json!({ "access_token": access, "token_type": "Bearer", "scope": granted.join(" "), "id_token": script.fresh("id") });
+    if asked["grant_type"] == "authorization_code" || (script.rotates && asked["grant_type"] == "refresh_token") {
+        script.refresh_tokens.insert(refresh.clone(), granted);
+        answer["refresh_token"] = json!(refresh);
+    }
+    if let Some(seconds) = script.expires_in {
+        answer["expires_in"] = json!(seconds);
+    }
+    json_text(&answer)
+}
+
+/// Who asks: by HTTP Basic, or in the body.
+fn client_of(headers: &HeaderMap, asked: &HashMap<String, String>) -> (String, Option<String>) {
+    let basic = headers.get("authorization").and_then(|value| value.to_str().ok()?.strip_prefix("Basic "));
+    match basic {
+        Some(basic) => {
+            let text = String::from_utf8(unbase64(basic)).unwrap();
+            let (id, secret) = text.split_once(':').unwrap();
+            (id.to_owned(), Some(secret.to_owned()))
+        }
+        None => (asked["client_id"].clone(), asked.get("client_secret").cloned()),
+    }
+}
+
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+fn unbase64(text: &str) -> Vec<u8> {
+    let mut bits = 0_u32;
+    let mut count = 0;
+    let mut out = Vec::new();
+    for byte in text.bytes().filter(|byte| *byte != b'=') {
+        let at = ALPHABET.iter().position(|known| *known == byte).unwrap();
+        bits = (bits << 6) | u32::try_from(at).unwrap();
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            out.push(u8::try_from((bits >> count) & 0xff).unwrap());
+        }
+    }
+    out
+}
+
+/// The challenge of a verifier (RFC 7636, section 4.2).
+fn challenge(verifier: &str) -> String {
+    let mut out = String::new();
+    for chunk in Sha256::digest(verifier).chunks(3) {
+        let bits = chunk.iter().enumerate().fold(0_u32, |bits, (at, byte)| bits | (u32::from(*byte) << (16 - 8 * at)));
+        for at in 0..=chunk.len() {
+            let letter = ALPHABET[((bits >> (18 - 6 * at)) & 63) as usize];
+            out.push(match letter {
+                b'+' => '-',
+                b'/' => '_',
+                letter => char::from(letter),
+            });
+        }
+    }
+    out
+}
+
+fn fields(text: &[u8]) -> HashMap<String, String> {
+    form_urlencoded::parse(text).into_owned().collect()
+}
+
+fn words(text: Option<&String>) -> Vec<String> {
+    text.map(String::as_str).unwrap_or_default().split_whitespace().map(str::to_owned).collect()
+}
+
+fn text(status: u16, body: &str) -> Response<Body> {
+    let mut response = Response::new(Body::from(body.to_owned()));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    response
+}
+
+fn json_text(value: &Value) -> Response<Body> {
+    let mut response = text(200, &value.to_string());
+    response.headers_mut().insert("content-type", "application/json".parse().unwrap());
+    response
+}
+
+fn redirect(to: &str) -> Response<Body> {
+    let mut response = text(302, "");
+    response.headers_mut().insert("location", to.parse().unwrap());
+    response
+}

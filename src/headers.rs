@@ -1,0 +1,107 @@
+//! What is known of HTTP headers by their names alone: whose they are, and which say who somebody is. Pure.
+//!
+//! The front, the HTTP backends and the configuration all ask here, so that what one of them lets through is what the
+//! others expect.
+
+use http::HeaderName;
+
+/// Headers that belong to one connection (RFC 9110, section 7.6.1), and their old relatives.
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Why an operator may not have a header of this name sent to a server, if it may not be.
+pub(crate) fn why_not_sent(name: &HeaderName) -> Option<&'static str> {
+    match name.as_str() {
+        name if HOP_BY_HOP.contains(&name) => Some("belongs to a connection, and sessile sets it"),
+        "host" | "expect" | "http2-settings" | "sec-websocket-key" => {
+            Some("belongs to a connection, and sessile sets it")
+        }
+        "accept" | "accept-encoding" => Some("belongs to each message, and sessile sets it"),
+        name if name.starts_with("content-") => Some("belongs to each message, and sessile sets it"),
+        name if name.starts_with("mcp-") || name == "last-event-id" => {
+            Some("belongs to the protocol, and sessile sets it")
+        }
+        _ => None,
+    }
+}
+
+/// Why a client's header of this name may not be passed on to a server, if it may not be.
+pub(crate) fn why_not_forwarded(name: &HeaderName) -> Option<&'static str> {
+    match name.as_str() {
+        name if HOP_BY_HOP.contains(&name) => Some("it belongs to the connection between the client and sessile"),
+        "host" => Some("it names sessile, not the server"),
+        "accept" | "accept-encoding" | "expect" | "http2-settings" | "last-event-id" => {
+            Some("sessile speaks to the server for itself")
+        }
+        name if name.starts_with("content-") => Some("it describes a message that sessile may send in another form"),
+        name if name.starts_with("mcp-") => Some("it belongs to the session between the client and sessile"),
+        name if name.starts_with("sec-") => Some("it is a browser's word about sessile, not about the server"),
+        _ => None,
+    }
+}
+
+/// Whether a header of this name says who somebody is.
+///
+/// A session belongs to the credentials that it was opened with, and they go with all that is done for its client, its
+/// stream for example. One that is not seen to would let a session be taken over by who learns its name; one that is taken
+/// for one and is none costs a client its session when the value changes. So the rule is wide, and leaves out what is known
+/// to change with each request.
+pub(crate) fn is_credential(name: &HeaderName) -> bool {
+    const SPEAKS_OF: [&str; 10] =
+        ["auth", "token", "key", "secret", "credential", "password", "jwt", "assertion", "cookie", "session"];
+    let name = name.as_str();
+    SPEAKS_OF.iter().any(|word| name.contains(word)) && !name.contains("idempotency")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_a_header_is() {
+        let own = [
+            "host",
+            "te",
+            "connection",
+            "content-type",
+            "content-encoding",
+            "mcp-session-id",
+            "accept",
+            "last-event-id",
+        ];
+        for name in own.map(HeaderName::from_static) {
+            assert!(why_not_sent(&name).is_some() && why_not_forwarded(&name).is_some(), "{name}");
+        }
+        for name in ["authorization", "cookie", "x-user-id", "traceparent"].map(HeaderName::from_static) {
+            assert!(why_not_sent(&name).is_none() && why_not_forwarded(&name).is_none(), "{name}");
+        }
+        assert!(why_not_forwarded(&HeaderName::from_static("sec-fetch-mode")).is_some());
+    }
+
+    #[test]
+    fn which_headers_say_who_somebody_is() {
+        for name in [
+            "authorization",
+            "cookie",
+            "x-api-key",
+            "x-goog-iap-jwt-assertion",
+            "x-auth-request-user",
+            "x-amz-security-token",
+            "x-client-secret",
+        ] {
+            assert!(is_credential(&HeaderName::from_static(name)), "{name}");
+        }
+        for name in ["traceparent", "x-request-id", "idempotency-key", "user-agent", "accept-language"] {
+            assert!(!is_credential(&HeaderName::from_static(name)), "{name}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! A backend that wants a login, from the client's end: several sessions, one login, and errors that say what to do.
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a test has failed it")]
+
+#[path = "../src/backend/oauth/tests/server.rs"]
+#[expect(dead_code, reason = "the unit tests use more of it")]
+mod server;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use server::{Script, Server};
+use sessile::{Announce, HttpBackend, OAuthFlow, OAuthSettings, Proxy, Transport};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream, ReadHalf, WriteHalf};
+use tokio::time::timeout;
+
+/// A client on a pair of pipes.
+struct Client {
+    writer: WriteHalf<DuplexStream>,
+    reader: BufReader<ReadHalf<DuplexStream>>,
+}
+
+impl Client {
+    fn connect(proxy: &Proxy) -> Self {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let proxy = proxy.clone();
+        tokio::spawn(async move {
+            let (reader, writer) = tokio::io::split(far);
+            proxy.serve_io(reader, writer, std::future::pending()).await
+        });
+        let (reader, writer) = tokio::io::split(near);
+        Self { writer, reader: BufReader::new(reader) }
+    }
+
+    async fn ask(&mut self, method: &str, params: Value) -> Value {
+        let request = json!({ "jsonrpc": "2.0", "id": method, "method": method, "params": params });
+        self.writer.write_all(format!("{request}\n").as_bytes()).await.unwrap();
+        let mut line = String::new();
+        timeout(Duration::from_secs(20), self.reader.read_line(&mut line)).await.unwrap().unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+
+    async fn open(&mut self) -> Value {
+        let params = json!({
+            "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "test", "version": "1" },
+        });
+        self.ask("initialize", params).await
+    }
+}
+
+fn proxy(server: &Server, settings: OAuthSettings) -> Proxy {
+    let backend = HttpBackend::new(server.backend().as_str()).unwrap().transport(Transport::Http);
+    Proxy::builder().backend(backend.oauth(settings).unwrap()).build().unwrap()
+}
+
+fn login(folder: &tempfile::TempDir, asked: &Arc<AtomicUsize>) -> OAuthSettings {
+    let asked = asked.clone();
+    OAuthSettings {
+        token_dir: Some(folder.path().to_owned()),
+        open_browser: false,
+        announce: Some(Announce::new(move |url| {
+            asked.fetch_add(1, Ordering::Relaxed);
+            // The browser follows the redirect to the listener by itself.
+            let url = url.to_owned();
+            tokio::spawn(async move { reqwest::get(url).await.map(|response| response.status()) });
+        })),
+        ..OAuthSettings::default()
+    }
+}
+
+#[tokio::test]
+async fn sessions_of_a_guarded_backend_share_one_login() {
+    let server = Server::start(Script { registers: true, expires_in: Some(3600), ..Script::default() }).await;
+    let (folder, asked) = (tempfile::tempdir().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let proxy = proxy(&server, login(&folder, &asked));
+    let (mut one, mut two) = (Client::connect(&proxy), Client::connect(&proxy));
+    let (first, second) = tokio::join!(one.open(), two.open());
+    for welcome in [first, second] {
+        assert_eq!(welcome["result"]["serverInfo"]["name"], "guarded", "{welcome}");
+    }
+    let tools = one.ask("tools/list", json!({})).await;
+    assert_eq!(tools["result"]["tools"][0]["name"], "open", "{tools}");
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    assert_eq!(server.count("/token"), 1);
+
+    // The next token is fetched where nobody notices.
+    server.script().tokens.clear();
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    tokio::time::resume();
+    let tools = two.ask("tools/list", json!({})).await;
+    assert_eq!(tools["result"]["tools"][0]["name"], "open", "{tools}");
+    assert_eq!((asked.load(Ordering::Relaxed), server.count("/token")), (1, 2));
+}
+
+#[tokio::test]
+async fn a_login_that_is_refused_is_told_to_the_client() {
+    let server = Server::start(Script { registers: true, denies: true, ..Script::default() }).await;
+    let (folder, asked) = (tempfile::tempdir().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let proxy = proxy(&server, login(&folder, &asked));
+    let refused = Client::connect(&proxy).open().await;
+    let message = refused["error"]["message"].as_str().unwrap();
+    assert!(message.contains("access_denied") && message.contains("sessile check"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_program_logs_in_by_itself() {
+    let secret = "r0bot-s3cret";
+    let clients = [("robot".to_owned(), Some(secret.to_owned()))].into();
+    let server = Server::start(Script { clients, ..Script::default() }).await;
+    let settings = OAuthSettings {
+        flow: OAuthFlow::ClientCredentials,
+        client_id: Some("robot".to_owned()),
+        client_secret: Some(secret.into()),
+        ..OAuthSettings::default()
+    };
+    let welcome = Client::connect(&proxy(&server, settings.clone())).open().await;
+    assert_eq!(welcome["result"]["serverInfo"]["name"], "guarded", "{welcome}");
+
+    let wrong = OAuthSettings { client_secret: Some("wr0ng".into()), ..settings };
+    let refused = Client::connect(&proxy(&server, wrong)).open().await;
+    assert!(refused["error"]["message"].as_str().unwrap().contains("check the client id and secret"), "{refused}");
+    assert!(!refused.to_string().contains("wr0ng"), "{refused}");
+}
