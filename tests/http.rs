@@ -5,6 +5,8 @@ mod common;
 
 #[path = "http/batches.rs"]
 mod batches;
+#[path = "http/forwarded.rs"]
+mod forwarded;
 #[path = "http/handshake.rs"]
 mod handshake;
 #[path = "http/relay.rs"]

@@ -7,7 +7,10 @@ use std::sync::Arc;
 ///
 /// They belong to that one message. Their values are secrets more often than not, and are never shown.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Forwarded(Arc<[(Box<str>, Box<[u8]>)]>);
+pub struct Forwarded(Arc<[Header]>);
+
+/// Its name, in lower case, and its value.
+type Header = (Box<str>, Box<[u8]>);
 
 impl Forwarded {
     /// Headers by name, in lower case, with their values as they came.

@@ -136,7 +136,7 @@ impl<R: AsyncRead + Unpin> Input<R> {
     }
 
     async fn start(&mut self, first: Incoming, size: usize) -> Option<(SessionHandle, Stream)> {
-        let fresh = match self.opener.open(false, true).await {
+        let fresh = match self.opener.open(None, true).await {
             Ok(fresh) => fresh,
             Err(refused) => {
                 let fault = match refused {

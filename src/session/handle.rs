@@ -1,7 +1,7 @@
 //! The door to a session: what a front may do with one.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use ractor::ActorRef;
@@ -9,7 +9,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::actor::Message;
+use super::server::{ServerCell, ServerInfo};
 use super::state::{Event, Received};
+use super::union::{LinkId, Servers};
 use super::{Attachment, Budget, EndReason, Limits, Role, SessionId, StreamId, StreamKind};
 use crate::frame::{Frame, Id, Incoming, Kind, Wire};
 
@@ -33,6 +35,13 @@ pub(crate) struct Unread {
     bytes: usize,
 }
 
+impl Unread {
+    fn of(all: &Arc<AtomicUsize>, bytes: usize) -> Self {
+        all.fetch_add(bytes, Ordering::Relaxed);
+        Self { all: all.clone(), bytes }
+    }
+}
+
 impl Drop for Unread {
     fn drop(&mut self) {
         self.all.fetch_sub(self.bytes, Ordering::Relaxed);
@@ -48,12 +57,14 @@ pub(crate) struct Sink {
     taken: Arc<Taken>,
 }
 
-/// When a connection last came for more, whether there was any or not. One that is alive comes at every keep-alive; one
-/// whose client does not read does not come at all.
+/// What both ends of a connection know: when it last came for more, whether there was any or not. One that is alive comes
+/// at every keep-alive; one whose client does not read does not come at all.
 #[derive(Debug)]
 struct Taken {
     since: Instant,
     millis: AtomicU64,
+    /// Set when it was given up because its client was too far behind.
+    given_up: AtomicBool,
 }
 
 impl Taken {
@@ -68,11 +79,15 @@ impl Sink {
         let bytes = wire.len();
         // One message is always let through, however large.
         if self.unread.load(Ordering::Relaxed) > self.bound {
+            self.taken.given_up.store(true, Ordering::Release);
             return false;
         }
-        self.unread.fetch_add(bytes, Ordering::Relaxed);
-        let unread = Unread { all: self.unread.clone(), bytes };
-        self.queue.try_send(Outgoing { event, wire, role, unread }).is_ok()
+        let unread = Unread::of(&self.unread, bytes);
+        let sent = self.queue.try_send(Outgoing { event, wire, role, unread });
+        if matches!(sent, Err(mpsc::error::TrySendError::Full(_))) {
+            self.taken.given_up.store(true, Ordering::Release);
+        }
+        sent.is_ok()
     }
 
     /// When the connection last came for more.
@@ -88,14 +103,20 @@ pub(crate) struct Shared {
     pub name: Arc<str>,
     pub opened: Instant,
     pub opened_at: SystemTime,
-    pub client: std::sync::OnceLock<String>,
+    pub client: OnceLock<String>,
     /// The protocol version that was negotiated, once it was.
-    pub version: std::sync::OnceLock<String>,
-    pub pid: std::sync::OnceLock<u32>,
+    pub version: OnceLock<String>,
+    servers: Arc<Servers>,
+    cells: Box<[ServerCell]>,
     pub calls: AtomicUsize,
     /// Milliseconds from `opened` to the last message of the client.
     pub active: AtomicU64,
     pub ended: watch::Sender<Option<EndReason>>,
+    /// The stream that is the session, where its client has one connection for all that it is sent. The connection ends
+    /// when the actor lets go of it: hence the weak end.
+    own_stream: OnceLock<(StreamId, mpsc::WeakSender<Outgoing>)>,
+    /// Whether the client has sent `initialize`, as far as its front knows.
+    greeted: AtomicBool,
     /// Bytes handed to connections and not read by them.
     unread: Arc<AtomicUsize>,
     next_stream: AtomicU64,
@@ -103,22 +124,35 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(id: SessionId) -> Self {
+    pub(crate) fn new(id: SessionId, servers: Arc<Servers>) -> Self {
         Self {
             id,
             name: id.to_string().into(),
             opened: Instant::now(),
             opened_at: SystemTime::now(),
-            client: std::sync::OnceLock::new(),
-            version: std::sync::OnceLock::new(),
-            pid: std::sync::OnceLock::new(),
+            client: OnceLock::new(),
+            version: OnceLock::new(),
+            cells: servers.links().map(|_| ServerCell::default()).collect(),
+            servers,
             calls: AtomicUsize::new(0),
             active: AtomicU64::new(0),
             ended: watch::Sender::new(None),
+            own_stream: OnceLock::new(),
+            greeted: AtomicBool::new(false),
             unread: Arc::default(),
             next_stream: AtomicU64::new(1),
             next_attachment: AtomicU64::new(1),
         }
+    }
+
+    pub(super) fn server(&self, link: LinkId) -> Option<&ServerCell> {
+        self.cells.get(usize::from(link.0))
+    }
+
+    /// What may be known of its servers.
+    pub(crate) fn servers(&self) -> Vec<ServerInfo> {
+        let links = self.servers.links().zip(&self.cells);
+        links.map(|(link, cell)| cell.info(&self.servers.name(link))).collect()
     }
 
     pub(crate) fn idle_for(&self) -> Duration {
@@ -131,6 +165,7 @@ impl Shared {
 pub(crate) struct SessionHandle {
     actor: ActorRef<Message>,
     shared: Arc<Shared>,
+    intake: Budget,
     budget: Budget,
     /// Most messages queued for one connection.
     queue: usize,
@@ -141,16 +176,23 @@ impl SessionHandle {
     pub(super) fn new(
         actor: ActorRef<Message>,
         shared: Arc<Shared>,
+        intake: Budget,
         budget: Budget,
         limits: &Limits,
         unread_bound: usize,
     ) -> Self {
         let queue = budget.queue(limits.in_flight);
-        Self { actor, shared, budget, queue, unread_bound }
+        Self { actor, shared, intake, budget, queue, unread_bound }
     }
 
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
+    }
+
+    /// The room for what the client says while it is read, and until [`admit`](Self::admit) lets it in: without it, bodies
+    /// that wait for a server that does not read would be bounded by nothing but their number.
+    pub(crate) fn intake(&self) -> &Budget {
+        &self.intake
     }
 
     /// Waits until there is room for what the client says. Answers and cancellations do not wait: something may wait for
@@ -170,6 +212,32 @@ impl SessionHandle {
         self.attach(stream, kind, None)
     }
 
+    /// The stream that is the session, where its client has one connection for all that it is sent.
+    pub(crate) fn own_stream(&self) -> Option<StreamId> {
+        self.shared.own_stream.get().map(|(stream, _)| *stream)
+    }
+
+    /// Says something on the session's own stream that the session itself need not know of. False if it has none that can
+    /// take it.
+    pub(crate) fn say(&self, wire: Wire) -> bool {
+        let own = self.shared.own_stream.get().and_then(|(_, queue)| queue.upgrade());
+        if self.shared.unread.load(Ordering::Relaxed) > self.unread_bound {
+            return false;
+        }
+        let unread = Unread::of(&self.shared.unread, wire.len());
+        own.is_some_and(|queue| queue.try_send(Outgoing { event: None, wire, role: Role::Failure, unread }).is_ok())
+    }
+
+    /// Notes that the client sends `initialize`.
+    pub(crate) fn greet(&self) {
+        self.shared.greeted.store(true, Ordering::Release);
+    }
+
+    /// Whether the client has sent `initialize`, as far as was noted.
+    pub(crate) fn was_greeted(&self) -> bool {
+        self.shared.greeted.load(Ordering::Acquire)
+    }
+
     /// Takes up a stream that the client knows up to event `after`. `None` if this session never had such a stream.
     pub(crate) fn resume_stream(&self, stream: StreamId, after: u64) -> Option<Stream> {
         let known = stream.0 > 0 && stream.0 < self.shared.next_stream.load(Ordering::Relaxed);
@@ -179,7 +247,11 @@ impl SessionHandle {
     fn attach(&self, stream: StreamId, kind: StreamKind, after: Option<u64>) -> Stream {
         let attachment = Attachment(self.shared.next_attachment.fetch_add(1, Ordering::Relaxed));
         let (sender, queue) = mpsc::channel(self.queue);
-        let taken = Arc::new(Taken { since: Instant::now(), millis: AtomicU64::new(0) });
+        if kind.is_session() {
+            let _ = self.shared.own_stream.set((stream, sender.downgrade()));
+        }
+        let given_up = AtomicBool::new(false);
+        let taken = Arc::new(Taken { since: Instant::now(), millis: AtomicU64::new(0), given_up });
         let unread = self.shared.unread.clone();
         let sink = Sink { queue: sender, unread, bound: self.unread_bound, taken: taken.clone() };
         self.cast(Message::Attach { stream, attachment, kind, after, sink });
@@ -256,6 +328,12 @@ impl Stream {
     pub(crate) fn poll_next(&mut self, context: &mut std::task::Context<'_>) -> std::task::Poll<Option<Outgoing>> {
         self.taken.now();
         self.queue.poll_recv(context)
+    }
+
+    /// If the stream has ended because its client has too much unread: more than so many bytes. What it would have
+    /// carried next is lost to this connection.
+    pub(crate) fn given_up(&self) -> Option<usize> {
+        self.taken.given_up.load(Ordering::Acquire).then_some(self.session.unread_bound)
     }
 
     pub(crate) fn session(&self) -> &SessionHandle {

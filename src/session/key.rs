@@ -1,8 +1,8 @@
 //! What a session is called, and what it is found by: two different things.
 //!
-//! The [`SessionId`] is a public name for logs and listings. The [`SessionSecret`] is what the client holds as its
-//! `Mcp-Session-Id`; it is kept as a hash only, so that neither a log, nor a listing, nor a memory dump of the registry
-//! gives a session away.
+//! The [`SessionId`] is a public name for logs and listings. The [`SessionSecret`] is made of what the client holds (its
+//! `Mcp-Session-Id`, or what stands in the URI of its message endpoint) and of who it is; it is kept as a hash only, so
+//! that neither a log, nor a listing, nor a memory dump of the registry gives a session away.
 
 use std::fmt;
 
@@ -33,13 +33,71 @@ impl std::str::FromStr for SessionId {
     }
 }
 
-/// The hash of a client's `Mcp-Session-Id`.
+/// The transport that a session was opened by. No other one finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// Streamable HTTP: the client holds an `Mcp-Session-Id`.
+    Streamable,
+    /// HTTP+SSE of 2024-11-05: the client holds the URI of its message endpoint.
+    Sse,
+}
+
+/// The digest of the credentials that a client sends for the servers behind.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Credentials([u8; 32]);
+
+impl Credentials {
+    /// The digest of these names and values, in this order; `None` if there are none.
+    pub(crate) fn of<'a>(all: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Option<Self> {
+        let mut digest = Sha256::new();
+        let mut any = false;
+        for (name, value) in all {
+            any = true;
+            // With their lengths, or `a: bc` would be the same as `ab: c`.
+            for part in [name.as_bytes(), value] {
+                digest.update((part.len() as u64).to_be_bytes());
+                digest.update(part);
+            }
+        }
+        any.then(|| Self(digest.finalize().into()))
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials(..)")
+    }
+}
+
+/// Who asks for a session: part of what finds it, so that nobody can look one up and forget to check whose it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Caller {
+    pub transport: Transport,
+    /// What it sends for the servers behind, if anything: a session that was opened with one user's credentials is no
+    /// other user's, and nobody's without them.
+    pub credentials: Option<Credentials>,
+}
+
+/// The hash of what a client holds, and of who it is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct SessionSecret([u8; 32]);
 
 impl SessionSecret {
-    pub(crate) fn of(token: &str) -> Self {
-        Self(Sha256::digest(token.as_bytes()).into())
+    pub(crate) fn of(token: &str, caller: Caller) -> Self {
+        let transport = match caller.transport {
+            Transport::Streamable => b'h',
+            Transport::Sse => b's',
+        };
+        let mut digest = Sha256::new();
+        match caller.credentials {
+            None => digest.update([transport, 0]),
+            Some(Credentials(credentials)) => {
+                digest.update([transport, 1]);
+                digest.update(credentials);
+            }
+        }
+        digest.update(token.as_bytes());
+        Self(digest.finalize().into())
     }
 }
 
@@ -49,7 +107,8 @@ impl fmt::Debug for SessionSecret {
     }
 }
 
-/// Makes a new `Mcp-Session-Id`: 256 bits from the operating system, in visible ASCII as the specification asks.
+/// Makes a new `Mcp-Session-Id`, or the secret part of a message endpoint: 256 bits from the operating system, in
+/// letters and digits, which stand for themselves in a header and in a URI.
 ///
 /// Fails only where the operating system has no randomness to give.
 pub(crate) fn generate_token() -> Result<String, getrandom::Error> {
@@ -66,13 +125,43 @@ pub(crate) fn generate_token() -> Result<String, getrandom::Error> {
 mod tests {
     use super::*;
 
+    const ANYBODY: Caller = Caller { transport: Transport::Streamable, credentials: None };
+
     #[test]
     fn tokens_differ_and_do_not_show() {
         let (one, two) = (generate_token().unwrap(), generate_token().unwrap());
         assert_ne!(one, two);
         assert_eq!(one.len(), 64);
         assert!(one.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        assert_eq!(format!("{:?}", SessionSecret::of(&one)), "SessionSecret(..)");
-        assert_ne!(SessionSecret::of(&one), SessionSecret::of(&two));
+        assert_eq!(format!("{:?}", SessionSecret::of(&one, ANYBODY)), "SessionSecret(..)");
+        assert_ne!(SessionSecret::of(&one, ANYBODY), SessionSecret::of(&two, ANYBODY));
+    }
+
+    #[test]
+    fn a_token_is_worth_nothing_to_another_caller() {
+        let of = |name: &str, value: &str| Credentials::of([(name, value.as_bytes())]);
+        let credentials = [None, of("a", "b"), of("a", "c"), of("b", "b"), of("ab", ""), of("", "ab")];
+        let callers: Vec<_> = [Transport::Streamable, Transport::Sse]
+            .into_iter()
+            .flat_map(|transport| credentials.map(|credentials| Caller { transport, credentials }))
+            .collect();
+        for (place, one) in callers.iter().enumerate() {
+            assert_eq!(SessionSecret::of("token", *one), SessionSecret::of("token", *one));
+            for other in &callers[..place] {
+                assert_ne!(SessionSecret::of("token", *one), SessionSecret::of("token", *other), "{one:?} {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn credentials_are_told_apart_and_do_not_show() {
+        let pairs: [(&str, &[u8]); 2] = [("authorization", b"Bearer x"), ("cookie", b"y")];
+        let both = Credentials::of(pairs);
+        assert!(both.is_some() && Credentials::of([]).is_none());
+        assert_eq!(both, Credentials::of(pairs));
+        assert_ne!(both, Credentials::of(pairs[..1].iter().copied()));
+        // Two values of one header are not one value.
+        assert_ne!(Credentials::of([("a", &b"b"[..]), ("a", b"c")]), Credentials::of([("a", &b"bac"[..])]));
+        assert_eq!(format!("{:?}", both.unwrap()), "Credentials(..)");
     }
 }

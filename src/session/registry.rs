@@ -2,7 +2,7 @@
 
 use dashmap::DashMap;
 
-use super::{SessionHandle, SessionId, SessionSecret};
+use super::{Caller, SessionHandle, SessionId, SessionSecret};
 
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
@@ -13,10 +13,12 @@ pub(crate) struct Registry {
 impl Registry {
     pub(super) fn insert(&self, session: SessionHandle, secret: Option<SessionSecret>) {
         let id = session.shared().id;
-        self.by_id.insert(id, (session, secret));
+        // The secret first: a removal that comes in between finds nothing yet, and the next one finds both. The other way
+        // round it would take the session away and leave its secret for ever.
         if let Some(secret) = secret {
             self.by_secret.insert(secret, id);
         }
+        self.by_id.insert(id, (session, secret));
     }
 
     pub(super) fn remove(&self, id: SessionId) {
@@ -25,9 +27,10 @@ impl Registry {
         }
     }
 
-    /// The living session whose client holds this `Mcp-Session-Id`.
-    pub(crate) fn find(&self, token: &str) -> Option<SessionHandle> {
-        let id = *self.by_secret.get(&SessionSecret::of(token))?;
+    /// The living session whose client holds this token, if it is this caller who opened it. To anybody else it is as
+    /// unknown as one that never was.
+    pub(crate) fn find(&self, token: &str, caller: Caller) -> Option<SessionHandle> {
+        let id = *self.by_secret.get(&SessionSecret::of(token, caller))?;
         self.get(id)
     }
 
@@ -41,5 +44,94 @@ impl Registry {
 
     pub(crate) fn len(&self) -> usize {
         self.by_id.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::time::Duration;
+
+    use super::super::{EndReason, Opener, Plan, Transport};
+    use super::*;
+    use crate::backend::{Backend, InProcessBackend};
+    use crate::config::SessionSettings;
+
+    const CALLER: Caller = Caller { transport: Transport::Streamable, credentials: None };
+
+    fn opener() -> Opener {
+        let backend = InProcessBackend::over_bytes("idle", |_io| std::future::pending());
+        Opener::new(Plan::new([Backend::from(backend)].into(), SessionSettings::default(), Duration::from_secs(15)))
+    }
+
+    #[tokio::test]
+    async fn nothing_is_left_of_sessions_that_ended() {
+        let opener = opener();
+        let registry = opener.registry();
+        for round in 0..50 {
+            let keyed = (round % 5 > 0).then_some(CALLER);
+            let fresh = opener.open(keyed, false).await.unwrap();
+            let (session, token) = if round % 2 == 0 {
+                fresh.take().unwrap()
+            } else {
+                // Nobody takes it: it ends by itself.
+                let session = fresh.session().unwrap().clone();
+                drop(fresh);
+                (session, None)
+            };
+            if let Some(token) = &token {
+                assert_eq!(registry.find(token, CALLER).map(|found| found.shared().id), Some(session.shared().id));
+            }
+            session.end(EndReason::Deleted);
+            session.ended().await;
+            assert!(token.is_none_or(|token| registry.find(&token, CALLER).is_none()));
+        }
+        assert_eq!((registry.by_id.len(), registry.by_secret.len()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_is_late_for_its_own_removal_goes_as_well() {
+        let opener = opener();
+        let (session, _) = opener.open(None, false).await.unwrap().take().unwrap();
+        let (registry, id) = (Registry::default(), session.shared().id);
+        let secret = Some(SessionSecret::of("token", CALLER));
+        registry.remove(id);
+        registry.insert(session.clone(), secret);
+        registry.remove(id);
+        registry.remove(id);
+        assert_eq!((registry.by_id.len(), registry.by_secret.len()), (0, 0));
+    }
+
+    #[test]
+    fn removals_that_come_in_between_leave_nothing() {
+        const ROUNDS: usize = 2000;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let opener = opener();
+        let open = async { opener.open(None, false).await.unwrap().take().unwrap().0 };
+        let session = runtime.block_on(open);
+        let id = session.shared().id;
+        let registry = Registry::default();
+        let (begin, done) = (Barrier::new(2), Barrier::new(2));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..ROUNDS {
+                    begin.wait();
+                    // Until it has found something, as an end does that comes right after the beginning.
+                    while !registry.by_id.contains_key(&id) {
+                        std::hint::spin_loop();
+                    }
+                    registry.remove(id);
+                    done.wait();
+                }
+            });
+            for round in 0..ROUNDS {
+                begin.wait();
+                registry.insert(session.clone(), Some(SessionSecret::of(&round.to_string(), CALLER)));
+                done.wait();
+                // What the supervisor does when it sees that the session has ended already.
+                registry.remove(id);
+            }
+        });
+        assert_eq!((registry.by_id.len(), registry.by_secret.len()), (0, 0));
     }
 }

@@ -13,8 +13,10 @@ use tracing::{error, info};
 use super::actor::{Arguments, SessionActor};
 use super::budget::Room;
 use super::handle::Shared;
-use super::{Budget, EndReason, Limits, Registry, SessionHandle, SessionId, SessionSecret, generate_token};
+use super::union::{Server, Servers};
+use super::{Budget, Caller, EndReason, Limits, Registry, SessionHandle, SessionId, SessionSecret, generate_token};
 use crate::backend::Backend;
+use crate::config::{Filter, SessionSettings};
 
 /// Why no session was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub(crate) enum Refused {
 pub(crate) struct Plan {
     /// The servers, of which every session gets one each.
     pub backends: Arc<[Backend]>,
+    /// The same, as they appear to clients.
+    pub servers: Arc<Servers>,
     pub limits: Limits,
     pub max_sessions: Option<usize>,
     /// Bytes under way in one direction of a session.
@@ -42,11 +46,42 @@ pub(crate) struct Plan {
     pub keep_alive: Duration,
 }
 
+impl Plan {
+    pub(crate) fn new(backends: Arc<[Backend]>, settings: SessionSettings, keep_alive: Duration) -> Self {
+        let servers = backends.iter().map(|_| Server::new("backend", Filter::default())).collect();
+        Self {
+            backends,
+            servers: Arc::new(Servers::new(servers, true, false)),
+            limits: Limits {
+                idle_timeout: settings.idle_timeout,
+                lost_stream: settings.lost_stream,
+                stream_wait: settings.stream_wait,
+                gather: settings.server_wait,
+                request_timeout: settings.request_timeout,
+                drain: settings.drain,
+                replay_bytes: settings.replay_bytes,
+                in_flight: settings.max_in_flight,
+                message_size: settings.max_message_size,
+            },
+            max_sessions: settings.max_sessions,
+            budget: settings.session_budget,
+            process_budget: settings.process_budget,
+            scratch: settings.scratch,
+            keep_alive,
+        }
+    }
+
+    /// With these names and filters for the servers.
+    pub(crate) fn with_servers(self, servers: Servers) -> Self {
+        Self { servers: Arc::new(servers), ..self }
+    }
+}
+
 /// What the supervisor is asked.
 pub(crate) enum Ask {
     Open {
-        /// Whether the session is to be found by an `Mcp-Session-Id`.
-        keyed: bool,
+        /// Who is to find the session by the token that comes with it; `None` if nobody is.
+        caller: Option<Caller>,
         expose_stderr: bool,
         reply: RpcReplyPort<Result<Fresh, Refused>>,
     },
@@ -77,7 +112,7 @@ impl Fresh {
         self.session.as_ref()
     }
 
-    /// The session, and its `Mcp-Session-Id` if it was to have one.
+    /// The session, and its token if it was to have one.
     pub(crate) fn take(mut self) -> Option<(SessionHandle, Option<String>)> {
         let token = self.token.take();
         Some((self.session.take()?, token))
@@ -100,11 +135,17 @@ pub(crate) struct Opener {
     tasks: TaskTracker,
     supervisor: OnceCell<ActorRef<Ask>>,
     closed: Arc<AtomicBool>,
+    strangers: Budget,
+    intake: Room,
 }
 
 impl Opener {
     pub(crate) fn new(plan: Plan) -> Self {
+        let room = || Room::new(plan.process_budget);
         Self {
+            // A room of their own: who has no session yet must not be in the way of those who have.
+            strangers: Budget::new(plan.process_budget, room()),
+            intake: room(),
             plan: Arc::new(plan),
             registry: Arc::default(),
             tasks: TaskTracker::new(),
@@ -119,6 +160,11 @@ impl Opener {
 
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// The room for bodies of requests that name no session, while they are read.
+    pub(crate) fn strangers(&self) -> &Budget {
+        &self.strangers
     }
 
     /// Links that still run, those of ended sessions too.
@@ -139,13 +185,13 @@ impl Opener {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Opens a session; with `keyed`, one that is found by the token which comes with it.
-    pub(crate) async fn open(&self, keyed: bool, expose_stderr: bool) -> Result<Fresh, Refused> {
+    /// Opens a session; with `caller`, one that is found by that caller with the token which comes with it.
+    pub(crate) async fn open(&self, caller: Option<Caller>, expose_stderr: bool) -> Result<Fresh, Refused> {
         if self.is_closed() {
             return Err(Refused::ShuttingDown);
         }
         let supervisor = self.supervisor.get_or_try_init(|| self.start()).await?;
-        let opened = ractor::call!(supervisor, |reply| Ask::Open { keyed, expose_stderr, reply });
+        let opened = ractor::call!(supervisor, |reply| Ask::Open { caller, expose_stderr, reply });
         opened.unwrap_or_else(|reason| {
             if self.is_closed() {
                 return Err(Refused::ShuttingDown);
@@ -156,7 +202,16 @@ impl Opener {
     }
 
     async fn start(&self) -> Result<ActorRef<Ask>, Refused> {
-        let arguments = (self.plan.clone(), self.registry.clone(), self.tasks.clone(), self.closed.clone());
+        let (upward, downward) = (Room::new(self.plan.process_budget), Room::new(self.plan.process_budget));
+        let arguments = Supervision {
+            plan: self.plan.clone(),
+            registry: self.registry.clone(),
+            tasks: self.tasks.clone(),
+            closed: self.closed.clone(),
+            intake: self.intake.clone(),
+            upward,
+            downward,
+        };
         match Actor::spawn(None, Supervisor, arguments).await {
             Ok((supervisor, _)) => Ok(supervisor),
             Err(reason) => {
@@ -183,6 +238,7 @@ pub(crate) struct Supervision {
     registry: Arc<Registry>,
     tasks: TaskTracker,
     closed: Arc<AtomicBool>,
+    intake: Room,
     upward: Room,
     downward: Room,
 }
@@ -190,22 +246,21 @@ pub(crate) struct Supervision {
 impl Actor for Supervisor {
     type Msg = Ask;
     type State = Supervision;
-    type Arguments = (Arc<Plan>, Arc<Registry>, TaskTracker, Arc<AtomicBool>);
+    type Arguments = Supervision;
 
     async fn pre_start(
         &self,
         _myself: ActorRef<Ask>,
-        (plan, registry, tasks, closed): Self::Arguments,
+        supervision: Supervision,
     ) -> Result<Supervision, ActorProcessingErr> {
-        let (upward, downward) = (Room::new(plan.process_budget), Room::new(plan.process_budget));
-        Ok(Supervision { plan, registry, tasks, closed, upward, downward })
+        Ok(supervision)
     }
 
     async fn handle(&self, myself: ActorRef<Ask>, ask: Ask, state: &mut Supervision) -> Result<(), ActorProcessingErr> {
         // Whoever asked may have left: a session that nobody takes ends by itself.
         match ask {
-            Ask::Open { keyed, expose_stderr, reply } => {
-                let _ = reply.send(state.open(&myself, keyed, expose_stderr).await);
+            Ask::Open { caller, expose_stderr, reply } => {
+                let _ = reply.send(state.open(&myself, caller, expose_stderr).await);
             }
             Ask::Settle(reply) => {
                 let _ = reply.send(());
@@ -234,7 +289,12 @@ impl Actor for Supervisor {
 }
 
 impl Supervision {
-    async fn open(&self, myself: &ActorRef<Ask>, keyed: bool, expose_stderr: bool) -> Result<Fresh, Refused> {
+    async fn open(
+        &self,
+        myself: &ActorRef<Ask>,
+        caller: Option<Caller>,
+        expose_stderr: bool,
+    ) -> Result<Fresh, Refused> {
         let plan = &self.plan;
         if self.closed.load(Ordering::Acquire) {
             return Err(Refused::ShuttingDown);
@@ -245,16 +305,13 @@ impl Supervision {
         {
             return Err(Refused::Limit(limit));
         }
-        let token = if keyed {
-            Some(generate_token().map_err(|reason| {
-                error!(%reason, "the operating system gives no randomness");
-                Refused::Failed
-            })?)
-        } else {
-            None
-        };
+        let token = caller.map(|_| generate_token()).transpose().map_err(|reason| {
+            error!(%reason, "the operating system gives no randomness");
+            Refused::Failed
+        })?;
+        let secret = caller.zip(token.as_deref()).map(|(caller, token)| SessionSecret::of(token, caller));
         let id = SessionId::generate();
-        let shared = Arc::new(Shared::new(id));
+        let shared = Arc::new(Shared::new(id, plan.servers.clone()));
         let arguments = Arguments {
             shared: shared.clone(),
             limits: plan.limits.clone(),
@@ -262,6 +319,7 @@ impl Supervision {
             stall: plan.limits.lost_stream.max(plan.keep_alive * 3),
             expose_stderr,
             backends: plan.backends.clone(),
+            servers: plan.servers.clone(),
             scratch: plan.scratch.join(format!("sessile-{id}")),
             downward: Budget::new(plan.budget, self.downward.clone()),
             registry: self.registry.clone(),
@@ -273,10 +331,11 @@ impl Supervision {
             Refused::Failed
         })?;
         let upward = Budget::new(plan.budget, self.upward.clone());
+        let intake = Budget::new(plan.budget, self.intake.clone());
         // What the budget lets through, and what bypasses it: answers.
         let unread = plan.limits.message_size.saturating_add(plan.budget).saturating_mul(2);
-        let session = SessionHandle::new(actor, shared, upward, &plan.limits, unread);
-        self.registry.insert(session.clone(), token.as_deref().map(SessionSecret::of));
+        let session = SessionHandle::new(actor, shared, intake, upward, &plan.limits, unread);
+        self.registry.insert(session.clone(), secret);
         // An end that came before the entry could not remove it.
         if session.shared().ended.borrow().is_some() {
             self.registry.remove(id);

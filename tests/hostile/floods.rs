@@ -4,7 +4,16 @@ use std::time::{Duration, Instant};
 
 use sessile::{HttpSettings, SessionSettings};
 
-use crate::common::{Client, House, Server, call, notice, result};
+use tokio::io::AsyncWriteExt as _;
+
+use crate::common::{Client, House, INITIALIZE, Reply, Server, WELCOME, call, notice, result, soon};
+
+async fn is_well(client: &Client, server: &mut Server) {
+    let asking = client.asks(&call("\"well?\"", "how-are-you", "{}"));
+    let heard = server.hears("how-are-you").await;
+    server.answers(&heard, "true").await;
+    assert_eq!(asking.data().await, result("\"well?\"", "true"));
+}
 
 /// Small budgets, so that little is enough to fill them: one session alone fills that of the process.
 fn tight() -> SessionSettings {
@@ -192,6 +201,102 @@ async fn a_client_that_stops_reading_can_be_ended() {
     client.deletes().await;
     server.is_gone().await;
     house.empties().await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_given_up_is_told_as_an_error() {
+    let settings = SessionSettings { max_message_size: 4096, session_budget: 4096, ..SessionSettings::default() };
+    // Without a socket, nothing is taken that is not read.
+    let mut house = House::in_process(settings, HttpSettings::default());
+    let old = |text: &str| text.replace("2025-11-25", "2024-11-05");
+    let (client, mut server) = house.session_of(&old(INITIALIZE), &old(WELCOME)).await;
+    let large = format!(r#""{}""#, "y".repeat(3000));
+    let mut unread = Vec::new();
+    for number in 0..6 {
+        let asking = client.json_only().asks(&call(number, "x", "{}"));
+        let heard = server.hears("x").await;
+        server.answers(&heard, &large).await;
+        unread.push(asking.reply().await);
+    }
+    assert!(unread.iter().all(|reply| reply.status == 200));
+    // The client has more to read than is kept for it: whatever form it takes, it is told that its answer is lost.
+    let batch = format!("[{},{}]", call(10, "x", "{}"), call(11, "x", "{}"));
+    for (client, body, ids) in [
+        (client.json_only(), call(7, "x", "{}"), vec![7]),
+        (client.clone(), call(8, "x", "{}"), vec![8]),
+        (client.json_only(), batch.clone(), vec![10, 11]),
+        (client.clone(), batch, vec![10, 11]),
+    ] {
+        let asking = client.asks(&body);
+        for _ in &ids {
+            let heard = server.hears("x").await;
+            server.answers(&heard, &large).await;
+        }
+        let reply = asking.reply().await;
+        assert_eq!(reply.status, 200);
+        let said = reply.json().await;
+        let errors = said.as_array().cloned().unwrap_or_else(|| vec![said]);
+        let told: Vec<_> = errors.iter().map(|error| error["id"].as_u64().unwrap()).collect();
+        assert_eq!(told, ids);
+        assert!(errors.iter().all(|error| error["error"]["code"] == -32018), "{errors:?}");
+    }
+    // When it has read, all is well again.
+    drop(unread);
+    is_well(&client, &mut server).await;
+    house.close().await;
+}
+
+/// A notification of 24 MiB as a request of its own, with or without a word on how long it is.
+fn large_request(client: &Client, announced: bool) -> Vec<u8> {
+    let body = notice("large", &format!(r#"["{}"]"#, "y".repeat(24 * 1024 * 1024)));
+    let length =
+        if announced { format!("content-length: {}", body.len()) } else { "transfer-encoding: chunked".into() };
+    let session = client.session.as_deref().unwrap();
+    let head = format!(
+        "POST /mcp HTTP/1.1\r\nhost: localhost\r\naccept: application/json, text/event-stream\r\n\
+         content-type: application/json\r\nmcp-session-id: {session}\r\n{length}\r\n\r\n"
+    );
+    if announced {
+        return [head, body].concat().into_bytes();
+    }
+    [head, format!("{:x}\r\n", body.len()), body, "\r\n0\r\n\r\n".to_owned()].concat().into_bytes()
+}
+
+#[tokio::test]
+async fn bodies_wait_outside_until_there_is_room() {
+    let mut house = House::on_tcp(tight(), HttpSettings::default()).await;
+    let (client, mut server) = house.session().await;
+    let (other, mut others_server) = house.session().await;
+    server.stops_listening();
+    let mut writing = Vec::new();
+    for number in 0..6 {
+        let mut socket = house.door().connect().await;
+        let request = large_request(&client, number % 2 == 0);
+        writing.push(tokio::spawn(async move {
+            soon("the proxy reads it", socket.write_all(&request)).await.unwrap();
+            socket
+        }));
+        // One after the other, as far as they get.
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    let read = writing.iter().filter(|writing| writing.is_finished()).count();
+    // One that the server was still waiting for, one on its way to it, and one that waits for the room that this takes.
+    assert_eq!(read, 3, "so many of 24 MiB are read for a server that does not listen");
+    // Others are not in the way of that, nor is what is small in the way of what is large.
+    let mut socket = house.door().connect().await;
+    soon("it is read", socket.write_all(&large_request(&other, true))).await.unwrap();
+    assert!(others_server.hears("large").await.params.len() > 24 * 1024 * 1024);
+    client.tells(&notice("notifications/cancelled", r#"{"requestId":"nothing"}"#)).await;
+    server.listens_again();
+    for _ in 0..6 {
+        assert!(server.hears("large").await.params.len() > 24 * 1024 * 1024);
+    }
+    for writing in writing {
+        let socket = writing.await.unwrap();
+        assert_eq!(Reply::read(socket).await.unwrap().status, 202);
+    }
+    is_well(&client, &mut server).await;
     house.close().await;
 }
 

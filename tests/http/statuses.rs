@@ -108,6 +108,66 @@ async fn what_is_not_json_rpc_is_a_bad_request() {
 }
 
 #[tokio::test]
+async fn an_answer_that_cannot_be_read_ends_the_question() {
+    let mut house = House::new().await;
+    let (client, mut server) = house.session().await;
+    let mut listening = client.listens().await;
+    server.says(&call("\"q\"", "roots/list", "{}")).await;
+    let question = listening.data_json().await;
+    let bad = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}},"error":{{}}}}"#, question["id"]);
+    let reply = client.post(bad).send().await;
+    assert_eq!(reply.status, 400);
+    // The id is the server's question's, and no request of the client.
+    assert_eq!(reply.json().await["id"], serde_json::Value::Null);
+    let answer: serde_json::Value = serde_json::from_str(&server.hears_answer().await.text).unwrap();
+    assert_eq!((&answer["id"], &answer["error"]["code"]), (&"q".into(), &(-32600).into()), "{answer}");
+    listening.stays_silent().await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn what_may_be_said_once_is_not_said_twice() {
+    let mut house = House::new().await;
+    let (client, mut server) = house.session().await;
+    let (other, mut others_server) = house.session().await;
+    for (name, value) in [
+        ("Host", "localhost"),
+        ("Host", "evil.com"),
+        ("Mcp-Session-Id", client.session.as_deref().unwrap()),
+        ("Mcp-Session-Id", other.session.as_deref().unwrap()),
+        ("Mcp-Session-Id", ""),
+        ("Origin", "http://localhost"),
+        ("Mcp-Protocol-Version", "2025-11-25"),
+        ("Last-Event-Id", "1-0"),
+        ("Content-Type", "application/json"),
+        ("Authorization", "Bearer x"),
+    ] {
+        let twice = |request: crate::common::Request| {
+            let once = match name {
+                "Origin" => request.header("origin", "http://localhost"),
+                "Last-Event-Id" => request.header("last-event-id", "1-0"),
+                "Mcp-Protocol-Version" => request.header("mcp-protocol-version", "2025-11-25"),
+                "Authorization" => request.header("authorization", "Bearer x"),
+                _ => request,
+            };
+            // The names of the first ones are in lower case: this one is added.
+            once.header_again(name, value)
+        };
+        let requests =
+            [client.post(call(1, "x", "{}")), client.request("GET").header("content-type", "application/json")];
+        for request in requests {
+            let reply = twice(request).send().await;
+            assert_eq!(reply.status, 400, "{name}: {value}");
+            let text = reply.text().await;
+            assert!(text.to_ascii_lowercase().contains(&name.to_ascii_lowercase()), "{text}");
+        }
+    }
+    server.hears_nothing().await;
+    others_server.hears_nothing().await;
+    house.close().await;
+}
+
+#[tokio::test]
 async fn a_version_without_a_handshake_is_refused() {
     let mut house = House::new().await;
     let (client, mut server) = house.session().await;

@@ -10,6 +10,8 @@ use http_body_util::BodyExt as _;
 use tokio::time::timeout;
 
 use crate::error::Fault;
+use crate::frame::Permit;
+use crate::session::Budget;
 
 /// How long the rest of a body that is too large is read and thrown away: a client that is still sending would not see
 /// the answer.
@@ -18,12 +20,28 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a client may be silent in the middle of a body: what has come of it is kept in the meantime.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// The whole body. One that comes in a single piece is not copied.
-pub(super) async fn read(headers: &HeaderMap, body: &mut Body, limit: usize) -> Result<Bytes, Fault> {
+/// A body of no more bytes is read without asking for room: it costs about what its headers do, and answers and
+/// cancellations, which must not wait, are hardly ever larger.
+const SMALL: usize = 64 * 1024;
+
+/// The whole body, and the part of `room` that it takes. One that comes in a single piece is not copied.
+///
+/// A large one is not read before there is room for it; where nobody has said how large it will be, that is room for the
+/// largest.
+pub(super) async fn read(
+    headers: &HeaderMap,
+    body: &mut Body,
+    limit: usize,
+    room: &Budget,
+) -> Result<(Bytes, Option<Permit>), Fault> {
     let announced =
         headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
     if let Some(size) = announced.filter(|size: &usize| *size > limit) {
         return Err(Fault::MessageTooLarge { limit, size });
+    }
+    let mut held = None;
+    if let Some(size) = announced.filter(|size| *size > SMALL) {
+        held = room.admit(size).await;
     }
     let mut whole = BytesMut::new();
     let mut only = Bytes::new();
@@ -46,8 +64,11 @@ pub(super) async fn read(headers: &HeaderMap, body: &mut Body, limit: usize) -> 
         if size > limit {
             return Err(Fault::MessageTooLarge { limit, size });
         }
+        if size > SMALL && held.is_none() {
+            held = room.admit(limit).await;
+        }
     }
-    Ok(if whole.is_empty() { only } else { whole.freeze() })
+    Ok((if whole.is_empty() { only } else { whole.freeze() }, held))
 }
 
 /// Reads what is left of a body, and throws it away.

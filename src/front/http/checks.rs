@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HOST, ORIGIN};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 
 pub(super) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -27,6 +27,18 @@ impl Rejection {
     }
 }
 
+/// Headers that decide something here. Of two of them somebody in front of us may have read the other one.
+const SINGLE: [HeaderName; 7] =
+    [HOST, ORIGIN, AUTHORIZATION, CONTENT_TYPE, SESSION_ID, PROTOCOL_VERSION, LAST_EVENT_ID];
+
+/// Refuses requests that say a thing twice that may be said once.
+pub(super) fn check_single(headers: &HeaderMap) -> Result<(), Rejection> {
+    let twice = SINGLE.into_iter().find(|name| headers.get_all(name).iter().nth(1).is_some());
+    let Some(name) = twice else { return Ok(()) };
+    let message = format!("the {name} header stands more than once: send one");
+    Err(Rejection::new(StatusCode::BAD_REQUEST, message))
+}
+
 /// Which hosts and origins are let in, besides loopback.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Guests {
@@ -38,13 +50,12 @@ impl Guests {
     /// Protects against DNS rebinding: a browser that was lured here says so in `Host` (2025-11-25, basic/transports,
     /// "Security Warning").
     pub(super) fn check_host(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), Rejection> {
-        let host = match headers.get(HOST) {
-            Some(value) => value.to_str().unwrap_or_default(),
-            None => uri.authority().map(http::uri::Authority::as_str).unwrap_or_default(),
-        };
-        if is_loopback(host) || matches_list(host, &self.hosts) {
-            return Ok(());
-        }
+        let named = headers.get(HOST).map(|value| value.to_str().unwrap_or_default());
+        let addressed = uri.authority().map(http::uri::Authority::as_str);
+        let wrong = |host: &&str| !is_loopback(host) && !matches_list(host, &self.hosts);
+        // Where both are there, either could be the one that counts for whoever passed the request on.
+        let hosts = [named, addressed, Some("").filter(|_| named.is_none() && addressed.is_none())];
+        let Some(host) = hosts.into_iter().flatten().find(wrong) else { return Ok(()) };
         let message = format!("host {host:?} is not allowed: use a loopback address, or add it with --allow-host");
         Err(Rejection::new(StatusCode::FORBIDDEN, message))
     }
@@ -200,6 +211,35 @@ mod tests {
         {
             assert!(!allowed(host), "{host}");
         }
+    }
+
+    #[test]
+    fn both_hosts_count() {
+        let guests = Guests::default();
+        let allowed = |host: Option<&str>, uri: &'static str| {
+            let headers = host.map(|host| headers(HOST, host)).unwrap_or_default();
+            guests.check_host(&headers, &Uri::from_static(uri)).is_ok()
+        };
+        assert!(allowed(Some("localhost"), "http://127.0.0.1/mcp") && allowed(None, "http://localhost:1/mcp"));
+        assert!(!allowed(Some("localhost"), "http://evil.com/mcp"));
+        assert!(!allowed(Some("evil.com"), "http://localhost/mcp"));
+        assert!(!allowed(None, "/mcp"));
+    }
+
+    #[test]
+    fn what_counts_is_said_once() {
+        for name in SINGLE {
+            let mut headers = headers(name.clone(), "localhost");
+            assert_eq!(check_single(&headers), Ok(()));
+            // The same value twice is no better: the next one may not be.
+            headers.append(&name, HeaderValue::from_static("localhost"));
+            let rejection = check_single(&headers).unwrap_err();
+            assert!(rejection.status == 400 && rejection.message.contains(name.as_str()), "{rejection:?}");
+        }
+        let mut many = HeaderMap::new();
+        many.append(ACCEPT, HeaderValue::from_static("text/event-stream"));
+        many.append(ACCEPT, HeaderValue::from_static("application/json"));
+        assert_eq!(check_single(&many), Ok(()));
     }
 
     #[test]

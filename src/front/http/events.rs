@@ -1,0 +1,154 @@
+//! A session's stream as the body of an HTTP response: events, and comments that keep the connection alive.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::body::holding;
+use crate::session::{EndReason, Outgoing, Stream, StreamId};
+
+/// How long a client waits before it takes a lost stream up again, in milliseconds.
+const RETRY: u32 = 1000;
+/// An event up to this size is sent in one piece; a larger one as it is, without a copy.
+const ONE_PIECE: usize = 16 * 1024;
+
+/// How long a client of the HTTP+SSE transport may hold its stream open before it sends `initialize`. The SDKs send it at
+/// once. A browser's `EventSource` comes back by itself when a session has ended, and never speaks again: it would take up
+/// the place of a session for ever.
+const UNSPOKEN: Duration = Duration::from_secs(120);
+
+/// An event id names the stream and the place in it.
+pub(super) fn event_id(stream: StreamId, event: u64) -> String {
+    format!("{}-{event}", stream.0)
+}
+
+pub(super) fn parse_event_id(text: &str) -> Option<(StreamId, u64)> {
+    let (stream, event) = text.split_once('-')?;
+    Some((StreamId(stream.parse().ok()?), event.parse().ok()?))
+}
+
+pub(super) struct EventBody {
+    stream: Stream,
+    /// Messages that came before the response began.
+    first: VecDeque<Outgoing>,
+    ready: VecDeque<Bytes>,
+    every: Duration,
+    silence: Pin<Box<Sleep>>,
+    /// When the session ends if its client has not sent `initialize` by then.
+    unspoken: Option<Pin<Box<Sleep>>>,
+}
+
+impl EventBody {
+    /// With `prime`, the stream begins with an event that has an id and nothing else: a client that loses it even before
+    /// the first message can resume it (2025-11-25, basic/transports, "Sending Messages to the Server").
+    pub(super) fn new(stream: Stream, prime: bool, first: Vec<Outgoing>, keep_alive: Duration) -> Self {
+        let mut body = Self {
+            first: first.into(),
+            ready: VecDeque::new(),
+            every: keep_alive,
+            silence: Box::pin(sleep(keep_alive)),
+            unspoken: None,
+            stream,
+        };
+        if prime {
+            let text = format!("id: {}\nretry: {RETRY}\ndata: \n\n", event_id(body.stream.id, 0));
+            body.ready.push_back(text.into());
+        }
+        body
+    }
+
+    /// The stream of the HTTP+SSE transport: it begins by naming the URI that the client posts its messages to
+    /// (2024-11-05, basic/transports, "HTTP with SSE").
+    pub(super) fn opening(stream: Stream, endpoint: &str, keep_alive: Duration) -> Self {
+        let mut body = Self::new(stream, false, Vec::new(), keep_alive);
+        body.ready.push_back(format!("event: endpoint\ndata: {endpoint}\n\n").into());
+        body.unspoken = Some(Box::pin(sleep(UNSPOKEN)));
+        body
+    }
+
+    /// Ends a session whose client says nothing; the stream ends with it.
+    fn end_if_unspoken(&mut self, context: &mut Context<'_>) {
+        if let Some(unspoken) = &mut self.unspoken
+            && (self.stream.session().was_greeted() || unspoken.as_mut().poll(context).is_ready())
+        {
+            self.unspoken = None;
+            if !self.stream.session().was_greeted() {
+                self.stream.session().end(EndReason::Idle { after: UNSPOKEN });
+            }
+        }
+    }
+
+    fn push(&mut self, message: Outgoing) {
+        let Outgoing { event, mut wire, unread, .. } = message;
+        let id = event.map(|event| format!("id: {}\n", event_id(self.stream.id, event))).unwrap_or_default();
+        let head = format!("event: message\n{id}data: ");
+        let room = (wire.take_permit(), unread);
+        if wire.len() <= ONE_PIECE {
+            let mut whole = Vec::with_capacity(head.len() + wire.len() + 2);
+            whole.extend_from_slice(head.as_bytes());
+            wire.parts().iter().for_each(|part| whole.extend_from_slice(part));
+            whole.extend_from_slice(b"\n\n");
+            self.ready.push_back(holding(whole.into(), room));
+        } else {
+            self.ready.push_back(head.into());
+            let room = Arc::new(room);
+            self.ready.extend(wire.parts().iter().map(|part| holding(part.clone(), room.clone())));
+            self.ready.push_back(Bytes::from_static(b"\n\n"));
+        }
+    }
+}
+
+impl Body for EventBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = &mut *self;
+        this.end_if_unspoken(context);
+        loop {
+            if let Some(bytes) = this.ready.pop_front() {
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+            if let Some(first) = this.first.pop_front() {
+                this.push(first);
+                continue;
+            }
+            match this.stream.poll_next(context) {
+                Poll::Ready(Some(message)) => this.push(message),
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => {
+                    if this.silence.as_mut().poll(context).is_pending() {
+                        return Poll::Pending;
+                    }
+                    this.ready.push_back(Bytes::from_static(b": keep-alive\n\n"));
+                }
+            }
+            let next = Instant::now() + this.every;
+            this.silence.as_mut().reset(next);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn event_ids() {
+        assert_eq!(event_id(StreamId(3), 14), "3-14");
+        assert_eq!(parse_event_id("3-14"), Some((StreamId(3), 14)));
+        for bad in ["", "3", "-", "3-", "-3", "a-b", "3-14-15", "99999999999999999999-1"] {
+            assert_eq!(parse_event_id(bad), None, "{bad}");
+        }
+    }
+}

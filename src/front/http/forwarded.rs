@@ -1,0 +1,138 @@
+//! What of a request's headers goes on to the servers behind, and what that says of the client.
+//!
+//! Which headers there are is configured; which may never be among them is in `headers.rs`.
+
+use http::header::CONNECTION;
+use http::{HeaderMap, HeaderName, StatusCode};
+
+use super::checks::Rejection;
+use crate::frame::Forwarded;
+use crate::headers::{is_credential, why_not_forwarded};
+use crate::session::Credentials;
+
+/// Most bytes of headers that go along with one message, names and values together.
+const MOST: usize = 32 * 1024;
+
+/// What a request brought for the servers behind.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Brought {
+    pub forwarded: Option<Forwarded>,
+    /// What they take, names and values together.
+    pub bytes: usize,
+    /// The digest of those that are credentials.
+    pub credentials: Option<Credentials>,
+}
+
+/// Whether a header of this name may be passed on, if it is asked for.
+pub(super) fn may_pass(name: &HeaderName) -> bool {
+    why_not_forwarded(name).is_none()
+}
+
+/// The headers of these names that a request has, in the order of the names.
+pub(super) fn collect(names: &[HeaderName], headers: &HeaderMap) -> Result<Brought, Rejection> {
+    if names.is_empty() {
+        return Ok(Brought::default());
+    }
+    let of_this_hop = |name: &HeaderName| {
+        let options = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+        options.flat_map(|value| value.split(',')).any(|option| option.trim().eq_ignore_ascii_case(name.as_str()))
+    };
+    let found: Vec<_> = names
+        .iter()
+        .filter(|name| may_pass(name) && headers.contains_key(*name) && !of_this_hop(name))
+        .flat_map(|name| headers.get_all(name).iter().map(move |value| (name, value.as_bytes())))
+        .collect();
+    if found.is_empty() {
+        return Ok(Brought::default());
+    }
+    let bytes = found.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if bytes > MOST {
+        let message = format!("the headers that are passed on have {bytes} bytes, and the limit is {MOST}: send less");
+        return Err(Rejection::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message));
+    }
+    let secrets = found.iter().filter(|(name, _)| is_credential(name));
+    let credentials = Credentials::of(secrets.map(|(name, value)| (name.as_str(), *value)));
+    let forwarded = Forwarded::new(found.iter().map(|(name, value)| (name.as_str().into(), (*value).into())));
+    Ok(Brought { forwarded: Some(forwarded), bytes, credentials })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn names(names: &[&'static str]) -> Vec<HeaderName> {
+        names.iter().map(|name| HeaderName::from_static(name)).collect()
+    }
+
+    fn headers(all: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in all {
+            headers.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    fn passed(wanted: &[&'static str], all: &[(&'static str, &str)]) -> Vec<String> {
+        let brought = collect(&names(wanted), &headers(all)).unwrap();
+        let text = |(name, value): (&str, &[u8])| format!("{name}: {}", String::from_utf8_lossy(value));
+        brought.forwarded.iter().flat_map(|forwarded| forwarded.iter().map(text).collect::<Vec<_>>()).collect()
+    }
+
+    #[test]
+    fn only_what_is_asked_for_goes_on() {
+        let sent = [("x-tenant", "one"), ("authorization", "Bearer x"), ("x-other", "no"), ("x-tenant", "two")];
+        assert_eq!(
+            passed(&["authorization", "x-tenant"], &sent),
+            ["authorization: Bearer x", "x-tenant: one", "x-tenant: two"]
+        );
+        assert!(passed(&[], &sent).is_empty() && passed(&["x-missing"], &sent).is_empty());
+    }
+
+    #[test]
+    fn what_belongs_to_one_hop_never_goes_on() {
+        for name in names(&["connection", "te", "upgrade", "host", "content-type", "mcp-session-id", "last-event-id"]) {
+            assert!(!may_pass(&name), "{name}");
+            let mut headers = HeaderMap::new();
+            headers.append(&name, HeaderValue::from_static("x"));
+            assert!(collect(&[name], &headers).unwrap().forwarded.is_none());
+        }
+        let named = [("connection", "close, X-Tenant"), ("x-tenant", "one"), ("x-other", "two")];
+        assert_eq!(passed(&["x-tenant", "x-other"], &named), ["x-other: two"]);
+    }
+
+    #[test]
+    fn credentials_are_what_a_caller_is_known_by() {
+        let wanted = names(&["authorization", "x-tenant", "x-api-key"]);
+        let of = |all: &[(&'static str, &str)]| collect(&wanted, &headers(all)).unwrap().credentials;
+        let one = of(&[("authorization", "Bearer one"), ("x-tenant", "a")]);
+        assert!(one.is_some());
+        assert_eq!(one, of(&[("x-tenant", "b"), ("authorization", "Bearer one")]), "a tenant is no credential");
+        for other in [
+            &[("authorization", "Bearer two")][..],
+            &[("x-api-key", "Bearer one")],
+            &[("authorization", "Bearer one"), ("x-api-key", "k")],
+            &[("x-tenant", "a")],
+            &[],
+            // Hidden from what is passed on, it is not counted either.
+            &[("authorization", "Bearer one"), ("connection", "authorization")],
+        ] {
+            assert_ne!(one, of(other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn there_is_a_bound() {
+        let long = "v".repeat(MOST);
+        let rejection = collect(&names(&["x-long"]), &headers(&[("x-long", &long)])).unwrap_err();
+        assert_eq!(rejection.status, 431);
+        assert!(collect(&names(&["x-short"]), &headers(&[("x-long", &long)])).is_ok());
+    }
+
+    #[test]
+    fn values_do_not_show() {
+        let brought = collect(&names(&["cookie"]), &headers(&[("cookie", "hush")])).unwrap();
+        assert!(!format!("{brought:?}").contains("hush"));
+    }
+}

@@ -1,0 +1,255 @@
+//! The responses that the HTTP front gives: faults, whole messages, streams, and the refusals of the servers behind.
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL,
+    CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use http::{HeaderName, HeaderValue, StatusCode};
+use serde::Deserialize;
+
+use super::body;
+use super::checks::Rejection;
+use super::events::EventBody;
+use crate::error::Fault;
+use crate::frame::{Frame, FrameError, Id, Incoming, Kind, Wire};
+use crate::session::{Outgoing, Refused, Role, SessionHandle};
+
+/// Seconds after which a client that was turned away for want of room may try again.
+const TRY_AGAIN: &str = "5";
+/// What a challenge says that came without one: RFC 9110 wants one in every 401.
+const BARE_CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer");
+
+/// The result of a handler; an early way out is a response as well.
+pub(super) type Handled = Result<Response, Early>;
+
+/// Boxed, because it is rare and large.
+pub(super) struct Early(pub Box<Response>);
+
+impl From<Response> for Early {
+    fn from(response: Response) -> Self {
+        Self(Box::new(response))
+    }
+}
+
+/// The session is gone, or is none of this client's: which of them is nobody's business.
+pub(super) fn gone(id: Option<&Id>) -> Response {
+    fault_response(StatusCode::NOT_FOUND, &Fault::SessionNotFound, id)
+}
+
+/// A body that cannot be read. If it was to answer the server's question, that has to end as well; and its id is the
+/// server's, so the client is told without one.
+pub(super) fn refuse(session: Option<&SessionHandle>, error: &FrameError) -> Response {
+    let is_answer = error.about == Some(Kind::Response);
+    let id = error.id.clone().filter(|_| !is_answer);
+    let response = fault_response(StatusCode::BAD_REQUEST, &Fault::Frame(error.clone()), id.as_ref());
+    if let Some(session) = session.filter(|_| is_answer)
+        // As if the client had said so itself: no stream of its own waits for this.
+        && let Ok(said) = Frame::parse(Fault::Frame(error.clone()).to_wire(error.id.as_ref()).into_bytes())
+    {
+        session.hear(None, Ok(Incoming::One(said)));
+    }
+    response
+}
+
+/// No session was opened.
+pub(super) fn refusal(refused: Refused, id: Option<&Id>) -> Response {
+    let mut response = match refused {
+        Refused::Limit(limit) => fault_response(StatusCode::SERVICE_UNAVAILABLE, &Fault::SessionLimit { limit }, id),
+        Refused::ShuttingDown => fault_response(StatusCode::SERVICE_UNAVAILABLE, &Fault::ShuttingDown, id),
+        Refused::Failed => {
+            let reason = "the session could not be made; the log of the proxy says why".to_owned();
+            let fault = Fault::BackendUnavailable { reason, stderr: Vec::new() };
+            return fault_response(StatusCode::INTERNAL_SERVER_ERROR, &fault, id);
+        }
+    };
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(TRY_AGAIN));
+    response
+}
+
+pub(super) fn reject(rejection: &Rejection, id: Option<&Id>) -> Response {
+    fault_response(rejection.status, &Fault::InvalidRequest(rejection.message.clone()), id)
+}
+
+/// Another method than those in `allowed`.
+pub(super) fn not_allowed(allowed: &'static str) -> Response {
+    let message = format!("method not allowed: use {allowed}");
+    let mut response = reject(&Rejection::new(StatusCode::METHOD_NOT_ALLOWED, message), None);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+pub(super) fn fault_response(status: StatusCode, fault: &Fault, id: Option<&Id>) -> Response {
+    json_response(status, fault.to_wire(id))
+}
+
+pub(super) fn json_response(status: StatusCode, wire: Wire) -> Response {
+    let mut response = Response::new(Body::from(wire.into_bytes()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A message of the session as the whole response. If a server behind has refused the client's own credentials, that is
+/// said in HTTP's words as well, because it is what makes a client get others.
+pub(super) fn whole_response(message: Outgoing) -> Response {
+    let Outgoing { mut wire, unread, role, .. } = message;
+    let permit = wire.take_permit();
+    let bytes = wire.into_bytes();
+    let challenge = (role == Role::Challenge).then(|| Challenge::read(&bytes));
+    let status = challenge.as_ref().map_or(StatusCode::OK, Challenge::status);
+    let mut response = json_response(status, body::holding(bytes, (permit, unread)).into());
+    if let Some(challenge) = challenge {
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge.header());
+    }
+    response
+}
+
+/// What the `data` of the error says that is a challenge.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Challenge {
+    status: Option<u16>,
+    www_authenticate: Option<String>,
+}
+
+impl Challenge {
+    fn read(error: &[u8]) -> Self {
+        #[derive(Deserialize)]
+        struct Message {
+            error: Error,
+        }
+        #[derive(Deserialize)]
+        struct Error {
+            data: Challenge,
+        }
+        serde_json::from_slice(error).map(|Message { error }| error.data).unwrap_or_default()
+    }
+
+    fn status(&self) -> StatusCode {
+        if self.status == Some(403) { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED }
+    }
+
+    fn header(&self) -> HeaderValue {
+        let said = self.www_authenticate.as_deref().filter(|text| !text.is_empty());
+        said.and_then(|text| HeaderValue::from_str(text).ok()).unwrap_or(BARE_CHALLENGE)
+    }
+}
+
+/// The answers to these requests have come and could not be kept, because the client has `unread` bytes to read already.
+/// It is told so, in the form that it takes.
+pub(super) fn dropped(asked: &Asked, unread: usize, as_json: bool) -> Response {
+    let fault = Fault::ResponseDropped { limit: unread };
+    let error = |id: &Id| fault.to_wire(Some(id)).into_bytes();
+    let text = match asked {
+        Asked::One(id) => fault.to_wire(id.as_ref()).into_bytes(),
+        Asked::Batch(ids) => {
+            let errors: Vec<_> = ids.iter().map(error).collect();
+            Bytes::from([&b"["[..], &errors.join(&b","[..]), b"]"].concat())
+        }
+    };
+    if as_json {
+        return json_response(StatusCode::OK, text.into());
+    }
+    event_stream(Body::from([b"event: message\ndata: ", &*text, b"\n\n"].concat()))
+}
+
+/// The requests of one body that want an answer.
+#[derive(Debug, Clone)]
+pub(super) enum Asked {
+    One(Option<Id>),
+    Batch(Vec<Id>),
+}
+
+pub(super) fn sse_response(body: EventBody) -> Response {
+    event_stream(Body::new(body))
+}
+
+fn event_stream(body: Body) -> Response {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    // Reverse proxies of the nginx kind would otherwise hold events back.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+pub(super) fn status_response(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::from(Bytes::new()));
+    *response.status_mut() = status;
+    response
+}
+
+/// What a page of a known origin may do: whatever the protocol needs, and to send what is passed on.
+pub(super) fn preflight(forwards: &[HeaderName]) -> Response {
+    let mut response = status_response(StatusCode::NO_CONTENT);
+    let headers = response.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, DELETE, OPTIONS"));
+    let mut allowed =
+        "Content-Type, Accept, Authorization, Mcp-Session-Id, MCP-Protocol-Version, Last-Event-ID".to_owned();
+    for name in forwards {
+        allowed.push_str(", ");
+        allowed.push_str(name.as_str());
+    }
+    if let Ok(allowed) = HeaderValue::from_str(&allowed) {
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+    }
+    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn challenge(data: &str) -> (u16, String) {
+        let error = format!(r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":-32007,"message":"no","data":{data}}}}}"#);
+        let challenge = Challenge::read(error.as_bytes());
+        (challenge.status().as_u16(), challenge.header().to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn what_a_challenge_becomes() {
+        let full = r#"Bearer resource_metadata="https://x/.well-known/y", scope="a b""#;
+        let data = serde_json::json!({ "status": 401, "wwwAuthenticate": full, "type": "backend_unauthorized" });
+        assert_eq!(challenge(&data.to_string()), (401, full.to_owned()));
+        let data = r#"{"status":403,"wwwAuthenticate":"Bearer error=\"insufficient_scope\""}"#;
+        assert_eq!(challenge(data), (403, r#"Bearer error="insufficient_scope""#.to_owned()));
+        for odd in [
+            r#"{"status":401,"wwwAuthenticate":null}"#,
+            r#"{"status":401,"wwwAuthenticate":""}"#,
+            r#"{"status":401,"wwwAuthenticate":"a\r\nset-cookie: b"}"#,
+            r#"{"status":500}"#,
+            r#"{"status":"x"}"#,
+            "null",
+            "[]",
+            "{}",
+        ] {
+            assert_eq!(challenge(odd), (401, "Bearer".to_owned()), "{odd}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_dropped_answer_is_told_in_the_clients_form() {
+        let said = async |asked: &Asked, as_json| {
+            let response = dropped(asked, 9, as_json);
+            assert_eq!(response.status(), StatusCode::OK);
+            let kind = response.headers()[CONTENT_TYPE].to_str().unwrap().to_owned();
+            let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+            (kind, String::from_utf8(body.to_vec()).unwrap())
+        };
+        let (kind, text) = said(&Asked::One(Some(Id::number(7))), true).await;
+        let error: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            (kind.as_str(), &error["id"], &error["error"]["code"]),
+            ("application/json", &7.into(), &(-32018).into())
+        );
+        let (kind, text) = said(&Asked::Batch(vec![Id::number(7), Id::number(8)]), false).await;
+        let data = text.strip_prefix("event: message\ndata: ").unwrap().strip_suffix("\n\n").unwrap();
+        let errors: serde_json::Value = serde_json::from_str(data).unwrap();
+        assert_eq!((kind.as_str(), &errors[0]["id"], &errors[1]["id"]), ("text/event-stream", &7.into(), &8.into()));
+    }
+}

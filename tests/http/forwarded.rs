@@ -1,0 +1,299 @@
+//! Headers that go on to the server behind, sessions that belong to who opened them, and what a client is told whose
+//! credentials were refused.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header};
+use serde_json::{Value, json};
+use sessile::backend::{HttpBackend, Transport};
+use sessile::{Backend, Proxy};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::common::{Client, Fronts, INITIALIZE, INITIALIZED, Reply, Request, WELCOME, call};
+
+const CHALLENGE: &str = r#"Bearer resource_metadata="https://auth.example/.well-known/oauth-protected-resource""#;
+
+type Seen = Arc<Mutex<Vec<(String, HeaderMap)>>>;
+
+/// A server that wants `Bearer good`, and remembers what it was sent.
+struct Upstream {
+    url: String,
+    seen: Seen,
+    serving: JoinHandle<()>,
+}
+
+impl Upstream {
+    async fn open() -> Self {
+        let seen = Seen::default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+        let router = Router::new().route("/mcp", post(answer)).with_state(Arc::clone(&seen));
+        let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { url, seen, serving }
+    }
+
+    /// The headers that came with the only message of this method since it was asked last.
+    fn sent_with(&self, method: &str) -> HeaderMap {
+        let mut seen = self.seen.lock().unwrap();
+        let mut with: Vec<_> = seen.drain(..).filter(|(known, _)| known == method).collect();
+        assert_eq!(with.len(), 1, "{method}: {with:?}");
+        with.remove(0).1
+    }
+
+    fn has_seen(&self, method: &str) -> bool {
+        self.seen.lock().unwrap().iter().any(|(known, _)| known == method)
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+async fn answer(State(seen): State<Seen>, headers: HeaderMap, body: Bytes) -> Response {
+    let message: Value = serde_json::from_slice(&body).unwrap();
+    let method = message["method"].as_str().unwrap_or_default().to_owned();
+    seen.lock().unwrap().push((method.clone(), headers.clone()));
+    let challenge = |status: StatusCode, challenge: &'static str| {
+        (status, [(header::WWW_AUTHENTICATE, challenge)], "come back with better ones").into_response()
+    };
+    if method == "late" {
+        tokio::time::sleep(Duration::from_millis(1300)).await;
+    }
+    match method.as_str() {
+        "secret" => return challenge(StatusCode::FORBIDDEN, r#"Bearer error="insufficient_scope", scope="more""#),
+        "late" | "expired" => return challenge(StatusCode::UNAUTHORIZED, CHALLENGE),
+        _ if headers.get("authorization").is_none_or(|value| !value.as_bytes().starts_with(b"Bearer good")) => {
+            return challenge(StatusCode::UNAUTHORIZED, CHALLENGE);
+        }
+        _ => {}
+    }
+    let result = match method.as_str() {
+        "initialize" => serde_json::from_str(WELCOME).unwrap(),
+        _ if message["id"].is_null() => return StatusCode::ACCEPTED.into_response(),
+        _ => json!({}),
+    };
+    let answer = json!({ "jsonrpc": "2.0", "id": message["id"], "result": result });
+    ([(header::CONTENT_TYPE, "application/json")], answer.to_string()).into_response()
+}
+
+async fn fronts(upstream: &Upstream) -> Fronts {
+    let backend = HttpBackend::new(&upstream.url).unwrap().transport(Transport::Http);
+    let backend = backend.forward_header("Authorization").unwrap().forward_header("X-Tenant").unwrap();
+    Fronts::open(Proxy::builder().backend(Backend::http(backend)).build().unwrap()).await
+}
+
+/// What is sent with each request of a client.
+#[derive(Clone, Copy)]
+struct With(&'static [(&'static str, &'static str)]);
+
+const GOOD: With = With(&[("authorization", "Bearer good-1")]);
+const OTHER: With = With(&[("authorization", "Bearer good-2")]);
+const NONE: With = With(&[]);
+
+impl With {
+    fn on(self, request: Request) -> Request {
+        self.0.iter().fold(request, |request, (name, value)| request.header(name, value))
+    }
+}
+
+async fn session(fronts: &Fronts, with: With) -> Client {
+    let mut client = fronts.stranger();
+    let reply = with.on(client.post(INITIALIZE)).send().await;
+    assert_eq!(reply.status, 200);
+    client.session = Some(reply.header("mcp-session-id").unwrap().to_owned());
+    assert_eq!(with.on(client.post(INITIALIZED)).send().await.status, 202);
+    client
+}
+
+/// The stream and the endpoint of a session over HTTP+SSE, after its handshake.
+async fn sse_session(fronts: &Fronts, with: With) -> (Reply, String) {
+    let client = fronts.stranger();
+    let mut stream = with.on(client.request("GET").path("/sse")).send().await;
+    let endpoint = stream.event().await.data;
+    assert_eq!(with.on(client.post(INITIALIZE).path(endpoint.clone())).send().await.status, 202);
+    assert!(stream.data_json().await["result"].is_object());
+    assert_eq!(with.on(client.post(INITIALIZED).path(endpoint.clone())).send().await.status, 202);
+    (stream, endpoint)
+}
+
+async fn json_of(mut reply: Reply) -> Value {
+    if reply.is_sse() { reply.data_json().await } else { reply.json().await }
+}
+
+#[tokio::test]
+async fn each_request_brings_its_own_headers() {
+    let upstream = Upstream::open().await;
+    let fronts = fronts(&upstream).await;
+    let sent = With(&[
+        ("authorization", "Bearer good-1"),
+        ("x-tenant", "one"),
+        ("x-other", "not asked for"),
+        ("cookie", "a=b"),
+        ("proxy-authorization", "Basic x"),
+    ]);
+    let client = session(&fronts, sent).await;
+    let seen = upstream.sent_with("initialize");
+    assert!(seen["authorization"] == "Bearer good-1" && seen["x-tenant"] == "one", "{seen:?}");
+    for name in ["x-other", "cookie", "proxy-authorization", "origin"] {
+        assert!(!seen.contains_key(name), "{name}");
+    }
+    // The session's name here is no name there.
+    assert!(seen.get("mcp-session-id").is_none());
+    for tenant in ["two", ""] {
+        let reply = sent.on(client.post(call(1, "x", "{}"))).header("x-tenant", tenant).send().await;
+        assert_eq!(json_of(reply).await["result"], json!({}));
+        let seen = upstream.sent_with("x");
+        assert_eq!(seen.get("x-tenant").map_or("", |value| value.to_str().unwrap()), tenant);
+        assert_eq!(seen["authorization"], "Bearer good-1");
+    }
+    // What is named as belonging to this hop stays here.
+    let reply = sent.on(client.post(call(2, "x", "{}"))).header("connection", "X-Tenant").send().await;
+    assert_eq!(json_of(reply).await["result"], json!({}));
+    assert!(!upstream.sent_with("x").contains_key("x-tenant"));
+    // Over the older transport it is the same.
+    let (mut stream, endpoint) = sse_session(&fronts, sent).await;
+    let request = client.post(call(3, "y", "{}")).path(endpoint);
+    assert_eq!(sent.on(request).header("x-tenant", "three").send().await.status, 202);
+    assert_eq!(stream.data_json().await["result"], json!({}));
+    let seen = upstream.sent_with("y");
+    assert!(seen["authorization"] == "Bearer good-1" && seen["x-tenant"] == "three", "{seen:?}");
+    drop(stream);
+    fronts.close().await;
+}
+
+#[tokio::test]
+async fn a_session_belongs_to_who_opened_it() {
+    let upstream = Upstream::open().await;
+    let fronts = fronts(&upstream).await;
+    let client = session(&fronts, GOOD).await;
+    let (stream, endpoint) = sse_session(&fronts, GOOD).await;
+    let mut nobody = fronts.stranger();
+    nobody.session = Some("nobody".to_owned());
+    let unknown = nobody.post(call(1, "stolen", "{}")).send().await;
+    assert_eq!(unknown.status, 404);
+    let unknown = unknown.text().await;
+    for with in [OTHER, NONE, With(&[("authorization", "")]), With(&[("authorization", "bearer good-1")])] {
+        let requests = [
+            client.post(call(1, "stolen", "{}")),
+            client.post(INITIALIZE),
+            client.request("GET"),
+            client.request("GET").header("last-event-id", "1-0"),
+            client.request("DELETE"),
+            fronts.stranger().post(call(1, "stolen", "{}")).path(endpoint.clone()),
+        ];
+        for request in requests {
+            let reply = with.on(request).send().await;
+            // Nothing tells it from a session that never was.
+            assert_eq!((reply.status, reply.header("www-authenticate")), (404, None));
+            assert_eq!(reply.text().await, unknown);
+        }
+    }
+    assert!(!upstream.has_seen("stolen"));
+    assert_eq!(fronts.proxy.sessions().len(), 2);
+    for request in [client.post(call(1, "mine", "{}")), fronts.stranger().post(call(1, "mine", "{}")).path(endpoint)] {
+        assert!(GOOD.on(request).send().await.status < 300);
+    }
+    assert_eq!(GOOD.on(client.request("DELETE")).send().await.status, 204);
+    drop(stream);
+    fronts.close().await;
+}
+
+#[tokio::test]
+async fn who_opened_a_session_without_credentials_is_not_found_with_some() {
+    // This server lets everybody in with its own credentials, and takes a client's where it has some.
+    let upstream = Upstream::open().await;
+    let backend = HttpBackend::new(&upstream.url).unwrap().transport(Transport::Http);
+    let backend = backend.header("authorization", "Bearer good-0").unwrap().forward_header("x-api-key").unwrap();
+    let fronts = Fronts::open(Proxy::builder().backend(Backend::http(backend)).build().unwrap()).await;
+    let client = session(&fronts, NONE).await;
+    let keyed = client.post(call(1, "x", "{}")).header("x-api-key", "k");
+    assert_eq!(keyed.send().await.status, 404);
+    // What nobody asked for makes no difference.
+    assert_eq!(OTHER.on(client.post(call(1, "x", "{}"))).send().await.status, 200);
+    fronts.close().await;
+}
+
+#[tokio::test]
+async fn refused_credentials_are_told_in_the_words_of_http() {
+    let upstream = Upstream::open().await;
+    let fronts = fronts(&upstream).await;
+    for client in [fronts.stranger(), fronts.stranger().json_only()] {
+        for with in [NONE, With(&[("authorization", "Bearer bad")])] {
+            let reply = with.on(client.post(INITIALIZE)).send().await;
+            assert_eq!(
+                (reply.status, reply.header("www-authenticate"), reply.header("mcp-session-id")),
+                (401, Some(CHALLENGE), None)
+            );
+            assert_eq!(reply.header("content-type"), Some("application/json"));
+            let error = reply.json().await;
+            assert_eq!((&error["id"], &error["error"]["code"]), (&json!("hello"), &json!(-32007)), "{error}");
+            assert_eq!(error["error"]["data"]["wwwAuthenticate"], CHALLENGE);
+        }
+    }
+    fronts.empty().await;
+    // With the right ones it opens; later calls can be refused as well.
+    let client = session(&fronts, GOOD).await;
+    for client in [client.clone(), client.json_only()] {
+        let reply = GOOD.on(client.post(call(1, "expired", "{}"))).send().await;
+        assert_eq!((reply.status, reply.header("www-authenticate")), (401, Some(CHALLENGE)));
+        assert_eq!(reply.json().await["id"], 1);
+        let reply = GOOD.on(client.post(call(2, "secret", "{}"))).send().await;
+        let wanted = r#"Bearer error="insufficient_scope", scope="more""#;
+        assert_eq!((reply.status, reply.header("www-authenticate")), (403, Some(wanted)));
+        assert_eq!(reply.json().await["id"], 2);
+    }
+    // The session has not suffered.
+    let reply = GOOD.on(client.post(call(3, "x", "{}"))).send().await;
+    assert_eq!(json_of(reply).await["result"], json!({}));
+    fronts.close().await;
+}
+
+#[tokio::test]
+async fn a_refusal_that_comes_late_is_an_event() {
+    let upstream = Upstream::open().await;
+    let fronts = fronts(&upstream).await;
+    let client = session(&fronts, GOOD).await;
+    let reply = GOOD.on(client.post(call(1, "late", "{}"))).send().await;
+    assert!(reply.status == 200 && reply.is_sse(), "{}", reply.status);
+    let error = json_of(reply).await;
+    assert_eq!((&error["id"], &error["error"]["data"]["status"]), (&json!(1), &json!(401)), "{error}");
+    // Who can be told with a status only waits for it.
+    let reply = GOOD.on(client.json_only().post(call(2, "late", "{}"))).send().await;
+    assert_eq!((reply.status, reply.header("www-authenticate")), (401, Some(CHALLENGE)));
+    // The older transport has answered every POST before there is anything to tell.
+    let stranger = fronts.stranger();
+    let mut stream = stranger.request("GET").path("/sse").send().await;
+    let endpoint = stream.event().await.data;
+    assert_eq!(stranger.post(INITIALIZE).path(endpoint).send().await.status, 202);
+    let error = stream.data_json().await;
+    assert_eq!((&error["id"], &error["error"]["code"]), (&json!("hello"), &json!(-32007)), "{error}");
+    assert_eq!(error["error"]["data"]["wwwAuthenticate"], CHALLENGE);
+    drop(stream);
+    fronts.close().await;
+}
+
+#[tokio::test]
+async fn what_is_forwarded_has_a_bound_and_is_allowed_to_pages() {
+    let upstream = Upstream::open().await;
+    let fronts = fronts(&upstream).await;
+    let client = session(&fronts, GOOD).await;
+    let large = "t".repeat(33 * 1024);
+    let reply = GOOD.on(client.post(call(1, "x", "{}"))).header("x-tenant", &large).send().await;
+    assert_eq!(reply.status, 431);
+    let text = reply.text().await;
+    assert!(!text.contains("ttt") && text.contains("32768"), "{text}");
+    assert!(!upstream.has_seen("x"));
+    let page = client.request("OPTIONS").header("origin", "http://localhost:6274");
+    let reply = page.header("access-control-request-headers", "x-tenant").send().await;
+    assert!(reply.header("access-control-allow-headers").unwrap().contains("x-tenant"));
+    fronts.close().await;
+}

@@ -1,0 +1,86 @@
+//! The HTTP+SSE front of 2024-11-05 over TCP: how a session opens, what goes over it, how it ends, and who is kept out.
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a test has failed it")]
+
+mod common;
+
+#[path = "sse/ends.rs"]
+mod ends;
+#[path = "sse/opening.rs"]
+mod opening;
+#[path = "sse/strangers.rs"]
+mod strangers;
+#[path = "sse/talk.rs"]
+mod talk;
+
+use common::{Client, House, INITIALIZE, INITIALIZED, Reply, Server, WELCOME, result};
+
+/// What a client of this transport opens with.
+fn initialize() -> String {
+    INITIALIZE.replace("2025-11-25", "2024-11-05")
+}
+
+fn welcome() -> String {
+    WELCOME.replace("2025-11-25", "2024-11-05")
+}
+
+/// A client with its stream, and the URI that it posts to.
+struct SseClient {
+    client: Client,
+    stream: Reply,
+    endpoint: String,
+}
+
+impl SseClient {
+    /// Opens the stream, and says nothing yet.
+    async fn open(house: &House) -> Self {
+        Self::of(house.stranger()).await
+    }
+
+    async fn of(client: Client) -> Self {
+        let mut stream = client.request("GET").path("/sse").header("accept", "text/event-stream").send().await;
+        assert!(stream.status == 200 && stream.is_sse(), "{}", stream.status);
+        let first = stream.event().await;
+        assert_eq!(first.name.as_deref(), Some("endpoint"), "{first:?}");
+        Self { client, stream, endpoint: first.data }
+    }
+
+    /// What stands in its URI, and nowhere else.
+    fn secret(&self) -> &str {
+        self.endpoint.split_once("session_id=").unwrap().1
+    }
+
+    async fn says(&self, body: &str) {
+        let reply = self.post(body).send().await;
+        assert_eq!((reply.status, reply.text().await.as_str()), (202, ""), "for {body}");
+    }
+
+    fn post(&self, body: &str) -> common::Request {
+        self.client.post(body.to_owned()).path(self.endpoint.clone())
+    }
+
+    async fn hears(&mut self) -> String {
+        let event = self.stream.event().await;
+        // Nothing of it can be resumed.
+        assert_eq!((event.name.as_deref(), &event.id), (Some("message"), &None), "{event:?}");
+        event.data
+    }
+
+    async fn hears_json(&mut self) -> serde_json::Value {
+        serde_json::from_str(&self.hears().await).unwrap()
+    }
+}
+
+impl House {
+    /// A session over HTTP+SSE after its handshake.
+    async fn sse_session(&mut self) -> (SseClient, Server) {
+        let mut client = SseClient::open(self).await;
+        client.says(&initialize()).await;
+        let mut server = self.server().await;
+        let hello = server.hears("initialize").await;
+        server.answers(&hello, &welcome()).await;
+        assert_eq!(client.hears().await, result("\"hello\"", &welcome()));
+        client.says(INITIALIZED).await;
+        server.hears("notifications/initialized").await;
+        (client, server)
+    }
+}

@@ -1,0 +1,187 @@
+//! Who is kept out, and kept apart.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use sessile::{HttpSettings, SessionSettings};
+
+use crate::common::{House, INITIALIZE, call, notice, result};
+use crate::{SseClient, initialize};
+
+#[tokio::test]
+async fn two_clients_do_not_see_each_other() {
+    let mut house = House::new().await;
+    let (mut one, mut server_one) = house.sse_session().await;
+    let (mut two, mut server_two) = house.sse_session().await;
+    assert_ne!(one.secret(), two.secret());
+    one.says(&call(1, "who", "{}")).await;
+    two.says(&call(1, "who", "{}")).await;
+    let (heard_one, heard_two) = (server_one.hears("who").await, server_two.hears("who").await);
+    server_two.answers(&heard_two, r#"{"i":"two"}"#).await;
+    server_one.answers(&heard_one, r#"{"i":"one"}"#).await;
+    assert_eq!(one.hears().await, result(1, r#"{"i":"one"}"#));
+    assert_eq!(two.hears().await, result(1, r#"{"i":"two"}"#));
+    server_one.says(&call("\"secret\"", "elicitation/create", "{}")).await;
+    let question = one.hears_json().await;
+    two.stream.stays_silent().await;
+    two.says(&result(&question["id"], r#""stolen""#)).await;
+    server_one.hears_nothing().await;
+    one.says(&result(&question["id"], r#""mine""#)).await;
+    assert_eq!(server_one.hears_answer().await.text, result("\"secret\"", r#""mine""#));
+    drop(two);
+    server_two.sees_the_end().await;
+    one.says(&notice("n", "{}")).await;
+    server_one.hears("n").await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_session_is_found_by_its_own_endpoint_only() {
+    let mut house = House::new().await;
+    let (client, mut server) = house.sse_session().await;
+    let (streamable, mut streamables_server) = house.session().await;
+    let public: Vec<_> = house.proxy.sessions().list().iter().map(|session| session.id.to_string()).collect();
+    let secret = client.secret().to_owned();
+    let header = streamable.session.clone().unwrap();
+    let upper = secret.to_uppercase();
+    let mut guesses: Vec<String> = ["", "nobody", &upper, &header, "%00"].map(str::to_owned).into();
+    guesses.extend(public);
+    for guess in &guesses {
+        let path = format!("/messages?session_id={guess}");
+        for body in [call(1, "x", "{}"), initialize()] {
+            let reply = house.stranger().post(body).path(path.clone()).send().await;
+            assert_eq!(reply.status, 404, "{guess}");
+            assert_eq!(reply.json().await["error"]["data"]["type"], "session_not_found");
+        }
+    }
+    // The other way round it is no better.
+    let mut thief = house.stranger();
+    thief.session = Some(secret.clone());
+    for request in
+        [thief.post(call(1, "x", "{}")), thief.post(INITIALIZE), thief.request("GET"), thief.request("DELETE")]
+    {
+        let reply = request.send().await;
+        assert_eq!(reply.status, 404);
+        assert_eq!(reply.json().await["error"]["data"]["type"], "session_not_found");
+    }
+    // A header is no way to the message endpoint.
+    let mut thief = house.stranger();
+    thief.session = Some(header);
+    assert_eq!(thief.post(call(1, "x", "{}")).path("/messages").send().await.status, 400);
+    for query in ["", "?", "?session_id", "?sessionId=x", &format!("?session_id={secret}&session_id={secret}")] {
+        let reply = house.stranger().post(call(1, "x", "{}")).path(format!("/messages{query}")).send().await;
+        assert_eq!(reply.status, 400, "{query}");
+        assert!(!reply.text().await.contains(&secret));
+    }
+    server.hears_nothing().await;
+    streamables_server.hears_nothing().await;
+    client.says(&notice("n", "{}")).await;
+    server.hears("n").await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn only_known_hosts_and_origins_are_let_in() {
+    let http = HttpSettings {
+        allow_hosts: vec!["mcp.example.com".into()],
+        allow_origins: vec!["https://app.example.com".into()],
+        ..HttpSettings::default()
+    };
+    let mut house = House::on_tcp(SessionSettings::default(), http).await;
+    let (client, mut server) = house.sse_session().await;
+    let open = || house.stranger().request("GET").path("/sse");
+    let post = || client.post(&notice("n", "{}"));
+    for (name, value) in [
+        ("host", "evil.example.com"),
+        ("host", "127.0.0.1.evil.com"),
+        ("origin", "https://evil.com"),
+        ("origin", "null"),
+        ("origin", "http://app.example.com"),
+    ] {
+        for request in [open(), post()] {
+            let reply = request.header(name, value).send().await;
+            assert_eq!((reply.status, reply.header("access-control-allow-origin")), (403, None), "{name}: {value}");
+        }
+    }
+    server.hears_nothing().await;
+    assert_eq!(house.proxy.sessions().len(), 1);
+    for (name, value) in
+        [("host", "mcp.example.com:8443"), ("origin", "https://app.example.com"), ("origin", "http://localhost:6274")]
+    {
+        for (request, status) in [(open(), 200), (post(), 202)] {
+            let reply = request.header(name, value).send().await;
+            assert_eq!(reply.status, status, "{name}: {value}");
+            let origin = (name == "origin").then_some(value);
+            assert_eq!(reply.header("access-control-allow-origin"), origin);
+        }
+        server.hears("n").await;
+    }
+    let asks_first = house.stranger().request("OPTIONS").path("/messages").header("origin", "http://localhost:6274");
+    let reply = asks_first.header("access-control-request-method", "POST").send().await;
+    assert_eq!(reply.status, 204);
+    assert!(reply.header("access-control-allow-headers").unwrap().contains("Content-Type"));
+    house.close().await;
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(feature = "cli")]
+#[tokio::test]
+async fn the_secret_is_never_logged() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone());
+    tracing::subscriber::set_global_default(subscriber.finish()).unwrap();
+    let mut house = House::new().await;
+    let (mut client, mut server) = house.sse_session().await;
+    client.says(&call(1, "x", "{}")).await;
+    let heard = server.hears("x").await;
+    server.answers(&heard, "{}").await;
+    client.hears().await;
+    // What goes wrong is where secrets are usually found.
+    assert_eq!(client.post("nonsense").send().await.status, 400);
+    assert_eq!(client.post("{}").header("content-type", "text/plain").send().await.status, 415);
+    assert_eq!(client.post("{}").header("host", "evil.com").send().await.status, 403);
+    assert_eq!(client.client.request("GET").path(client.endpoint.clone()).send().await.status, 405);
+    let mut broken = house.door().connect().await;
+    let odd = format!("POST {} HTTP/1.1\r\nhost: localhost\r\ncontent-length: x\r\n\r\n", client.endpoint);
+    tokio::io::AsyncWriteExt::write_all(&mut broken, odd.as_bytes()).await.unwrap();
+    drop(crate::common::Reply::read(broken).await);
+    server.exits(Err("dead")).await;
+    house.empties().await;
+    let reply = client.post(&call(2, "x", "{}")).send().await;
+    assert_eq!(reply.status, 404);
+    assert!(!reply.text().await.contains(client.secret()));
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(text.contains("session opened") && text.contains("session ended"), "{text}");
+    assert!(!text.contains(client.secret()), "{text}");
+    assert!(!format!("{:?}", house.proxy).contains(client.secret()));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_secret_is_no_credential_of_the_next_session() {
+    let mut house = House::new().await;
+    let (first, server) = house.sse_session().await;
+    let old = first.post(&call(1, "x", "{}"));
+    drop(first);
+    server.sees_the_end().await;
+    house.empties().await;
+    let second = SseClient::open(&house).await;
+    assert_eq!(old.send().await.status, 404);
+    second.says(&initialize()).await;
+    house.close().await;
+}

@@ -1,0 +1,193 @@
+//! What goes over a session: calls, questions, notifications, large messages, and what is no message.
+
+use std::time::Duration;
+
+use serde_json::json;
+use sessile::{HttpSettings, SessionSettings};
+
+use crate::SseClient;
+use crate::common::{House, call, notice, result};
+
+#[tokio::test]
+async fn messages_keep_their_bytes() {
+    let mut house = House::new().await;
+    let (mut client, mut server) = house.sse_session().await;
+    let odd = r#"{"z":1.0e+2,"a":null,"a":[ 1 , 2.00 ],"\u006b":"\u00e9"}"#;
+    client.says(&call("\"c-1\"", "tools/call", odd)).await;
+    let heard = server.hears("tools/call").await;
+    assert_eq!(heard.params, odd);
+    server.answers(&heard, odd).await;
+    assert_eq!(client.hears().await, result("\"c-1\"", odd));
+    // A line break between two members would end the event.
+    let body = call(2, "x", "{\n}").replace(',', ",\r\n");
+    client.says(&body).await;
+    let heard = server.hears("x").await;
+    server.says(&result(&heard.id, "{}").replace(',', ",\t")).await;
+    assert_eq!(client.hears_json().await, json!({ "jsonrpc": "2.0", "id": 2, "result": {} }));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn everything_comes_on_the_one_stream_and_in_order() {
+    let mut house = House::new().await;
+    let (mut client, mut server) = house.sse_session().await;
+    client.says(&call(1, "slow", r#"{"_meta":{"progressToken":"p"}}"#)).await;
+    let slow = server.hears("slow").await;
+    client.says(&call(2, "quick", "{}")).await;
+    let quick = server.hears("quick").await;
+    let token: serde_json::Value = serde_json::from_str(&slow.params).unwrap();
+    let token = &token["_meta"]["progressToken"];
+    server.says(&notice("notifications/message", r#"{"data":1}"#)).await;
+    server.answers(&quick, "{}").await;
+    server.says(&notice("notifications/progress", &format!(r#"{{"progressToken":{token},"progress":1}}"#))).await;
+    server.says(&call("\"q\"", "elicitation/create", r#"{"message":"?"}"#)).await;
+    assert_eq!(client.hears().await, notice("notifications/message", r#"{"data":1}"#));
+    assert_eq!(client.hears().await, result(2, "{}"));
+    assert_eq!(client.hears_json().await["params"]["progressToken"], "p");
+    let question = client.hears_json().await;
+    assert_eq!(question["method"], "elicitation/create");
+    client.says(&result(&question["id"], r#"{"action":"accept"}"#)).await;
+    assert_eq!(server.hears_answer().await.text, result("\"q\"", r#"{"action":"accept"}"#));
+    server.answers(&slow, r#"{"n":1}"#).await;
+    assert_eq!(client.hears().await, result(1, r#"{"n":1}"#));
+    server.says(&notice("notifications/tools/list_changed", "{}")).await;
+    assert_eq!(client.hears().await, notice("notifications/tools/list_changed", "{}"));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_call_can_be_cancelled() {
+    let mut house = House::new().await;
+    let (mut client, mut server) = house.sse_session().await;
+    client.says(&call(1, "slow", "{}")).await;
+    let slow = server.hears("slow").await;
+    client.says(&notice("notifications/cancelled", r#"{"requestId":1}"#)).await;
+    let cancelled = server.hears("notifications/cancelled").await;
+    assert_eq!(cancelled.params, format!(r#"{{"requestId":{}}}"#, slow.id));
+    server.answers(&slow, "{}").await;
+    client.stream.stays_silent().await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn large_messages_go_through() {
+    let mut house = House::new().await;
+    let (mut client, mut server) = house.sse_session().await;
+    let large = format!(r#"{{"data":"{}"}}"#, "ü".repeat(10 * 1024 * 1024));
+    let post = client.post(&call(1, "shot", &large)).start();
+    let heard = server.hears("shot").await;
+    assert_eq!(post.reply().await.status, 202);
+    assert!(heard.params == large);
+    let ((), said) = tokio::join!(server.answers(&heard, &large), client.hears());
+    assert!(said == result(1, &large));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn batches_are_of_this_time() {
+    let mut house = House::new().await;
+    let (mut client, mut server) = house.sse_session().await;
+    client.says(&format!("[{},{},{}]", call(1, "one", "{}"), notice("n", "{}"), call(2, "two", "{}"))).await;
+    let one = server.hears("one").await;
+    server.hears("n").await;
+    let two = server.hears("two").await;
+    server.answers(&two, "2").await;
+    server.answers(&one, "1").await;
+    let mut answers = client.hears_json().await;
+    answers.as_array_mut().unwrap().sort_by_key(|answer| answer["id"].as_u64());
+    assert_eq!((&answers[0]["result"], &answers[1]["result"]), (&json!(1), &json!(2)));
+    // One that cannot be read is told on the stream, with those that can.
+    client.says(&format!(r#"[{},{{"jsonrpc":"1.0","id":4}}]"#, call(3, "three", "{}"))).await;
+    let three = server.hears("three").await;
+    server.answers(&three, "3").await;
+    let answers = client.hears_json().await;
+    assert_eq!(answers.as_array().unwrap().len(), 2, "{answers}");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn what_is_not_json_rpc_is_a_bad_request() {
+    let mut house = House::new().await;
+    let (mut client, mut server) = house.sse_session().await;
+    for (body, code, id) in [
+        ("", -32700, "null"),
+        ("nonsense", -32700, "null"),
+        (r#"{"jsonrpc":"1.0","id":2,"method":"x"}"#, -32600, "2"),
+        (r#"{"jsonrpc":"2.0","id":4,"method":"x","method":"y"}"#, -32600, "4"),
+        ("[]", -32600, "null"),
+    ] {
+        let reply = client.post(body).send().await;
+        assert_eq!(reply.status, 400, "{body}");
+        let error = reply.json().await;
+        assert_eq!((error["error"]["code"].clone(), error["id"].to_string().as_str()), (code.into(), id), "{body}");
+    }
+    server.hears_nothing().await;
+    // An answer that cannot be read ends the question: the server would wait for it for ever.
+    server.says(&call("\"q\"", "roots/list", "{}")).await;
+    let question = client.hears_json().await;
+    let bad = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}},"error":{{}}}}"#, question["id"]);
+    assert_eq!(client.post(&bad).send().await.status, 400);
+    let answer: serde_json::Value = serde_json::from_str(&server.hears_answer().await.text).unwrap();
+    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("q"), &json!(-32600)), "{answer}");
+    client.stream.stays_silent().await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_body_has_its_form_and_its_bound() {
+    let settings = SessionSettings { max_message_size: 2000, ..SessionSettings::default() };
+    let mut house = House::on_tcp(settings, HttpSettings::default()).await;
+    let (mut client, mut server) = house.sse_session().await;
+    let body = call(1, "x", "{}");
+    for kind in ["", "text/plain", "application/x-www-form-urlencoded"] {
+        assert_eq!(client.post(&body).header("content-type", kind).send().await.status, 415, "{kind}");
+    }
+    assert_eq!(client.post(&body).header("content-encoding", "gzip").send().await.status, 415);
+    assert_eq!(client.post(&body).header("mcp-protocol-version", "2026-07-28").send().await.status, 400);
+    let over = call(2, "x", &format!(r#"{{"a":"{}"}}"#, "b".repeat(2000)));
+    let reply = client.post(&over).send().await;
+    assert_eq!(reply.status, 413);
+    assert_eq!(reply.json().await["error"]["data"]["limit"], 2000);
+    server.hears_nothing().await;
+    // No `Accept` is needed where nothing is sent back.
+    assert_eq!(client.post(&body).header("accept", "").send().await.status, 202);
+    let heard = server.hears("x").await;
+    // What the server says has the same bound.
+    server.answers(&heard, &format!(r#"{{"a":"{}"}}"#, "b".repeat(2000))).await;
+    assert_eq!(client.hears_json().await["error"]["code"], -32014);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_silent_stream_is_kept_alive() {
+    let http = HttpSettings { keep_alive: Duration::from_millis(30), ..HttpSettings::default() };
+    let mut house = House::on_tcp(SessionSettings::default(), http).await;
+    let mut client = SseClient::open(&house).await;
+    for _ in 0..3 {
+        assert_eq!(client.stream.block().await.unwrap(), ": keep-alive\n\n");
+    }
+    drop(client);
+    let (mut client, mut server) = house.sse_session().await;
+    client.says(&call(1, "slow", "{}")).await;
+    let slow = server.hears("slow").await;
+    for _ in 0..3 {
+        assert_eq!(client.stream.block().await.unwrap(), ": keep-alive\n\n");
+    }
+    server.answers(&slow, "{}").await;
+    assert_eq!(client.hears().await, result(1, "{}"));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn what_a_server_says_before_the_handshake_is_heard() {
+    let mut house = House::new().await;
+    let mut client = SseClient::open(&house).await;
+    client.says(&crate::initialize()).await;
+    let mut server = house.server().await;
+    let hello = server.hears("initialize").await;
+    server.says(&notice("notifications/message", r#"{"data":"starting"}"#)).await;
+    assert_eq!(client.hears().await, notice("notifications/message", r#"{"data":"starting"}"#));
+    server.answers(&hello, &crate::welcome()).await;
+    assert_eq!(client.hears().await, result("\"hello\"", &crate::welcome()));
+    house.close().await;
+}
