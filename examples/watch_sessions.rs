@@ -57,8 +57,8 @@ fn show(sessions: &Sessions) {
     println!("{} sessions, {} links to backends", sessions.len(), sessions.links());
     for session in sessions.list() {
         println!(
-            "  {}  client {:?}  protocol {:?}  pid {:?}  idle {:?}  in flight {}",
-            session.id, session.client, session.version, session.pid, session.idle_for, session.calls_in_flight
+            "  {}  client {:?}  protocol {:?}  servers {:?}  idle {:?}  in flight {}",
+            session.id, session.client, session.version, session.servers, session.idle_for, session.calls_in_flight
         );
     }
 }

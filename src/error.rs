@@ -46,6 +46,10 @@ pub mod code {
     pub const INVALID_REQUEST: i32 = -32600;
     /// There is no such method.
     pub const METHOD_NOT_FOUND: i32 = -32601;
+    /// The parameters are not valid, or name a tool, a prompt, a task or a cursor that there is not.
+    pub const INVALID_PARAMS: i32 = -32602;
+    /// There is no such resource.
+    pub const RESOURCE_NOT_FOUND: i32 = -32002;
 }
 
 /// Why a request cannot have its real answer.
@@ -71,7 +75,9 @@ pub(crate) enum Fault {
     BadAnswer { reason: String },
     #[error("the session has ended ({reason}): open a new session to go on")]
     SessionEnded { reason: &'static str, session: Arc<str> },
-    #[error("there is no such session, or it has ended: send `initialize` without an Mcp-Session-Id to open a new one")]
+    #[error(
+        "there is no such session, or it has ended: to open a new one send `initialize` without an Mcp-Session-Id, or GET /sse again"
+    )]
     SessionNotFound,
     #[error("all {limit} sessions are in use: try again later, or let the operator raise --max-sessions")]
     SessionLimit { limit: usize },
@@ -101,6 +107,47 @@ pub(crate) enum Fault {
     InvalidRequest(String),
     #[error("method not found: {0}")]
     MethodNotFound(String),
+    #[error("{0}")]
+    InvalidParams(String),
+    /// `hint` says what to do about it.
+    #[error("unknown {noun}: {name}{}", hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default())]
+    Unknown { noun: &'static str, name: String, hint: Option<String> },
+    #[error("{noun} {name} is offered by {}: {remedy}", listed(.servers))]
+    Clash { noun: &'static str, name: String, servers: Vec<Arc<str>>, remedy: &'static str },
+    #[error("it has not answered the handshake yet: try again in a moment")]
+    NotReady,
+    #[error("it refused the handshake: {0}")]
+    HandshakeRefused(String),
+    #[error("none of the servers could be opened: {}", each(.0))]
+    NoServer(Vec<(Arc<str>, Fault)>),
+    /// A fault of one of several servers.
+    #[error("server `{server}`: {}", of_one(.fault))]
+    Of { server: Arc<str>, fault: Box<Fault> },
+}
+
+fn listed(servers: &[Arc<str>]) -> String {
+    let quoted: Vec<_> = servers.iter().map(|server| format!("`{server}`")).collect();
+    quoted.join(" and ")
+}
+
+fn each(faults: &[(Arc<str>, Fault)]) -> String {
+    let each: Vec<_> = faults.iter().map(|(server, fault)| format!("`{server}`: {}", of_one(fault))).collect();
+    each.join("; ")
+}
+
+/// Of several servers the others go on, and so does the session.
+fn of_one(fault: &Fault) -> String {
+    match fault {
+        Fault::BackendExited { exit, stderr, .. } => format!(
+            "it {} and its state is lost: the other servers go on, open a new session to have it back{}",
+            exit.how(),
+            quoted(stderr)
+        ),
+        Fault::BackendLost { reason, .. } => format!(
+            "it has lost the state of this session ({reason}): the other servers go on, open a new session to have it back"
+        ),
+        fault => fault.to_string(),
+    }
 }
 
 fn quoted(stderr: &[String]) -> String {
@@ -129,6 +176,10 @@ impl Fault {
             Self::Frame(error) => error.code(),
             Self::DuplicateId | Self::AlreadyInitialized | Self::InvalidRequest(_) => code::INVALID_REQUEST,
             Self::MethodNotFound(_) => code::METHOD_NOT_FOUND,
+            Self::Unknown { noun: "resource" | "resource template", .. } => code::RESOURCE_NOT_FOUND,
+            Self::InvalidParams(_) | Self::Unknown { .. } | Self::Clash { .. } => code::INVALID_PARAMS,
+            Self::NotReady | Self::HandshakeRefused(_) | Self::NoServer(_) => code::BACKEND_UNAVAILABLE,
+            Self::Of { fault, .. } => fault.code(),
         }
     }
 
@@ -179,11 +230,32 @@ impl Fault {
             Self::ResponseDropped { limit } => json!({ "type": "response_dropped", "limit": limit }),
             Self::TooManyCalls { limit } => json!({ "type": "too_many_calls", "limit": limit }),
             Self::BadServerMessage(_) | Self::BadAnswer { .. } => json!({ "type": "bad_server_message" }),
-            Self::Frame(_)
+            Self::Unknown { noun: "resource" | "resource template", name, .. } => json!({ "uri": name }),
+            Self::Unknown { .. }
+            | Self::Frame(_)
             | Self::DuplicateId
             | Self::AlreadyInitialized
             | Self::InvalidRequest(_)
+            | Self::InvalidParams(_)
             | Self::MethodNotFound(_) => return None,
+            Self::Clash { servers, .. } => {
+                json!({ "type": "clash", "servers": servers.iter().map(|server| &**server).collect::<Vec<_>>() })
+            }
+            Self::NotReady | Self::HandshakeRefused(_) => json!({ "type": "backend_unavailable" }),
+            Self::NoServer(each) => {
+                let each = each.iter().map(|(server, fault)| {
+                    let mut data = fault.data().unwrap_or_else(|| json!({}));
+                    data["server"] = json!(&**server);
+                    data["reason"] = json!(of_one(fault));
+                    data
+                });
+                json!({ "type": "backend_unavailable", "servers": each.collect::<Vec<_>>() })
+            }
+            Self::Of { server, fault } => {
+                let mut data = fault.data().unwrap_or_else(|| json!({}));
+                data["server"] = json!(&**server);
+                data
+            }
         })
     }
 
@@ -203,7 +275,15 @@ impl Fault {
 
     /// Whether the client can mend it with other credentials of its own.
     pub(crate) fn is_challenge(&self) -> bool {
-        matches!(self, Self::Unauthorized { whose: Whose::Client, .. })
+        match self {
+            Self::Of { fault, .. } => fault.is_challenge(),
+            fault => matches!(fault, Self::Unauthorized { whose: Whose::Client, .. }),
+        }
+    }
+
+    /// The same, as that of one of several servers.
+    pub(crate) fn of(self, server: Arc<str>) -> Self {
+        Self::Of { server, fault: Box::new(self) }
     }
 
     /// The fault as the JSON-RPC error that answers the request `id`.

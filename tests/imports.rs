@@ -27,7 +27,7 @@ struct Rule {
     pure: bool,
 }
 
-const RULES: [Rule; 9] = [
+const RULES: [Rule; 10] = [
     Rule { who: "crate::front", never: &["crate::backend", "crate::reaper", "crate::proxy"], only: None, pure: false },
     Rule { who: "crate::backend", never: &["crate::session", "crate::front", "crate::proxy"], only: None, pure: false },
     Rule { who: "crate::session", never: &["crate::front", "crate::proxy", "crate::reaper"], only: None, pure: false },
@@ -37,12 +37,21 @@ const RULES: [Rule; 9] = [
         only: Some(&[
             "crate::frame",
             "crate::error",
+            "crate::config::filter",
             "crate::backend::CallFailure",
             "crate::backend::Exit",
             "crate::backend::LinkExit",
             "crate::backend::Purpose",
+            "crate::backend::Whose",
             "crate::session::EndReason",
+            "crate::session::union",
         ]),
+        pure: true,
+    },
+    Rule {
+        who: "crate::session::union",
+        never: &[],
+        only: Some(&["crate::frame", "crate::error", "crate::config::filter"]),
         pure: true,
     },
     Rule { who: "crate::frame", never: &[], only: Some(&[]), pure: true },

@@ -122,7 +122,7 @@ async fn everything_passes_to_an_rmcp_client() {
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].client.as_deref(), Some("Anna 7"));
     assert_eq!(listed[0].version.as_deref(), Some("2025-11-25"));
-    assert_eq!((listed[0].pid, listed[0].calls_in_flight), (None, 0));
+    assert_eq!((listed[0].servers[0].pid, listed[0].calls_in_flight), (None, 0));
     client.cancel().await.unwrap();
     assert!(matches!(soon("the front ends", serving).await.unwrap(), EndReason::ClientLeft));
     close(proxy).await;

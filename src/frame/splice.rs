@@ -12,6 +12,9 @@ use super::text::{one_line, quote, trim};
 use super::wire::JOIN_BELOW;
 use super::{Frame, FrameError, Id, Wire};
 
+/// With more changes than this the message is copied: writing so many parts costs more.
+const MANY: usize = 16;
+
 /// A copy of a frame in the making, in which a few spans are replaced. All other bytes stay as they are.
 ///
 /// Where a field that is to be changed is absent, nothing happens. The permit stays with the frame: take it from there
@@ -96,6 +99,22 @@ impl<'a> Splice<'a> {
         self.edit(Edit { at, with: Cow::Borrowed(b""), object: Some(object.start) })
     }
 
+    /// Replaces these parts of the message, which must be in order and apart from one another. A part in which something
+    /// else is changed already stays as it is.
+    pub fn spans(mut self, spans: impl IntoIterator<Item = (Range<usize>, Vec<u8>)>) -> Self {
+        let made = self.edits.len();
+        let mut done = 0;
+        for (at, with) in spans {
+            let edit = Edit { at, with: one_line(with), object: None };
+            if edit.at.start < done || self.edits[..made].iter().any(|made| made.overlaps(&edit)) {
+                continue;
+            }
+            done = edit.at.end;
+            self.edits.push(edit);
+        }
+        self
+    }
+
     /// The message with all changes made.
     pub fn finish(mut self) -> Wire {
         let source = &self.frame.bytes;
@@ -106,7 +125,7 @@ impl<'a> Splice<'a> {
         let removed: usize = self.edits.iter().map(|edit| edit.at.len()).sum();
         let added: usize = self.edits.iter().map(|edit| edit.with.len()).sum();
         let len = source.len() - removed + added;
-        if len < JOIN_BELOW {
+        if len < JOIN_BELOW || self.edits.len() > MANY {
             let mut whole = BytesMut::with_capacity(len);
             let mut done = 0;
             for edit in &self.edits {

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -20,10 +19,13 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use super::handle::{Shared, Sink};
-use super::state::{Effect, Effects, Event, LinkId, State};
+use super::inlet::SessionInlet;
+use super::noise::Noise;
+use super::server::ServerState;
+use super::state::{Effect, Effects, Event, State};
+use super::union::{LinkId, Servers};
 use super::{Attachment, Budget, EndReason, Limits, Registry, StreamId, StreamKind};
-use crate::backend::{Backend, CallFailure, Exit, Inlet, Launch, LinkExit, Outward};
-use crate::frame::{FrameError, Id, Incoming, Permit};
+use crate::backend::{Backend, Exit, Launch, LinkExit, Outward};
 
 #[derive(Debug)]
 pub(super) enum Message {
@@ -47,6 +49,7 @@ pub(super) struct Arguments {
     pub expose_stderr: bool,
     /// One for each link, in the order of their numbers.
     pub backends: Arc<[Backend]>,
+    pub servers: Arc<Servers>,
     pub scratch: PathBuf,
     pub downward: Budget,
     pub registry: Arc<Registry>,
@@ -61,6 +64,7 @@ pub(super) struct Shell {
     /// How long a connection that is sent keep-alives may go without coming for more.
     stall: Duration,
     links: Links,
+    noise: Noise,
     timer: Option<(Instant, AbortHandle)>,
     end: EndGuard,
     // Dropped last: the links' end is the last thing to begin.
@@ -70,8 +74,9 @@ pub(super) struct Shell {
 /// The links of a session. Each is opened with the first message for its server.
 struct Links {
     backends: Arc<[Backend]>,
-    /// What goes to the servers, by link.
-    queues: Vec<Option<mpsc::Sender<Outward>>>,
+    servers: Arc<Servers>,
+    /// What goes to the servers, by link, and what ends each.
+    open: Vec<Option<(mpsc::Sender<Outward>, CancellationToken)>>,
     /// Most messages queued for a link.
     bound: usize,
     scratch: PathBuf,
@@ -91,27 +96,40 @@ impl Links {
     ) -> Option<&mpsc::Sender<Outward>> {
         let index = usize::from(link.0);
         let backend = self.backends.get(index)?;
-        let queue = self.queues.get_mut(index)?;
-        if queue.is_none() {
+        let open = self.open.get_mut(index)?;
+        if open.is_none() {
             let (outgoing, waiting) = mpsc::channel(self.bound);
             let budget = self.downward.clone();
-            let inlet = SessionInlet { actor: actor.clone(), shared: shared.clone(), budget, link };
+            let name = self.servers.name(link);
+            let noise = Noise::default();
+            let inlet = SessionInlet { actor: actor.clone(), shared: shared.clone(), budget, link, name, noise };
+            let stop = self.stop.child_token();
             // Two servers of one session must not meet in one folder.
-            let scratch = match index {
-                0 => self.scratch.clone(),
-                _ => self.scratch.with_added_extension(index.to_string()),
-            };
+            let mut scratch = self.scratch.clone().into_os_string();
+            if index > 0 {
+                scratch.push(format!(".{index}"));
+            }
             self.tasks.spawn(backend.run(Launch {
                 name: shared.name.clone(),
-                scratch,
+                scratch: scratch.into(),
                 message_size: self.message_size,
                 inlet: Arc::new(inlet),
                 outgoing: waiting,
-                stop: self.stop.child_token(),
+                stop: stop.clone(),
             }));
-            *queue = Some(outgoing);
+            if let Some(server) = shared.server(link) {
+                server.becomes(ServerState::Opening);
+            }
+            *open = Some((outgoing, stop));
         }
-        queue.as_ref()
+        open.as_ref().map(|(queue, _)| queue)
+    }
+
+    /// Ends one of them, whatever its server does.
+    fn end(&self, link: LinkId) {
+        if let Some(Some((_, stop))) = self.open.get(usize::from(link.0)) {
+            stop.cancel();
+        }
     }
 }
 
@@ -161,11 +179,13 @@ impl Actor for SessionActor {
     type Arguments = Arguments;
 
     async fn pre_start(&self, _myself: ActorRef<Message>, args: Arguments) -> Result<Shell, ActorProcessingErr> {
-        let Arguments { shared, limits, stall, expose_stderr, backends, scratch, downward, registry, tasks } = args;
+        let Arguments { shared, limits, stall, expose_stderr, backends, servers, scratch, downward, registry, tasks } =
+            args;
         let stop = CancellationToken::new();
         let links = Links {
-            queues: vec![None; backends.len()],
+            open: backends.iter().map(|_| None).collect(),
             backends,
+            servers: servers.clone(),
             // Both directions have budgets of one size.
             bound: downward.queue(limits.in_flight),
             scratch,
@@ -175,10 +195,11 @@ impl Actor for SessionActor {
             stop: stop.clone(),
         };
         Ok(Shell {
-            core: State::new(shared.name.clone(), limits, expose_stderr, Instant::now().into_std()),
+            core: State::new(shared.name.clone(), servers, limits, expose_stderr, Instant::now().into_std()),
             connections: HashMap::new(),
             stall,
             links,
+            noise: Noise::default(),
             timer: None,
             end: EndGuard { shared, registry, reason: None },
             _stop: stop.drop_guard(),
@@ -229,6 +250,9 @@ impl Shell {
         {
             self.connections.remove(stream);
         }
+        if let Event::LinkClosed { link, .. } = &event {
+            self.becomes(*link, ServerState::Gone);
+        }
         let mut over = false;
         let mut cut = Vec::new();
         let mut effects = self.core.apply(event, now.into_std());
@@ -260,7 +284,11 @@ impl Shell {
                     // A link that is gone says so itself. What the client says is bounded, so a full queue is one that the
                     // server fills, with requests whose answers it does not take.
                     if let Err(mpsc::error::TrySendError::Full(_)) = queue.try_send(Outward { wire, purpose }) {
-                        warn!(session = %self.end.shared.id, "the backend does not read: it is given up");
+                        let server = self.links.servers.name(link);
+                        warn!(session = %self.end.shared.id, %server, "the backend does not read: it is given up");
+                        // With several servers the session goes on without it.
+                        self.links.end(link);
+                        self.becomes(link, ServerState::Gone);
                         let exit = LinkExit::Exited { exit: Exit::Closed, stderr: Vec::new() };
                         cut.push(Event::LinkClosed { link, exit });
                     }
@@ -271,6 +299,17 @@ impl Shell {
                 }
                 Effect::Opened { version } => {
                     let _ = self.end.shared.version.set(version.unwrap_or_default());
+                    if let [_] = self.links.open.as_slice() {
+                        self.becomes(LinkId(0), ServerState::Ready);
+                    }
+                }
+                Effect::Server { link, ready } => {
+                    self.becomes(link, if ready { ServerState::Ready } else { ServerState::Refused });
+                }
+                Effect::Warn { link, text } => {
+                    if let Some(quiet) = self.noise.tell() {
+                        warn!(session = %self.end.shared.id, server = %self.links.servers.name(link), quiet, "{text}");
+                    }
                 }
                 Effect::Ended(reason) => {
                     self.end.ended(reason);
@@ -279,6 +318,12 @@ impl Shell {
             }
         }
         over
+    }
+
+    fn becomes(&self, link: LinkId, state: ServerState) {
+        if let Some(server) = self.end.shared.server(link) {
+            server.becomes(state);
+        }
     }
 
     /// The connections that nobody reads: they are as good as gone, and what is in their queues waits in the outbox as well.
@@ -310,54 +355,5 @@ impl Shell {
             let _ = actor.send_message(Message::Tick);
         });
         self.timer = Some((next, task.abort_handle()));
-    }
-}
-
-/// A link's door to its session.
-struct SessionInlet {
-    actor: ActorRef<Message>,
-    shared: Arc<Shared>,
-    budget: Budget,
-    link: LinkId,
-}
-
-impl SessionInlet {
-    fn event(&self, event: Event) {
-        let _ = self.actor.send_message(Message::Event(event));
-    }
-}
-
-impl Inlet for SessionInlet {
-    fn admit(&self, bytes: usize) -> BoxFuture<'_, Option<Permit>> {
-        Box::pin(self.budget.admit(bytes))
-    }
-
-    fn admit_now(&self, bytes: usize) -> Option<Permit> {
-        self.budget.admit_now(bytes)
-    }
-
-    fn deliver(&self, frames: Result<Incoming, FrameError>, on: Option<u64>) {
-        if let Err(error) = &frames {
-            warn!(session = %self.shared.id, %error, "the backend said something that is not JSON-RPC");
-        }
-        self.event(Event::FromServer { link: self.link, on, frames });
-    }
-
-    fn failed(&self, call: u64, failure: CallFailure) {
-        self.event(Event::CallFailed { link: self.link, call, failure });
-    }
-
-    fn oversized(&self, id: Option<Id>, request: bool, size: usize) {
-        warn!(session = %self.shared.id, size, "a message of the backend is over the limit");
-        self.event(Event::ServerOversized { link: self.link, id, request, size });
-    }
-
-    fn started(&self, pid: u32) {
-        let _ = self.shared.pid.set(pid);
-        info!(session = %self.shared.id, pid, "backend started");
-    }
-
-    fn closed(&self, exit: LinkExit) {
-        self.event(Event::LinkClosed { link: self.link, exit });
     }
 }

@@ -1,15 +1,19 @@
 //! Sessions: who they are, how they are found, what they decide and who carries it out.
 //!
 //! [`state`] is the pure core. [`actor`] is its shell, one ractor actor a session; [`supervisor`] spawns the actors and
-//! is the only one to do so; [`registry`] finds a session by its key. Nothing in here knows of HTTP.
+//! is the only one to do so; [`registry`] finds a session by its key. Nothing in here speaks HTTP.
 
 mod actor;
 mod budget;
 mod handle;
+mod inlet;
 mod key;
+mod noise;
 mod registry;
+mod server;
 mod state;
 mod supervisor;
+mod union;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,10 +24,12 @@ use crate::error::Fault;
 pub(crate) use budget::Budget;
 pub(crate) use handle::{Outgoing, SessionHandle, Stream};
 pub use key::SessionId;
-pub(crate) use key::{SessionSecret, generate_token};
+pub(crate) use key::{Caller, Credentials, SessionSecret, Transport, generate_token};
 pub(crate) use registry::Registry;
+pub use server::{ServerInfo, ServerState};
 pub(crate) use state::{Attachment, Limits, Role, StreamId, StreamKind};
 pub(crate) use supervisor::{Opener, Plan, Refused};
+pub(crate) use union::{Server, Servers};
 
 /// Why a session ended.
 #[derive(Debug, Clone)]

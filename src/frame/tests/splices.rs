@@ -6,6 +6,30 @@ use super::parse;
 use crate::frame::{Frame, FrameError, FrameErrorKind as E, Id, Splice};
 
 #[test]
+fn spans_are_replaced_in_order() {
+    let frame = parse(r#"{"jsonrpc":"2.0","id":1,"result":[10,20,30]}"#);
+    let at = |text: &str| {
+        let start = std::str::from_utf8(frame.bytes()).unwrap().find(text).unwrap();
+        start..start + text.len()
+    };
+    let id = Id::number(7);
+    let spans = [(at("10"), b"1\n1".to_vec()), (at("20,"), Vec::new()), (at("20"), b"x".to_vec())];
+    let spliced = frame.splice().id(&id).spans(spans).finish().into_bytes();
+    assert_eq!(spliced, r#"{"jsonrpc":"2.0","id":7,"result":[1 1,30]}"#, "one that overlaps is left out");
+    let kept = frame.splice().id(&id).spans([(at("\"id\":1"), b"x".to_vec())]).finish().into_bytes();
+    assert_eq!(kept, r#"{"jsonrpc":"2.0","id":7,"result":[10,20,30]}"#, "what was changed already stays");
+    // Whether the parts are joined or not.
+    let long =
+        parse(&format!(r#"{{"jsonrpc":"2.0","id":1,"result":["{}",[{}0]]}}"#, "x".repeat(40_000), "1,".repeat(50)));
+    let start = long.bytes().len() - 4 - 100;
+    for count in [3, 50] {
+        let spans = (0..count).map(|number| (start + 2 * number..start + 2 * number + 1, b"22".to_vec()));
+        let spliced = Frame::parse(long.splice().spans(spans).finish().into_bytes()).unwrap();
+        assert_eq!(spliced.len(), long.len() + count);
+    }
+}
+
+#[test]
 fn fields_are_replaced_in_place() {
     let frame = parse(
         r#"{ "params" : {"_meta":{"progressToken": "old" ,"x":1.0e+5},"a":1,"a":2}, "id" : -0 ,"method":"m","jsonrpc":"2.0","e":null}"#,

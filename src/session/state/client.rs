@@ -1,17 +1,17 @@
 //! What comes from the client's side: streams that open and close, requests, answers, notifications.
 
+use std::ops::Range;
 use std::time::Instant;
 
-use super::{
-    About, Attachment, Call, CallKind, Effect, LinkId, Phase, Question, Received, Role, State, StreamId, StreamKind,
-};
+use super::{About, Attachment, Call, CallKind, Effect, Phase, Question, Received, Role, State, StreamId, StreamKind};
 use crate::backend::Purpose;
 use crate::error::Fault;
 use crate::frame::{Frame, FrameError, Id, Incoming, Kind, Wire};
 use crate::session::EndReason;
+use crate::session::union::{LinkId, Mode, Shape};
 
-/// The one server of a session.
-const LINK: LinkId = LinkId(0);
+/// The one server of a session that has one.
+pub(super) const LINK: LinkId = LinkId(0);
 /// The longest id or progress token, in bytes: they are kept for as long as their request is in flight, and nothing else
 /// bounds them.
 pub(super) const LONGEST_ID: usize = 1024;
@@ -156,20 +156,32 @@ impl State {
         }
         call.token = frame.progress_token();
         call.deadline = self.limits.request_timeout.map(|timeout| now + timeout);
-        let (kind, has_token) = (call.kind, call.token.is_some());
+        let kind = call.kind;
         let number = self.pending.add_call(call);
         if kind == CallKind::Initialize {
             self.phase = Phase::Opening { call: number, stream };
             self.effects.push(Effect::Client { name: client_name(&frame) });
         }
+        match self.many.mode() {
+            Mode::Plain => self.pass(number, LINK, frame, None),
+            Mode::Filtered | Mode::Many => self.direct(number, frame, false, now),
+        }
+    }
+
+    /// Passes a call on to a server. With `edit`, what stands there is replaced.
+    pub(super) fn pass(&mut self, number: u64, link: LinkId, mut frame: Frame, edit: Option<(Range<usize>, Vec<u8>)>) {
+        let Some(call) = self.pending.call_mut(number) else { return };
+        call.link = Some(link);
         let id = Id::number(number);
         let mut splice = frame.splice().id(&id);
-        if has_token {
+        if call.token.is_some() {
             splice = splice.progress_token(&id);
         }
-        let wire = splice.finish();
-        let purpose = if kind == CallKind::Initialize { Purpose::Initialize } else { Purpose::Call };
-        self.forward(LINK, wire, purpose(number), frame);
+        let wire = splice.spans(edit).finish();
+        let purpose = if call.kind == CallKind::Initialize { Purpose::Initialize } else { Purpose::Call };
+        // The room that the frame was given travels with its bytes.
+        let wire = frame.hand_over(wire);
+        self.effects.push(Effect::ToServer { link, wire, purpose: purpose(number) });
     }
 
     fn kind_of(&self, frame: &Frame) -> CallKind {
@@ -201,14 +213,12 @@ impl State {
         None
     }
 
-    /// Hands a relayed frame to the server; the room that it was given travels with its bytes.
-    fn forward(&mut self, link: LinkId, wire: Wire, purpose: Purpose, mut frame: Frame) {
-        let wire = frame.hand_over(wire);
-        self.effects.push(Effect::ToServer { link, wire, purpose });
-    }
-
     fn client_notification(&mut self, mut frame: Frame, now: Instant) {
         if frame.method() != Some("notifications/cancelled") {
+            if self.many.mode() == Mode::Many {
+                self.tell_servers(frame);
+                return;
+            }
             let is_initialized = frame.method() == Some("notifications/initialized");
             let purpose = if is_initialized { Purpose::Initialized } else { Purpose::Notice };
             self.effects.push(Effect::ToServer { link: LINK, wire: frame.into_wire(), purpose });
@@ -221,21 +231,15 @@ impl State {
             return;
         }
         let Some(call) = self.pending.take_call(number) else { return };
-        let wire = frame.splice().cancelled_id(&Id::number(number)).finish();
-        let wire = frame.hand_over(wire);
-        self.effects.push(Effect::ToServer { link: call.link, wire, purpose: Purpose::Cancel(number) });
+        match call.link {
+            Some(link) => {
+                let wire = frame.splice().cancelled_id(&Id::number(number)).finish();
+                let wire = frame.hand_over(wire);
+                self.effects.push(Effect::ToServer { link, wire, purpose: Purpose::Cancel(number) });
+            }
+            None => self.cancel_parts(number, |part| frame.splice().cancelled_id(&Id::number(part)).finish()),
+        }
         self.unanswered(&call, now);
-    }
-
-    /// A call that ends without an answer, because its client does not want it any more.
-    fn unanswered(&mut self, call: &Call, now: Instant) {
-        let Call { stream, group, .. } = *call;
-        if let Some((wire, ids)) = group.and_then(|group| self.pending.leave_group(group)) {
-            self.send(stream, wire, About::Answer(ids), Role::Answer, now);
-        }
-        if self.outbox.call_ended(stream, now) {
-            self.effects.push(Effect::Close { stream });
-        }
     }
 
     fn client_answer(&mut self, mut frame: Frame) {
@@ -285,7 +289,8 @@ impl State {
 }
 
 fn call(client_id: Option<Id>, stream: StreamId, group: Option<u64>) -> Call {
-    Call { client_id, stream, link: LINK, kind: CallKind::Other, token: None, group, deadline: None }
+    let (kind, shape) = (CallKind::Other, Shape::Plain);
+    Call { client_id, stream, link: None, kind, shape, token: None, group, deadline: None }
 }
 
 /// Name and version from the `clientInfo` of `initialize`, for logs and listings only.
@@ -304,6 +309,6 @@ fn wants_answer(frame: &Result<Frame, FrameError>) -> bool {
 
 impl Question {
     pub(super) fn new(link: LinkId, server_id: Id, group: Option<u64>) -> Self {
-        Self { link, server_id, group, stream: None }
+        Self { link, server_id, group, stream: None, token: None }
     }
 }

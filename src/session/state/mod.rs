@@ -19,7 +19,9 @@
 //! What ends a session is only noted while an event is dealt with, and done at its end: so nothing can follow
 //! [`Effect::Ended`], and every message of a batch is dealt with first.
 
+mod answers;
 mod client;
+mod many;
 mod outbox;
 mod pending;
 mod replay;
@@ -36,12 +38,13 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use crate::backend::{CallFailure, LinkExit, Purpose};
-use crate::error::Fault;
 use crate::frame::{Frame, FrameError, Id, Incoming, Wire};
 use crate::session::EndReason;
+use crate::session::union::{LinkId, Mode, Servers};
 
+use many::Many;
 pub(crate) use outbox::{About, Attachment, Outbox, StreamId, StreamKind};
-pub(crate) use pending::{Call, CallKind, LinkId, Pending, Question};
+pub(crate) use pending::{Call, CallKind, Pending, Question};
 use waiting::Waiting;
 
 /// The bounds that a session keeps to. All of them come from the configuration and stay as they are for its life.
@@ -55,6 +58,8 @@ pub(crate) struct Limits {
     pub stream_wait: Duration,
     /// How long a call may take, `None` for ever.
     pub request_timeout: Option<Duration>,
+    /// How long the handshake and lists wait for the slowest of several servers.
+    pub gather: Duration,
     /// How long calls in flight may go on after the client's input has ended.
     pub drain: Duration,
     /// Bytes kept for clients that resume a stream.
@@ -76,6 +81,7 @@ impl Limits {
             stream_wait: self.stream_wait.min(EVER),
             request_timeout: self.request_timeout.filter(|timeout| *timeout < EVER),
             drain: self.drain.min(EVER),
+            gather: self.gather.min(EVER),
             ..self
         }
     }
@@ -126,6 +132,10 @@ pub(crate) enum Effect {
     Client { name: String },
     /// The handshake was answered.
     Opened { version: Option<String> },
+    /// One of several servers has answered its handshake: it is there, or it refused.
+    Server { link: LinkId, ready: bool },
+    /// Something that whoever runs sessile should know of a server.
+    Warn { link: LinkId, text: String },
     /// The session is over. Nothing follows.
     Ended(EndReason),
 }
@@ -196,6 +206,8 @@ pub(crate) struct State {
     pending: Pending,
     outbox: Outbox,
     waiting: Waiting,
+    /// What there is to know about several servers, or filters.
+    many: Box<Many>,
     /// When the session was last seen to be busy.
     active: Instant,
     /// Why the session is to end when the event at hand is dealt with.
@@ -204,11 +216,18 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(name: Arc<str>, limits: Limits, expose_stderr: bool, now: Instant) -> Self {
+    pub(crate) fn new(
+        name: Arc<str>,
+        servers: Arc<Servers>,
+        limits: Limits,
+        expose_stderr: bool,
+        now: Instant,
+    ) -> Self {
         let limits = limits.reckonable();
         Self {
             outbox: Outbox::new(limits.replay_bytes, limits.lost_stream),
             waiting: Waiting::new(limits.replay_bytes),
+            many: Box::new(Many::new(servers)),
             limits,
             name,
             expose_stderr,
@@ -242,7 +261,7 @@ impl State {
             Event::FromServer { link, on, frames } => self.hear_server(link, on, frames, now),
             Event::ServerOversized { link, id, request, size } => self.server_oversized(link, id, request, size, now),
             Event::CallFailed { link, call, failure } => self.call_failed(link, call, failure, now),
-            Event::LinkClosed { link, exit } => self.link_closed(link, exit),
+            Event::LinkClosed { link, exit } => self.link_closed(link, exit, now),
             Event::Tick => self.tick(now),
             Event::Drain => self.draining = true,
             Event::End(reason) => self.end(reason),
@@ -251,84 +270,11 @@ impl State {
         std::mem::take(&mut self.effects)
     }
 
-    /// The answer of a call goes to its client, alone or with the rest of its batch.
-    fn answer(&mut self, call: Call, wire: Wire, verdict: Verdict, now: Instant) {
-        let Call { client_id, stream, group, kind, .. } = call;
-        let role = match (kind, verdict) {
-            (_, Verdict::Challenge) if group.is_none() => Role::Challenge,
-            (CallKind::Initialize, Verdict::Error | Verdict::Challenge) => Role::Refusal,
-            (_, Verdict::Error) if group.is_none() => Role::Failure,
-            _ => Role::Answer,
-        };
-        if kind == CallKind::Initialize && verdict != Verdict::Result {
-            self.refused(stream);
+    fn link_closed(&mut self, link: LinkId, exit: LinkExit, now: Instant) {
+        match self.many.mode() {
+            Mode::Plain | Mode::Filtered => self.end(EndReason::from_exit(exit)),
+            Mode::Many => self.link_lost(link, exit, now),
         }
-        match group {
-            None => self.send(stream, wire, About::Answer(client_id.into_iter().collect()), role, now),
-            Some(group) => {
-                let wire = self.fit(group, wire, client_id.as_ref());
-                if let Some((wire, ids)) = self.pending.join_group(group, wire, client_id) {
-                    self.send(stream, wire, About::Answer(ids), role, now);
-                }
-            }
-        }
-        if self.outbox.call_ended(stream, now) {
-            self.effects.push(Effect::Close { stream });
-        }
-    }
-
-    /// The answer, if the reply to its batch has room for it: answers are gathered, and nothing else bounds them.
-    fn fit(&self, group: u64, wire: Wire, id: Option<&Id>) -> Wire {
-        let limit = self.limits.message_size;
-        let size = self.pending.group_bytes(group) + wire.len();
-        if size <= limit { wire } else { Fault::MessageTooLarge { limit, size }.to_wire(id) }
-    }
-
-    /// The client's `initialize` was answered with an error. On a connection that lasts it may try again; on any other it
-    /// has no session to do so, and could not end it either.
-    fn refused(&mut self, stream: StreamId) {
-        if matches!(self.phase, Phase::Opening { stream: opening, .. } if opening == stream) {
-            self.phase = Phase::New;
-        }
-        if matches!(self.phase, Phase::New) && !self.outbox.is_lasting(stream) {
-            self.end(EndReason::Refused);
-        }
-    }
-
-    fn answer_fault(&mut self, call: Call, fault: &Fault, now: Instant) {
-        let wire = fault.to_wire(call.client_id.as_ref());
-        let verdict = if fault.is_challenge() { Verdict::Challenge } else { Verdict::Error };
-        self.answer(call, wire, verdict, now);
-    }
-
-    /// The answer to a server's question goes back on the link that it came from, alone or with the rest of its batch.
-    fn reply(&mut self, question: Question, wire: Wire) {
-        let Question { link, group, server_id, .. } = question;
-        let whole = match group {
-            None => Some(wire),
-            Some(group) => {
-                let wire = self.fit(group, wire, Some(&server_id));
-                self.pending.join_group(group, wire, None).map(|(wire, _)| wire)
-            }
-        };
-        if let Some(wire) = whole {
-            self.effects.push(Effect::ToServer { link, wire, purpose: Purpose::Answer });
-        }
-    }
-
-    fn reply_fault(&mut self, question: Question, fault: &Fault) {
-        let wire = fault.to_wire(Some(&question.server_id));
-        self.reply(question, wire);
-    }
-
-    fn send(&mut self, stream: StreamId, wire: Wire, about: About, role: Role, now: Instant) {
-        if let Some((event, wire)) = self.outbox.record(stream, wire, about, now) {
-            self.effects.push(Effect::ToClient { stream, event, wire, role });
-        }
-    }
-
-    fn link_closed(&mut self, _link: LinkId, exit: LinkExit) {
-        self.end(EndReason::from_exit(exit));
     }
 
     /// The session ends when the event at hand is dealt with. The first reason counts.

@@ -12,10 +12,7 @@ use smallvec::SmallVec;
 use super::StreamId;
 use super::outbox::ROOMY;
 use crate::frame::{Id, Wire};
-
-/// Which of a session's servers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct LinkId(pub u16);
+use crate::session::union::{LinkId, Shape};
 
 /// What sessile itself has to know of a call's method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +29,11 @@ pub(crate) struct Call {
     /// `None` where the id could not be read: such a call is answered at once, with a null id.
     pub client_id: Option<Id>,
     pub stream: StreamId,
-    pub link: LinkId,
+    /// The server that it was passed on to; `None` where there is no such one, or not yet: see [`Many`](super::Many).
+    pub link: Option<LinkId>,
     pub kind: CallKind,
+    /// What its result is made of, where that is of interest.
+    pub shape: Shape,
     pub token: Option<Id>,
     pub group: Option<u64>,
     pub deadline: Option<Instant>,
@@ -47,6 +47,8 @@ pub(crate) struct Question {
     pub group: Option<u64>,
     /// The stream that it went out on; `None` while it waits for one.
     pub stream: Option<StreamId>,
+    /// The server's own progress token, where the client was given another in its place.
+    pub token: Option<Id>,
 }
 
 /// The answers to one batch, gathered until they are complete: a batch gets one reply.
@@ -70,7 +72,7 @@ pub(crate) struct Pending {
     questions: HashMap<u64, Question>,
     groups: HashMap<u64, Group>,
     /// Progress tokens of task calls that were answered: a task goes on to report progress with them.
-    task_tokens: VecDeque<(u64, Id)>,
+    task_tokens: VecDeque<(u64, LinkId, Id)>,
     last_call: u64,
     last_question: u64,
     last_group: u64,
@@ -102,8 +104,26 @@ impl Pending {
         self.last_call
     }
 
+    /// A number for a request that sessile makes itself, out of the same series.
+    pub(crate) fn fresh_number(&mut self) -> u64 {
+        self.last_call += 1;
+        self.last_call
+    }
+
     pub(crate) fn call(&self, number: u64) -> Option<&Call> {
         self.calls.get(&number)
+    }
+
+    pub(crate) fn call_mut(&mut self, number: u64) -> Option<&mut Call> {
+        self.calls.get_mut(&number)
+    }
+
+    /// The numbers of the calls that were passed on to this server, in order.
+    pub(crate) fn calls_of(&self, link: LinkId) -> Vec<u64> {
+        let of_link = self.calls.iter().filter(|(_, call)| call.link == Some(link));
+        let mut numbers: Vec<_> = of_link.map(|(number, _)| *number).collect();
+        numbers.sort_unstable();
+        numbers
     }
 
     pub(crate) fn take_call(&mut self, number: u64) -> Option<Call> {
@@ -123,9 +143,11 @@ impl Pending {
         self.by_client_id.get(client_id).copied()
     }
 
-    /// The only call in flight, if there is just one.
-    pub(crate) fn only_call(&self) -> Option<&Call> {
-        if self.calls.len() == 1 { self.calls.values().next() } else { None }
+    /// The only call in flight of those that `is_asked` is true of, if there is just one.
+    pub(crate) fn only_call(&self, is_asked: impl Fn(u64, &Call) -> bool) -> Option<&Call> {
+        let mut asked = self.calls.iter().filter(|(number, call)| is_asked(**number, call));
+        let (_, only) = asked.next()?;
+        asked.next().is_none().then_some(only)
     }
 
     /// Takes all calls, in the order in which they came.
@@ -147,23 +169,23 @@ impl Pending {
     }
 
     /// A task call was answered; its token stays known for a while.
-    pub(crate) fn remember_token(&mut self, number: u64, token: Id) {
+    pub(crate) fn remember_token(&mut self, number: u64, link: LinkId, token: Id) {
         if self.task_tokens.len() == TASK_TOKENS {
             self.task_tokens.pop_front();
         }
-        self.task_tokens.push_back((number, token));
+        self.task_tokens.push_back((number, link, token));
     }
 
-    /// What the client calls the progress of this call.
-    pub(crate) fn token(&self, number: u64) -> Token<'_> {
+    /// What the client calls the progress of this call, of which that server may report.
+    pub(crate) fn token(&self, number: u64, link: LinkId) -> Token<'_> {
         if let Some(call) = self.calls.get(&number) {
             return match &call.token {
-                Some(token) => Token::Call(call.stream, token),
-                None => Token::Late,
+                Some(token) if call.link == Some(link) => Token::Call(call.stream, token),
+                _ => Token::Late,
             };
         }
-        match self.task_tokens.iter().find(|(known, _)| *known == number) {
-            Some((_, token)) => Token::Task(token),
+        match self.task_tokens.iter().find(|(known, of, _)| *known == number && *of == link) {
+            Some((_, _, token)) => Token::Task(token),
             None if number > 0 && number <= self.last_call => Token::Late,
             None => Token::Foreign,
         }
@@ -196,6 +218,14 @@ impl Pending {
 
     pub(crate) fn all_questions(&self) -> Vec<u64> {
         let mut numbers: Vec<_> = self.questions.keys().copied().collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    /// The questions of this server, in order.
+    pub(crate) fn questions_of(&self, link: LinkId) -> Vec<u64> {
+        let of_link = self.questions.iter().filter(|(_, question)| question.link == link);
+        let mut numbers: Vec<_> = of_link.map(|(number, _)| *number).collect();
         numbers.sort_unstable();
         numbers
     }

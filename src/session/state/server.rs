@@ -4,13 +4,18 @@ use std::time::Instant;
 
 use super::client::LONGEST_ID;
 use super::pending::Token;
-use super::{About, Call, CallKind, Effect, LinkId, Phase, Question, Received, Role, State, StreamId, Verdict};
+use super::{About, Call, CallKind, Effect, Phase, Question, Received, Role, State, StreamId, Verdict};
 use crate::backend::{CallFailure, Purpose};
 use crate::error::Fault;
 use crate::frame::{Frame, FrameError, Id, Incoming, Kind, Wire};
+use crate::session::union::{LinkId, Mode, version_of};
 
 impl State {
     pub(super) fn hear_server(&mut self, link: LinkId, on: Option<u64>, frames: Received, now: Instant) {
+        // What one says that was given up has nobody to go to.
+        if self.many.is_gone(link) {
+            return;
+        }
         match frames {
             Ok(Incoming::One(frame)) => self.server_frame(link, on, frame, None, now),
             Err(error) => self.server_bad(link, &error, None, now),
@@ -45,8 +50,8 @@ impl State {
         let Some(id) = &error.id else { return };
         if error.about == Some(Kind::Request) {
             self.reply_fault(Question::new(link, id.clone(), group), &Fault::Frame(error.clone()));
-        } else if let Some((_, call)) = self.take_call_of(link, id) {
-            self.answer_fault(call, &Fault::BadServerMessage(error.clone()), now);
+        } else {
+            self.fail_asked(link, id, Fault::BadServerMessage(error.clone()), now);
         }
     }
 
@@ -54,21 +59,44 @@ impl State {
     /// that server.
     fn take_call_of(&mut self, link: LinkId, id: &Id) -> Option<(u64, Call)> {
         let number = id.as_u64()?;
-        self.pending.call(number).filter(|call| call.link == link)?;
+        self.pending.call(number).filter(|call| call.link == Some(link))?;
         Some((number, self.pending.take_call(number)?))
     }
 
+    /// What was asked of that server under this id has no answer.
+    fn fail_asked(&mut self, link: LinkId, id: &Id, fault: Fault, now: Instant) {
+        if let Some((part, role)) = id.as_u64().and_then(|number| self.many.take_part(link, number)) {
+            self.part_failed(link, part, &role, fault, now);
+        } else if let Some((_, call)) = self.take_call_of(link, id) {
+            let fault = self.named(link, fault);
+            self.answer_fault(call, &fault, now);
+        }
+    }
+
     fn server_answer(&mut self, link: LinkId, mut frame: Frame, now: Instant) {
-        let Some((number, call)) = frame.id().and_then(|id| self.take_call_of(link, &id)) else { return };
+        let Some(id) = frame.id() else { return };
+        if let Some((part, role)) = id.as_u64().and_then(|number| self.many.take_part(link, number)) {
+            self.part_answered(link, part, role, frame, now);
+            return;
+        }
+        let Some((number, call)) = self.take_call_of(link, &id) else { return };
         if call.kind == CallKind::Initialize {
             self.opened(&frame, number);
+            self.many.look_into_welcome(link, &frame);
         }
         if let (CallKind::Task, Some(token), false) = (call.kind, &call.token, frame.is_error()) {
-            self.pending.remember_token(number, token.clone());
+            self.pending.remember_token(number, link, token.clone());
         }
+        let edits = match self.many.look_into(link, call.shape, &frame) {
+            Ok(edits) => edits,
+            Err(fault) => {
+                self.answer_fault(call, &fault, now);
+                return;
+            }
+        };
         let wire = match &call.client_id {
-            Some(id) => frame.splice().id(id).finish(),
-            None => frame.splice().finish(),
+            Some(id) => frame.splice().id(id).spans(edits).finish(),
+            None => frame.splice().spans(edits).finish(),
         };
         let wire = frame.hand_over(wire);
         self.answer(call, wire, Verdict::of(&frame), now);
@@ -79,9 +107,7 @@ impl State {
             return;
         }
         self.phase = Phase::Live;
-        let version = frame.lookup(&["result", "protocolVersion"]).ok().flatten();
-        let version = version.and_then(|raw| serde_json::from_slice::<String>(raw).ok());
-        self.effects.push(Effect::Opened { version });
+        self.effects.push(Effect::Opened { version: version_of(frame, "result") });
     }
 
     fn server_question(
@@ -93,9 +119,14 @@ impl State {
         now: Instant,
     ) {
         let Some(server_id) = frame.id() else { return };
-        let question = Question::new(link, server_id, group);
-        if question.server_id.raw().len() > LONGEST_ID {
-            let fault = Fault::InvalidRequest(format!("ids may have {LONGEST_ID} bytes at most"));
+        let mut question = Question::new(link, server_id, group);
+        if self.many.mode() == Mode::Many {
+            // Two servers may have chosen the same one.
+            question.token = frame.progress_token();
+        }
+        let longest = [Some(&question.server_id), question.token.as_ref()];
+        if longest.into_iter().flatten().any(|id| id.raw().len() > LONGEST_ID) {
+            let fault = Fault::InvalidRequest(format!("ids and progress tokens may have {LONGEST_ID} bytes at most"));
             self.reply_fault(question, &fault);
             return;
         }
@@ -113,23 +144,35 @@ impl State {
             self.reply_fault(question, &Fault::Undeliverable);
             return;
         }
+        let has_token = question.token.is_some();
         let number = self.pending.add_question(question);
-        let wire = frame.splice().id(&Id::number(number)).finish();
+        let id = Id::number(number);
+        let mut splice = frame.splice().id(&id);
+        if has_token {
+            splice = splice.progress_token(&id);
+        }
+        let wire = splice.finish();
         let wire = frame.hand_over(wire);
-        self.route(near, wire, About::Question(number), now);
+        self.route(link, near, wire, About::Question(number), now);
     }
 
     fn server_notification(&mut self, link: LinkId, near: Option<StreamId>, mut frame: Frame, now: Instant) {
         match frame.method() {
-            Some("notifications/progress") => self.server_progress(near, frame, now),
+            Some("notifications/progress") => self.server_progress(link, near, frame, now),
             Some("notifications/cancelled") => self.server_cancelled(link, near, &mut frame, now),
-            _ => self.route(near, frame.into_wire(), About::Notice, now),
+            _ if self.many.mode() == Mode::Plain => self.route(link, near, frame.into_wire(), About::Notice, now),
+            _ => {
+                let Ok(edit) = self.many.look_into_notice(link, &frame) else { return };
+                let wire = frame.splice().spans(edit).finish();
+                let wire = frame.hand_over(wire);
+                self.route(link, near, wire, About::Notice, now);
+            }
         }
     }
 
-    fn server_progress(&mut self, near: Option<StreamId>, mut frame: Frame, now: Instant) {
+    fn server_progress(&mut self, link: LinkId, near: Option<StreamId>, mut frame: Frame, now: Instant) {
         let number = frame.progress_token().and_then(|token| token.as_u64());
-        let (stream, wire) = match number.map_or(Token::Foreign, |number| self.pending.token(number)) {
+        let (stream, wire) = match number.map_or(Token::Foreign, |number| self.pending.token(number, link)) {
             Token::Call(stream, token) => (Some(stream), frame.splice().progress_token(token).finish()),
             Token::Task(token) => (None, frame.splice().progress_token(token).finish()),
             Token::Late => return,
@@ -138,7 +181,7 @@ impl State {
         let wire = frame.hand_over(wire);
         match stream.filter(|stream| self.outbox.will_carry(*stream)) {
             Some(stream) => self.send(stream, wire, About::Notice, Role::Message, now),
-            None => self.route(near, wire, About::Notice, now),
+            None => self.route(link, near, wire, About::Notice, now),
         }
     }
 
@@ -154,37 +197,31 @@ impl State {
         if self.outbox.will_carry(stream) {
             self.send(stream, wire, About::Notice, Role::Message, now);
         } else {
-            self.route(near, wire, About::Notice, now);
+            self.route(link, near, wire, About::Notice, now);
         }
     }
 
     pub(super) fn call_failed(&mut self, link: LinkId, call: u64, failure: CallFailure, now: Instant) {
-        if let Some((_, call)) = self.take_call_of(link, &Id::number(call)) {
-            let fault = Fault::from_failure(failure, self.limits.message_size);
-            self.answer_fault(call, &fault, now);
-        }
+        let fault = Fault::from_failure(failure, self.limits.message_size);
+        self.fail_asked(link, &Id::number(call), fault, now);
     }
 
     pub(super) fn server_oversized(&mut self, link: LinkId, id: Option<Id>, request: bool, size: usize, now: Instant) {
         let fault = Fault::MessageTooLarge { limit: self.limits.message_size, size };
         match id {
             Some(server_id) if request => self.reply_fault(Question::new(link, server_id, None), &fault),
-            Some(id) => {
-                if let Some((_, call)) = self.take_call_of(link, &id) {
-                    self.answer_fault(call, &fault, now);
-                }
-            }
+            Some(id) => self.fail_asked(link, &id, fault, now),
             None => {}
         }
     }
 
     /// Sends a message of the server on the stream that the one rule gives it (DESIGN.md, "Which stream does a server's
     /// message take?"), or lets it wait for one. `near` is the stream of the call that it came with.
-    fn route(&mut self, near: Option<StreamId>, wire: Wire, about: About, now: Instant) {
-        match near.or_else(|| self.stream_for_message()) {
+    pub(super) fn route(&mut self, link: LinkId, near: Option<StreamId>, wire: Wire, about: About, now: Instant) {
+        match near.or_else(|| self.stream_for_message(link)) {
             Some(stream) => self.send_routed(stream, wire, about, now),
             None => {
-                for dropped in self.waiting.push(&wire, about, now + self.limits.stream_wait) {
+                for dropped in self.waiting.push(link, &wire, about, now + self.limits.stream_wait) {
                     if let About::Question(number) = dropped {
                         self.fail_question(number, &Fault::Undeliverable);
                     }
@@ -204,12 +241,18 @@ impl State {
 
     /// The stream of the call that the transport says the message belongs to.
     fn stream_of_call(&self, link: LinkId, on: Option<u64>) -> Option<StreamId> {
-        let call = self.pending.call(on?).filter(|call| call.link == link)?;
+        let on = on?;
+        let call = match self.many.head_of(link, on) {
+            Some(head) => self.pending.call(head)?,
+            None => self.pending.call(on).filter(|call| call.link == Some(link))?,
+        };
         Some(call.stream).filter(|stream| self.outbox.carries(*stream))
     }
 
-    fn stream_for_message(&self) -> Option<StreamId> {
-        let only = self.pending.only_call().map(|call| call.stream).filter(|stream| self.outbox.carries(*stream));
+    fn stream_for_message(&self, link: LinkId) -> Option<StreamId> {
+        let is_asked = |number, call: &Call| call.link == Some(link) || self.many.asks(link, number);
+        let only =
+            self.pending.only_call(is_asked).map(|call| call.stream).filter(|stream| self.outbox.carries(*stream));
         only.or_else(|| self.outbox.general_stream())
     }
 
@@ -217,7 +260,7 @@ impl State {
     pub(super) fn flush_waiting(&mut self, now: Instant) {
         for waiting in self.waiting.take() {
             // The call that it came with, if any, had no stream that could carry it then either.
-            self.route(None, waiting.wire, waiting.about, now);
+            self.route(waiting.link, None, waiting.wire, waiting.about, now);
         }
     }
 }

@@ -18,13 +18,14 @@ impl State {
         };
         let waiting = self.waiting.next_deadline();
         let others = [self.idle_deadline(now), self.pending.next_deadline(), self.outbox.next_deadline()];
-        others.into_iter().chain([finishing, waiting]).flatten().min()
+        others.into_iter().chain([finishing, waiting, self.many.next_deadline()]).flatten().min()
     }
 
     pub(super) fn tick(&mut self, now: Instant) {
         for number in self.pending.overdue(now) {
             self.time_out(number, now);
         }
+        self.gather_no_longer(now);
         for number in self.waiting.overdue(now) {
             self.fail_question(number, &Fault::Undeliverable);
         }
@@ -51,16 +52,23 @@ impl State {
         let link = call.link;
         let after = self.limits.request_timeout.unwrap_or_default();
         let initialize = call.kind == CallKind::Initialize;
-        self.answer_fault(call, &Fault::RequestTimeout { after }, now);
+        let mut fault = Fault::RequestTimeout { after };
+        if let Some(link) = link {
+            fault = self.named(link, fault);
+        }
+        self.answer_fault(call, &fault, now);
         if initialize {
             // It cannot be cancelled, and without it there is no session.
             self.end(EndReason::Refused);
-        } else {
-            self.effects.push(Effect::ToServer {
-                link,
-                wire: cancelled(number, "the request timed out"),
-                purpose: Purpose::Cancel(number),
-            });
+            return;
+        }
+        let reason = "the request timed out";
+        match link {
+            Some(link) => {
+                let (wire, purpose) = (cancelled(number, reason), Purpose::Cancel(number));
+                self.effects.push(Effect::ToServer { link, wire, purpose });
+            }
+            None => self.cancel_parts(number, |part| cancelled(part, reason)),
         }
     }
 
@@ -93,7 +101,7 @@ impl State {
     }
 }
 
-fn cancelled(number: u64, reason: &str) -> Wire {
+pub(super) fn cancelled(number: u64, reason: &str) -> Wire {
     let params = serde_json::json!({ "requestId": number, "reason": reason }).to_string();
     crate::frame::notification("notifications/cancelled", Some(&params))
 }

@@ -8,12 +8,14 @@ use smallvec::SmallVec;
 use super::About;
 use super::replay::{OVERHEAD, compact};
 use crate::frame::Wire;
+use crate::session::union::LinkId;
 
 /// Most messages that wait.
 pub(super) const MOST: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct Message {
+    pub link: LinkId,
     pub wire: Wire,
     pub about: About,
     until: Instant,
@@ -34,7 +36,7 @@ impl Waiting {
     }
 
     /// Lets a message wait, at the cost of the oldest ones: what had to go is given back.
-    pub(super) fn push(&mut self, wire: &Wire, about: About, until: Instant) -> SmallVec<[About; 1]> {
+    pub(super) fn push(&mut self, link: LinkId, wire: &Wire, about: About, until: Instant) -> SmallVec<[About; 1]> {
         let mut dropped = SmallVec::new();
         let cost = wire.len() + OVERHEAD;
         if cost > self.bound {
@@ -44,7 +46,7 @@ impl Waiting {
         self.bytes += cost;
         self.questions += usize::from(is_question(&about));
         // What waits is bounded here, so its permit need not hold up the server as well.
-        self.messages.push_back(Message { wire: compact(wire), about, until });
+        self.messages.push_back(Message { link, wire: compact(wire), about, until });
         while (self.messages.len() > MOST || self.bytes > self.bound)
             && let Some(oldest) = self.messages.pop_front()
         {

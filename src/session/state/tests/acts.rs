@@ -86,6 +86,7 @@ pub(super) fn any_limits() -> impl Strategy<Value = Limits> {
                 lost_stream,
                 stream_wait,
                 request_timeout,
+                gather: secs(7),
                 drain: secs(5),
                 replay_bytes,
                 in_flight,

@@ -85,7 +85,7 @@ impl World {
                     assert!(seen.attachment.take().is_some(), "closed twice: {stream:?}");
                 }
                 Effect::ToServer { link, wire, .. } => self.heard_by_server(link, wire, from_client),
-                Effect::Client { .. } | Effect::Opened { .. } => {}
+                Effect::Client { .. } | Effect::Opened { .. } | Effect::Server { .. } | Effect::Warn { .. } => {}
                 Effect::Ended(_) => {
                     self.ended = true;
                     assert!(self.streams.values().all(|seen| seen.attachment.is_none()), "a stream is still open");

@@ -3,7 +3,9 @@
 mod acts;
 mod any_order;
 mod costs;
+mod filters;
 mod life;
+mod many;
 mod peers;
 mod requests;
 mod resume;
@@ -14,7 +16,9 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::backend::Exit;
+use crate::config::Filter;
 use crate::frame::{self, Frame, Kind};
+use crate::session::union::Server;
 
 const LINK: LinkId = LinkId(0);
 
@@ -24,6 +28,10 @@ const LINK: LinkId = LinkId(0);
 )]
 fn clock() -> Instant {
     Instant::now()
+}
+
+fn one_server(filter: Filter) -> Arc<Servers> {
+    Arc::new(Servers::new(vec![Server::new("one", filter)], true, false))
 }
 
 fn secs(seconds: u64) -> Duration {
@@ -36,6 +44,7 @@ fn limits() -> Limits {
         lost_stream: secs(600),
         stream_wait: secs(10),
         request_timeout: None,
+        gather: secs(10),
         drain: secs(10),
         replay_bytes: 1024 * 1024,
         in_flight: 1024,
@@ -54,7 +63,12 @@ struct Stage {
 impl Stage {
     fn new(limits: Limits) -> Self {
         let now = clock();
-        Self { state: State::new("s".into(), limits, true, now), start: now, now, attachments: 0 }
+        Self {
+            state: State::new("s".into(), one_server(Filter::new()), limits, true, now),
+            start: now,
+            now,
+            attachments: 0,
+        }
     }
 
     /// A session on HTTP whose handshake is done: it went over stream 1, and was call 1.
@@ -177,6 +191,8 @@ fn show(effect: Effect) -> String {
         Effect::ToServer { wire, .. } => format!("server: {}", message(wire)),
         Effect::Client { name } => format!("named {name:?}"),
         Effect::Opened { version } => format!("opened {}", version.unwrap_or_default()),
+        Effect::Server { link, ready } => format!("server {} {}", link.0, if ready { "ready" } else { "refused" }),
+        Effect::Warn { link, text } => format!("warn {}: {text}", link.0),
         Effect::Ended(reason) => format!("ended {}", reason.name()),
     }
 }

@@ -1,0 +1,234 @@
+//! What of a server is offered: allow and deny lists of globs.
+
+use std::fmt;
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+
+/// What a server offers, each kind with names of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Offered {
+    /// Tools, by `name`.
+    Tools,
+    /// Prompts, by `name`.
+    Prompts,
+    /// Resources, by `uri`: those that are listed, and those that are read without being listed.
+    Resources,
+    /// Resource templates, by `uriTemplate`.
+    Templates,
+}
+
+/// Which tools, prompts, resources and resource templates of a server are offered to clients.
+///
+/// What is filtered is not listed, and to use it gives the same error as if it were not there. Patterns are matched
+/// against the server's own names, as a whole and with regard to case: `*` stands for any characters, `/` among them,
+/// `?` for one, and `[a-z]` for one of these. Braces stand for themselves, so that the text of a template is a pattern
+/// that matches it.
+///
+/// ```
+/// use sessile::{Filter, Offered};
+///
+/// # fn main() -> Result<(), sessile::FilterError> {
+/// let filter = Filter::new()
+///     .allow(Offered::Tools, ["browser_*"])?
+///     .deny(Offered::Tools, ["browser_evaluate", "browser_run_*"])?
+///     .deny(Offered::Resources, ["file:///etc/*"])?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    tools: Rules,
+    prompts: Rules,
+    resources: Rules,
+    templates: Rules,
+}
+
+/// A pattern that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{pattern}` is no pattern: {reason}; write `*` for any characters, `?` for one, `[a-z]` for one of these")]
+pub struct FilterError {
+    /// The pattern as it was written.
+    pub pattern: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// The rules for one kind.
+#[derive(Clone, Default)]
+struct Rules {
+    /// `None` where all are allowed.
+    allow: Option<Globs>,
+    deny: Globs,
+}
+
+#[derive(Clone, Default)]
+struct Globs {
+    patterns: Vec<String>,
+    set: GlobSet,
+}
+
+impl Filter {
+    /// A filter that lets everything through.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Offers what matches one of these patterns or of those that were allowed before, and nothing else of this kind. An
+    /// empty list allows nothing.
+    pub fn allow<P: AsRef<str>>(
+        mut self,
+        what: Offered,
+        patterns: impl IntoIterator<Item = P>,
+    ) -> Result<Self, FilterError> {
+        self.rules_mut(what).allow.get_or_insert_default().add(patterns)?;
+        Ok(self)
+    }
+
+    /// Does not offer what matches one of these patterns, be it allowed or not.
+    pub fn deny<P: AsRef<str>>(
+        mut self,
+        what: Offered,
+        patterns: impl IntoIterator<Item = P>,
+    ) -> Result<Self, FilterError> {
+        self.rules_mut(what).deny.add(patterns)?;
+        Ok(self)
+    }
+
+    /// Whether it lets everything through.
+    pub fn is_empty(&self) -> bool {
+        [Offered::Tools, Offered::Prompts, Offered::Resources, Offered::Templates]
+            .into_iter()
+            .all(|what| self.allows_all(what))
+    }
+
+    /// Whether it lets everything of this kind through.
+    pub fn allows_all(&self, what: Offered) -> bool {
+        let rules = self.rules(what);
+        rules.allow.is_none() && rules.deny.patterns.is_empty()
+    }
+
+    /// Whether the one of this name is offered. The name is the server's own, unescaped.
+    pub fn allows(&self, what: Offered, name: &str) -> bool {
+        let rules = self.rules(what);
+        rules.allow.as_ref().is_none_or(|allow| allow.set.is_match(name)) && !rules.deny.set.is_match(name)
+    }
+
+    fn rules(&self, what: Offered) -> &Rules {
+        match what {
+            Offered::Tools => &self.tools,
+            Offered::Prompts => &self.prompts,
+            Offered::Resources => &self.resources,
+            Offered::Templates => &self.templates,
+        }
+    }
+
+    fn rules_mut(&mut self, what: Offered) -> &mut Rules {
+        match what {
+            Offered::Tools => &mut self.tools,
+            Offered::Prompts => &mut self.prompts,
+            Offered::Resources => &mut self.resources,
+            Offered::Templates => &mut self.templates,
+        }
+    }
+}
+
+impl Globs {
+    fn add<P: AsRef<str>>(&mut self, patterns: impl IntoIterator<Item = P>) -> Result<(), FilterError> {
+        self.patterns.extend(patterns.into_iter().map(|pattern| pattern.as_ref().to_owned()));
+        let mut set = GlobSetBuilder::new();
+        for pattern in &self.patterns {
+            let refuse = |reason: String| FilterError { pattern: pattern.clone(), reason };
+            if pattern.is_empty() {
+                return Err(refuse("it is empty".to_owned()));
+            }
+            let glob = GlobBuilder::new(&plain_braces(pattern)).literal_separator(false).backslash_escape(true).build();
+            set.add(glob.map_err(|error| refuse(error.kind().to_string()))?);
+        }
+        self.set = set
+            .build()
+            .map_err(|error| FilterError { pattern: self.patterns.join("`, `"), reason: error.kind().to_string() })?;
+        Ok(())
+    }
+}
+
+/// Braces begin alternatives in a glob, but stand for themselves in the text of a template; so does a backslash.
+fn plain_braces(pattern: &str) -> String {
+    let mut escaped = String::with_capacity(pattern.len() + 4);
+    let mut class = false;
+    for character in pattern.chars() {
+        if !class && matches!(character, '{' | '}' | '\\') {
+            escaped.push('\\');
+        }
+        class = character == '[' || class && character != ']';
+        escaped.push(character);
+    }
+    escaped
+}
+
+impl fmt::Debug for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let allow = self.allow.as_ref().map(|allow| &allow.patterns);
+        f.debug_struct("Rules").field("allow", &allow).field("deny", &self.deny.patterns).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(allow: Option<&[&str]>, deny: &[&str]) -> Filter {
+        let filter = match allow {
+            Some(allow) => Filter::new().allow(Offered::Resources, allow).unwrap(),
+            None => Filter::new(),
+        };
+        filter.deny(Offered::Resources, deny).unwrap()
+    }
+
+    #[test]
+    fn what_is_allowed_and_not_denied_is_offered() {
+        type Case<'a> = (Option<&'a [&'a str]>, &'a [&'a str], &'a str, bool);
+        let cases: [Case<'_>; 16] = [
+            (None, &[], "anything", true),
+            (Some(&[]), &[], "anything", false),
+            (Some(&["a*"]), &[], "abc", true),
+            (Some(&["a*"]), &[], "bc", false),
+            (Some(&["a*"]), &[], "xabc", false),
+            (Some(&["a", "b"]), &[], "b", true),
+            (Some(&["*"]), &["ab*"], "abc", false),
+            (None, &["A*"], "abc", true),
+            (None, &["file:///*"], "file:///a/b/c", false),
+            (None, &["a?c"], "abc", false),
+            (None, &["[a-c]x"], "bx", false),
+            (None, &["db://{id}"], "db://{id}", false),
+            (None, &["db://{id}"], "db://id", true),
+            (None, &["db://{+path}/x"], "db://{+path}/x", false),
+            (None, &["a\\b"], "a\\b", false),
+            (None, &["[{]x"], "{x", false),
+        ];
+        for (allow, deny, name, expected) in cases {
+            let filter = filter(allow, deny);
+            assert_eq!(filter.allows(Offered::Resources, name), expected, "{filter:?} {name}");
+            assert!(filter.allows(Offered::Tools, name), "the other kinds have rules of their own");
+        }
+    }
+
+    #[test]
+    fn lists_add_up() {
+        let filter = filter(Some(&["a*"]), &["ab"]);
+        let filter = filter.allow(Offered::Resources, ["b*"]).unwrap().deny(Offered::Resources, ["bc"]).unwrap();
+        let offered: Vec<_> =
+            ["a", "ab", "b", "bc", "c"].into_iter().filter(|name| filter.allows(Offered::Resources, name)).collect();
+        assert_eq!(offered, ["a", "b"]);
+        assert!(!filter.is_empty() && filter.allows_all(Offered::Tools) && !filter.allows_all(Offered::Resources));
+        assert!(Filter::new().is_empty());
+    }
+
+    #[test]
+    fn a_bad_pattern_is_refused() {
+        for pattern in ["[", "a[b", "", "[z-a]"] {
+            let error = Filter::new().deny(Offered::Tools, [pattern]).unwrap_err();
+            assert_eq!(error.pattern, pattern);
+            assert!(error.to_string().contains("is no pattern"), "{error}");
+        }
+    }
+}

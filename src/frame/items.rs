@@ -1,0 +1,106 @@
+//! The members and elements of a value within JSON that is known to be valid, by their places: for what has to look at
+//! each of them, such as the entries of a list.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::scan::Cursor;
+use super::text;
+
+/// A member of an object: its key, unescaped, a lone surrogate replaced, and where its value stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item<'a> {
+    /// What its key says.
+    pub key: Cow<'a, str>,
+    /// Where its value stands.
+    pub value: Range<usize>,
+}
+
+/// The members of the object that stands there, duplicates too; none if it is no object.
+pub fn members(json: &[u8], at: Range<usize>) -> Vec<Item<'_>> {
+    let mut found = Vec::new();
+    if json.get(at.start) != Some(&b'{') {
+        return found;
+    }
+    // The text is known to be valid: there is nothing to be told but what was found.
+    let _ = Cursor::new(json, at.start).object(|cursor, key| {
+        let raw = cursor.raw(key);
+        let key = match std::str::from_utf8(raw) {
+            Ok(plain) if !key.escaped => Cow::Borrowed(plain),
+            _ => Cow::Owned(text::unescape(raw)),
+        };
+        let start = cursor.pos;
+        cursor.value(1)?;
+        found.push(Item { key, value: start..cursor.pos });
+        Ok(())
+    });
+    found
+}
+
+/// Where the value of the only member of this name stands; `None` if there is none, or more than one.
+pub fn only(json: &[u8], at: Range<usize>, name: &str) -> Option<Range<usize>> {
+    let mut found = members(json, at).into_iter().filter(|item| item.key == name);
+    let first = found.next()?;
+    found.next().is_none().then_some(first.value)
+}
+
+/// Where the elements of the array stand that stands there; `None` if it is no array.
+pub fn elements(json: &[u8], at: Range<usize>) -> Option<Vec<Range<usize>>> {
+    if json.get(at.start) != Some(&b'[') {
+        return None;
+    }
+    let mut cursor = Cursor::new(json, at.start + 1);
+    let mut found = Vec::new();
+    cursor.space();
+    while cursor.peek().ok()? != b']' {
+        let start = cursor.pos;
+        cursor.value(1).ok()?;
+        found.push(start..cursor.pos);
+        cursor.space();
+        if cursor.peek().ok()? == b',' {
+            cursor.pos += 1;
+            cursor.space();
+        }
+    }
+    Some(found)
+}
+
+/// What the string that stands there says, unescaped, a lone surrogate replaced; `None` if it is no string.
+pub fn string(json: &[u8], at: Range<usize>) -> Option<String> {
+    let content = json.get(at)?.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    Some(text::unescape(content))
+}
+
+/// The text as a JSON string, quotes and all.
+pub fn quoted(text: &str) -> Vec<u8> {
+    let mut json = Vec::with_capacity(text.len() + 2);
+    text::quote(text, &mut json);
+    json
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_and_elements_are_found() {
+        let json = br#"{ "a" : [ 1 , {"b":"x\ny"} ,[] ], "\u0061":"\ud800", "c":{} }"#;
+        let whole = 0..json.len();
+        let found: Vec<_> =
+            members(json, whole.clone()).into_iter().map(|item| (item.key.into_owned(), item.value)).collect();
+        let keys: Vec<_> = found.iter().map(|(key, _)| key.as_str()).collect();
+        assert_eq!(keys, ["a", "a", "c"]);
+        let each = elements(json, found[0].1.clone()).unwrap();
+        let texts: Vec<_> = each.iter().map(|at| std::str::from_utf8(&json[at.clone()]).unwrap()).collect();
+        assert_eq!(texts, ["1", r#"{"b":"x\ny"}"#, "[]"]);
+        assert_eq!(elements(json, each[2].clone()), Some(Vec::new()));
+        assert_eq!(elements(json, each[1].clone()), None);
+        let text = only(json, each[1].clone(), "b").unwrap();
+        assert_eq!(string(json, text).as_deref(), Some("x\ny"));
+        assert_eq!(only(json, whole.clone(), "a"), None, "it is there twice");
+        assert_eq!(only(json, whole, "b"), None);
+        assert_eq!(string(json, found[1].1.clone()).as_deref(), Some("\u{fffd}"));
+        assert_eq!(string(json, each[0].clone()), None);
+        assert_eq!(quoted("a\"b\n"), br#""a\"b\n""#);
+    }
+}

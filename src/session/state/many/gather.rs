@@ -1,0 +1,327 @@
+//! Calls that several servers answer together: lists, and the logging level.
+
+use std::time::Instant;
+
+use smallvec::SmallVec;
+
+use super::super::time::cancelled;
+use super::super::{Effect, State, Verdict};
+use super::{Many, Member, Role};
+use crate::backend::Purpose;
+use crate::error::{Fault, code};
+use crate::frame::Frame;
+use crate::session::union::{Cursor, LinkId, List, Merge, Page, Told};
+
+/// How many times as long as a list waits for a server one that was late is left in peace.
+const LATE: u32 = 6;
+
+/// What the parts make together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    /// A page of a list: the first, or one that a cursor names.
+    List {
+        list: List,
+        first: bool,
+    },
+    Level,
+}
+
+/// A call of the client whose answer is made of those of several servers.
+#[derive(Debug)]
+pub(super) struct Gather {
+    what: What,
+    /// The parts that have no answer yet.
+    pub open: SmallVec<[(LinkId, u64); 4]>,
+    answers: Vec<(LinkId, Result<Frame, Fault>)>,
+    /// How large the answers are, in bytes.
+    bytes: usize,
+    pub until: Instant,
+    /// No part is waited for any more but the first good one.
+    due: bool,
+}
+
+impl Gather {
+    fn is_complete(&self) -> bool {
+        self.open.is_empty() || self.due && self.answers.iter().any(|(_, answer)| is_good(answer))
+    }
+}
+
+fn is_good(answer: &Result<Frame, Fault>) -> bool {
+    answer.as_ref().is_ok_and(|frame| !frame.is_error())
+}
+
+impl State {
+    /// Asks all servers that have such a list for a page of it.
+    pub(super) fn gather_list(&mut self, call: u64, list: List, cursor: Option<&str>, frame: Frame, now: Instant) {
+        let mut pages: Vec<(LinkId, Option<String>)> = Vec::new();
+        match cursor {
+            None => {
+                let has = |member: &Member| member.is_ready() && member.abilities.lists(list);
+                pages.extend(self.many.each().filter(|(_, member)| has(member)).map(|(link, _)| (link, None)));
+                if pages.is_empty() && self.many.members.iter().all(Member::is_ready) {
+                    let fault = Fault::MethodNotFound(format!("{}: no server of this session has any", list.method()));
+                    self.fail_call(call, &fault, now);
+                    return;
+                }
+            }
+            Some(text) => {
+                let Some(cursor) = Cursor::decode(list, self.many.members.len(), text) else {
+                    let why = "`params.cursor` is not one that was given for this list: begin without it";
+                    self.fail_call(call, &Fault::InvalidParams(why.into()), now);
+                    return;
+                };
+                let ready = self.many.ready();
+                let rest = cursor.rest.into_iter().filter(|(link, _)| ready.contains(link));
+                pages.extend(rest.map(|(link, cursor)| (link, Some(cursor))));
+            }
+        }
+        // One that has still not answered the last time will not do so faster now; when it does, the client is told.
+        pages.retain(|(link, _)| !self.is_still_late(*link, list, now));
+        if pages.is_empty() {
+            self.answer_with(call, &Merge::new(list).finish(None), now);
+            return;
+        }
+        self.gather(call, What::List { list, first: cursor.is_none() }, pages, frame, now);
+    }
+
+    /// Sets the logging level of all servers that have one.
+    pub(super) fn gather_level(&mut self, call: u64, frame: Frame, now: Instant) {
+        let has = |member: &Member| member.is_ready() && member.abilities.logging;
+        let pages: Vec<_> = self.many.each().filter(|(_, member)| has(member)).map(|(link, _)| (link, None)).collect();
+        if pages.is_empty() {
+            let fault = Fault::MethodNotFound("logging/setLevel: no server of this session has logging".into());
+            self.fail_call(call, &fault, now);
+            return;
+        }
+        self.many.level = Some(frame.share().with_forwarded(frame.forwarded().cloned()));
+        self.gather(call, What::Level, pages, frame, now);
+    }
+
+    fn gather(&mut self, call: u64, what: What, pages: Vec<(LinkId, Option<String>)>, mut frame: Frame, now: Instant) {
+        let mut open = SmallVec::new();
+        for (link, cursor) in pages {
+            // The room that the frame was given goes with the first of them.
+            let permit = frame.take_permit();
+            let part = self.ask_part(link, Role::Gather(call), |part| {
+                (Self::part_of(&frame, part, cursor.as_deref()).with_permit(permit), Purpose::Call(part))
+            });
+            open.push((link, part));
+        }
+        let until = now + self.limits.gather;
+        self.many.dues.insert((until, call));
+        self.many.gathers.insert(call, Gather { what, open, answers: Vec::new(), bytes: 0, until, due: false });
+    }
+
+    /// A part has its answer, or will have none.
+    pub(super) fn gathered(
+        &mut self,
+        call: u64,
+        link: LinkId,
+        part: u64,
+        mut answer: Result<Frame, Fault>,
+        now: Instant,
+    ) {
+        let limit = self.limits.message_size;
+        let Some(gather) = self.many.gathers.get_mut(&call) else { return };
+        gather.open.retain(|(_, open)| *open != part);
+        if let Ok(frame) = &answer {
+            gather.bytes += frame.len();
+            if gather.bytes > limit {
+                answer = Err(Fault::MessageTooLarge { limit, size: gather.bytes });
+            }
+        }
+        gather.answers.push((link, answer));
+        self.end_gather_if_complete(call, now);
+    }
+
+    pub(super) fn gather_due(&mut self, call: u64, now: Instant) {
+        if let Some(gather) = self.many.gathers.get_mut(&call) {
+            gather.due = true;
+        }
+        self.end_gather_if_complete(call, now);
+    }
+
+    fn end_gather_if_complete(&mut self, call: u64, now: Instant) {
+        if !self.many.gathers.get(&call).is_some_and(Gather::is_complete) {
+            return;
+        }
+        let Some(mut gather) = self.many.gathers.remove(&call) else { return };
+        self.many.dues.remove(&(gather.until, call));
+        for (link, part) in std::mem::take(&mut gather.open) {
+            self.leave_late(link, part, gather.what, now);
+        }
+        gather.answers.sort_by_key(|(link, _)| *link);
+        match gather.what {
+            What::Level => self.answer_level(call, gather.answers, now),
+            What::List { list, first } => self.answer_list(call, list, first, gather.answers, now),
+        }
+    }
+
+    /// The answer goes out without this part.
+    fn leave_late(&mut self, link: LinkId, part: u64, what: What, now: Instant) {
+        let role = match what {
+            What::List { list, .. } => Role::Late(list),
+            What::Level => Role::Nobody,
+        };
+        let until = now + self.limits.gather * LATE;
+        if let (Role::Late(list), Some(member)) = (&role, self.many.member_mut(link)) {
+            let before = member.late[*list as usize].replace((part, until));
+            if let Some((before, _)) = before {
+                self.many.parts.remove(&before);
+            }
+            let text = format!("it is late with {}, and left out: the client is told when it is there", list.method());
+            self.warn(link, text);
+        }
+        if let Some(part) = self.many.parts.get_mut(&part) {
+            part.role = role;
+        }
+    }
+
+    /// Whether that server has still not answered a part that a list went out without. After a while it is given up.
+    fn is_still_late(&mut self, link: LinkId, list: List, now: Instant) -> bool {
+        let Some(member) = self.many.member_mut(link) else { return true };
+        let Some((part, until)) = member.late[list as usize] else { return false };
+        if now < until {
+            return true;
+        }
+        member.late[list as usize] = None;
+        self.many.parts.remove(&part);
+        let (wire, purpose) = (cancelled(part, "it took too long"), Purpose::Cancel(part));
+        self.effects.push(Effect::ToServer { link, wire, purpose });
+        false
+    }
+
+    fn answer_level(&mut self, call: u64, mut answers: Vec<(LinkId, Result<Frame, Fault>)>, now: Instant) {
+        match answers.iter().position(|(_, answer)| is_good(answer)) {
+            Some(good) => self.answer_as(call, answers.swap_remove(good), now),
+            None => self.answer_worst(call, answers, now),
+        }
+    }
+
+    /// One server's answer is the answer.
+    fn answer_as(&mut self, number: u64, (link, answer): (LinkId, Result<Frame, Fault>), now: Instant) {
+        let Some(call) = self.pending.take_call(number) else { return };
+        match answer {
+            Ok(mut frame) => {
+                let wire = match &call.client_id {
+                    Some(id) => frame.splice().id(id).finish(),
+                    None => frame.splice().finish(),
+                };
+                let wire = frame.hand_over(wire);
+                self.answer(call, wire, Verdict::of(&frame), now);
+            }
+            Err(fault) => {
+                let fault = self.named(link, fault);
+                self.answer_fault(call, &fault, now);
+            }
+        }
+    }
+
+    /// None of the answers is good: the client gets the one that says the most about it.
+    fn answer_worst(&mut self, call: u64, mut answers: Vec<(LinkId, Result<Frame, Fault>)>, now: Instant) {
+        let challenge = |answer: &Result<Frame, Fault>| answer.as_ref().is_err_and(Fault::is_challenge);
+        let worst = (answers.iter().position(|(_, answer)| challenge(answer)))
+            .or_else(|| answers.iter().position(|(_, answer)| answer.is_err()))
+            .unwrap_or_default();
+        if !answers.is_empty() {
+            self.answer_as(call, answers.swap_remove(worst), now);
+        }
+    }
+
+    fn answer_list(
+        &mut self,
+        call: u64,
+        list: List,
+        first: bool,
+        answers: Vec<(LinkId, Result<Frame, Fault>)>,
+        now: Instant,
+    ) {
+        if !answers.iter().any(|(_, answer)| is_good(answer)) {
+            self.answer_worst(call, answers, now);
+            return;
+        }
+        let mut left_out = Vec::new();
+        let mut pages = Vec::new();
+        for (link, answer) in &answers {
+            match answer {
+                Ok(frame) if !frame.is_error() => match Page::read(list, frame) {
+                    Some(page) => pages.push((*link, page)),
+                    None => left_out.push((*link, "its answer has no such list".to_owned())),
+                },
+                // Templates have no capability of their own: many a server has none, and says so in this way.
+                Ok(frame) if error_code(frame) == Some(i64::from(code::METHOD_NOT_FOUND)) => {}
+                Ok(frame) => left_out.push((*link, format!("it gives an error: {}", error_text(frame)))),
+                Err(fault) => left_out.push((*link, fault.to_string())),
+            }
+        }
+        if first {
+            for (link, _) in &pages {
+                self.many.table.forget_list(list, *link);
+            }
+        }
+        let mut merge = Merge::new(list);
+        let mut rest = Vec::new();
+        let mut clash = None;
+        for (link, page) in &mut pages {
+            let link = *link;
+            self.many.enter(list, link, page, Told::Listed);
+            let Many { servers, table, .. } = &*self.many;
+            let mut hidden = None;
+            merge.add(page, |entry| {
+                let full = servers.full(list, link, &entry.own);
+                // Of two with one name the first is shown: clients and models take each name for one thing.
+                let shown = servers.allows(link, list, &entry.own) && table.is_first(list, &full, link);
+                shown.then(|| full.into_owned())
+            });
+            for entry in &page.entries {
+                let full = servers.full(list, link, &entry.own);
+                if servers.allows(link, list, &entry.own) && !table.is_first(list, &full, link) {
+                    hidden.get_or_insert_with(|| full.into_owned());
+                }
+            }
+            clash = clash.or(hidden.map(|name| (link, name)));
+            if let Some(next) = page.next.take() {
+                rest.push((link, next));
+            }
+        }
+        let next = (!rest.is_empty()).then_some(Cursor { list, rest });
+        let result = merge.finish(next.as_ref());
+        drop(pages);
+        for (link, why) in left_out {
+            self.warn(link, format!("it is left out of {}: {why}", list.method()));
+        }
+        if let Some((link, name)) = clash.filter(|_| !std::mem::replace(&mut self.many.clash_told, true)) {
+            self.warn(
+                link,
+                format!("another server has a {} {name} too: it is shown once, and to use it is an error", list.noun()),
+            );
+        }
+        self.answer_with(call, &result, now);
+    }
+}
+
+impl Many {
+    /// Enters a server's page into the table: what is filtered is no way to anything.
+    pub(super) fn enter(&mut self, list: List, link: LinkId, page: &Page<'_>, told: Told) {
+        for entry in &page.entries {
+            let allowed = self.servers.allows(link, list, &entry.own);
+            if list == List::Templates {
+                self.table.enter_template(link, &entry.own, !allowed);
+            } else if allowed {
+                let full = self.servers.full(list, link, &entry.own);
+                self.table.enter(list, &full, link, told);
+            }
+        }
+    }
+}
+
+pub(super) fn error_code(frame: &Frame) -> Option<i64> {
+    serde_json::from_slice(frame.lookup(&["error", "code"]).ok().flatten()?).ok()
+}
+
+/// What an error says, for logs.
+pub(super) fn error_text(frame: &Frame) -> String {
+    let raw = frame.lookup(&["error", "message"]).ok().flatten();
+    let text: String = raw.and_then(|raw| serde_json::from_slice(raw).ok()).unwrap_or_default();
+    text.chars().filter(|character| !character.is_control()).take(200).collect()
+}

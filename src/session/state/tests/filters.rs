@@ -1,0 +1,158 @@
+//! What is filtered is neither listed nor of any use, with one server and with several.
+
+use super::many::{A, B, Town, error_of, everything, json_of, notice, request, result_of, town_of};
+use super::*;
+use crate::config::Offered;
+
+fn filter() -> Filter {
+    let filter = Filter::new().allow(Offered::Tools, ["good_*"]).unwrap().deny(Offered::Tools, ["good_but"]).unwrap();
+    let filter = filter.deny(Offered::Prompts, ["bad"]).unwrap();
+    filter.deny(Offered::Resources, ["x://bad/*"]).unwrap().deny(Offered::Templates, ["y://{id}"]).unwrap()
+}
+
+/// One server, after its handshake.
+fn one(filter: Filter) -> Town {
+    let mut town = town_of(Servers::new(vec![Server::new("one", filter)], true, false), limits());
+    town.client(&ask("0", "initialize"));
+    town.answers(A, "1", &everything());
+    town
+}
+
+#[test]
+fn what_passes_passes_as_it_is() {
+    let mut town = one(filter());
+    let call = r#"{ "name":"good_x","arguments":{"a":1.0}}"#;
+    assert_eq!(town.asks("7", "tools/call", call), [format!("a> {}", request("2", "tools/call", call))]);
+    let result = r#"{"content":[{"type":"resource_link","uri":"x://bad/1"}]}"#;
+    assert_eq!(town.answers(A, "2", result), [format!("1< {}", result_of("7", result))]);
+    for (method, params) in
+        [("ping", "{}"), ("vendor/x", "{}"), ("logging/setLevel", "{}"), ("tasks/get", r#"{"taskId":"t"}"#)]
+    {
+        let lines = town.asks(&format!("\"{method}\""), method, params);
+        let id = json_of(&lines, "a> ")["id"].to_string();
+        assert_eq!(lines, [format!("a> {}", request(&id, method, params))]);
+    }
+    for method in ["notifications/roots/list_changed", "notifications/vendor"] {
+        assert_eq!(town.client(&tell(method)), [format!("a> {}", tell(method))]);
+        assert_eq!(town.server(A, &tell(method)), [format!("1< {}", tell(method))]);
+    }
+}
+
+#[test]
+fn what_is_filtered_cannot_be_used() {
+    let mut town = one(filter());
+    for (method, params, code) in [
+        ("tools/call", r#"{"name":"other"}"#, -32602),
+        ("tools/call", r#"{"name":"good_but"}"#, -32602),
+        ("tools/call", r#"{"name":"good\u005fbut"}"#, -32602),
+        ("tools/call", r#"{"name":"good_x","name":"other"}"#, -32600),
+        ("prompts/get", r#"{"name":"bad"}"#, -32602),
+        ("completion/complete", r#"{"ref":{"type":"ref/prompt","name":"bad"}}"#, -32602),
+        ("resources/read", r#"{"uri":"x:\/\/bad\/1"}"#, -32002),
+        ("resources/subscribe", r#"{"uri":"x://bad/1"}"#, -32002),
+        ("resources/unsubscribe", r#"{"uri":"x://bad/1"}"#, -32002),
+        ("completion/complete", r#"{"ref":{"type":"ref/resource","uri":"y://{id}"}}"#, -32002),
+    ] {
+        let lines = town.asks("7", method, params);
+        assert_eq!((lines.len(), error_of(&lines).0), (1, code), "{method} {params}");
+    }
+    let updated = |uri: &str| notice("notifications/resources/updated", &format!(r#"{{"uri":"{uri}"}}"#));
+    assert!(town.server(A, &updated("x:\\/\\/bad/1")).is_empty());
+    assert!(town.server(A, &tell("notifications/resources/updated")).is_empty(), "it may be about anything");
+    assert_eq!(town.server(A, &updated("x://good")), [format!("1< {}", updated("x://good"))]);
+    town.is_quiet();
+}
+
+#[test]
+fn what_is_filtered_is_cut_out_of_lists() {
+    let mut town = one(filter());
+    town.asks("7", "tools/list", r#"{"cursor":"c"}"#);
+    let listed = r#"{"tools":[ {"name":"other"}, {"name":"good_x","z":1.0} ,{"name":"good_but"}],"nextCursor":"d"}"#;
+    let told = r#"{"tools":[ {"name":"good_x","z":1.0}],"nextCursor":"d"}"#;
+    assert_eq!(town.answers(A, "2", listed), [format!("1< {}", result_of("7", told))]);
+    town.asks("8", "resources/templates/list", "{}");
+    let listed = r#"{"resourceTemplates":[{"uriTemplate":"y://{id}"},{"uriTemplate":"z://{id}"}]}"#;
+    let told = r#"{"resourceTemplates":[{"uriTemplate":"z://{id}"}]}"#;
+    assert_eq!(town.answers(A, "3", listed), [format!("1< {}", result_of("8", told))]);
+    // What cannot be filtered is not passed on; an error is.
+    town.asks("9", "tools/list", "{}");
+    assert_eq!(error_of(&town.answers(A, "4", r#"{"tools":[],"tools":[{"name":"other"}]}"#)).0, -32009);
+    town.asks("10", "tools/list", "{}");
+    assert_eq!(error_of(&town.server(A, &error("5"))).0, -1);
+    town.asks("11", "tasks/list", "{}");
+    assert_eq!(town.answers(A, "6", r#"{"x":1}"#), [format!("1< {}", result_of("11", r#"{"x":1}"#))]);
+}
+
+#[test]
+fn what_a_denied_template_stands_for_cannot_be_read() {
+    let mut town = one(filter());
+    let lines = town.asks("7", "resources/read", r#"{"uri":"y://1"}"#);
+    assert_eq!(
+        lines,
+        [
+            r#"a> {"jsonrpc":"2.0","id":3,"method":"resources/list"}"#,
+            r#"a> {"jsonrpc":"2.0","id":4,"method":"resources/templates/list"}"#
+        ]
+    );
+    assert!(town.answers(A, "3", r#"{"resources":[{"uri":"y://listed"}]}"#).is_empty());
+    let templates = r#"{"resourceTemplates":[{"uriTemplate":"y://{id}"},{"uriTemplate":"z://{id}"}]}"#;
+    assert_eq!(error_of(&town.answers(A, "4", templates)).0, -32002);
+    // It is known now, until it changes.
+    for (uri, passes) in [("y://2", false), ("y://listed", true), ("z://1", true), ("w://1", true)] {
+        let lines = town.asks(&format!("\"{uri}\""), "resources/read", &format!(r#"{{"uri":"{uri}"}}"#));
+        assert_eq!(lines[0].starts_with("a> "), passes, "{uri} {lines:?}");
+    }
+    let updated = notice("notifications/resources/updated", r#"{"uri":"y://1"}"#);
+    assert!(town.server(A, &updated).is_empty());
+    town.server(A, &tell("notifications/resources/list_changed"));
+    assert_eq!(town.asks("8", "resources/read", r#"{"uri":"y://2"}"#).len(), 2);
+}
+
+#[test]
+fn who_reads_before_the_handshake_reads_nothing_denied() {
+    let mut town = town_of(Servers::new(vec![Server::new("one", filter())], true, false), limits());
+    assert_eq!(town.asks("7", "resources/read", r#"{"uri":"y://1"}"#).len(), 2, "the server is asked");
+    town.answers(A, "2", r#"{"resources":[]}"#);
+    let templates = r#"{"resourceTemplates":[{"uriTemplate":"y://{id}"}]}"#;
+    assert_eq!(error_of(&town.answers(A, "3", templates)).0, -32002);
+}
+
+#[test]
+fn a_server_without_resources_is_not_asked_for_them() {
+    let mut town = town_of(Servers::new(vec![Server::new("one", filter())], true, false), limits());
+    town.client(&ask("0", "initialize"));
+    town.answers(A, "1", r#"{"capabilities":{}}"#);
+    assert_eq!(town.asks("7", "resources/read", r#"{"uri":"y://1"}"#).len(), 1);
+}
+
+#[test]
+fn what_cannot_be_checked_is_not_read() {
+    let mut town = one(filter());
+    town.asks("7", "resources/read", r#"{"uri":"y://1"}"#);
+    town.answers(A, "3", r#"{"resources":[]}"#);
+    let lines = town.wait(secs(10));
+    assert_eq!(error_of(&lines).0, -32002, "{lines:?}");
+    town.is_quiet();
+}
+
+#[test]
+fn each_of_several_has_its_own() {
+    let servers = vec![Server::new("a", filter()), Server::new("b", Filter::new())];
+    let mut town = Town::open(Servers::new(servers, true, true));
+    town.asks("7", "tools/list", "{}");
+    let tools = r#"{"tools":[{"name":"good_x"},{"name":"other"}]}"#;
+    town.answers(A, "6", tools);
+    let lines = town.answers(B, "7", tools);
+    let told = r#"{"tools":[{"name":"a_good_x"},{"name":"b_good_x"},{"name":"b_other"}]}"#;
+    assert_eq!(lines, [format!("1< {}", result_of("7", told))]);
+    assert_eq!(
+        error_of(&town.asks("8", "tools/call", r#"{"name":"a_other"}"#)),
+        (-32602, "unknown tool: a_other".into())
+    );
+    assert_eq!(town.asks("9", "tools/call", r#"{"name":"b_other"}"#).len(), 1);
+    assert_eq!(error_of(&town.asks("10", "resources/read", r#"{"uri":"x://a/bad/1"}"#)).0, -32002);
+    assert_eq!(town.asks("11", "resources/read", r#"{"uri":"x://b/bad/1"}"#).len(), 1);
+    let updated = notice("notifications/resources/updated", r#"{"uri":"x://bad/1"}"#);
+    assert!(town.server(A, &updated).is_empty());
+    assert_eq!(town.server(B, &updated).len(), 1);
+}

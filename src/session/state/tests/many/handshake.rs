@@ -1,0 +1,163 @@
+//! The handshake with several servers.
+
+use super::*;
+
+const HELLO: &str = r#"{"jsonrpc":"2.0", "id":"i","method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{"x":1.0}}}"#;
+
+fn welcome(capabilities: &str) -> String {
+    format!(
+        r#"{{"protocolVersion":"2025-03-26","capabilities":{capabilities},"serverInfo":{{"name":"x","version":"1"}}}}"#
+    )
+}
+
+#[test]
+fn all_are_asked_and_the_client_has_one_answer() {
+    let mut town = Town::new();
+    let hello = |id: &str| HELLO.replace("\"i\"", id);
+    assert_eq!(
+        town.client(HELLO),
+        [r#"named """#.to_owned(), format!("a> {}", hello("2")), format!("b> {}", hello("3"))]
+    );
+    assert_eq!(town.answers(B, "3", &welcome(r#"{"prompts":{}}"#)), ["server 1 ready"]);
+    let lines = town.answers(A, "2", &welcome(r#"{"tools":{}}"#));
+    assert_eq!(lines[..2], ["server 0 ready", "opened 2025-06-18"]);
+    let answer = json_of(&lines, "1< ");
+    assert_eq!((&answer["id"], &answer["result"]["protocolVersion"]), (&json!("i"), &json!("2025-06-18")));
+    let changing = json!({ "listChanged": true });
+    assert_eq!(answer["result"]["capabilities"], json!({ "tools": changing, "prompts": changing }));
+    assert_eq!(answer["result"]["serverInfo"]["name"], "sessile");
+    let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized","params":{"x":1.0}}"#;
+    assert_eq!(town.client(initialized), [format!("a> {initialized}"), format!("b> {initialized}")]);
+    assert!(town.client(initialized).is_empty(), "once is enough");
+    town.is_quiet();
+}
+
+#[test]
+fn what_comes_during_the_handshake_waits_for_its_end() {
+    let mut town = Town::new();
+    assert_eq!(error_of(&town.asks("0", "tools/list", "{}")).0, -32600);
+    assert_eq!(town.asks("1", "ping", "{}"), [r#"1< {"jsonrpc":"2.0","id":1,"result":{}}"#]);
+    town.client(HELLO);
+    town.client(&tell("notifications/initialized"));
+    assert!(town.asks("7", "tools/call", r#"{"name":"a_x"}"#).is_empty());
+    assert!(town.asks("8", "tools/call", r#"{"name":"b_x"}"#).is_empty());
+    assert!(town.client(&cancel("8")).is_empty());
+    let lines = town.answers(A, "4", &welcome("{}"));
+    assert_eq!(lines, ["server 0 ready"], "{lines:?}");
+    let lines = town.answers(B, "5", &welcome(r#"{"tools":{}}"#));
+    let begin = ["server 1 ready", "opened 2025-06-18", "1< ", "a> ", "b> ", "a> "];
+    assert!(lines.iter().zip(begin).all(|(line, begin)| line.starts_with(begin)), "{lines:?}");
+    assert_eq!(lines[5], r#"a> {"jsonrpc":"2.0","id":6,"method":"tools/call","params":{"name":"x"}}"#);
+    assert_eq!(lines.len(), 6);
+}
+
+#[test]
+fn a_slow_server_is_not_waited_for_and_comes_later() {
+    let mut town = Town::new();
+    town.client(HELLO);
+    town.answers(A, "2", &welcome("{}"));
+    assert!(town.wait(secs(9)).is_empty());
+    let lines = town.wait(secs(1));
+    assert!(lines[0].starts_with("b! the session begins without it"), "{lines:?}");
+    let capabilities = &json_of(&lines, "1< ")["result"]["capabilities"];
+    assert_eq!(capabilities["prompts"], json!({ "listChanged": true }), "it may have anything");
+    assert_eq!(town.client(&tell("notifications/initialized")).len(), 1);
+    let (code, message) = error_of(&town.asks("1", "tools/call", r#"{"name":"b_x"}"#));
+    assert!(code == -32011 && message.contains("server `b`: it has not answered the handshake yet"), "{message}");
+    assert_eq!(town.asks("2", "tools/list", "{}"), [r#"1< {"jsonrpc":"2.0","id":2,"result":{"tools":[]}}"#]);
+    let level = town.asks("3", "logging/setLevel", r#"{"level":"debug"}"#);
+    assert_eq!(error_of(&level).0, -32601);
+    let lines = town.answers(B, "3", &welcome(r#"{"tools":{},"resources":{}}"#));
+    assert_eq!(
+        lines,
+        [
+            "server 1 ready",
+            r#"b> {"jsonrpc":"2.0","method":"notifications/initialized"}"#,
+            r#"1< {"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#,
+            r#"1< {"jsonrpc":"2.0","method":"notifications/resources/list_changed"}"#,
+        ]
+    );
+    assert_eq!(town.asks("4", "tools/call", r#"{"name":"b_x"}"#).len(), 1);
+}
+
+#[test]
+fn the_first_is_waited_for_however_long() {
+    let mut town = Town::new();
+    town.client(HELLO);
+    assert!(town.wait(secs(60)).is_empty());
+    let lines = town.answers(B, "3", &welcome("{}"));
+    assert_eq!(json_of(&lines, "1< ")["id"], "i");
+    town.exits(A);
+    assert!(matches!(town.stage.state.phase, Phase::Live));
+}
+
+#[test]
+fn who_refuses_is_left_out() {
+    let mut town = Town::new();
+    town.client(HELLO);
+    let refusal = r#"{"jsonrpc":"2.0","id":2,"error":{"code":-32602,"message":"too old"}}"#;
+    let lines = town.server(A, refusal);
+    assert_eq!(lines, ["a! the handshake failed: it refused the handshake: too old", "server 0 refused"]);
+    let lines = town.answers(B, "3", &welcome("{}"));
+    assert_eq!(json_of(&lines, "1< ")["id"], "i");
+    let (code, message) = error_of(&town.asks("1", "tools/call", r#"{"name":"a_x"}"#));
+    assert_eq!((code, message.as_str()), (-32011, "server `a`: it refused the handshake: too old"));
+}
+
+#[test]
+fn where_none_can_be_opened_each_is_named() {
+    let mut town = Town::new();
+    town.client(HELLO);
+    town.answers(A, "2", "[]");
+    let lines = town.event(Event::LinkClosed { link: B, exit: LinkExit::Failed { reason: "no such program".into() } });
+    let answer = json_of(&lines, "1< ");
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(message.contains("`a`: the backend's answer cannot be understood"), "{message}");
+    assert!(message.contains("`b`: the backend could not be started: no such program"), "{message}");
+    assert_eq!(answer["error"]["data"]["servers"][1]["server"], "b");
+    // On stdio the client may try again: with the server that is still there.
+    town.is_quiet();
+    let lines = town.client(HELLO);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let lines = town.answers(A, "5", &welcome("{}"));
+    assert_eq!(json_of(&lines, "1< ")["id"], "i");
+}
+
+#[test]
+fn where_all_are_gone_the_session_ends() {
+    let mut town = Town::new();
+    town.client(HELLO);
+    town.exits(A);
+    let lines = town.exits(B);
+    assert_eq!(lines.last().unwrap(), "ended backend gone");
+    assert_eq!(error_of(&lines).0, -32011);
+    assert!(town.server(B, &answer("3")).is_empty());
+}
+
+#[test]
+fn the_clients_credentials_are_asked_for() {
+    let mut town = Town::new();
+    town.client(HELLO);
+    let failure = CallFailure::Unauthorized {
+        status: 401,
+        challenge: Some("Bearer".into()),
+        whose: crate::backend::Whose::Client,
+        reason: "expired".into(),
+    };
+    town.event(Event::CallFailed { link: A, call: 2, failure });
+    let effects = town.stage.state.apply(Event::LinkClosed { link: B, exit: exited() }, town.stage.now);
+    let challenge = effects.iter().any(|effect| matches!(effect, Effect::ToClient { role: Role::Challenge, .. }));
+    assert!(challenge, "{effects:?}");
+}
+
+#[test]
+fn a_handshake_that_takes_too_long_ends_the_session() {
+    let servers = servers(&["a", "b"], true, false);
+    let mut town = town_of(servers, Limits { request_timeout: Some(secs(30)), ..limits() });
+    town.client(HELLO);
+    town.asks("1", "tools/list", "{}");
+    let lines = town.wait(secs(30));
+    assert_eq!(lines.last().unwrap(), "ended refused");
+    let answered = lines.iter().filter(|line| line.starts_with("1< ")).count();
+    assert_eq!(answered, 2, "{lines:?}");
+}

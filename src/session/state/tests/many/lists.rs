@@ -1,0 +1,216 @@
+//! Lists of several servers as one.
+
+use super::*;
+
+fn town() -> Town {
+    Town::open(servers(&["a", "b", "c"], true, false))
+}
+
+#[test]
+fn pages_are_merged_in_order() {
+    let mut town = town();
+    let lines = town.asks("7", "tools/list", r#"{"_meta":{"progressToken":"t","x":1}}"#);
+    assert_eq!(
+        lines,
+        [
+            r#"a> {"jsonrpc":"2.0","id":6,"method":"tools/list","params":{"_meta":{"x":1}}}"#,
+            r#"b> {"jsonrpc":"2.0","id":7,"method":"tools/list","params":{"_meta":{"x":1}}}"#,
+            r#"c> {"jsonrpc":"2.0","id":8,"method":"tools/list","params":{"_meta":{"x":1}}}"#,
+        ]
+    );
+    assert!(town.answers(C, "8", r#"{"tools":[{"name":"z", "n":1.0}],"nextCursor":"c2"}"#).is_empty());
+    assert!(town.answers(A, "7", "{}").is_empty(), "it was not asked that");
+    assert!(town.answers(A, "6", r#"{"tools":[{"title":"t","name":"x"},{"name":"y"}],"nextCursor":"a2"}"#).is_empty());
+    let lines = town.answers(B, "7", r#"{"tools":[]}"#);
+    let cursor = "sessile.tools.0-6132.2-6332";
+    let merged = format!(
+        r#"{{"tools":[{{"title":"t","name":"a_x"}},{{"name":"a_y"}},{{"name":"c_z", "n":1.0}}],"nextCursor":"{cursor}"}}"#
+    );
+    assert_eq!(lines, [format!("1< {}", result_of("7", &merged))]);
+    town.is_quiet();
+    let lines = town.asks("8", "tools/list", &json!({ "cursor": cursor }).to_string());
+    assert_eq!(
+        lines,
+        [
+            r#"a> {"jsonrpc":"2.0","id":10,"method":"tools/list","params":{"cursor":"a2"}}"#,
+            r#"c> {"jsonrpc":"2.0","id":11,"method":"tools/list","params":{"cursor":"c2"}}"#,
+        ]
+    );
+    town.answers(C, "11", r#"{"tools":[{"name":"w"}]}"#);
+    let lines = town.answers(A, "10", r#"{"tools":[{"name":"v"}]}"#);
+    assert_eq!(lines, [format!("1< {}", result_of("8", r#"{"tools":[{"name":"a_v"},{"name":"c_w"}]}"#))]);
+}
+
+#[test]
+fn a_made_up_cursor_is_refused() {
+    let mut town = town();
+    for cursor in [r#""x""#, r#""sessile.prompts.0-61""#, r#""sessile.tools.9-61""#, r#""""#, "7", "[]"] {
+        let (code, _) = error_of(&town.asks("7", "tools/list", &format!(r#"{{"cursor":{cursor}}}"#)));
+        assert_eq!(code, -32602, "{cursor}");
+    }
+    town.is_quiet();
+}
+
+#[test]
+fn a_server_that_fails_is_left_out() {
+    let mut town = town();
+    town.asks("7", "resources/list", "{}");
+    town.answers(A, "6", r#"{"resources":[{"uri":"x://1"}]}"#);
+    town.server(B, r#"{"jsonrpc":"2.0","id":7,"error":{"code":-1,"message":"broken"}}"#);
+    let lines = town.answers(C, "8", r#"{"resources":{}}"#);
+    assert_eq!(
+        lines,
+        [
+            "b! it is left out of resources/list: it gives an error: broken".to_owned(),
+            "c! it is left out of resources/list: its answer has no such list".to_owned(),
+            format!("1< {}", result_of("7", r#"{"resources":[{"uri":"x://1"}]}"#)),
+        ]
+    );
+    town.is_quiet();
+}
+
+#[test]
+fn where_all_fail_the_client_is_told_why() {
+    let mut town = town();
+    town.asks("7", "prompts/list", "{}");
+    for (link, id) in [(A, "6"), (B, "7")] {
+        let error = format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-5,"message":"broken","data":1.0}}}}"#);
+        assert!(town.server(link, &error).is_empty());
+    }
+    let lines = town.event(Event::CallFailed {
+        link: C,
+        call: 8,
+        failure: CallFailure::Unreachable { reason: "refused".into() },
+    });
+    let (code, message) = error_of(&lines);
+    assert!(code == -32011 && message.starts_with("server `c`: the backend could not be reached"), "{message}");
+}
+
+#[test]
+fn a_late_server_is_left_out_until_it_answers() {
+    let mut town = town();
+    town.asks("7", "tools/list", "{}");
+    town.answers(A, "6", r#"{"tools":[{"name":"x"}]}"#);
+    town.answers(C, "8", r#"{"tools":[]}"#);
+    assert!(town.wait(secs(9)).is_empty());
+    let lines = town.wait(secs(1));
+    assert!(lines[0].starts_with("b! it is late with tools/list"), "{lines:?}");
+    assert_eq!(lines[1], format!("1< {}", result_of("7", r#"{"tools":[{"name":"a_x"}]}"#)));
+    town.is_quiet();
+    // It is not waited for again.
+    let lines = town.asks("8", "tools/list", "{}");
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    town.answers(A, "10", r#"{"tools":[]}"#);
+    assert_eq!(town.answers(C, "11", r#"{"tools":[]}"#).len(), 1);
+    // What it answers in the end is not lost on the client.
+    let lines = town.answers(B, "7", r#"{"tools":[{"name":"y"}]}"#);
+    assert_eq!(lines, [r#"1< {"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#]);
+    assert_eq!(town.asks("9", "tools/list", "{}").len(), 3);
+    assert_eq!(town.stage.state.many.parts(), 3);
+}
+
+#[test]
+fn a_server_that_stays_late_is_asked_again_after_a_while() {
+    let mut town = town();
+    town.asks("7", "tools/list", "{}");
+    town.answers(A, "6", r#"{"tools":[]}"#);
+    town.answers(C, "8", r#"{"tools":[]}"#);
+    town.wait(secs(69));
+    assert_eq!(town.asks("8", "tools/list", "{}").len(), 2);
+    town.wait(secs(1));
+    let lines = town.asks("9", "tools/list", "{}");
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    assert!(lines[0].contains("notifications/cancelled") && lines[0].starts_with("b> "), "{lines:?}");
+    assert!(town.answers(B, "7", r#"{"tools":[]}"#).is_empty(), "it was given up");
+}
+
+#[test]
+fn one_answer_is_waited_for_however_long() {
+    let mut town = town();
+    town.asks("7", "tools/list", "{}");
+    assert!(town.wait(secs(60)).is_empty());
+    let lines = town.answers(B, "7", r#"{"tools":[{"name":"y"}]}"#);
+    assert_eq!(lines.last().unwrap(), &format!("1< {}", result_of("7", r#"{"tools":[{"name":"b_y"}]}"#)));
+}
+
+#[test]
+fn a_list_that_nobody_has_is_no_method() {
+    let mut town = town_of(servers(&["a", "b"], true, false), limits());
+    town.client(&ask("0", "initialize"));
+    town.answers(A, "2", r#"{"capabilities":{"tools":{}}}"#);
+    town.answers(B, "3", r#"{"capabilities":{}}"#);
+    assert_eq!(error_of(&town.asks("1", "prompts/list", "{}")).0, -32601);
+    assert_eq!(town.asks("2", "tools/list", "{}").len(), 1, "who has none is not asked");
+}
+
+#[test]
+fn a_list_can_be_cancelled_with_all_its_parts() {
+    let mut town = town();
+    town.asks("7", "tools/list", "{}");
+    town.answers(A, "6", r#"{"tools":[]}"#);
+    let cancel = notice("notifications/cancelled", r#"{"requestId":7,"reason":"bored"}"#);
+    let lines = town.client(&cancel);
+    let part = |id: &str| cancel.replace("\"requestId\":7", &format!("\"requestId\":{id}"));
+    assert_eq!(lines, [format!("b> {}", part("7")), format!("c> {}", part("8"))]);
+    assert!(town.answers(B, "7", r#"{"tools":[]}"#).is_empty());
+    town.is_quiet();
+    assert_eq!(town.stage.state.many.parts(), 0);
+}
+
+#[test]
+fn a_list_that_takes_too_long_is_cancelled() {
+    let servers = servers(&["a", "b"], true, false);
+    let mut town = Town::opened(servers, Limits { request_timeout: Some(secs(5)), ..limits() });
+    town.asks("7", "tools/list", "{}");
+    let lines = town.wait(secs(5));
+    assert_eq!(error_of(&lines).0, -32015);
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    town.is_quiet();
+}
+
+#[test]
+fn what_is_too_large_together_leaves_out_the_last() {
+    let limit = 2000;
+    let mut town = Town::opened(servers(&["a", "b"], true, false), Limits { message_size: limit, ..limits() });
+    town.asks("7", "tools/list", "{}");
+    let long = format!(r#"{{"tools":[{{"name":"x","description":"{}"}}]}}"#, "d".repeat(1200));
+    town.answers(B, "7", &long);
+    let lines = town.answers(A, "6", &long);
+    assert!(lines[0].starts_with("a! it is left out of tools/list: the message has"), "{lines:?}");
+    assert_eq!(json_of(&lines, "1< ")["result"]["tools"][0]["name"], "b_x");
+}
+
+#[test]
+fn a_name_that_two_have_is_shown_once() {
+    let mut town = Town::open(servers(&["a", "b"], false, false));
+    for (call, first) in [("7", 6), ("8", 9)] {
+        town.asks(call, "tools/list", "{}");
+        town.answers(B, &(first + 1).to_string(), r#"{"tools":[{"name":"x","of":"b"},{"name":"y"}]}"#);
+        let lines = town.answers(A, &first.to_string(), r#"{"tools":[{"name":"x","of":"a"}]}"#);
+        let tools = r#"{"tools":[{"name":"x","of":"a"},{"name":"y"}]}"#;
+        assert_eq!(lines.last().unwrap(), &format!("1< {}", result_of(call, tools)));
+        // It is told of in the log, once.
+        assert_eq!(
+            lines.iter().filter(|line| line.starts_with("b! another server has a tool x too")).count(),
+            usize::from(first == 6)
+        );
+    }
+    assert!(error_of(&town.asks("9", "tools/call", r#"{"name":"x"}"#)).1.contains("offered by `a` and `b`"));
+    // When it is gone from one, the other has it.
+    town.exits(A);
+    assert_eq!(town.asks("10", "tools/call", r#"{"name":"x"}"#)[0].split(' ').next(), Some("b>"));
+}
+
+#[test]
+fn lists_of_resources_have_prefixed_uris() {
+    let mut town = Town::open(servers(&["a", "b"], true, true));
+    town.asks("7", "resources/list", "{}");
+    town.answers(A, "6", r#"{"resources":[{"uri":"x:\/\/1","name":"n"},{"uri":"urn:1"}]}"#);
+    let lines = town.answers(B, "7", r#"{"resources":[{"uri":"x://1"}]}"#);
+    let merged = r#"{"resources":[{"uri":"x://a/1","name":"n"},{"uri":"urn:1"},{"uri":"x://b/1"}]}"#;
+    assert_eq!(lines, [format!("1< {}", result_of("7", merged))]);
+    town.asks("8", "resources/templates/list", "{}");
+    town.answers(A, "9", r#"{"resourceTemplates":[{"uriTemplate":"x://{id}"}]}"#);
+    let lines = town.server(B, r#"{"jsonrpc":"2.0","id":10,"error":{"code":-32601,"message":"none"}}"#);
+    assert_eq!(lines, [format!("1< {}", result_of("8", r#"{"resourceTemplates":[{"uriTemplate":"x://a/{id}"}]}"#))]);
+}

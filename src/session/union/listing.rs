@@ -1,0 +1,230 @@
+//! Lists: reading a server's page, taking out what is filtered, and making one page of several.
+//!
+//! An entry stays what its server wrote, but for its name. Entries that cannot be told by a name of their own are left out.
+
+use std::ops::Range;
+
+use super::{Cursor, List};
+use crate::frame::{Frame, Item, elements, members, only, quoted, string};
+
+/// A page of one server's list.
+#[derive(Debug)]
+pub(crate) struct Page<'a> {
+    frame: &'a Frame,
+    pub entries: Vec<Entry>,
+    /// The server's cursor to what follows.
+    pub next: Option<String>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Entry {
+    at: Range<usize>,
+    /// Where its name stands, as a JSON string.
+    name: Range<usize>,
+    /// What its server calls it.
+    pub own: String,
+}
+
+impl<'a> Page<'a> {
+    /// Reads an answer; `None` if there is no such list in it, or more than one.
+    pub(crate) fn read(list: List, frame: &'a Frame) -> Option<Self> {
+        let json: &[u8] = frame.bytes();
+        let at = frame.lookup_range(&["result", list.member()]).ok().flatten()?;
+        let entry = |at: Range<usize>| {
+            let name = only(json, at.clone(), list.key())?;
+            let own = string(json, name.clone())?;
+            Some(Entry { at, name, own })
+        };
+        let entries = elements(json, at)?.into_iter().filter_map(entry).collect();
+        let next = frame.lookup_range(&["result", "nextCursor"]).ok()?;
+        // An empty one is the end: so clients take it, and ours is not to keep them asking.
+        let next = next.and_then(|at| string(json, at)).filter(|next| !next.is_empty());
+        Some(Self { frame, entries, next })
+    }
+}
+
+/// Where the entries stand that are not let through, to be cut out of the answer: all other bytes stay. `None` if there
+/// is no such list in it, or more than one.
+pub(crate) fn filtered(list: List, frame: &Frame, allows: impl Fn(&str) -> bool) -> Option<Vec<Range<usize>>> {
+    let json: &[u8] = frame.bytes();
+    let at = frame.lookup_range(&["result", list.member()]).ok().flatten()?;
+    let elements = elements(json, at)?;
+    let keep = |at: &Range<usize>| {
+        let name = only(json, at.clone(), list.key()).and_then(|name| string(json, name));
+        name.is_some_and(|name| allows(&name))
+    };
+    let stays: Vec<bool> = elements.iter().map(keep).collect();
+    let mut cuts = Vec::new();
+    // Behind the last that stays there is no comma to be taken along: what follows goes with the comma before it.
+    let tail = stays.iter().rposition(|stays| *stays).map_or(0, |final_one| final_one + 1);
+    for position in 0..tail {
+        if !stays[position] {
+            cuts.push(elements[position].start..elements[position + 1].start);
+        }
+    }
+    if let (Some(first), Some(end)) = (elements.get(tail), elements.last()) {
+        let start = tail.checked_sub(1).map_or(first.start, |before| elements[before].end);
+        cuts.push(start..end.end);
+    }
+    Some(cuts)
+}
+
+/// One page in the making, out of several.
+#[derive(Debug)]
+pub(crate) struct Merge {
+    list: List,
+    entries: Vec<u8>,
+    /// Other members of the results, and members of their `_meta`: the first of a name stays.
+    others: Vec<(String, Vec<u8>)>,
+    meta: Vec<(String, Vec<u8>)>,
+}
+
+impl Merge {
+    pub(crate) fn new(list: List) -> Self {
+        Self { list, entries: Vec::new(), others: Vec::new(), meta: Vec::new() }
+    }
+
+    /// Adds a server's page. `full` says what the client is to call an entry, or that it is not shown.
+    pub(crate) fn add(&mut self, page: &Page<'_>, full: impl Fn(&Entry) -> Option<String>) {
+        let json: &[u8] = page.frame.bytes();
+        for entry in &page.entries {
+            let Some(full) = full(entry) else { continue };
+            if !self.entries.is_empty() {
+                self.entries.push(b',');
+            }
+            if full == entry.own {
+                self.entries.extend_from_slice(&json[entry.at.clone()]);
+            } else {
+                self.entries.extend_from_slice(&json[entry.at.start..entry.name.start]);
+                self.entries.extend_from_slice(&quoted(&full));
+                self.entries.extend_from_slice(&json[entry.name.end..entry.at.end]);
+            }
+        }
+        let Ok(Some(result)) = page.frame.lookup_range(&["result"]) else { return };
+        for Item { key, value } in members(json, result) {
+            match &*key {
+                "nextCursor" => {}
+                key if key == self.list.member() => {}
+                "_meta" => {
+                    for Item { key, value } in members(json, value) {
+                        add_first(&mut self.meta, &key, &json[value]);
+                    }
+                }
+                key => add_first(&mut self.others, key, &json[value]),
+            }
+        }
+    }
+
+    /// The result, as JSON.
+    pub(crate) fn finish(self, next: Option<&Cursor>) -> String {
+        let mut json = b"{".to_vec();
+        json.extend_from_slice(&quoted(self.list.member()));
+        json.extend_from_slice(b":[");
+        json.extend_from_slice(&self.entries);
+        json.push(b']');
+        if let Some(next) = next {
+            json.extend_from_slice(b",\"nextCursor\":");
+            json.extend_from_slice(&quoted(&next.encode()));
+        }
+        for (key, value) in &self.others {
+            write_member(&mut json, key, value);
+        }
+        if !self.meta.is_empty() {
+            json.extend_from_slice(b",\"_meta\":{");
+            for (position, (key, value)) in self.meta.iter().enumerate() {
+                json.extend_from_slice(if position == 0 { b"" } else { b"," });
+                json.extend_from_slice(&quoted(key));
+                json.push(b':');
+                json.extend_from_slice(value);
+            }
+            json.push(b'}');
+        }
+        json.push(b'}');
+        // All of it came out of valid frames.
+        String::from_utf8(json).unwrap_or_default()
+    }
+}
+
+fn add_first(members: &mut Vec<(String, Vec<u8>)>, key: &str, value: &[u8]) {
+    if members.iter().all(|(known, _)| known != key) {
+        members.push((key.to_owned(), value.to_vec()));
+    }
+}
+
+fn write_member(json: &mut Vec<u8>, key: &str, value: &[u8]) {
+    json.push(b',');
+    json.extend_from_slice(&quoted(key));
+    json.push(b':');
+    json.extend_from_slice(value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::union::LinkId;
+
+    fn answer(result: &str) -> Frame {
+        Frame::parse(format!(r#"{{"jsonrpc":"2.0","id":1,"result":{result}}}"#)).unwrap()
+    }
+
+    fn cut(result: &str, allows: impl Fn(&str) -> bool) -> Option<String> {
+        let frame = answer(result);
+        let cuts = filtered(List::Tools, &frame, allows)?;
+        let wire = frame.splice().spans(cuts.into_iter().map(|at| (at, Vec::new()))).finish();
+        let frame = Frame::parse(wire.into_bytes()).unwrap();
+        Some(std::str::from_utf8(frame.result().unwrap()).unwrap().to_owned())
+    }
+
+    #[test]
+    fn what_is_filtered_is_cut_out_and_the_rest_stays() {
+        let list = r#"{"x":1, "tools" : [ {"name":"a","z":1.0} , {"name":"b"}, {"name":"\u0063"} ] ,"nextCursor":"n"}"#;
+        let cases: [(&str, &str); 8] = [
+            ("abc", list),
+            ("ab", r#"{"x":1, "tools" : [ {"name":"a","z":1.0} , {"name":"b"} ] ,"nextCursor":"n"}"#),
+            ("ac", r#"{"x":1, "tools" : [ {"name":"a","z":1.0} , {"name":"\u0063"} ] ,"nextCursor":"n"}"#),
+            ("bc", r#"{"x":1, "tools" : [ {"name":"b"}, {"name":"\u0063"} ] ,"nextCursor":"n"}"#),
+            ("a", r#"{"x":1, "tools" : [ {"name":"a","z":1.0} ] ,"nextCursor":"n"}"#),
+            ("b", r#"{"x":1, "tools" : [ {"name":"b"} ] ,"nextCursor":"n"}"#),
+            ("c", r#"{"x":1, "tools" : [ {"name":"\u0063"} ] ,"nextCursor":"n"}"#),
+            ("", r#"{"x":1, "tools" : [  ] ,"nextCursor":"n"}"#),
+        ];
+        for (allowed, expected) in cases {
+            assert_eq!(cut(list, |name| allowed.contains(name)).as_deref(), Some(expected), "{allowed}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_name_of_its_own_is_cut_out() {
+        let list = r#"{"tools":[{"name":"a","name":"b"},1,{"name":7},{},{"name":"a"},{"title":"x"}]}"#;
+        assert_eq!(cut(list, |_| true).as_deref(), Some(r#"{"tools":[{"name":"a"}]}"#));
+        assert_eq!(cut(r#"{"tools":[]}"#, |_| true).as_deref(), Some(r#"{"tools":[]}"#));
+        for other in ["{}", r#"{"tools":{}}"#, r#"{"tools":[],"tools":[]}"#, "[]", "null"] {
+            assert_eq!(cut(other, |_| true), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn pages_become_one() {
+        let first = answer(
+            r#"{"_meta":{"a":1},"tools":[{"name":"x","inputSchema":{"type":"object", "n":1e400}},{"name":"hidden"}],"nextCursor":"m","ttl":5}"#,
+        );
+        let second = answer(r#"{"tools":[ { "title":"é" ,"name" : "x" } ],"_meta":{"a":2,"b":3},"ttl":6,"more":null}"#);
+        let mut merge = Merge::new(List::Tools);
+        let show = |prefix: &'static str| {
+            move |entry: &Entry| (entry.own != "hidden").then(|| format!("{prefix}{}", entry.own))
+        };
+        let page = Page::read(List::Tools, &first).unwrap();
+        assert_eq!(page.next.as_deref(), Some("m"));
+        merge.add(&page, show(""));
+        for end in [r#"{"tools":[],"nextCursor":""}"#, r#"{"tools":[],"nextCursor":null}"#] {
+            assert_eq!(Page::read(List::Tools, &answer(end)).unwrap().next, None);
+        }
+        merge.add(&Page::read(List::Tools, &second).unwrap(), show("b_"));
+        let cursor = Cursor { list: List::Tools, rest: vec![(LinkId(0), "m".to_owned())] };
+        assert_eq!(
+            merge.finish(Some(&cursor)),
+            r#"{"tools":[{"name":"x","inputSchema":{"type":"object", "n":1e400}},{ "title":"é" ,"name" : "b_x" }],"nextCursor":"sessile.tools.0-6d","ttl":5,"more":null,"_meta":{"a":1,"b":3}}"#
+        );
+        assert_eq!(Merge::new(List::Templates).finish(None), r#"{"resourceTemplates":[]}"#);
+    }
+}

@@ -1,0 +1,147 @@
+//! What a client's request is about, as far as it decides which server gets it.
+
+use std::ops::Range;
+
+use super::List;
+use crate::error::Fault;
+use crate::frame::{Frame, only, string};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Request {
+    Initialize,
+    Ping,
+    /// A list, with the client's cursor.
+    List(List, Option<String>),
+    /// A tool or a prompt by its name, which stands at `at`, as a JSON string.
+    Named {
+        list: List,
+        name: String,
+        at: Range<usize>,
+    },
+    /// A resource by its URI, or a template by its text.
+    Uri {
+        uri: String,
+        at: Range<usize>,
+        template: bool,
+    },
+    Task {
+        id: String,
+    },
+    Level,
+    /// One that names none of what servers offer.
+    Other,
+}
+
+/// Reads a request. What names its subject not at all, or twice, is refused: it might be read otherwise elsewhere.
+pub(crate) fn read(frame: &Frame) -> Result<Request, Fault> {
+    let text = |path: &[&str]| {
+        let at = frame.lookup_range(path).map_err(Fault::Frame)?;
+        let found = at.and_then(|at| Some((string(frame.bytes(), at.clone())?, at)));
+        found.ok_or_else(|| Fault::InvalidParams(format!("`{}` must be a string", path.join("."))))
+    };
+    let method = frame.method().unwrap_or_default();
+    Ok(match method {
+        "initialize" => Request::Initialize,
+        "ping" => Request::Ping,
+        "tools/call" | "prompts/get" => {
+            let (name, at) = text(&["params", "name"])?;
+            let list = if method == "tools/call" { List::Tools } else { List::Prompts };
+            Request::Named { list, name, at }
+        }
+        "resources/read" | "resources/subscribe" | "resources/unsubscribe" => {
+            let (uri, at) = text(&["params", "uri"])?;
+            Request::Uri { uri, at, template: false }
+        }
+        "completion/complete" => {
+            let (kind, _) = text(&["params", "ref", "type"])?;
+            match kind.as_str() {
+                "ref/prompt" => {
+                    let (name, at) = text(&["params", "ref", "name"])?;
+                    Request::Named { list: List::Prompts, name, at }
+                }
+                "ref/resource" => {
+                    let (uri, at) = text(&["params", "ref", "uri"])?;
+                    Request::Uri { uri, at, template: true }
+                }
+                _ => {
+                    return Err(Fault::InvalidParams(
+                        "`params.ref.type` must be `ref/prompt` or `ref/resource`".into(),
+                    ));
+                }
+            }
+        }
+        "tasks/get" | "tasks/result" | "tasks/cancel" | "tasks/update" => {
+            Request::Task { id: text(&["params", "taskId"])?.0 }
+        }
+        "logging/setLevel" => Request::Level,
+        method => match List::of_method(method) {
+            Some(list) => Request::List(list, cursor(frame)?),
+            None => Request::Other,
+        },
+    })
+}
+
+fn cursor(frame: &Frame) -> Result<Option<String>, Fault> {
+    let Some(at) = frame.lookup_range(&["params", "cursor"]).map_err(Fault::Frame)? else { return Ok(None) };
+    if frame.bytes().get(at.clone()).is_some_and(|raw| raw == b"null") {
+        return Ok(None);
+    }
+    let cursor = string(frame.bytes(), at);
+    cursor.map(Some).ok_or_else(|| Fault::InvalidParams("`params.cursor` must be a string".into()))
+}
+
+/// The URI that a notification is about, and where it stands.
+pub(crate) fn uri_told(frame: &Frame) -> Option<(String, Range<usize>)> {
+    let params = frame.lookup_range(&["params"]).ok().flatten()?;
+    let at = only(frame.bytes(), params, "uri")?;
+    Some((string(frame.bytes(), at.clone())?, at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(method: &str, params: &str) -> Result<Request, Fault> {
+        read(&Frame::parse(format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#)).unwrap())
+    }
+
+    #[test]
+    fn subjects_are_read() {
+        let complete = r#"{"ref":{"type":"ref/prompt","name":"x"}}"#;
+        for (method, params, expected) in [
+            ("tools/call", r#"{"name":"a\u005fb"}"#, (List::Tools, "a_b")),
+            ("prompts/get", r#"{"name":"x"}"#, (List::Prompts, "x")),
+            ("completion/complete", complete, (List::Prompts, "x")),
+        ] {
+            let Request::Named { list, name, .. } = request(method, params).unwrap() else { panic!("{method}") };
+            assert_eq!((list, name.as_str()), expected);
+        }
+        let complete = r#"{"ref":{"type":"ref/resource","uri":"x://{y}"}}"#;
+        let read = request("completion/complete", complete).unwrap();
+        assert!(matches!(read, Request::Uri { uri, template: true, .. } if uri == "x://{y}"));
+        assert_eq!(request("tasks/result", r#"{"taskId":"t"}"#).unwrap(), Request::Task { id: "t".into() });
+        assert_eq!(request("tools/list", "{}").unwrap(), Request::List(List::Tools, None));
+        assert_eq!(request("tools/list", r#"{"cursor":null}"#).unwrap(), Request::List(List::Tools, None));
+        let page = request("resources/templates/list", r#"{"cursor":"c"}"#).unwrap();
+        assert_eq!(page, Request::List(List::Templates, Some("c".into())));
+        assert_eq!(request("vendor/x", "{}").unwrap(), Request::Other);
+    }
+
+    #[test]
+    fn what_names_nothing_or_two_things_is_refused() {
+        for (method, params, code) in [
+            ("tools/call", "{}", -32602),
+            ("tools/call", "[]", -32602),
+            ("tools/call", "null", -32602),
+            ("tools/call", r#"{"name":7}"#, -32602),
+            ("tools/call", r#"{"name":"a","n\u0061me":"b"}"#, -32600),
+            ("resources/read", r#"{"uri":"a","uri":"b"}"#, -32600),
+            ("completion/complete", r#"{"ref":{"type":"ref/tool","name":"x"}}"#, -32602),
+            ("completion/complete", r#"{"ref":"x"}"#, -32602),
+            ("tasks/get", r#"{"taskId":null}"#, -32602),
+            ("tools/list", r#"{"cursor":7}"#, -32602),
+        ] {
+            assert_eq!(request(method, params).unwrap_err().code(), code, "{method} {params}");
+        }
+    }
+}

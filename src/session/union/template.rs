@@ -1,0 +1,192 @@
+//! Whether a URI may have come from a template (RFC 6570).
+//!
+//! This routes, it does not validate: what a variable can stand for is read a little more widely than the RFC has it,
+//! because servers do so too. The time is bounded by the length of the template times that of the URI, and both are
+//! bounded here: what is longer is not told by its template.
+
+/// The longest template, in literal bytes and expressions.
+const STEPS: usize = 512;
+/// The longest URI, in bytes.
+const URI: usize = 4096;
+
+/// A template that was read.
+#[derive(Debug, Clone)]
+pub(crate) struct Pattern(Vec<Step>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Byte(u8),
+    /// Any number of bytes of a class.
+    Any(Class),
+    /// Nothing, or this byte and then any number of a class.
+    Maybe(u8, Class),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// What stands within one part of a path.
+    Part,
+    /// Several parts of a path.
+    Path,
+    /// All but a fragment.
+    Query,
+    All,
+}
+
+impl Class {
+    fn takes(self, byte: u8) -> bool {
+        match self {
+            Self::Part => !matches!(byte, b'/' | b'?' | b'#'),
+            Self::Path => !matches!(byte, b'?' | b'#'),
+            Self::Query => byte != b'#',
+            Self::All => true,
+        }
+    }
+}
+
+impl Pattern {
+    /// Reads a template. What is not well formed stands for itself.
+    pub(crate) fn new(template: &str) -> Self {
+        let mut steps = Vec::new();
+        let mut rest = template;
+        while let Some(open) = rest.find('{') {
+            let (literal, expression) = rest.split_at(open);
+            let Some(close) = expression.find('}') else { break };
+            steps.extend(literal.bytes().map(Step::Byte));
+            steps.push(match expression.as_bytes().get(1) {
+                Some(b'+') => Step::Any(Class::All),
+                Some(b'#') => Step::Maybe(b'#', Class::All),
+                Some(b'.') => Step::Maybe(b'.', Class::Part),
+                Some(b'/') => Step::Maybe(b'/', Class::Path),
+                Some(b';') => Step::Maybe(b';', Class::Part),
+                Some(b'?') => Step::Maybe(b'?', Class::Query),
+                Some(b'&') => Step::Maybe(b'&', Class::Query),
+                _ => Step::Any(Class::Part),
+            });
+            rest = &expression[close + 1..];
+        }
+        steps.extend(rest.bytes().map(Step::Byte));
+        Self(steps)
+    }
+
+    /// Whether it can stand for this URI.
+    pub(crate) fn matches(&self, uri: &str) -> bool {
+        let steps = &self.0;
+        if steps.len() > STEPS || uri.len() > URI {
+            return false;
+        }
+        let literal = steps.iter().map_while(|step| if let Step::Byte(byte) = step { Some(*byte) } else { None });
+        // Most templates differ from a URI in their first bytes.
+        if literal.zip(uri.bytes()).any(|(expected, byte)| expected != byte) {
+            return false;
+        }
+        // All places in the template at which one may be. `inside` are those within a `Maybe` that was begun.
+        let (mut at, mut inside) = (vec![false; steps.len() + 1], vec![false; steps.len()]);
+        let (mut next, mut begun) = (at.clone(), inside.clone());
+        at[0] = true;
+        skip(steps, &mut at, &inside);
+        for byte in uri.bytes() {
+            next.fill(false);
+            begun.fill(false);
+            for (place, step) in steps.iter().enumerate() {
+                match *step {
+                    Step::Byte(expected) => next[place + 1] |= at[place] && byte == expected,
+                    Step::Any(class) => next[place] |= at[place] && class.takes(byte),
+                    Step::Maybe(first, class) => {
+                        begun[place] |= at[place] && byte == first || inside[place] && class.takes(byte);
+                    }
+                }
+            }
+            skip(steps, &mut next, &begun);
+            if !next.contains(&true) {
+                return false;
+            }
+            std::mem::swap(&mut at, &mut next);
+            std::mem::swap(&mut inside, &mut begun);
+        }
+        at.last().copied().unwrap_or_default()
+    }
+}
+
+/// What may stand for nothing, or has had enough, is passed over.
+fn skip(steps: &[Step], at: &mut [bool], inside: &[bool]) {
+    for (place, step) in steps.iter().enumerate() {
+        if at[place] && !matches!(step, Step::Byte(_)) || inside[place] {
+            at[place + 1] = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_template_stands_for_what_it_can_become() {
+        let cases = [
+            ("demo://{id}", "demo://7", true),
+            ("demo://{id}", "demo://", true),
+            ("demo://{id}", "demo://a/b", false),
+            ("demo://{id}", "demo:/7", false),
+            ("demo://{id}/x", "demo://7/x", true),
+            ("demo://{id}/x", "demo://7/y", false),
+            ("demo://{a}/{b}", "demo://1/2", true),
+            ("demo://{a}/{b}", "demo://1", false),
+            ("demo://{a}-{b}", "demo://1-2-3", true),
+            ("demo://{a,b}", "demo://1,2", true),
+            ("demo://{a*}", "demo://1,2", true),
+            ("file:///{+path}", "file:///a/b?c#d", true),
+            ("file:///{path}", "file:///a/b", false),
+            ("x://y{#part}", "x://y", true),
+            ("x://y{#part}", "x://y#z/z", true),
+            ("x://y{#part}", "x://yz", false),
+            ("x://y{.kind}", "x://y.json", true),
+            ("x://y{/a,b}", "x://y/1/2", true),
+            ("x://y{/a,b}/z", "x://y/1/2/z", true),
+            ("x://y{/a,b}", "x://y?1", false),
+            ("x://y{;a}", "x://y;a=1", true),
+            ("x://y{?a,b}", "x://y?a=1&b=2", true),
+            ("x://y{?a,b}", "x://y", true),
+            ("x://y{?a,b}", "x://ya=1", false),
+            ("x://y?c=d{&a}", "x://y?c=d&a=1", true),
+            ("x://{a", "x://{a", true),
+            ("x://{a", "x://b", false),
+            ("x://}", "x://}", true),
+            ("x://é{a}", "x://éü", true),
+            ("", "", true),
+            ("", "x", false),
+        ];
+        for (template, uri, expected) in cases {
+            assert_eq!(Pattern::new(template).matches(uri), expected, "{template} {uri}");
+        }
+    }
+
+    #[test]
+    fn no_template_takes_long() {
+        let template = "{+a}".repeat(STEPS - 1);
+        let uri = "x".repeat(URI);
+        assert!(Pattern::new(&template).matches(&uri));
+        assert!(!Pattern::new(&format!("{template}y")).matches(&uri));
+        assert!(!Pattern::new(&format!("{template}{{a}}{{a}}")).matches(&uri));
+        assert!(!Pattern::new(&template).matches(&format!("{uri}x")));
+    }
+
+    proptest! {
+        #[test]
+        fn a_uri_matches_itself_and_its_own_template(parts in proptest::collection::vec("[a-z0-9._~-]{0,5}", 1..5)) {
+            let uri = format!("x://{}", parts.join("/"));
+            let template = format!("x://{}", vec!["{v}"; parts.len()].join("/"));
+            prop_assert!(Pattern::new(&uri).matches(&uri));
+            prop_assert!(Pattern::new(&template).matches(&uri));
+            let one_more = uri + "/z";
+            prop_assert!(!Pattern::new(&template).matches(&one_more));
+        }
+
+        #[test]
+        fn any_template_can_be_read(template in ".*", uri in ".*") {
+            Pattern::new(&template).matches(&uri);
+        }
+    }
+}
