@@ -8,10 +8,13 @@
 //!   [`Proxy::serve`] any rmcp transport.
 //! - [`ChildBackend`] is a program that speaks on its stdin and stdout, [`InProcessBackend`] any rmcp server in this
 //!   process.
+//! - [`ProxyBuilder::server`] adds one of several servers that appear as one; a [`Filter`] says what of a server is
+//!   offered.
 //! - [`Proxy::sessions`] lists sessions and ends them.
 //!
 //! A program that uses child processes calls [`reaper::init`] first in its `main`.
 
+mod assemble;
 pub mod backend;
 pub mod config;
 pub mod demo;
@@ -19,13 +22,17 @@ mod error;
 #[doc(hidden)]
 pub mod frame;
 mod front;
+mod headers;
 mod lines;
 mod proxy;
 pub mod reaper;
 mod session;
 
-pub use backend::{Backend, Channel, ChildBackend, InProcessBackend};
-pub use config::{ConfigError, HttpSettings, SessionSettings};
+pub use backend::{Backend, Channel, ChildBackend, HttpBackend, HttpBackendError, InProcessBackend, Transport};
+pub use config::{
+    Announce, ConfigError, Filter, FilterError, HttpSettings, OAuthFlow, OAuthSettings, Offered, Secret,
+    SessionSettings,
+};
 pub use error::code;
 pub use proxy::{Proxy, ProxyBuilder, SessionInfo, Sessions};
-pub use session::{EndReason, SessionId};
+pub use session::{EndReason, ServerInfo, ServerState, SessionId};

@@ -12,8 +12,11 @@ fn main() -> ExitCode {
     sessile::reaper::init();
     // This program starts nothing but reapers: any other child is what a killed one has left behind.
     sessile::reaper::claim_children();
-    let cli = cli::Cli::parse();
-    let _flush = telemetry::init(cli.log_level());
+    let job = match cli::Cli::parse().into_job() {
+        Ok(job) => job,
+        Err(code) => return code,
+    };
+    let _flush = telemetry::init(job.log_level());
     // A session takes a handful of file descriptors, and the usual limit of 1,024 would be reached with 200 of them.
     if let Err(error) = sessile::reaper::raise_file_limit() {
         tracing::warn!(%error, "the limit of open files could not be raised");
@@ -25,7 +28,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let code = runtime.block_on(cli::run(cli));
+    let code = runtime.block_on(job.run());
     // A thread may still wait for a line on stdin; nobody waits for it.
     runtime.shutdown_background();
     code

@@ -6,19 +6,22 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
+use http::HeaderName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tracing::warn;
 
 use crate::backend::Backend;
-use crate::config::{ConfigError, HttpSettings, SessionSettings};
+use crate::config::{ConfigError, Filter, HttpSettings, SessionSettings};
 use crate::front;
-use crate::session::{EndReason, Limits, Opener, Plan, SessionHandle, SessionId};
+use crate::session::{EndReason, Opener, Plan, Server, ServerInfo, Servers, SessionHandle, SessionId};
 
 /// How long the links of ended sessions may take to leave nothing behind, before the proxy goes without them. Their
 /// reapers go on by themselves.
 const TEARDOWN: Duration = Duration::from_secs(15);
+/// Most servers in one session: their lists are asked for and searched one by one.
+const MOST_SERVERS: usize = 256;
 
 /// A proxy that gives every client session its own live backend.
 ///
@@ -44,6 +47,9 @@ pub struct Proxy {
 #[derive(Debug, Default)]
 pub struct ProxyBuilder {
     backend: Option<Backend>,
+    servers: Vec<(String, Backend)>,
+    filters: Vec<(String, Filter)>,
+    naming: Naming,
     session: SessionSettings,
     http: HttpSettings,
 }
@@ -53,6 +59,40 @@ impl ProxyBuilder {
     #[must_use]
     pub fn backend(mut self, backend: impl Into<Backend>) -> Self {
         self.backend = Some(backend.into());
+        self
+    }
+
+    /// Adds one of several servers, of which every session gets one each and which appear to its client as one.
+    ///
+    /// With two or more, tools and prompts have the server's name in front, as in `{name}_{tool}`; characters other than
+    /// ASCII letters, digits, `_`, `-` and `.` become `_` in it. With one, nothing is changed.
+    #[must_use]
+    pub fn server(mut self, name: impl Into<String>, backend: impl Into<Backend>) -> Self {
+        self.servers.push((name.into(), backend.into()));
+        self
+    }
+
+    /// Offers clients only what the filter lets through of the server of that name; that of
+    /// [`backend`](Self::backend) is `backend`. The last filter of a server counts.
+    #[must_use]
+    pub fn filter(mut self, name: impl Into<String>, filter: Filter) -> Self {
+        self.filters.push((name.into(), filter));
+        self
+    }
+
+    /// Whether tools and prompts of several servers have their server's name in front: yes, by default. Without it, a
+    /// name that two servers have is listed once, and calling it is an error that names both.
+    #[must_use]
+    pub fn prefix(mut self, prefix: bool) -> Self {
+        self.naming.prefix = prefix;
+        self
+    }
+
+    /// Whether resources of several servers have their server's name in their URIs, as in `scheme://{name}/rest`: no, by
+    /// default. Without it URIs are as their servers have them, and reading one that two servers have is an error.
+    #[must_use]
+    pub fn prefix_uris(mut self, prefix_uris: bool) -> Self {
+        self.naming.prefix_uris = prefix_uris;
         self
     }
 
@@ -72,30 +112,54 @@ impl ProxyBuilder {
 
     /// Checks the settings. Nothing is started before the first client comes.
     pub fn build(self) -> Result<Proxy, ConfigError> {
-        let backend = self.backend.ok_or(ConfigError::NoBackend)?;
         self.session.check()?;
-        let session = self.session;
-        let limits = Limits {
-            idle_timeout: session.idle_timeout,
-            lost_stream: session.lost_stream,
-            stream_wait: session.stream_wait,
-            request_timeout: session.request_timeout,
-            drain: session.drain,
-            replay_bytes: session.replay_bytes,
-            in_flight: session.max_in_flight,
-            message_size: session.max_message_size,
-        };
-        let plan = Plan {
-            backends: [backend].into(),
-            limits,
-            max_sessions: session.max_sessions,
-            budget: session.session_budget,
-            process_budget: session.process_budget,
-            scratch: session.scratch,
-            keep_alive: self.http.keep_alive,
-        };
+        let unnamed = self.backend.map(|backend| (UNNAMED.to_owned(), backend));
+        let all: Vec<_> = unnamed.into_iter().chain(self.servers).collect();
+        let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
+        let servers = servers(&names, &self.filters, &self.naming)?;
+        let backends = all.into_iter().map(|(_, backend)| backend).collect();
+        let plan = Plan::new(backends, self.session, self.http.keep_alive).with_servers(servers);
         Ok(Proxy { opener: Arc::new(Opener::new(plan)), http: self.http })
     }
+}
+
+/// The name of a server that was given none.
+const UNNAMED: &str = "backend";
+
+/// How several servers appear as one.
+#[derive(Debug)]
+struct Naming {
+    prefix: bool,
+    prefix_uris: bool,
+}
+
+impl Default for Naming {
+    fn default() -> Self {
+        Self { prefix: true, prefix_uris: false }
+    }
+}
+
+/// The servers under their names, with their filters.
+fn servers(names: &[&str], filters: &[(String, Filter)], naming: &Naming) -> Result<Servers, ConfigError> {
+    if names.is_empty() {
+        return Err(ConfigError::NoBackend);
+    }
+    if names.len() > MOST_SERVERS {
+        return Err(ConfigError::TooManyServers { limit: MOST_SERVERS });
+    }
+    if let Some((name, _)) = filters.iter().find(|(name, _)| !names.contains(&name.as_str())) {
+        return Err(ConfigError::UnknownServer { name: name.clone() });
+    }
+    let mut servers: Vec<Server> = Vec::new();
+    for name in names {
+        let filter = filters.iter().rev().find(|(of, _)| of == name).map(|(_, filter)| filter.clone());
+        let server = Server::new(name, filter.unwrap_or_default());
+        if name.is_empty() || servers.iter().any(|other| other.prefix == server.prefix) {
+            return Err(ConfigError::ServerName { name: (*name).to_owned() });
+        }
+        servers.push(server);
+    }
+    Ok(Servers::new(servers, naming.prefix, naming.prefix_uris))
 }
 
 impl Proxy {
@@ -131,6 +195,7 @@ impl Proxy {
             keep_alive,
             message_size: self.opener.plan().limits.message_size,
             expose_stderr,
+            forwards: self.opener.plan().backends.iter().flat_map(forwards).collect(),
         })
     }
 
@@ -191,6 +256,11 @@ impl Proxy {
     }
 }
 
+/// What a server wants of each request.
+fn forwards(backend: &Backend) -> Vec<HeaderName> {
+    backend.forwards().iter().filter_map(|name| name.parse().ok()).collect()
+}
+
 async fn end(session: &SessionHandle, reason: EndReason) {
     session.end(reason);
     session.ended().await;
@@ -216,8 +286,8 @@ pub struct SessionInfo {
     pub client: Option<String>,
     /// The protocol version that was negotiated, once it was.
     pub version: Option<String>,
-    /// The process id of its backend, if it is a process.
-    pub pid: Option<u32>,
+    /// Its servers, in the order in which they were configured.
+    pub servers: Vec<ServerInfo>,
     /// Calls without an answer.
     pub calls_in_flight: usize,
 }
@@ -268,7 +338,7 @@ fn info(session: &SessionHandle) -> SessionInfo {
         idle_for: shared.idle_for(),
         client: shared.client.get().cloned(),
         version: shared.version.get().cloned(),
-        pid: shared.pid.get().copied(),
+        servers: shared.servers(),
         calls_in_flight: shared.calls.load(Ordering::Relaxed),
     }
 }

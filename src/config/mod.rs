@@ -1,7 +1,51 @@
 //! What can be set. Plain values with defaults, checked once when the proxy is built.
+//!
+//! A [`ConfigFile`] is what stands in a file: [`ServerSpec`]s and [`Settings`], which are merged with those of a command
+//! line. Nothing in here connects to anything.
+
+mod apply;
+mod env_file;
+mod environment;
+mod file;
+mod filter;
+mod filter_lists;
+#[doc(hidden)]
+pub mod headers;
+mod json;
+mod nearest;
+mod oauth;
+#[doc(hidden)]
+pub mod oauth_options;
+#[doc(hidden)]
+pub mod remote;
+mod secret;
+mod server;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod text;
+#[doc(hidden)]
+pub mod units;
+mod vars;
 
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use apply::ApplyError;
+pub use environment::safe_environment;
+pub use file::{ConfigFile, Process, Surroundings};
+pub use filter::{Filter, FilterError, Offered};
+pub use filter_lists::{FilterLists, Lists};
+pub use json::FileError;
+pub(crate) use oauth::loopback_redirect;
+pub use oauth::{Announce, OAuthFlow, OAuthSettings};
+pub use oauth_options::{ClientSecret, OAuthMode, OAuthOptions};
+pub use remote::{Bearer, Remote, Transport};
+pub use secret::Secret;
+pub use server::{CommandSpec, ServerSpec, Target, UrlSpec};
+pub use settings::{Settings, Timeout};
+pub use text::Text;
+pub(crate) use text::speaks_of_secrets;
 
 /// A kibibyte.
 const KIB: usize = 1024;
@@ -19,6 +63,9 @@ pub struct SessionSettings {
     /// How long a server's request waits for a stream that can carry it, before the server is told that nobody is there.
     /// 10 seconds.
     pub stream_wait: Duration,
+    /// How long the handshake and lists wait for the slowest of several servers, before the client gets what the others
+    /// have said. 10 seconds.
+    pub server_wait: Duration,
     /// How long a call may take before it is cancelled; `None` for ever, because browsers take long. `None`.
     pub request_timeout: Option<Duration>,
     /// How long calls in flight may go on when the proxy or the client's input ends. 10 seconds.
@@ -45,6 +92,7 @@ impl Default for SessionSettings {
             idle_timeout: Some(Duration::from_secs(30 * 60)),
             lost_stream: Duration::from_secs(10 * 60),
             stream_wait: Duration::from_secs(10),
+            server_wait: Duration::from_secs(10),
             request_timeout: None,
             drain: Duration::from_secs(10),
             max_sessions: Some(1000),
@@ -88,6 +136,40 @@ pub enum ConfigError {
     /// No backend was named.
     #[error("no backend: name one with `ProxyBuilder::backend`")]
     NoBackend,
+    /// A server has no name, or one that another server has too, once what cannot stand in names of tools is replaced.
+    #[error(
+        "server `{name}`: a server needs a name of its own, and names are compared with `_` for all but ASCII letters, digits, `-` and `.`"
+    )]
+    ServerName {
+        /// The name as it was given.
+        name: String,
+    },
+    /// A filter is for a server that there is not.
+    #[error("there is no server `{name}` to be filtered: name one that was added")]
+    UnknownServer {
+        /// The name as it was given.
+        name: String,
+    },
+    /// There are more servers than one session can have.
+    #[error("there are more than {limit} servers: use several proxies")]
+    TooManyServers {
+        /// How many there may be.
+        limit: usize,
+    },
+    /// A server of a configuration cannot be used as it is configured.
+    #[error("server `{server}`: {reason}")]
+    Server {
+        /// Its name.
+        server: String,
+        /// Why not.
+        reason: String,
+    },
+    /// What is said for all servers does not fit them.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// A pattern of a filter cannot be.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     /// A setting is out of its range.
     #[error("{setting} is {value}: it must be {expected}")]
     OutOfRange {
@@ -126,24 +208,5 @@ impl SessionSettings {
             }
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn settings_are_checked() {
-        assert_eq!(SessionSettings::default().check(), Ok(()));
-        let bad = [
-            SessionSettings { max_message_size: 1, ..Default::default() },
-            SessionSettings { max_sessions: Some(0), ..Default::default() },
-            SessionSettings { idle_timeout: Some(Duration::ZERO), ..Default::default() },
-        ];
-        for settings in bad {
-            let error = settings.check().unwrap_err().to_string();
-            assert!(error.contains("must be"), "{error}");
-        }
     }
 }

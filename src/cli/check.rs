@@ -1,0 +1,214 @@
+//! `check`: connects to each server once, all at the same time, and says what is there.
+//!
+//! Each server gets a proxy of its own, and the client here speaks to it over a pipe in lines, as any other client would.
+//! So what is found out is what a client would find, errors included.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use sessile::config::{Settings, units};
+use sessile::{Proxy, SessionSettings};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream, ReadHalf, WriteHalf, duplex, split,
+};
+use tokio::time::{Instant, timeout};
+
+use super::misused;
+use super::options::{LogArgs, ServerArgs, TargetArgs};
+use super::serve::signalled;
+use super::table::{self, Found, Row};
+use super::target::{Served, Servers};
+
+/// What the pipes hold.
+const PIPE: usize = 64 * 1024;
+/// How long a server may take unless something else is said.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// The same where somebody may have to log in: longer than the login itself may take.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(6 * 60);
+/// Most pages of one list that are read.
+const MOST_PAGES: usize = 1000;
+/// How long a server's calls may take to end when it is done with: there are none.
+const DRAIN: Duration = Duration::from_millis(100);
+/// The version of the protocol that is asked for.
+const VERSION: &str = "2025-11-25";
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+
+    /// How long each server may take for all of it [default: 30s, or 6m where somebody may have to log in]
+    #[arg(long, value_name = "TIME", value_parser = units::time)]
+    timeout: Option<Duration>,
+
+    #[command(flatten)]
+    server: ServerArgs,
+
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// What is to be checked, and how the answer is printed.
+pub(super) struct Check {
+    servers: Servers,
+    json: bool,
+    timeout: Option<Duration>,
+}
+
+impl CheckArgs {
+    pub(super) fn find(self, mut settings: Settings) -> Result<(Check, Settings), String> {
+        self.log.add_to(&mut settings);
+        self.server.add_to(&mut settings)?;
+        let log = settings.log.clone();
+        let (servers, mut settings) = Servers::find(self.target, settings, "check")?;
+        // The file's level is for a proxy that serves: its lines would tear the table apart.
+        settings.log = log;
+        Ok((Check { servers, json: self.json, timeout: self.timeout }, settings))
+    }
+}
+
+impl Check {
+    pub(super) async fn run(self, settings: &Settings) -> ExitCode {
+        let servers = match self.servers.build() {
+            Ok(servers) => servers,
+            Err(error) => return misused(&error.to_string()),
+        };
+        let rows = servers.into_iter().map(|server| {
+            let limit = self.timeout.unwrap_or(if server.login { LOGIN_TIMEOUT } else { TIMEOUT });
+            check(server, settings, limit)
+        });
+        let rows = tokio::select! {
+            rows = join_all(rows) => rows,
+            // What was started ends with this process: its reapers see to it.
+            () = signalled() => return ExitCode::from(130),
+        };
+        let text = if self.json { table::json(&rows) } else { table::text(&rows) };
+        let reached = rows.iter().all(|row| row.outcome.is_ok());
+        match table::print(&text) {
+            Ok(()) if reached => ExitCode::SUCCESS,
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// Finds out about one server, and leaves nothing of it behind.
+async fn check(server: Served, settings: &Settings, limit: Duration) -> Row {
+    let begun = Instant::now();
+    let Served { name, backend, filter, .. } = server;
+    let session = SessionSettings { drain: DRAIN, ..settings.session() };
+    let proxy = Proxy::builder().server(&name, backend).filter(&name, filter).session(session).build();
+    let outcome = match &proxy {
+        Ok(proxy) => {
+            let (near, far) = duplex(PIPE);
+            let (reader, writer) = split(far);
+            let serving = proxy.serve_io(reader, writer, std::future::pending());
+            let asking = async {
+                let asked = timeout(limit, Client::new(near).ask()).await;
+                asked.unwrap_or_else(|_| Err(format!("no answer within {}", table::seconds(limit))))
+            };
+            // The client leaves when it has asked all, and the front with it.
+            let (outcome, _) = tokio::join!(asking, serving);
+            outcome
+        }
+        Err(error) => Err(error.to_string()),
+    };
+    let took = begun.elapsed();
+    if let Ok(proxy) = proxy {
+        proxy.shutdown().await;
+    }
+    Row { name, outcome, took }
+}
+
+/// A client on lines, which can nothing but ask.
+struct Client {
+    reader: BufReader<ReadHalf<DuplexStream>>,
+    writer: WriteHalf<DuplexStream>,
+    last: u64,
+}
+
+impl Client {
+    fn new(stream: DuplexStream) -> Self {
+        let (reader, writer) = split(stream);
+        Self { reader: BufReader::new(reader), writer, last: 0 }
+    }
+
+    /// The handshake and all lists that the server says it has.
+    async fn ask(mut self) -> Result<Found, String> {
+        let client = json!({ "name": "sessile check", "version": env!("CARGO_PKG_VERSION") });
+        let params = json!({ "protocolVersion": VERSION, "capabilities": {}, "clientInfo": client });
+        let welcome = self.call("initialize", params).await?;
+        self.say(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" })).await?;
+        let has = |name: &str| welcome["capabilities"].get(name).is_some_and(Value::is_object);
+        let (tools, resources, prompts) = (has("tools"), has("resources"), has("prompts"));
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        Ok(Found {
+            version: text(&welcome["protocolVersion"]),
+            server: text(&welcome["serverInfo"]["name"]),
+            server_version: text(&welcome["serverInfo"]["version"]),
+            tools: self.count(tools, "tools").await?,
+            resources: self.count(resources, "resources").await?,
+            prompts: self.count(prompts, "prompts").await?,
+        })
+    }
+
+    /// How many there are on all pages of a list; `None` if the server does not have it.
+    async fn count(&mut self, has: bool, list: &str) -> Result<Option<usize>, String> {
+        if !has {
+            return Ok(None);
+        }
+        let method = format!("{list}/list");
+        let (mut count, mut params) = (0, json!({}));
+        for _ in 0..MOST_PAGES {
+            let page = self.call(&method, params).await?;
+            count += page[list]
+                .as_array()
+                .map(Vec::len)
+                .ok_or_else(|| format!("{method}: there is no list in the answer"))?;
+            match &page["nextCursor"] {
+                Value::String(cursor) => params = json!({ "cursor": cursor }),
+                _ => return Ok(Some(count)),
+            }
+        }
+        Err(format!("{method}: there are more than {MOST_PAGES} pages"))
+    }
+
+    async fn call(&mut self, method: &str, params: Value) -> Result<Value, String> {
+        self.last += 1;
+        self.say(&json!({ "jsonrpc": "2.0", "id": self.last, "method": method, "params": params })).await?;
+        loop {
+            let mut line = String::new();
+            let read = self.reader.read_line(&mut line).await.map_err(|error| format!("{method}: {error}"))?;
+            if read == 0 {
+                return Err(format!("{method}: the server left without an answer"));
+            }
+            let mut message: Value = serde_json::from_str(&line).map_err(|error| format!("{method}: {error}"))?;
+            if let Some(asked) = message.get("method") {
+                let refusal =
+                    json!({ "code": -32601, "message": format!("{asked} is not for a client that only checks") });
+                if let Some(id) = message.get("id") {
+                    self.say(&json!({ "jsonrpc": "2.0", "id": id, "error": refusal })).await?;
+                }
+                continue;
+            }
+            if message["id"] != json!(self.last) {
+                continue;
+            }
+            if let Some(error) = message.get("error") {
+                return Err(format!("{method}: {}", error["message"].as_str().unwrap_or("an error without a message")));
+            }
+            return Ok(message["result"].take());
+        }
+    }
+
+    async fn say(&mut self, message: &Value) -> Result<(), String> {
+        let line = format!("{message}\n");
+        self.writer.write_all(line.as_bytes()).await.map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,95 @@
+//! `serve` and `stdio`: a proxy, until somebody asks it to stop.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use sessile::backend::{Exit, LinkExit};
+use sessile::config::Settings;
+use sessile::{ConfigError, EndReason, Proxy};
+use tokio::net::TcpListener;
+
+use super::target::Servers;
+use super::{fail, misused};
+use crate::telemetry::say;
+
+/// Where clients are listened for unless something else is said.
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8808);
+
+/// The program's exit code for a backend that is gone.
+const BACKEND_GONE: u8 = 3;
+
+pub(super) async fn http(servers: Servers, settings: &Settings) -> ExitCode {
+    let listen = settings.listen.unwrap_or(LISTEN);
+    if !listen.ip().is_loopback() && !settings.insecure_no_auth.unwrap_or(false) {
+        return misused(&format!(
+            "{listen} can be reached from other machines, and nobody is asked who they are: listen on 127.0.0.1, or add \
+             --insecure-no-auth if something in front of sessile does the asking"
+        ));
+    }
+    let proxy = match proxy(servers, settings) {
+        Ok(proxy) => proxy,
+        Err(error) => return misused(&error.to_string()),
+    };
+    let bound = TcpListener::bind(listen).await.and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let (address, listener) = match bound {
+        Ok(bound) => bound,
+        Err(error) => return fail(&format!("cannot listen on {listen}: {error}")),
+    };
+    say(&format!("listening on http://{address}/mcp"));
+    match proxy.serve_http(listener, asked_to_stop()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+pub(super) async fn stdio(servers: Servers, settings: &Settings) -> ExitCode {
+    let proxy = match proxy(servers, settings) {
+        Ok(proxy) => proxy,
+        Err(error) => return misused(&error.to_string()),
+    };
+    match proxy.serve_stdio_until(asked_to_stop()).await {
+        EndReason::BackendGone(LinkExit::Exited { exit: Exit::Code(0), .. }) => ExitCode::SUCCESS,
+        EndReason::BackendGone(_) => ExitCode::from(BACKEND_GONE),
+        EndReason::Failed => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn proxy(servers: Servers, settings: &Settings) -> Result<Proxy, ConfigError> {
+    let builder = Proxy::builder().settings(settings);
+    let builder = servers.build()?.into_iter().fold(builder, |builder, server| {
+        builder.server(&server.name, server.backend).filter(&server.name, server.filter)
+    });
+    builder.build()
+}
+
+/// Signals within this time are one.
+const ONE_SIGNAL: Duration = Duration::from_secs(1);
+
+/// Resolves with the first SIGINT or SIGTERM. The second one ends the process at once; its reapers end the rest.
+async fn asked_to_stop() {
+    signalled().await;
+    tracing::info!("draining; a second signal ends at once");
+    tokio::spawn(async {
+        // The same signal often comes twice: once from a parent that passes it on, and once for the whole group.
+        tokio::time::sleep(ONE_SIGNAL).await;
+        signalled().await;
+        std::process::exit(130);
+    });
+}
+
+#[cfg(unix)]
+pub(super) async fn signalled() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+#[cfg(not(unix))]
+pub(super) async fn signalled() {
+    let _ = tokio::signal::ctrl_c().await;
+}

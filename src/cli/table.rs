@@ -1,0 +1,169 @@
+//! What `check` prints: a table for people, JSON for programs.
+
+use std::io::{self, Write as _};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+/// The longest text of a server that is put into a column.
+const WIDEST: usize = 40;
+
+/// What was found out about one server.
+pub(super) struct Row {
+    pub name: String,
+    /// What is there, or why it was not reached.
+    pub outcome: Result<Found, String>,
+    pub took: Duration,
+}
+
+/// What a server said of itself.
+pub(super) struct Found {
+    /// The version of the protocol that was agreed on.
+    pub version: String,
+    pub server: String,
+    pub server_version: String,
+    /// How many there are; `None` if the server has no such thing.
+    pub tools: Option<usize>,
+    pub resources: Option<usize>,
+    pub prompts: Option<usize>,
+}
+
+/// The era of a version: those up to 2025-11-25 have a handshake.
+fn era(version: &str) -> &'static str {
+    if version <= "2025-11-25" { "legacy" } else { "modern" }
+}
+
+/// A line for each server.
+pub(super) fn text(rows: &[Row]) -> String {
+    let heads = ["NAME", "REACHED", "PROTOCOL", "SERVER", "TOOLS", "RESOURCES", "PROMPTS", "TIME", "ERROR"];
+    let mut cells = vec![heads.map(str::to_owned)];
+    cells.extend(rows.iter().map(cells_of));
+    let mut widths = [0; 9];
+    for row in &cells {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let mut text = String::new();
+    for row in &cells {
+        let padded: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        text.push_str(padded.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn cells_of(row: &Row) -> [String; 9] {
+    let none = || "-".to_owned();
+    let count = |count: Option<usize>| count.map_or_else(none, |count| count.to_string());
+    let time = seconds(row.took);
+    match &row.outcome {
+        Ok(found) => [
+            plain(&row.name, WIDEST),
+            "yes".to_owned(),
+            plain(&format!("{} {}", era(&found.version), found.version), WIDEST),
+            plain(&format!("{} {}", found.server, found.server_version), WIDEST),
+            count(found.tools),
+            count(found.resources),
+            count(found.prompts),
+            time,
+            String::new(),
+        ],
+        Err(error) => {
+            let name = plain(&row.name, WIDEST);
+            [name, "no".to_owned(), none(), none(), none(), none(), none(), time, plain(error, 2000)]
+        }
+    }
+}
+
+/// The text of a stranger, on one line and without what terminals obey.
+fn plain(text: &str, longest: usize) -> String {
+    let visible = |letter: char| if letter.is_control() { ' ' } else { letter };
+    let text: String = text.trim().chars().take(longest).map(visible).collect();
+    if text.is_empty() { "-".to_owned() } else { text }
+}
+
+/// An object for each server.
+pub(super) fn json(rows: &[Row]) -> String {
+    let rows: Vec<Value> = rows.iter().map(object).collect();
+    let reached = rows.iter().all(|row| row["reached"] == true);
+    format!("{:#}\n", json!({ "reached": reached, "servers": rows }))
+}
+
+fn object(row: &Row) -> Value {
+    let took = u64::try_from(row.took.as_millis()).unwrap_or(u64::MAX);
+    match &row.outcome {
+        Ok(found) => json!({
+            "name": row.name,
+            "reached": true,
+            "era": era(&found.version),
+            "protocolVersion": found.version,
+            "serverInfo": { "name": found.server, "version": found.server_version },
+            "tools": found.tools,
+            "resources": found.resources,
+            "prompts": found.prompts,
+            "timeMs": took,
+        }),
+        Err(error) => json!({ "name": row.name, "reached": false, "timeMs": took, "error": error }),
+    }
+}
+
+/// A time, as people read it.
+pub(super) fn seconds(time: Duration) -> String {
+    if time < Duration::from_secs(1) {
+        format!("{} ms", time.as_millis())
+    } else {
+        format!("{:.1} s", time.as_secs_f32())
+    }
+}
+
+/// Writes to stdout; fails if nobody can read it.
+pub(super) fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows() -> [Row; 2] {
+        let found = Found {
+            version: "2025-11-25".to_owned(),
+            server: "demo\u{1b}[31m".to_owned(),
+            server_version: "1".to_owned(),
+            tools: Some(6),
+            resources: None,
+            prompts: Some(0),
+        };
+        let dead = Err("it is\ngone".to_owned());
+        [
+            Row { name: "good".to_owned(), outcome: Ok(found), took: Duration::from_millis(12) },
+            Row { name: "longer-name".to_owned(), outcome: dead, took: Duration::from_millis(1500) },
+        ]
+    }
+
+    #[test]
+    fn a_table_is_aligned_and_tame() {
+        let expected = "\
+NAME         REACHED  PROTOCOL           SERVER       TOOLS  RESOURCES  PROMPTS  TIME   ERROR
+good         yes      legacy 2025-11-25  demo [31m 1  6      -          0        12 ms
+longer-name  no       -                  -            -      -          -        1.5 s  it is gone
+";
+        assert_eq!(text(&rows()), expected);
+    }
+
+    #[test]
+    fn json_says_the_same() {
+        let json: Value = serde_json::from_str(&json(&rows())).unwrap();
+        assert_eq!((&json["reached"], &json["servers"][0]["reached"]), (&Value::Bool(false), &Value::Bool(true)));
+        assert_eq!((&json["servers"][0]["tools"], &json["servers"][0]["resources"]), (&json!(6), &Value::Null));
+        assert_eq!(json["servers"][1]["error"], "it is\ngone");
+    }
+
+    #[test]
+    fn eras_are_told_apart() {
+        assert_eq!((era("2024-11-05"), era("2025-11-25"), era("2026-07-28")), ("legacy", "legacy", "modern"));
+    }
+}

@@ -1,0 +1,122 @@
+//! MCPConfig files: the servers that Claude Desktop, Cursor, VS Code and FastMCP keep, with sessile's own settings beside
+//! them.
+//!
+//! ```json
+//! {
+//!   "mcpServers": {
+//!     "git": { "command": "uvx", "args": ["mcp-server-git"] },
+//!     "docs": { "url": "https://example.com/mcp", "headers": { "Authorization": "Bearer ${DOCS_TOKEN}" } }
+//!   },
+//!   "sessile": { "idleTimeout": "10m" }
+//! }
+//! ```
+
+use std::ffi::OsString;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use super::json::{Document, FileError, Node, Reader};
+use super::server::ServerSpec;
+use super::settings::Settings;
+
+/// The largest file that is read, in bytes.
+const LARGEST: u64 = 4 << 20;
+
+/// What stands in an MCPConfig file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigFile {
+    /// Its servers, in their order, without those that are disabled. Never none.
+    pub servers: Vec<ServerSpec>,
+    /// What its `sessile` object says of the proxy.
+    pub settings: Settings,
+}
+
+/// Where the values of variables come from, and the files that a configuration file names.
+pub trait Surroundings {
+    /// The value of an environment variable.
+    fn variable(&self, name: &str) -> Option<OsString>;
+    /// What stands in a file.
+    fn file(&self, path: &Path) -> io::Result<String>;
+}
+
+/// The environment and the files of this process.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Process;
+
+impl Surroundings for Process {
+    fn variable(&self, name: &str) -> Option<OsString> {
+        // Asking for a name that no variable can have would panic.
+        let possible = !name.is_empty() && !name.contains(['=', '\0']);
+        possible.then(|| std::env::var_os(name)).flatten()
+    }
+
+    fn file(&self, path: &Path) -> io::Result<String> {
+        let mut text = String::new();
+        let read = std::fs::File::open(path)?.take(LARGEST + 1).read_to_string(&mut text)?;
+        if read as u64 > LARGEST {
+            return Err(io::Error::other(format!("it has more than {} MiB", LARGEST >> 20)));
+        }
+        Ok(text)
+    }
+}
+
+impl ConfigFile {
+    /// Reads a file, with this process's environment for its variables.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self, FileError> {
+        let path = path.as_ref();
+        let name = path.display().to_string();
+        let text = Process.file(path).map_err(|error| FileError {
+            file: name.clone(),
+            position: None,
+            key: String::new(),
+            reason: match error.kind() {
+                io::ErrorKind::NotFound => "there is no such file".to_owned(),
+                io::ErrorKind::InvalidData => "it is not UTF-8: save it as UTF-8".to_owned(),
+                _ => format!("it cannot be read: {error}"),
+            },
+        })?;
+        Self::parse(&text, &name, &Process)
+    }
+
+    /// Parses what stands in a file; `name` is what errors call it.
+    pub fn parse(text: &str, name: &str, surroundings: &dyn Surroundings) -> Result<Self, FileError> {
+        let lookup = |variable: &str| surroundings.variable(variable);
+        let document = Document::new(name, text.strip_prefix('\u{feff}').unwrap_or(text), &lookup);
+        let value = document.parse()?;
+        let empty = || document.error(0, "", "the file is empty: expected an object with mcpServers");
+        let root = Node::root(&document, value.as_ref().ok_or_else(empty)?);
+        let root = root.object_or("an object with mcpServers")?;
+        let settings = root.get("sessile").map(|node| Settings::read(&node)).transpose()?.unwrap_or_default();
+        let node = find_servers(&root)?;
+        let entries = node.object_or("an object with a server for each name")?;
+        let mut servers = Vec::new();
+        let mut disabled = 0;
+        for (name, node) in entries.entries() {
+            match ServerSpec::read(name, &node, &document, surroundings)? {
+                Some(server) => servers.push(server),
+                None => disabled += 1,
+            }
+        }
+        match (servers.len(), disabled) {
+            (0, 0) => Err(node.error("expected a server at least, and there is none")),
+            (0, _) => Err(node.error("expected a server at least, and all of them are disabled")),
+            _ => Ok(Self { servers, settings }),
+        }
+    }
+}
+
+/// The object of servers: `mcpServers`, or VS Code's `servers`, which its `settings.json` has in `mcp`.
+fn find_servers<'n>(root: &Reader<'n>) -> Result<Node<'n>, FileError> {
+    let nested = match root.get("mcp") {
+        Some(node) => node.object()?.get("servers"),
+        None => None,
+    };
+    let found: Vec<_> = [root.get("mcpServers"), root.get("servers"), nested].into_iter().flatten().collect();
+    match found.as_slice() {
+        [node] => Ok(node.clone()),
+        [] => {
+            Err(root.error("expected mcpServers (or VS Code's servers) in it, an object with a server for each name"))
+        }
+        [.., second] => Err(second.error("there are other servers in this file already: keep them in one object")),
+    }
+}

@@ -1,0 +1,130 @@
+//! Which tools, resources and prompts of a server are offered: lists of globs to allow and to deny.
+
+use super::json::{FileError, Reader};
+use super::{Filter, FilterError, Offered};
+
+/// The filters of one server, or of all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FilterLists {
+    /// For tools, by name.
+    pub tools: Lists,
+    /// For resources and templates, by URI.
+    pub resources: Lists,
+    /// For prompts, by name.
+    pub prompts: Lists,
+}
+
+/// What may pass. What is denied is denied, even where it is allowed too.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lists {
+    /// Only what matches one of these passes; `None` for everything, so that an empty list lets nothing pass.
+    pub allow: Option<Vec<String>>,
+    /// What matches one of these does not pass.
+    pub deny: Vec<String>,
+}
+
+impl FilterLists {
+    /// Whether everything passes.
+    pub fn is_empty(&self) -> bool {
+        [&self.tools, &self.resources, &self.prompts].iter().all(|lists| lists.allow.is_none() && lists.deny.is_empty())
+    }
+
+    /// These over others: the first list of what is allowed counts, and all lists of what is denied.
+    #[must_use]
+    pub fn over(self, lower: Self) -> Self {
+        Self {
+            tools: self.tools.over(lower.tools),
+            resources: self.resources.over(lower.resources),
+            prompts: self.prompts.over(lower.prompts),
+        }
+    }
+
+    /// The filter that does it; fails on a pattern that cannot be. What holds for resources holds for their templates.
+    pub fn filter(&self) -> Result<Filter, FilterError> {
+        let kinds = [
+            (Offered::Tools, &self.tools),
+            (Offered::Resources, &self.resources),
+            (Offered::Templates, &self.resources),
+            (Offered::Prompts, &self.prompts),
+        ];
+        kinds.into_iter().try_fold(Filter::new(), |filter, (kind, lists)| {
+            let filter = match &lists.allow {
+                Some(allow) => filter.allow(kind, allow)?,
+                None => filter,
+            };
+            filter.deny(kind, &lists.deny)
+        })
+    }
+
+    pub(super) fn read(reader: &Reader<'_>) -> Result<Self, FileError> {
+        Ok(Self {
+            tools: Lists::read(reader, ["allowTools", "allowTool", "denyTools", "denyTool"])?,
+            resources: Lists::read(reader, ["allowResources", "allowResource", "denyResources", "denyResource"])?,
+            prompts: Lists::read(reader, ["allowPrompts", "allowPrompt", "denyPrompts", "denyPrompt"])?,
+        })
+    }
+}
+
+impl Lists {
+    fn over(self, lower: Self) -> Self {
+        let mut deny = self.deny;
+        deny.extend(lower.deny.into_iter().filter(|glob| !deny.contains(glob)).collect::<Vec<_>>());
+        Self { allow: self.allow.or(lower.allow), deny }
+    }
+
+    fn read(reader: &Reader<'_>, keys: [&'static str; 4]) -> Result<Self, FileError> {
+        let globs = |plural, singular| -> Result<Option<Vec<String>>, FileError> {
+            let Some(node) = reader.get_either(plural, singular)? else { return Ok(None) };
+            let glob = |text: &str| check_glob(text).map(|()| text.to_owned());
+            node.list()?
+                .iter()
+                .map(|node| node.parsed("a glob such as browser_*", glob))
+                .collect::<Result<_, _>>()
+                .map(Some)
+        };
+        let [allow, allow_one, deny, deny_one] = keys;
+        Ok(Self { allow: globs(allow, allow_one)?, deny: globs(deny, deny_one)?.unwrap_or_default() })
+    }
+}
+
+fn check_glob(glob: &str) -> Result<(), String> {
+    Filter::new().deny(Offered::Tools, [glob]).map(drop).map_err(|error| error.reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn globs(globs: &[&str]) -> Vec<String> {
+        globs.iter().map(|glob| (*glob).to_owned()).collect()
+    }
+
+    #[test]
+    fn what_is_denied_anywhere_is_denied() {
+        let upper = Lists { allow: None, deny: globs(&["a", "b"]) };
+        let lower = Lists { allow: Some(globs(&["x"])), deny: globs(&["b", "c"]) };
+        assert_eq!(upper.over(lower), Lists { allow: Some(globs(&["x"])), deny: globs(&["a", "b", "c"]) });
+        let upper = Lists { allow: Some(Vec::new()), deny: Vec::new() };
+        let lower = Lists { allow: Some(globs(&["x"])), deny: Vec::new() };
+        assert_eq!(upper.clone().over(lower), upper);
+    }
+
+    #[test]
+    fn a_filter_is_made_of_them() {
+        let lists = |allow: &[&str]| Lists { allow: Some(globs(allow)), deny: Vec::new() };
+        let filters = FilterLists {
+            tools: Lists { allow: None, deny: globs(&["b*"]) },
+            resources: lists(&["file:///*"]),
+            prompts: lists(&[]),
+        };
+        let filter = filters.filter().unwrap();
+        let offers = |kind, name| filter.allows(kind, name);
+        assert!(offers(Offered::Tools, "a") && !offers(Offered::Tools, "bc"));
+        assert!(offers(Offered::Resources, "file:///x/y") && !offers(Offered::Resources, "db://x"));
+        assert!(offers(Offered::Templates, "file:///{path}") && !offers(Offered::Templates, "db://{x}"));
+        assert!(!offers(Offered::Prompts, "a"));
+        assert!(FilterLists::default().filter().unwrap().is_empty());
+        let bad = FilterLists { tools: lists(&["a["]), ..FilterLists::default() };
+        assert_eq!(bad.filter().unwrap_err().pattern, "a[");
+    }
+}

@@ -1,0 +1,304 @@
+//! One entry of `mcpServers`: a server, by the command that starts it or by its URL.
+//!
+//! What other programs keep in an entry is left alone. Sessile's own settings for a server stand in its `sessile` object.
+
+use std::path::Path;
+
+use url::Url;
+
+use super::Secret;
+use super::env_file;
+use super::file::Surroundings;
+use super::filter_lists::FilterLists;
+use super::json::{Document, FileError, Node, Reader};
+use super::oauth_options::{ClientSecret, OAuthMode, OAuthOptions};
+use super::remote::{Bearer, Remote, Transport, read_headers};
+use super::text::{Text, speaks_of_secrets};
+
+/// The longest name of a server: it stands before the names of its tools, which may have 128 characters in all
+/// (2025-11-25, server/tools, "Tool Names").
+const LONGEST_NAME: usize = 64;
+
+/// A server of a configuration file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSpec {
+    /// Its name: letters, digits, `_`, `.` and `-`, up to 64 of them.
+    pub name: String,
+    /// What it is.
+    pub target: Target,
+    /// What of it is offered.
+    pub filters: FilterLists,
+    /// Texts that are to be masked in what it prints: the values of variables that went into its entry, and those of its
+    /// own environment and headers whose names say that they are secrets.
+    pub secrets: Vec<Secret>,
+}
+
+/// What a server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A program.
+    Command(CommandSpec),
+    /// Something that listens at a URL.
+    Url(Box<UrlSpec>),
+}
+
+/// A program that speaks MCP on its stdin and stdout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandSpec {
+    /// By path, or by name in `PATH`.
+    pub program: Text,
+    /// Its arguments.
+    pub args: Vec<Text>,
+    /// Variables for it, besides those that it inherits.
+    pub env: Vec<(String, Text)>,
+    /// Where it starts; sessile's own working directory if none.
+    pub cwd: Option<Text>,
+    /// Whether it inherits all of the environment, or only what is safe; `None` where nothing is said.
+    pub inherit_env: Option<bool>,
+}
+
+/// A server that listens at a URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UrlSpec {
+    /// `http` or `https`. A secret if a variable, a password or a query is part of it.
+    pub url: Text,
+    /// How it is reached.
+    pub remote: Remote,
+}
+
+impl ServerSpec {
+    /// A server at a URL, with nothing else said about it.
+    pub fn at_url(url: &str) -> Result<Self, String> {
+        let (url, socket) = parse_url(url)?;
+        let name = url.host_str().unwrap_or_default().replace(|letter| !fits_name(letter), "-");
+        let remote = Remote { unix_socket: socket.map(Into::into), ..Remote::default() };
+        let target = Target::Url(Box::new(UrlSpec { url: url_text(url, false), remote }));
+        let name = name.chars().take(LONGEST_NAME).collect();
+        Ok(Self { name, target, filters: FilterLists::default(), secrets: Vec::new() })
+    }
+
+    /// Reads an entry; `None` if it is disabled.
+    pub(super) fn read(
+        name: &str,
+        node: &Node<'_>,
+        document: &Document<'_>,
+        surroundings: &dyn Surroundings,
+    ) -> Result<Option<Self>, FileError> {
+        let entry = node.object_or("an object with a command or a url")?;
+        if entry.get("disabled").map(|node| node.boolean()).transpose()? == Some(true) {
+            return Ok(None);
+        }
+        check_name(name).map_err(|error| node.error(error))?;
+        document.take_secrets();
+        let own = Own::read(&entry)?;
+        let target = match (entry.get("command"), entry.get("url")) {
+            (Some(_), Some(url)) => {
+                return Err(url.error("expected a command or a url, and this server has both: keep one of them"));
+            }
+            (None, None) => {
+                return Err(entry.error("expected a server with a command or a url, and this one has neither"));
+            }
+            (Some(command), None) => Target::Command(CommandSpec::read(&command, &entry, &own, surroundings)?),
+            (None, Some(url)) => Target::Url(Box::new(UrlSpec::read(&url, &entry, own.remote)?)),
+        };
+        let mut secrets = document.take_secrets();
+        secrets.extend(target.secrets().cloned());
+        Ok(Some(Self { name: name.to_owned(), target, filters: own.filters, secrets }))
+    }
+}
+
+fn fits_name(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || "_-.".contains(letter)
+}
+
+/// Whether a name can stand before the names of tools.
+fn check_name(name: &str) -> Result<(), String> {
+    let why = match name {
+        "" => "it is empty",
+        name if name.len() > LONGEST_NAME => "it is too long",
+        name if !name.chars().all(fits_name) => "it has other characters",
+        _ => return Ok(()),
+    };
+    Err(format!(
+        "this name cannot stand before those of the server's tools, because {why}: use up to {LONGEST_NAME} letters, digits, _, - and ."
+    ))
+}
+
+/// What stands in the `sessile` object of an entry.
+struct Own {
+    filters: FilterLists,
+    remote: Remote,
+    inherit_env: Option<bool>,
+}
+
+impl Own {
+    fn read(entry: &Reader<'_>) -> Result<Self, FileError> {
+        let Some(node) = entry.get("sessile") else {
+            return Ok(Self { filters: FilterLists::default(), remote: Remote::default(), inherit_env: None });
+        };
+        let reader = node.object()?;
+        let own = Self {
+            filters: FilterLists::read(&reader)?,
+            remote: Remote::read(&reader)?,
+            inherit_env: reader.get("inheritEnv").map(|node| node.boolean()).transpose()?,
+        };
+        reader.finish()?;
+        if entry.get("command").is_some() && own.remote != Remote::default() {
+            return Err(node.error("expected no settings for a URL here: this server has a command"));
+        }
+        if entry.get("url").is_some()
+            && let Some(inherit) = reader.get("inheritEnv")
+        {
+            return Err(inherit.error("this is for a server with a command, and this one has a url"));
+        }
+        Ok(own)
+    }
+}
+
+impl Target {
+    /// What is secret by its name, or by what it is.
+    fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        let headers = match self {
+            Self::Command(_) => [].iter(),
+            Self::Url(url) => url.remote.headers.iter(),
+        };
+        headers.map(|(_, value)| value)
+    }
+}
+
+impl CommandSpec {
+    fn read(
+        command: &Node<'_>,
+        entry: &Reader<'_>,
+        own: &Own,
+        surroundings: &dyn Surroundings,
+    ) -> Result<Self, FileError> {
+        if command.is_array() {
+            return Err(command.error("expected a string with the program, found a list: arguments stand in args"));
+        }
+        let program = command.some_text()?;
+        if let Some(node) = entry.get_either("transport", "type")? {
+            node.parsed("stdio", |transport| match transport {
+                "stdio" => Ok(()),
+                _ => Err("a server with a command speaks on its stdin and stdout".to_owned()),
+            })?;
+        }
+        let mut env = Vec::new();
+        if let Some(node) = entry.get("envFile") {
+            let path = node.some_text()?;
+            // What is in the file is not shown, nor is what a variable made of its path.
+            let said = surroundings.file(Path::new(path.expose())).map_err(|error| {
+                node.error(format!("expected a file of variables, and {} cannot be read: {error}", path.shown()))
+            })?;
+            let variables = env_file::parse(&said).map_err(|error| node.error(format!("{}: {error}", path.shown())))?;
+            env.extend(variables.into_iter().map(|(name, value)| {
+                let value = by_name(&name, Text::plain(value));
+                (name, value)
+            }));
+        }
+        if let Some(node) = entry.get("env") {
+            for (name, node) in node.object_or("an object of variables")?.set_entries() {
+                if name.is_empty() || name.contains(['=', '\0']) {
+                    return Err(node.error("no variable can have such a name"));
+                }
+                env.retain(|(other, _)| other != name);
+                env.push((name.to_owned(), by_name(name, node.text_or_scalar()?)));
+            }
+        }
+        Ok(Self {
+            program,
+            args: entry.get("args").map(|node| node.texts()).transpose()?.unwrap_or_default(),
+            env,
+            cwd: entry.get("cwd").map(|node| node.some_text()).transpose()?,
+            inherit_env: own.inherit_env,
+        })
+    }
+}
+
+/// The value of a variable, which is a secret if its name or a password in a URL says so.
+fn by_name(name: &str, value: Text) -> Text {
+    let password = value.expose().split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
+    if speaks_of_secrets(name) || password { Text::secret(value.expose()) } else { value }
+}
+
+impl UrlSpec {
+    fn read(node: &Node<'_>, entry: &Reader<'_>, own: Remote) -> Result<Self, FileError> {
+        let (url, socket) = parse_url_node(node)?;
+        let transport = read_transport(entry)?;
+        let headers = entry.get("headers").map(|node| read_headers(&node)).transpose()?.unwrap_or_default();
+        let mut remote = Remote { unix_socket: socket.map(Into::into), ..Remote::default() };
+        if let Some(node) = entry.get("auth") {
+            read_auth(&node, &mut remote)?;
+        }
+        remote.headers = headers;
+        remote.transport = transport;
+        remote.check().map_err(|error| node.error(error))?;
+        own.check().map_err(|error| node.error(error))?;
+        Ok(Self { url, remote: own.over(remote) })
+    }
+}
+
+/// `transport` and `type` are two names of one thing, and some files have both.
+fn read_transport(entry: &Reader<'_>) -> Result<Option<Transport>, FileError> {
+    let parse = |node: &Node<'_>| node.parsed("one of http, streamable-http and sse", Transport::parse);
+    let first = entry.get("transport").map(|node| parse(&node)).transpose()?;
+    let Some(node) = entry.get("type") else { return Ok(first) };
+    let second = parse(&node)?;
+    match first {
+        Some(first) if first != second => Err(node.error("this is not what transport says: keep one of them")),
+        _ => Ok(Some(second)),
+    }
+}
+
+/// FastMCP's `auth`: the word `oauth`, or a token. Cursor's: an object with a client that is registered already.
+fn read_auth(node: &Node<'_>, remote: &mut Remote) -> Result<(), FileError> {
+    if node.is_text() {
+        let auth = node.some_text()?;
+        match auth.expose() {
+            "oauth" => remote.oauth.mode = Some(OAuthMode::Login),
+            token => remote.bearer = Some(Bearer::Token(token.into())),
+        }
+        return Ok(());
+    }
+    let auth = node.object_or("\"oauth\", a token, or an object with a CLIENT_ID")?;
+    let text = |name| auth.get(name).map(|node| Ok(node.some_text()?.expose().to_owned())).transpose();
+    let scopes = auth.get("scopes").map(|node| node.texts()).transpose()?.unwrap_or_default();
+    remote.oauth = OAuthOptions {
+        mode: Some(OAuthMode::Login),
+        client_id: text("CLIENT_ID")?,
+        client_secret: text("CLIENT_SECRET")?.map(|secret| ClientSecret::Value(secret.into())),
+        scopes: scopes.iter().map(|scope| scope.expose().to_owned()).collect(),
+        ..OAuthOptions::default()
+    };
+    Ok(())
+}
+
+/// The URL, and the unix socket that it names in VS Code's way.
+fn parse_url_node(node: &Node<'_>) -> Result<(Text, Option<String>), FileError> {
+    let text = node.some_text()?;
+    let (url, socket) = node.check(&text, "a URL that begins with http:// or https://", parse_url)?;
+    Ok((url_text(url, text.is_secret()), socket))
+}
+
+/// The URL, which is a secret if something in it may be one.
+fn url_text(url: Url, secret: bool) -> Text {
+    let secret = secret || url.password().is_some() || !url.username().is_empty() || url.query().is_some();
+    let url = String::from(url);
+    if secret { Text::secret(url) } else { Text::plain(url) }
+}
+
+/// Parses the URL of a server: `http`, `https`, or `unix:///path/to/socket#/path`.
+fn parse_url(text: &str) -> Result<(Url, Option<String>), String> {
+    let url = Url::parse(text.trim()).map_err(|error| error.to_string())?;
+    match url.scheme() {
+        "http" | "https" => Ok((url, None)),
+        "unix" if url.path().len() > 1 => {
+            let path = url.fragment().unwrap_or("/").to_owned();
+            let inner = Url::parse(&format!("http://localhost{path}")).map_err(|error| error.to_string())?;
+            Ok((inner, Some(url.path().to_owned())))
+        }
+        "unix" => Err("a unix socket is written as unix:///path/to/socket".to_owned()),
+        "ws" | "wss" => Err("WebSocket is no transport of MCP".to_owned()),
+        _ => Err("it has another scheme".to_owned()),
+    }
+}

@@ -1,0 +1,81 @@
+//! Texts of which some must not be shown: in logs, in errors, or in what `Debug` writes.
+//!
+//! This is about what sessile itself shows. What a server prints is masked by those who read it, which
+//! [`ServerSpec::secrets`](super::ServerSpec::secrets) is for.
+
+use std::fmt;
+
+/// What stands where a secret would be.
+const MASK: &str = "***";
+
+/// Names of variables and headers that hold secrets have one of these in them.
+const WORDS: [&str; 8] = ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "AUTHORIZATION", "COOKIE"];
+
+/// A text of a configuration file, which is a secret if a variable went into it.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Text {
+    text: String,
+    secret: bool,
+}
+
+impl Text {
+    /// A text that may be shown.
+    pub fn plain(text: impl Into<String>) -> Self {
+        Self { text: text.into(), secret: false }
+    }
+
+    /// A text that may not.
+    pub fn secret(text: impl Into<String>) -> Self {
+        Self { text: text.into(), secret: true }
+    }
+
+    /// The text itself, whether or not it may be shown.
+    pub fn expose(&self) -> &str {
+        &self.text
+    }
+
+    /// What may be shown of it.
+    pub fn shown(&self) -> &str {
+        if self.secret { MASK } else { &self.text }
+    }
+
+    /// Whether it may not be shown.
+    pub fn is_secret(&self) -> bool {
+        self.secret
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.secret { f.write_str(MASK) } else { fmt::Debug::fmt(&self.text, f) }
+    }
+}
+
+/// Whether what bears this name is to be kept secret.
+pub(crate) fn speaks_of_secrets(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    WORDS.iter().any(|word| name.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let text = Text::secret("hunter2");
+        assert_eq!((format!("{text:?}"), text.shown(), text.expose()), ("***".to_owned(), "***", "hunter2"));
+        let text = Text::plain("visible");
+        assert_eq!((format!("{text:?}"), text.shown()), ("\"visible\"".to_owned(), "visible"));
+    }
+
+    #[test]
+    fn names_speak() {
+        for name in ["API_KEY", "github_token", "PGPASSWORD", "Authorization", "Set-Cookie", "X-Api-Key"] {
+            assert!(speaks_of_secrets(name), "{name}");
+        }
+        for name in ["PATH", "GIT_AUTHOR_NAME", "X-Request-Id", "SSH_AUTH_SOCK"] {
+            assert!(!speaks_of_secrets(name), "{name}");
+        }
+    }
+}
