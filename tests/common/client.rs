@@ -1,5 +1,6 @@
 //! A raw HTTP client: sends just what a test says, and tells just what came back.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
@@ -52,7 +53,7 @@ impl Client {
             Door::Router(_) => "localhost".to_owned(),
         };
         let request =
-            Request { door: self.door.clone(), method, path: "/mcp", headers: Vec::new(), body: Bytes::new() };
+            Request { door: self.door.clone(), method, path: "/mcp".into(), headers: Vec::new(), body: Bytes::new() };
         let request = request.header("host", &host).header("accept", self.accept);
         let request = match &self.session {
             Some(session) => request.header("mcp-session-id", session),
@@ -111,7 +112,7 @@ impl Client {
 pub(crate) struct Request {
     door: Door,
     method: &'static str,
-    path: &'static str,
+    path: Cow<'static, str>,
     headers: Vec<(String, String)>,
     body: Bytes,
 }
@@ -126,8 +127,14 @@ impl Request {
         self
     }
 
-    pub(crate) fn path(mut self, path: &'static str) -> Self {
-        self.path = path;
+    /// Adds a header, whatever there is of that name already.
+    pub(crate) fn header_again(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(crate) fn path(mut self, path: impl Into<Cow<'static, str>>) -> Self {
+        self.path = path.into();
         self
     }
 
@@ -164,7 +171,7 @@ impl Request {
                 Reply::read(socket).await.expect("a response")
             }
             Door::Router(mut router) => {
-                let mut request = http::Request::builder().method(self.method).uri(self.path);
+                let mut request = http::Request::builder().method(self.method).uri(&*self.path);
                 for (name, value) in &self.headers {
                     request = request.header(name, value);
                 }

@@ -6,10 +6,13 @@
 #![allow(dead_code, unused_imports, reason = "each test program uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "what goes wrong here has failed the test")]
 
+mod caller;
 mod client;
+mod fronts;
 mod lines;
 mod reply;
 mod server;
+pub(crate) mod ways;
 
 use std::time::Duration;
 
@@ -19,7 +22,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-pub(crate) use client::{Client, Door, Pending};
+pub(crate) use caller::Caller;
+pub(crate) use client::{Client, Door, Pending, Request};
+pub(crate) use fronts::{Front, Fronts};
 pub(crate) use lines::LineClient;
 pub(crate) use reply::{Event, Reply};
 pub(crate) use server::{Heard, Server, scripted};

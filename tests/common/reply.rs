@@ -17,11 +17,15 @@ pub(crate) struct Reply {
     source: Source,
     /// Decoded, and not asked for yet.
     text: Vec<u8>,
+    /// How much of it is known to hold no end of an event.
+    searched: usize,
 }
 
 /// An event of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Event {
+    /// Its type, where that is said.
+    pub name: Option<String>,
     pub id: Option<String>,
     pub retry: Option<String>,
     pub data: String,
@@ -65,14 +69,14 @@ impl Reply {
             (None, _) if status == 204 => Framing::Length(0),
             (None, _) => Framing::ToTheEnd,
         };
-        Some(Self { status, headers, source: Source::Socket { socket, raw, framing }, text: Vec::new() })
+        Some(Self { status, headers, source: Source::Socket { socket, raw, framing }, text: Vec::new(), searched: 0 })
     }
 
     pub(crate) fn of_router(response: axum::response::Response) -> Self {
         let (parts, body) = response.into_parts();
         let text = |value: &http::HeaderValue| value.to_str().unwrap().to_owned();
         let headers = parts.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
-        Self { status: parts.status.as_u16(), headers, source: Source::Router(body), text: Vec::new() }
+        Self { status: parts.status.as_u16(), headers, source: Source::Router(body), text: Vec::new(), searched: 0 }
     }
 
     pub(crate) fn header(&self, wanted: &str) -> Option<&str> {
@@ -102,10 +106,12 @@ impl Reply {
     /// Can be dropped without loss.
     async fn next_block(&mut self) -> Option<String> {
         loop {
-            if let Some(end) = find(&self.text, b"\n\n") {
-                let block = String::from_utf8(self.text.drain(..end + 2).collect()).unwrap();
-                return Some(block);
+            if let Some(end) = find(&self.text[self.searched..], b"\n\n") {
+                let end = self.searched + end + 2;
+                self.searched = 0;
+                return Some(String::from_utf8(self.text.drain(..end).collect()).unwrap());
             }
+            self.searched = self.text.len().saturating_sub(1);
             if !self.fill().await {
                 assert!(self.text.is_empty(), "half an event: {:?}", String::from_utf8_lossy(&self.text));
                 return None;
@@ -120,11 +126,15 @@ impl Reply {
 
     /// The next event that has data, however long it takes.
     pub(crate) async fn event_at_last(&mut self) -> Event {
+        self.next_event().await.expect("the stream ended before the event")
+    }
+
+    /// The next event that has data, however long it takes; `None` at the end of the stream. Can be dropped without loss.
+    pub(crate) async fn next_event(&mut self) -> Option<Event> {
         loop {
-            let block = self.next_block().await.expect("the stream ended before the event");
-            let event = Event::read(&block);
+            let event = Event::read(&self.next_block().await?);
             if !event.data.is_empty() {
-                return event;
+                return Some(event);
             }
         }
     }
@@ -227,6 +237,7 @@ impl Event {
         let mut event = Self::default();
         for line in block.lines() {
             match line.split_once(": ").unwrap_or((line, "")) {
+                ("event", value) => event.name = Some(value.to_owned()),
                 ("id", value) => event.id = Some(value.to_owned()),
                 ("retry", value) => event.retry = Some(value.to_owned()),
                 ("data", value) => event.data.push_str(value),

@@ -1,14 +1,19 @@
 //! What `tools/list` answers. The schemas are written as JSON: a derived one could not say all that JSON Schema can.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use rmcp::model::{JsonObject, Tool};
 use serde_json::{Value, json};
 
-/// Every tool, those of the conformance suite first.
-pub(crate) fn tools() -> Vec<Tool> {
+/// What the names of tools start with that `grow` adds; a number follows.
+pub(crate) const GROWN: &str = "grown_";
+
+/// Every tool, those of the conformance suite first, and last as many as this session has had grown.
+pub(crate) fn tools(grown: u64) -> Vec<Tool> {
     let mut tools = conformance();
     tools.extend(extras());
+    let none = &json!({});
+    tools.extend((1..=grown).map(|number| tool(format!("{GROWN}{number}"), "Answers with its own name", none)));
     tools
 }
 
@@ -40,16 +45,33 @@ fn extras() -> Vec<Tool> {
         tool("env", "Answers with a variable of this process's environment", &json!({"name": text("Its name")})),
         tool("client", "Tells what this server knows of its client", &json!({})),
         tool("cancelled", "Counts the calls that were cancelled in this session", &json!({})),
-        tool("sleep_ms", "Answers after some time, unless cancelled", &json!({"ms": number("How long")})),
+        tool(
+            "sleep_ms",
+            "Reports that it has begun, then answers after some time, unless cancelled",
+            &json!({"ms": number("How long")}),
+        ),
         tool("big", "Answers with a text of a given length", &json!({"bytes": number("Its length")})),
         tool(
             "flood",
             "Sends log messages, then answers",
             &json!({"count": number("How many"), "bytes": number("The length of each")}),
         ),
+        tool(
+            "log",
+            "Sends one log message, unless the client asked for less",
+            &json!({"level": text("Its level"), "message": text("What it says")}),
+        ),
+        tool("link", "Answers with a link to a resource", &json!({"uri": text("Where it leads")})),
         tool("ask", "Asks the user and answers with the answer", &json!({"message": text("What to ask")})),
+        tool(
+            "remind",
+            "Answers at once, and asks the user some time later, when no call may be open any more",
+            &json!({"ms": number("How much later"), "message": text("What to ask")}),
+        ),
+        tool("reminded", "Tells what became of the last question of `remind`", &json!({})),
         tool("roots", "Asks the client for its roots", &json!({})),
         tool("touch", "Changes test://watched-resource", &json!({})),
+        tool("grow", "Adds a tool to this session's list and says that the list changed", &json!({})),
         tool("announce", "Sends a list_changed notification", &json!({"what": text("tools, prompts or resources")})),
         tool(
             "noise",
@@ -66,7 +88,7 @@ fn extras() -> Vec<Tool> {
 }
 
 /// A tool all of whose parameters are required.
-fn tool(name: &'static str, description: &'static str, properties: &Value) -> Tool {
+fn tool(name: impl Into<Cow<'static, str>>, description: &'static str, properties: &Value) -> Tool {
     let required: Vec<&String> = properties.as_object().into_iter().flatten().map(|(name, _)| name).collect();
     let schema = if required.is_empty() {
         json!({"type": "object", "properties": {}})

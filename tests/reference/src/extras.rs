@@ -7,13 +7,14 @@ use std::{
 };
 
 use rmcp::{
-    ErrorData, RoleServer,
-    model::{CallToolResult, LoggingLevel},
+    ErrorData, RoleServer, ServerHandler as _,
+    model::{CallToolResult, ContentBlock, LoggingLevel, ProgressNotificationParam, Resource},
     service::RequestContext,
 };
 use serde_json::{Value, json};
 
 use crate::{
+    catalog::GROWN,
     questions,
     resources::WATCHED,
     server::Reference,
@@ -40,18 +41,28 @@ pub(crate) async fn call(
         "sleep_ms" => Ok(sleep(server, arguments.number("ms")?, &context).await),
         "big" => Ok(text(filler(arguments.number("bytes")?)?)),
         "flood" => flood(server, arguments.number("count")?, arguments.number("bytes")?, &context).await,
-        "ask" => {
-            let form = questions::form(&json!({"answer": {"type": "string"}}));
-            questions::elicit(&context, "Answer", arguments.text("message")?, form).await
+        "log" => log(server, arguments.text("level")?, arguments.text("message")?, &context).await,
+        "link" => Ok(link(arguments.text("uri")?)),
+        "ask" => questions::elicit(&context, "Answer", arguments.text("message")?, question()).await,
+        "remind" => {
+            remind(server, arguments.number("ms")?, arguments.text("message")?, context);
+            Ok(text("It will be asked"))
         }
+        "reminded" => Ok(server.state.reminded().unwrap_or_else(|| text("Nothing came of it yet"))),
         "roots" => questions::roots(&context).await,
         "touch" => touch(server, &context).await,
+        "grow" => grow(server, &context).await,
         "announce" => announce(arguments.text("what")?, &context).await,
         "noise" => noise(arguments.text("to")?, arguments.text("text")?),
         "spawn" => spawn(arguments.number("seconds")?),
         "crash" => crash(arguments.number("code")?),
+        _ if server.get_tool(name).is_some() => Ok(text(name)),
         _ => Err(ErrorData::invalid_params(format!("unknown tool {name:?}"), None)),
     }
+}
+
+fn question() -> Value {
+    questions::form(&json!({"answer": {"type": "string"}}))
 }
 
 fn counter(server: &Reference) -> CallToolResult {
@@ -97,6 +108,10 @@ fn client(server: &Reference, context: &RequestContext<RoleServer>) -> CallToolR
 }
 
 async fn sleep(server: &Reference, ms: u64, context: &RequestContext<RoleServer>) -> CallToolResult {
+    if let Some(token) = context.meta.get_progress_token() {
+        // Whoever wants to cancel this call knows now that it runs.
+        let _ = context.peer.notify_progress(ProgressNotificationParam::new(token, 0.0)).await;
+    }
     tokio::select! {
         () = tokio::time::sleep(Duration::from_millis(ms)) => text(format!("Slept {ms} ms")),
         () = context.ct.cancelled() => {
@@ -123,6 +138,39 @@ async fn flood(
         server.log(&context.peer, LoggingLevel::Info, message).await.map_err(|error| unreachable(&error))?;
     }
     Ok(text(format!("Sent {count} messages")))
+}
+
+async fn log(
+    server: &Reference,
+    level: &str,
+    message: &str,
+    context: &RequestContext<RoleServer>,
+) -> Result<CallToolResult, ErrorData> {
+    let level: LoggingLevel = serde_json::from_value(json!(level))
+        .map_err(|_| ErrorData::invalid_params(format!("there is no level {level:?}"), None))?;
+    server.log(&context.peer, level, json!(message)).await.map_err(|error| unreachable(&error))?;
+    Ok(text("Logged"))
+}
+
+fn link(uri: &str) -> CallToolResult {
+    let resource = Resource::new(uri, "linked").with_description("A resource that this result links to");
+    CallToolResult::success(vec![ContentBlock::resource_link(resource)])
+}
+
+/// Asks from a task of its own: the question belongs to no call, and takes the stream that is for such.
+fn remind(server: &Reference, ms: u64, message: &str, context: RequestContext<RoleServer>) {
+    let (state, message) = (server.state.clone(), message.to_owned());
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        let answer = questions::elicit(&context, "Answer", &message, question()).await;
+        state.remind(answer.unwrap_or_else(|failure| error(failure.message)));
+    });
+}
+
+async fn grow(server: &Reference, context: &RequestContext<RoleServer>) -> Result<CallToolResult, ErrorData> {
+    let number = server.state.grown.fetch_add(1, Ordering::Relaxed) + 1;
+    context.peer.notify_tool_list_changed().await.map_err(|error| unreachable(&error))?;
+    Ok(text(format!("{GROWN}{number}")))
 }
 
 async fn touch(server: &Reference, context: &RequestContext<RoleServer>) -> Result<CallToolResult, ErrorData> {

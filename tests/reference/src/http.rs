@@ -1,8 +1,9 @@
 //! The HTTP front: `rmcp`'s own, but for one thing. A tool can close the stream that its answer would take, as SEP-1699
 //! wants of `test_reconnection`; `rmcp`'s sessions can do that, but do not tell a handler which stream is its own.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
+use axum::{Router, routing::get};
 use futures_util::{Stream, stream};
 use rmcp::{
     model::{ClientJsonRpcMessage, GetExtensions, ServerJsonRpcMessage},
@@ -14,29 +15,30 @@ use rmcp::{
         },
     },
 };
-use tokio::net::TcpListener;
+use serde_json::json;
 
-use crate::{
-    Failure,
-    server::{Options, Reference},
-};
+use crate::server::{Census, Options, Reference};
 
 /// How long a client is told to wait before it reconnects.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Serves sessions at `/mcp` until the process ends.
-pub(crate) async fn serve(address: SocketAddr, options: Options) -> Result<(), Failure> {
-    let mut sessions = LocalSessionManager::default();
-    sessions.session_config.sse_retry = Some(RETRY);
+/// Sessions at `/mcp`, with streams that can be resumed, a GET stream and DELETE. `GET /sessions` tells how many are open,
+/// and how many live: one that was deleted lives until its last call has ended.
+pub fn router(options: Options, census: &Census) -> Router {
+    let mut manager = LocalSessionManager::default();
+    manager.session_config.sse_retry = Some(RETRY);
+    let sessions = Arc::new(Sessions(manager));
+    let (open, living, census) = (sessions.clone(), census.clone(), census.clone());
+    let count = async move || {
+        let open = open.0.sessions.read().await.len();
+        json!({"open": open, "living": living.count()}).to_string()
+    };
     let service = StreamableHttpService::new(
-        move || Ok::<_, io::Error>(Reference::new(options)),
-        Arc::new(Sessions(sessions)),
+        move || Ok::<_, io::Error>(Reference::new(options, &census)),
+        sessions,
         StreamableHttpServerConfig::default().with_sse_retry(Some(RETRY)),
     );
-    let listener = TcpListener::bind(address).await?;
-    eprintln!("reference-server: listening on http://{}/mcp", listener.local_addr()?);
-    axum::serve(listener, axum::Router::new().route_service("/mcp", service)).await?;
-    Ok(())
+    Router::new().route_service("/mcp", service).route("/sessions", get(count))
 }
 
 /// The stream on which the answer to a call is going to travel; found among the extensions of the call.

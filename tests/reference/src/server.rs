@@ -3,9 +3,10 @@
 use std::{
     borrow::Cow,
     collections::HashSet,
+    num::NonZeroUsize,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -13,7 +14,7 @@ use std::{
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
-        CallToolRequestParams, CallToolResponse, CompleteRequestParams, CompleteResult, CompletionInfo,
+        CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams, CompleteResult, CompletionInfo,
         GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult, ListResourceTemplatesResult,
         ListResourcesResult, ListToolsResult, LoggingLevel, LoggingMessageNotificationParam, PaginatedRequestParams,
         ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, ResourceUpdatedNotificationParam,
@@ -27,15 +28,42 @@ use serde_json::Value;
 use crate::{catalog, prompts, resources, tools};
 
 /// What the command line decides.
-#[derive(Clone, Copy)]
-pub(crate) struct Options {
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
     /// How long `test_reconnection` takes to answer.
-    pub(crate) late: Duration,
+    pub late: Duration,
+    /// How many items a list has at most before it goes on in another page; `None` for all at once.
+    pub page: Option<NonZeroUsize>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { late: Duration::from_millis(1500) }
+        Self { late: Duration::from_millis(1500), page: None }
+    }
+}
+
+/// Counts the sessions that live, for tests that want to know that all are gone.
+#[derive(Debug, Clone, Default)]
+pub struct Census(Arc<AtomicUsize>);
+
+impl Census {
+    /// How many live now.
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn enter(&self) -> Resident {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Resident(self.clone())
+    }
+}
+
+/// Is counted until it is dropped.
+struct Resident(Census);
+
+impl Drop for Resident {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -52,20 +80,36 @@ pub(crate) struct State {
     pub(crate) roots_changed: AtomicU64,
     /// How often `test://watched-resource` was touched.
     pub(crate) touched: AtomicU64,
+    /// How many tools `grow` has added.
+    pub(crate) grown: AtomicU64,
     /// Log messages below this rank are not sent. It starts at zero: everything is sent until the client says otherwise.
     quietest: AtomicU8,
     subscribed: Mutex<HashSet<String>>,
+    reminded: Mutex<Option<CallToolResult>>,
+}
+
+impl State {
+    /// Keeps what became of a question that belonged to no call.
+    pub(crate) fn remind(&self, outcome: CallToolResult) {
+        *self.reminded.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+    }
+
+    pub(crate) fn reminded(&self) -> Option<CallToolResult> {
+        self.reminded.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// One session of the reference server.
-pub(crate) struct Reference {
+pub struct Reference {
     pub(crate) options: Options,
     pub(crate) state: Arc<State>,
+    _resident: Resident,
 }
 
 impl Reference {
-    pub(crate) fn new(options: Options) -> Self {
-        Self { options, state: Arc::default() }
+    /// A session that nobody has used yet, and that is counted for as long as it lives.
+    pub fn new(options: Options, census: &Census) -> Self {
+        Self { options, state: Arc::default(), _resident: census.enter() }
     }
 
     /// Sends a log message, unless the client asked for less.
@@ -89,6 +133,33 @@ impl Reference {
             peer.notify_resource_updated(ResourceUpdatedNotificationParam::new(uri)).await?;
         }
         Ok(subscribed)
+    }
+
+    fn tools(&self) -> Vec<Tool> {
+        catalog::tools(self.state.grown.load(Ordering::Relaxed))
+    }
+
+    /// The part of a list that was asked for, and the cursor of the next. A cursor is the number of items before it.
+    fn page<T>(
+        &self,
+        mut items: Vec<T>,
+        page: Option<PaginatedRequestParams>,
+    ) -> Result<(Vec<T>, Option<String>), ErrorData> {
+        let cursor = page.and_then(|page| page.cursor);
+        let from = match &cursor {
+            Some(cursor) => cursor
+                .parse()
+                .ok()
+                .filter(|from| *from < items.len())
+                .ok_or_else(|| ErrorData::invalid_params(format!("{cursor:?} is no cursor of this list"), None))?,
+            None => 0,
+        };
+        items.drain(..from);
+        let Some(most) = self.options.page.map(NonZeroUsize::get).filter(|most| *most < items.len()) else {
+            return Ok((items, None));
+        };
+        items.truncate(most);
+        Ok((items, Some((from + most).to_string())))
     }
 
     fn subscriptions<T>(&self, look: impl FnOnce(&mut HashSet<String>) -> T) -> T {
@@ -135,14 +206,17 @@ impl ServerHandler for Reference {
 
     async fn list_tools(
         &self,
-        _page: Option<PaginatedRequestParams>,
+        page: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        Ok(ListToolsResult::with_all_items(catalog::tools()))
+        let (items, next) = self.page(self.tools(), page)?;
+        let mut list = ListToolsResult::with_all_items(items);
+        list.next_cursor = next;
+        Ok(list)
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
-        catalog::tools().into_iter().find(|tool| tool.name == name)
+        self.tools().into_iter().find(|tool| tool.name == name)
     }
 
     async fn call_tool(
@@ -155,18 +229,24 @@ impl ServerHandler for Reference {
 
     async fn list_resources(
         &self,
-        _page: Option<PaginatedRequestParams>,
+        page: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        Ok(ListResourcesResult::with_all_items(resources::all()))
+        let (items, next) = self.page(resources::all(), page)?;
+        let mut list = ListResourcesResult::with_all_items(items);
+        list.next_cursor = next;
+        Ok(list)
     }
 
     async fn list_resource_templates(
         &self,
-        _page: Option<PaginatedRequestParams>,
+        page: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
-        Ok(ListResourceTemplatesResult::with_all_items(resources::templates()))
+        let (items, next) = self.page(resources::templates(), page)?;
+        let mut list = ListResourceTemplatesResult::with_all_items(items);
+        list.next_cursor = next;
+        Ok(list)
     }
 
     async fn read_resource(
@@ -197,10 +277,13 @@ impl ServerHandler for Reference {
 
     async fn list_prompts(
         &self,
-        _page: Option<PaginatedRequestParams>,
+        page: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListPromptsResult, ErrorData> {
-        Ok(ListPromptsResult::with_all_items(prompts::all()))
+        let (items, next) = self.page(prompts::all(), page)?;
+        let mut list = ListPromptsResult::with_all_items(items);
+        list.next_cursor = next;
+        Ok(list)
     }
 
     async fn get_prompt(

@@ -1,0 +1,22 @@
+//! Servers on the web that break, hang, lie or never stop: a clear outcome for the client that is concerned, none for
+//! any other, and nothing left behind.
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a test has failed it")]
+
+mod common;
+
+#[path = "backends/answers.rs"]
+mod answers;
+#[path = "backends/cuts.rs"]
+mod cuts;
+#[path = "backends/ground.rs"]
+mod ground;
+#[path = "backends/limits.rs"]
+mod limits;
+#[path = "backends/lost.rs"]
+mod lost;
+#[path = "backends/sse.rs"]
+mod sse;
+#[path = "backends/streams.rs"]
+mod streams;
+#[path = "backends/web.rs"]
+mod web;

@@ -1,0 +1,77 @@
+//! All fronts of one proxy, and clients on each.
+
+use std::net::SocketAddr;
+
+use sessile::Proxy;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::{Caller, Client, Door, soon, until, ways};
+
+/// The side that a client comes in by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Front {
+    Http,
+    Sse,
+    Stdio,
+    InProcess,
+}
+
+/// A proxy with all its fronts open. To be closed at the end of the test.
+pub(crate) struct Fronts {
+    pub proxy: Proxy,
+    address: SocketAddr,
+    serving: Option<(oneshot::Sender<()>, JoinHandle<std::io::Result<()>>)>,
+}
+
+impl Fronts {
+    pub(crate) async fn open(proxy: Proxy) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let serving = tokio::spawn({
+            let proxy = proxy.clone();
+            async move { proxy.serve_http(listener, async { drop(stopped.await) }).await }
+        });
+        Self { proxy, address, serving: Some((stop, serving)) }
+    }
+
+    /// A raw client of the HTTP fronts.
+    pub(crate) fn stranger(&self) -> Client {
+        Client::new(Door::Tcp(self.address))
+    }
+
+    /// A client that has not said anything yet.
+    pub(crate) async fn stranger_at(&self, front: Front, name: &str) -> Caller {
+        let connection = match front {
+            Front::Http => ways::http(self.stranger()),
+            Front::Sse => ways::sse(self.stranger()).await,
+            Front::Stdio => ways::lines(&self.proxy),
+            Front::InProcess => ways::in_process(&self.proxy),
+        };
+        Caller::new(name, connection)
+    }
+
+    /// A client after its handshake, which can answer everything that servers ask.
+    pub(crate) async fn caller_at(&self, front: Front, name: &str) -> Caller {
+        let mut caller = self.stranger_at(front, name).await;
+        caller.shakes_hands().await;
+        caller
+    }
+
+    /// Waits until nothing is left of any session.
+    pub(crate) async fn empty(&self) {
+        let sessions = self.proxy.sessions();
+        until("all sessions are gone", || sessions.is_empty()).await;
+        until("all links are gone", || sessions.links() == 0).await;
+    }
+
+    /// Shuts the proxy down, and sees to it that nothing is left.
+    pub(crate) async fn close(mut self) {
+        let (stop, serving) = self.serving.take().expect("it is closed once");
+        let _ = stop.send(());
+        soon("the front ends", serving).await.unwrap().unwrap();
+        assert_eq!((self.proxy.sessions().len(), self.proxy.sessions().links()), (0, 0));
+    }
+}
