@@ -95,8 +95,11 @@ fn main() -> Outcome<()> {
     let echo = [OsStr::new("--"), this.as_ref(), echo::STDIO.as_ref()];
     let serve = ["serve", "--listen", "127.0.0.1:0", "--log", "warn"].map(OsStr::new);
     let front = Served::start(&proxy, &[&serve[..], &echo].concat())?;
+    let url = server.target.url();
+    let remote = Served::start(&proxy, &[&serve[..], &[OsStr::new(&url)]].concat())?;
     let peer = std::env::var("HOP_PEER_URL").ok().map(|url| Target::parse(&url)).transpose()?;
-    let routes = routes(&this, &proxy, &server.target, &front.target, peer.as_ref());
+    let targets = Targets { server: &server.target, through: &front.target, remote: &remote.target };
+    let routes = routes(&this, &proxy, &targets, peer.as_ref());
 
     for (name, size, calls, rounds) in SIZES {
         let rounds = if thorough { rounds } else { 2 };
@@ -105,7 +108,15 @@ fn main() -> Outcome<()> {
     throughput(&routes, thorough)
 }
 
-fn routes(this: &Path, proxy: &Path, server: &Target, through: &Target, peer: Option<&Target>) -> Vec<Route> {
+/// What listens: the server itself, and sessile in front of it, on stdio and over HTTP.
+struct Targets<'a> {
+    server: &'a Target,
+    through: &'a Target,
+    remote: &'a Target,
+}
+
+fn routes(this: &Path, proxy: &Path, targets: &Targets<'_>, peer: Option<&Target>) -> Vec<Route> {
+    let Targets { server, through, remote } = targets;
     let http = |target: &Target, format: Format| -> Open {
         let target = target.clone();
         Box::new(move || Ok(Client::Http(http::Client::open(&target, format)?)))
@@ -124,6 +135,8 @@ fn routes(this: &Path, proxy: &Path, server: &Target, through: &Target, peer: Op
         Route { name: "sessile, stdio to stdio", open: Box::new(through_stdio), against: &[0] },
         Route { name: "sessile, SSE to stdio", open: http(through, Format::Events), against: &[0, 1] },
         Route { name: "sessile, JSON to stdio", open: http(through, Format::Json), against: &[0, 2] },
+        Route { name: "sessile, SSE to HTTP", open: http(remote, Format::Events), against: &[1] },
+        Route { name: "sessile, JSON to HTTP", open: http(remote, Format::Json), against: &[2] },
     ];
     if let Some(peer) = peer {
         routes.push(Route { name: "peer, SSE", open: http(peer, Format::Events), against: &[0, 1] });

@@ -126,6 +126,12 @@ fn serve_connection(mut socket: TcpStream) -> Outcome<()> {
                 read => buffer.extend_from_slice(&piece[..read]),
             }
         }
+        if !headers.starts_with("post ") {
+            // No stream of its own, and no sessions that could be ended.
+            socket.write_all(b"HTTP/1.1 405 Method Not Allowed\r\nallow: POST\r\ncontent-length: 0\r\n\r\n")?;
+            buffer.drain(..whole);
+            continue;
+        }
         let as_events = headers.contains("text/event-stream");
         match answers.to(&buffer[head..whole]) {
             Some((id, rest)) => respond(&mut socket, as_events, id, rest)?,

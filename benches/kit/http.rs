@@ -22,6 +22,10 @@ impl Target {
         let (address, path) = rest.split_once('/').unwrap_or((rest, "mcp"));
         Ok(Self { address: address.to_owned(), path: format!("/{path}") })
     }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}{}", self.address, self.path)
+    }
 }
 
 /// What the client accepts as an answer.

@@ -2,8 +2,11 @@
 // and once through sessile. Both walks must see the same: every message that arrives is compared as its own text, with
 // only ids of questions and volatile values (times, random ids) made equal first.
 //
-//   node everything.mjs [--sessile PATH]                       direct over stdio against `serve` (with and without a GET stream) and `stdio`
-//   node everything.mjs --through TARGET ... [--direct TARGET] targets of your own: a URL, or "stdio: COMMAND ARGS"
+//   node everything.mjs [--sessile PATH] [--backend stdio|http|sse]
+//       the server itself on stdio, against all fronts of sessile (streamable HTTP with and without a GET stream, HTTP+SSE,
+//       stdio) with the server behind them by that transport
+//   node everything.mjs --through TARGET ... [--direct TARGET]
+//       targets of your own: a URL (HTTP+SSE if its path ends with /sse), or "stdio: COMMAND ARGS"
 //   --no-get      the client opens no GET stream to URLs (many clients do not)
 //   --show        prints what the direct walk saw
 //   --only TEXT   only steps whose name contains it (the first always runs)
@@ -11,15 +14,16 @@
 // Without a GET stream, what the server says between calls arrives with a later one: then notifications are compared
 // over the whole walk, and questions and answers step by step as always.
 
-import { adopt, alive, check, defaultSessile, descendants, describe, everythingJs, lines, now, options, peer, run, serve, sleep, sseParser, until, within } from './lib.mjs';
+import { adopt, alive, check, defaultSessile, descendants, describe, everythingHttp, everythingJs, everythingSse, lines, now, options, peer, run, serve, sleep, sseParser, until, within } from './lib.mjs';
 
 const { Client } = peer('@modelcontextprotocol/sdk/client/index.js');
 const { StdioClientTransport } = peer('@modelcontextprotocol/sdk/client/stdio.js');
+const { SSEClientTransport } = peer('@modelcontextprotocol/sdk/client/sse.js');
 const { StreamableHTTPClientTransport } = peer('@modelcontextprotocol/sdk/client/streamableHttp.js');
 const { InMemoryTaskStore } = peer('@modelcontextprotocol/sdk/experimental/tasks/stores/in-memory.js');
 const types = peer('@modelcontextprotocol/sdk/types.js');
 
-const opts = options({ values: { sessile: '', direct: '', only: '' }, flags: ['no-get', 'show'], lists: ['through'] });
+const opts = options({ values: { sessile: '', direct: '', only: '', backend: 'stdio' }, flags: ['no-get', 'show'], lists: ['through'] });
 const everything = [process.execPath, everythingJs, 'stdio'];
 const QUIET = 150;
 
@@ -363,7 +367,9 @@ class Walk {
       };
       return transport;
     }
-    return new StreamableHTTPClientTransport(new URL(this.target), {
+    const url = new URL(this.target);
+    const Transport = url.pathname.endsWith('/sse') ? SSEClientTransport : StreamableHTTPClientTransport;
+    return new Transport(url, {
       fetch: async (url, init) => {
         if (this.noGet && (init?.method ?? 'GET') === 'GET') return new Response(null, { status: 405 });
         if (init?.method === 'GET') this.gets++;
@@ -372,7 +378,7 @@ class Walk {
         const type = response.headers.get('content-type') ?? '';
         const decoder = new TextDecoder();
         let json = '';
-        const events = sseParser((event) => event.data && this.hear(event.data));
+        const events = sseParser((event) => event.data && event.event !== 'endpoint' && this.hear(event.data));
         const ear = new TransformStream({
           transform: (chunk, out) => {
             const part = decoder.decode(chunk, { stream: true });
@@ -477,6 +483,8 @@ function normal(raw, message) {
     });
   // Over HTTP the everything server names the session in its texts.
   out = out.replace(/(for|from) session (undefined|UUID)/gi, '$1 session SESSION').replace(/( - SessionId UUID| from session SESSION)/g, '');
+  // And where it has none to name it leaves a blank.
+  if (message?.method === 'notifications/message') out = out.replace(/ +"\}/g, '"}');
   // Its simulated logging is random.
   if (message?.method === 'notifications/message' && /level[- ]message/.test(out)) out = out.replace(/"level":"\w+"/, '"level":"RANDOM"').replace(/"data":"\w+[- ]level[- ]message[^"]*"/, '"data":"RANDOM"');
   // The environment is another process's: that it comes through whole is the step's own check.
@@ -545,13 +553,23 @@ function allNotifications({ seen }) {
   return { notifications: all };
 }
 
-function judge(label, direct, through, noGet) {
+/** What a server over streamable HTTP says before its client has opened the GET stream is lost on the server's side. */
+const EARLY = ['notifications/tools/list_changed', 'notifications/prompts/list_changed', 'notifications/resources/list_changed'];
+
+function withoutEarly(seen) {
+  return { ...seen, notifications: Object.fromEntries(Object.entries(seen.notifications ?? {}).filter(([method]) => !EARLY.includes(method))) };
+}
+
+function judge(label, direct, through, noGet, early) {
   for (const [name, mine] of direct.seen) {
-    const found = differences(mine, through.seen.get(name) ?? { error: 'was not reached' }, noGet);
+    const theirs = through.seen.get(name) ?? { error: 'was not reached' };
+    const [a, b] = early && name === 'connect' ? [withoutEarly(mine), withoutEarly(theirs)] : [mine, theirs];
+    const found = differences(a, b, noGet);
     check(`${label}: ${name}`, found.length === 0, found.join('\n'));
   }
   if (noGet) {
-    const found = differences(allNotifications(direct), allNotifications(through), false);
+    const [a, b] = [direct, through].map(allNotifications).map((all) => (early ? withoutEarly(all) : all));
+    const found = differences(a, b, false);
     check(`${label}: notifications of the whole walk`, found.length === 0, found.join('\n'));
   }
   // This SDK takes an answer that is an error for no answer: if its stream had an event id, it comes back for the rest
@@ -562,18 +580,34 @@ function judge(label, direct, through, noGet) {
   check(`${label}: the client has nothing more to complain of`, odd.length === 0, odd.slice(0, 5).join('\n'));
 }
 
+/** What sessile is told for a server by that transport: as arguments, as a command, and as words of a command line. */
+async function backend(kind) {
+  const quoted = everything.map((word) => `"${word}"`).join(' ');
+  if (kind === 'stdio') return { args: [], command: everything, words: `-- ${quoted}` };
+  const { url } = await (kind === 'http' ? everythingHttp : everythingSse)();
+  return { args: [url], command: [], words: url };
+}
+
 run('everything', 240, async () => {
-  const direct = opts.direct || `stdio: ${everything.map((word) => `"${word}"`).join(' ')}`;
   const targets = opts.through.map((target) => ({ label: target.slice(0, 30), target, noGet: opts['no-get'] }));
+  const direct = opts.direct || `stdio: ${everything.map((word) => `"${word}"`).join(' ')}`;
   if (!targets.length) {
     const sessile = opts.sessile || defaultSessile;
-    const proxy = await serve({ sessile, command: everything, env: { SESSILE_SECRET: 'not for children' } });
-    targets.push({ label: 'http', target: proxy.url, noGet: false }, { label: 'http without GET', target: proxy.url, noGet: true });
-    targets.push({ label: 'stdio', target: `stdio: "${sessile}" stdio -- ${everything.map((word) => `"${word}"`).join(' ')}`, noGet: false });
+    // A server that is reached over HTTP keeps some of its state for all of its sessions: each walk has one of its own.
+    const front = async (label, noGet, target) => {
+      const { args, command, words } = await backend(opts.backend);
+      if (label === 'stdio') return targets.push({ label, noGet, target: `stdio: "${sessile}" stdio ${words}` });
+      const proxy = await serve({ sessile, args, command, env: { SESSILE_SECRET: 'not for children' } });
+      return targets.push({ label, noGet, target: target(proxy.url) });
+    };
+    await front('http', false, (url) => url);
+    await front('http without GET', true, (url) => url);
+    await front('sse', false, (url) => url.replace(/mcp$/, 'sse'));
+    await front('stdio', false);
   }
   // At once: most of a walk is waiting for the server's clocks, and each has a server of its own.
   const [base, ...walks] = await Promise.all([walkAll(direct, false), ...targets.map(({ target, noGet }) => walkAll(target, noGet))]);
   if (opts.show) for (const [name, seen] of base.seen) console.log(`--- ${name}\n${JSON.stringify(seen, (_, v) => (typeof v === 'string' ? v.slice(0, 400) : v), 1)}`);
   for (const [name, { error }] of base.seen) if (error) check(`direct: ${name}`, false, error);
-  targets.forEach(({ label, noGet }, i) => judge(label, base, walks[i], noGet));
+  targets.forEach(({ label, noGet }, i) => judge(`${label} to ${opts.backend}`, base, walks[i], noGet, opts.backend === 'http'));
 });

@@ -303,16 +303,20 @@ export async function serve({ sessile = defaultSessile, args = [], command = [],
   return proxy;
 }
 
-/** The everything server in its own HTTP mode, for tests of the tests. */
-export async function everythingHttp(env = {}) {
+/** The everything server in its own streamable HTTP mode. */
+export const everythingHttp = (env) => everythingAt('streamableHttp', 'mcp', env);
+/** The everything server in its own HTTP+SSE mode. */
+export const everythingSse = (env) => everythingAt('sse', 'sse', env);
+
+async function everythingAt(mode, path, env = {}) {
   const port = await freePort();
-  const child = start(process.execPath, [everythingJs, 'streamableHttp'], { env: { ...process.env, ...env, PORT: String(port) } });
+  const child = start(process.execPath, [everythingJs, mode], { env: { ...process.env, ...env, PORT: String(port) } });
   child.stdout.resume();
   await within(15_000, 'the everything server', new Promise((resolve, reject) => {
-    child.stderr.setEncoding('utf8').on('data', (text) => text.includes('listening') && resolve());
+    child.stderr.setEncoding('utf8').on('data', (text) => /listening|running on/.test(text) && resolve());
     child.ended.then((how) => reject(new Error(`it ended: ${JSON.stringify(how)}`)));
   }));
-  return { url: `http://127.0.0.1:${port}/mcp`, pid: child.pid, child };
+  return { url: `http://127.0.0.1:${port}/${path}`, pid: child.pid, child };
 }
 
 // ----------------------------------------------------------------------------------------------------- raw clients

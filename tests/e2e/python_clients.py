@@ -3,7 +3,7 @@
     <peers>/venv/bin/python python_clients.py [--sessile PATH]
     ... --url URL          against a running server-everything, without sessile (a test of the test)
 
-Over HTTP and, through `sessile stdio`, over stdio; each client in the mode that it has by itself (it probes with
+Over streamable HTTP, HTTP+SSE and, through `sessile stdio`, over stdio; each client in the mode that it has by itself (it probes with
 `server/discover` and falls back) and in its `legacy` mode. Checked: the handshake, lists, calls, state that is kept
 between the calls of one session and is no other's, elicitation, sampling, roots, progress.
 """
@@ -23,7 +23,8 @@ from pathlib import Path
 import mcp
 import mcp_types as types
 from fastmcp import Client as FastClient
-from fastmcp.client.transports import StdioTransport
+from fastmcp.client.transports import SSETransport, StdioTransport
+from mcp.client.sse import sse_client
 from mcp.client.stdio import StdioServerParameters
 
 HERE = Path(__file__).resolve().parent
@@ -80,8 +81,12 @@ class Answers:
 
 
 def official(target, answers, mode):
+    if isinstance(target, list):
+        target = StdioServerParameters(command=target[0], args=target[1:])
+    elif target.endswith("/sse"):
+        target = sse_client(target)
     return mcp.Client(
-        StdioServerParameters(command=target[0], args=target[1:]) if isinstance(target, list) else target,
+        target,
         mode=mode,
         elicitation_callback=answers.mcp_elicit,
         sampling_callback=answers.mcp_sample,
@@ -92,8 +97,12 @@ def official(target, answers, mode):
 
 
 def fast(target, answers, mode):
+    if isinstance(target, list):
+        target = StdioTransport(target[0], target[1:], keep_alive=False)
+    elif target.endswith("/sse"):
+        target = SSETransport(target)
     return FastClient(
-        StdioTransport(target[0], target[1:], keep_alive=False) if isinstance(target, list) else target,
+        target,
         mode=mode,
         elicitation_handler=answers.fast_elicit,
         sampling_handler=answers.fast_sample,
@@ -223,10 +232,13 @@ async def main():
     started = time.monotonic()
     with contextlib.nullcontext(options.url) if options.url else serve(options.sessile) as url:
         stdio = EVERYTHING if options.url else [options.sessile, "stdio", "--", *EVERYTHING]
+        fronts = [("http", url), ("stdio", stdio)]
+        if not options.url:
+            fronts.append(("sse", re.sub("/mcp$", "/sse", url)))
         walks = [
             guarded(f"{library} {version}, {front}, {mode}", make, target, mode)
             for library, version, make in (("mcp", "2.3.0", official), ("fastmcp", "4.1.6", fast))
-            for front, target in (("http", url), ("stdio", stdio))
+            for front, target in fronts
             for mode in ("auto", "legacy")
         ]
         # Two at a time: the machine may have two cores only.

@@ -1,8 +1,8 @@
 #!/bin/sh
 # All end-to-end tests with real peers, in a size for CI (some minutes on two cores), against the release binaries.
 #
-#   tests/e2e/run.sh [NAME...]      all, or only those named: everything python_clients storm playwright limits leaks
-#                               conformance
+#   tests/e2e/run.sh [NAME...]      all, or only those named: everything sse_clients python_clients storm playwright union limits leaks
+#                               conformance conformance_client
 #   SESSILE_E2E=full tests/e2e/run.sh      the sizes that the project promises: a storm of a minute, a thousand sessions
 #   SESSILE_BIN=PATH                       another binary than target/release/sessile
 #
@@ -70,12 +70,18 @@ wanted() {
 }
 names=$*
 
-wanted everything && test_ everything 300 node "$here/everything.mjs" --sessile "$sessile"
+if wanted everything; then
+    for backend in stdio http sse; do
+        test_ "everything on $backend" 300 node "$here/everything.mjs" --sessile "$sessile" --backend $backend
+    done
+fi
+wanted sse_clients && test_ sse_clients 150 node "$here/sse_clients.mjs" --sessile "$sessile"
 wanted python_clients && test_ python_clients 300 "$SESSILE_PEERS_DIR/venv/bin/python" "$here/python_clients.py" --sessile "$sessile"
 # shellcheck disable=SC2086
 wanted storm && test_ storm 300 node "$here/storm.mjs" --sessile "$sessile" $storm
 # shellcheck disable=SC2086
 wanted playwright && test_ playwright 400 node "$here/playwright.mjs" --sessile "$sessile" $playwright
+wanted union && test_ union 300 node "$here/union.mjs" --sessile "$sessile"
 wanted limits && test_ limits 120 python3 "$here/limits.py" --sessile "$sessile"
 # shellcheck disable=SC2086
 wanted leaks && test_ leaks 600 node "$here/leaks.mjs" --sessile "$sessile" $leaks
@@ -89,20 +95,41 @@ url_in() {
     done
 }
 
+free_port() {
+    node -e 'const s=require("net").createServer().listen(0,"127.0.0.1",()=>{console.log(s.address().port);s.close()})'
+}
+
+# behind NAME TARGET...: sessile in front of TARGET must give the suites what the server itself at $direct gives them.
+behind() {
+    kind=$1
+    shift
+    "$sessile" serve --listen 127.0.0.1:0 "$@" >"$work/sessile-$kind.log" 2>&1 &
+    background="$background $!"
+    through=$(url_in "$work/sessile-$kind.log")
+    for suite in $suites; do
+        test_ "conformance $suite, $kind" 300 node "$here/conformance.mjs" --direct "$direct" --through "$through" --suite "$suite"
+    done
+}
+
 conformance() {
-    port=$(node -e 'const s=require("net").createServer().listen(0,"127.0.0.1",()=>{console.log(s.address().port);s.close()})')
+    for mode in http sse; do
+        # Of what is behind sessile, no stream ends to make its client poll. The suite hangs up itself after ten seconds, and
+        # then the answer must be there for the one who comes back.
+        port=$(free_port)
+        "$reference" $mode --listen "127.0.0.1:$port" --late-ms 12000 >"$work/reference-$mode.log" 2>&1 &
+        background="$background $!"
+        [ $mode = http ] && http="http://127.0.0.1:$port/mcp" || sse="http://127.0.0.1:$port/sse"
+    done
+    port=$(free_port)
     "$reference" http --listen "127.0.0.1:$port" >"$work/reference.log" 2>&1 &
     background="$background $!"
-    # A stdio server cannot end a stream to make its client poll. The suite hangs up itself after ten seconds, and then the
-    # answer must be there for the one who comes back.
-    "$sessile" serve --listen 127.0.0.1:0 -- "$reference" stdio --late-ms 12000 >"$work/sessile.log" 2>&1 &
-    background="$background $!"
-    through=$(url_in "$work/sessile.log")
-    for suite in 0.2.0-alpha.12 0.1.16; do
-        test_ "conformance $suite" 300 node "$here/conformance.mjs" --direct "http://localhost:$port/mcp" --through "$through" --suite "$suite"
-    done
+    direct="http://localhost:$port/mcp"
+    suites="0.2.0-alpha.12 0.1.16" behind stdio -- "$reference" stdio --late-ms 12000
+    suites="0.2.0-alpha.12" behind http "$http"
+    suites="0.2.0-alpha.12" behind sse "$sse"
     stop_background
 }
+wanted conformance_client && test_ conformance_client 400 node "$here/conformance_client.mjs" --sessile "$sessile"
 if wanted conformance; then
     if [ -x "$reference" ] && [ -f "$here/conformance.mjs" ]; then
         conformance
