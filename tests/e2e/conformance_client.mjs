@@ -1,7 +1,9 @@
 // The conformance suite's `client` mode: its scenarios are servers, and what is tested is their client. Runs the official
 // TypeScript client alone, and the same client behind sessile, whose backend the suite then is; sessile must not do worse.
 //
-//   node tests/e2e/conformance_client.mjs [--sessile PATH] [--suite core] [--revision 2025-11-25] [--only SCENARIO]...
+//   node tests/e2e/conformance_client.mjs [--sessile PATH] [--revision 2025-11-25] [--only SCENARIO]... [--no-login]
+//
+// Its scenarios about logging in are run with sessile as the one who logs in; in those, nothing may fail.
 //
 // What the suite calls `core` is run at the revision's wire. Every check that is a success for the client alone must be one
 // behind sessile; `sse-retry`, which is about who comes back for a stream and when, is then a test of sessile's own backend.
@@ -11,7 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { check, defaultSessile, here, options, peerFile, run, start, within } from './lib.mjs';
 
-const opts = options({ values: { sessile: defaultSessile, suite: 'core', revision: '2025-11-25' }, lists: ['only'] });
+const opts = options({ values: { sessile: defaultSessile, revision: '2025-11-25' }, lists: ['only'], flags: ['no-login'] });
 const node22 = existsSync(peerFile('node22/bin/node')) ? peerFile('node22/bin/node') : process.execPath;
 const suite = peerFile('conformance-alpha/dist/index.js');
 const client = join(here, 'suite_client.mjs');
@@ -24,7 +26,9 @@ async function scenarios(kind, command, selection) {
   for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text) => (said += text));
   await within(240_000, `the suite (${kind})`, child.ended);
   const checks = new Map();
-  for (const folder of readdirSync(out).sort()) {
+  // The scenarios about logging in have a folder of their own.
+  const folders = readdirSync(out).flatMap((folder) => (folder === 'auth' ? readdirSync(join(out, folder)).map((inner) => join(folder, inner)) : [folder]));
+  for (const folder of folders.sort()) {
     const scenario = folder.replace(/-\d{4}-\d\d-\d\dT[\d-]+Z$/, '');
     const file = join(out, folder, 'checks.json');
     if (!existsSync(file)) continue;
@@ -43,7 +47,7 @@ async function scenarios(kind, command, selection) {
 }
 
 run('conformance_client', 600, async () => {
-  const selections = opts.only.length ? opts.only.map((one) => ['--scenario', one]) : [['--suite', opts.suite]];
+  const selections = opts.only.length ? opts.only.map((one) => ['--scenario', one]) : [['--suite', 'core']];
   for (const selection of selections) {
     const direct = await scenarios('direct', `${process.execPath} ${client}`, selection);
     const through = await scenarios('through', `${process.execPath} ${client} --sessile ${opts.sessile}`, selection);
@@ -54,4 +58,9 @@ run('conformance_client', 600, async () => {
       if (status === 'FAILURE' && direct.get(name)?.status !== 'FAILURE') check(`${name} does not fail`, false, detail);
     }
   }
+  if (opts['no-login'] || opts.only.length) return;
+  const logins = await scenarios('login', `${process.execPath} ${client} --sessile ${opts.sessile}`, ['--suite', 'auth']);
+  const good = [...logins.values()].filter(({ status }) => status === 'SUCCESS').length;
+  check(`logging in passes something (${good} of ${logins.size})`, good > 100);
+  for (const [name, { status, detail }] of logins) if (status === 'FAILURE' || status === 'WARNING') check(name, false, detail);
 });

@@ -3,8 +3,13 @@
 //   node tests/e2e/suite_client.mjs [--sessile PATH] URL
 //
 // The suite appends the URL of its server and names the scenario in MCP_CONFORMANCE_SCENARIO. With --sessile the client
-// connects to `sessile serve URL`, so that the suite's server has sessile for its client. Prints nothing but errors.
+// connects to `sessile serve URL`, so that the suite's server has sessile for its client. In the scenarios about logging in
+// it is sessile that logs in, and a browser is played here: it opens the URL that sessile prints, and goes where it is sent.
+// Prints nothing but errors.
 
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
 import { peer, serve, within } from './lib.mjs';
 
 const { Client } = peer('@modelcontextprotocol/sdk/client/index.js');
@@ -61,7 +66,31 @@ const scenarios = {
 const chosen =
   { 'sse-retry': 'retry', 'elicitation-sep1034-client-defaults': 'elicitation', 'json-schema-2020-12-preservation': 'schema' }[scenario] ?? 'basic';
 
-const proxy = sessile && (await serve({ sessile, args: [server] }));
+/** What sessile is told so that it logs in as the scenario has it. */
+function login() {
+  if (!scenario.startsWith('auth/')) return [];
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'sessile-login-'));
+  process.on('exit', () => fs.rmSync(folder, { recursive: true, force: true }));
+  const context = JSON.parse(process.env.MCP_CONFORMANCE_CONTEXT ?? '{}');
+  const args = ['--oauth', 'login', '--no-browser', '--oauth-token-dir', folder];
+  if (!context.client_id) return [...args, '--oauth-client-metadata-url', 'https://conformance-test.local/client-metadata.json'];
+  fs.writeFileSync(path.join(folder, 'secret'), context.client_secret);
+  return [...args, '--oauth-client-id', context.client_id, '--oauth-client-secret-file', path.join(folder, 'secret')];
+}
+
+/** Opens each URL of a login once, as a person's browser would. */
+async function browse(log, opened) {
+  for (const [url] of log.matchAll(/https?:\/\/\S*response_type=\S*/g)) {
+    if (opened.has(url)) continue;
+    opened.add(url);
+    const back = (await fetch(url, { redirect: 'manual' })).headers.get('location');
+    if (back) await fetch(back);
+  }
+}
+
+const proxy = sessile && (await serve({ sessile, args: [...login(), server] }));
+const opened = new Set();
+const browser = proxy && setInterval(() => browse(proxy.log(), opened).catch((error) => console.error('the browser:', error)), 50);
 let code = 0;
 try {
   await within(25_000, scenario, scenarios[chosen](proxy ? proxy.url : server));
@@ -70,6 +99,7 @@ try {
   code = 1;
 }
 if (proxy) {
+  clearInterval(browser);
   await proxy.stop();
   if (code) console.error(proxy.log());
 }
