@@ -14,7 +14,7 @@ use super::body;
 use super::checks::Rejection;
 use super::events::EventBody;
 use crate::error::Fault;
-use crate::frame::{Frame, FrameError, Id, Incoming, Kind, Wire};
+use crate::frame::{FrameError, Id, Kind, Wire};
 use crate::session::{Outgoing, Refused, Role, SessionHandle};
 
 /// Seconds after which a client that was turned away for want of room may try again.
@@ -45,11 +45,8 @@ pub(super) fn refuse(session: Option<&SessionHandle>, error: &FrameError) -> Res
     let is_answer = error.about == Some(Kind::Response);
     let id = error.id.clone().filter(|_| !is_answer);
     let response = fault_response(StatusCode::BAD_REQUEST, &Fault::Frame(error.clone()), id.as_ref());
-    if let Some(session) = session.filter(|_| is_answer)
-        // As if the client had said so itself: no stream of its own waits for this.
-        && let Ok(said) = Frame::parse(Fault::Frame(error.clone()).to_wire(error.id.as_ref()).into_bytes())
-    {
-        session.hear(None, Ok(Incoming::One(said)));
+    if let Some(session) = session.filter(|_| is_answer) {
+        session.hear(None, Err(error.clone()));
     }
     response
 }

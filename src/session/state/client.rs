@@ -94,11 +94,10 @@ impl State {
         match frames {
             Ok(Incoming::One(frame)) => self.client_message(stream, Ok(frame), None, now),
             Err(error) => self.client_message(stream, Err(error), None, now),
-            Ok(Incoming::Batch(mut frames)) => {
-                if !self.outbox.knows(stream) {
-                    frames.retain(|frame| !wants_answer(frame));
-                }
-                let answers = frames.iter().filter(|frame| wants_answer(frame)).count();
+            Ok(Incoming::Batch(frames)) => {
+                // Where the stream is gone already, nobody waits for answers.
+                let known = self.outbox.knows(stream);
+                let answers = frames.iter().filter(|frame| known && wants_answer(frame)).count();
                 let group = (answers > 0).then(|| self.pending.open_group(answers));
                 // Held open until the last of them is in: the first may be answered at once.
                 self.outbox.call_began(stream);
@@ -119,6 +118,9 @@ impl State {
         group: Option<u64>,
         now: Instant,
     ) {
+        if let Err(error) = &message {
+            self.fail_unreadable_answer(error);
+        }
         // The client has given up the stream that its answer would take, before anybody heard of the request.
         if wants_answer(&message) && !self.outbox.knows(stream) {
             return;
@@ -134,16 +136,19 @@ impl State {
     }
 
     fn client_bad(&mut self, stream: StreamId, error: FrameError, group: Option<u64>, now: Instant) {
-        let mut id = error.id.clone();
-        if error.about == Some(Kind::Response) {
-            // The server would wait for it for ever. The client is told without an id, which would be one of the server's.
-            if let Some(number) = id.take().and_then(|id| id.as_u64()) {
-                self.fail_question(number, &Fault::Frame(error.clone()));
-            }
-        }
+        // The id of an answer is one of the server's: the client is told without it.
+        let id = error.id.clone().filter(|_| error.about != Some(Kind::Response));
         let call = call(id, stream, group);
         self.outbox.call_began(stream);
         self.answer_fault(call, &Fault::Frame(error), now);
+    }
+
+    /// An answer that cannot be read: the server would wait for it for ever.
+    fn fail_unreadable_answer(&mut self, error: &FrameError) {
+        let asked = error.id.as_ref().filter(|_| error.about == Some(Kind::Response));
+        if let Some(number) = asked.and_then(Id::as_u64) {
+            self.fail_question(number, &Fault::Frame(error.clone()));
+        }
     }
 
     fn client_request(&mut self, stream: StreamId, frame: Frame, group: Option<u64>, now: Instant) {

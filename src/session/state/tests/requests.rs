@@ -288,3 +288,16 @@ fn an_error_is_marked_as_such_where_it_is_the_whole_reply() {
     stage.open(5, StreamKind::Get);
     assert_eq!(role(&mut stage, &ask("1", "roots/list")), Some(Role::Message));
 }
+
+#[test]
+fn an_unreadable_answer_ends_its_question_though_nobody_waits_for_an_error() {
+    for batch in [false, true] {
+        let mut stage = Stage::live(limits());
+        stage.open(9, StreamKind::Get);
+        assert_eq!(stage.server(&ask("\"q\"", "roots/list")), ["client 9: ask 1 roots/list"]);
+        // It comes as a POST of its own, which has no stream: its id is readable, and what it says is not JSON-RPC.
+        let bad = r#"{"jsonrpc":"2.0","id":1,"result":{},"error":{"code":1,"message":"both"}}"#;
+        let told = stage.client(0, &if batch { format!("[{bad}]") } else { bad.to_owned() });
+        assert_eq!(told, ["server: error \"q\" -32600"]);
+    }
+}
