@@ -22,7 +22,7 @@ const ONE_PIECE: usize = 16 * 1024;
 /// How long a client of the HTTP+SSE transport may hold its stream open before it sends `initialize`. The SDKs send it at
 /// once. A browser's `EventSource` comes back by itself when a session has ended, and never speaks again: it would take up
 /// the place of a session for ever.
-const UNSPOKEN: Duration = Duration::from_secs(120);
+const UNSPOKEN: Duration = Duration::from_secs(30);
 
 /// An event id names the stream and the place in it.
 pub(super) fn event_id(stream: StreamId, event: u64) -> String {
