@@ -310,7 +310,9 @@ export const everythingSse = (env) => everythingAt('sse', 'sse', env);
 
 async function everythingAt(mode, path, env = {}) {
   const port = await freePort();
-  const child = start(process.execPath, [everythingJs, mode], { env: { ...process.env, ...env, PORT: String(port) } });
+  // As sessile starts its servers: without what is sessile's own.
+  const others = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('SESSILE_')));
+  const child = start(process.execPath, [everythingJs, mode], { env: { ...others, ...env, PORT: String(port) } });
   child.stdout.resume();
   await within(15_000, 'the everything server', new Promise((resolve, reject) => {
     child.stderr.setEncoding('utf8').on('data', (text) => /listening|running on/.test(text) && resolve());
