@@ -7,6 +7,9 @@ use url::{Host, Url};
 
 use super::HttpBackendError;
 
+/// How much of a URL is shown, in characters: a redirect can lead to a very long one.
+const LONGEST_SHOWN: usize = 300;
+
 /// The URL of a server. What may be secret in it, the user's name and password and the query, is never shown.
 #[derive(Clone)]
 pub(super) struct Address {
@@ -56,10 +59,31 @@ impl fmt::Display for Address {
     }
 }
 
-/// The URL without what may be secret. Many services put a key into the path: a part of it that looks like one is masked.
+/// The URL without what may be secret, and cut short if it is long. Many services put a key into the path: a part of it that
+/// looks like one is masked.
 pub(super) fn shown(url: &Url) -> String {
     let parts = url.path().split('/').map(|part| if looks_like_a_key(part) { "***" } else { part });
-    format!("{}{}", url.origin().ascii_serialization(), parts.collect::<Vec<_>>().join("/"))
+    let mut shown = url.origin().ascii_serialization();
+    for (number, part) in parts.enumerate() {
+        if number > 0 {
+            shown.push('/');
+        }
+        shown.push_str(part);
+        if let Some((cut, _)) = shown.char_indices().nth(LONGEST_SHOWN) {
+            shown.truncate(cut);
+            shown.push_str("...");
+            break;
+        }
+    }
+    shown
+}
+
+/// What may be secret in the URL: its query, with the values in it as they are meant, and what looks like a key in its path.
+pub(super) fn secrets(url: &Url) -> Vec<String> {
+    let query = url.query_pairs().map(|(_, value)| value.into_owned());
+    let keys = url.path().split('/').filter(|part| looks_like_a_key(part)).map(str::to_owned);
+    let query = query.chain(url.query().into_iter().flat_map(|query| query.split('&')).map(str::to_owned));
+    query.chain(keys).collect()
 }
 
 /// Words are shorter, and long names have no digits as a rule.
@@ -83,6 +107,21 @@ mod tests {
         for (text, shown) in cases {
             assert_eq!(Address::parse(text).unwrap().to_string(), shown);
         }
+    }
+
+    #[test]
+    fn shows_no_more_than_a_little() {
+        for path in ["/words".repeat(20_000), format!("/{}", "word".repeat(20_000))] {
+            let shown = shown(&Url::parse(&format!("http://a.test{path}")).unwrap());
+            assert!(shown.starts_with("http://a.test/") && shown.ends_with("..."), "{shown}");
+            assert_eq!(shown.chars().count(), LONGEST_SHOWN + 3);
+        }
+    }
+
+    #[test]
+    fn knows_what_is_secret() {
+        let url = Url::parse("https://a.test/mcp/0123456789abcdef0123?key=a%20b&other").unwrap();
+        assert_eq!(secrets(&url), ["a b", "", "key=a%20b", "other", "0123456789abcdef0123"]);
     }
 
     #[test]

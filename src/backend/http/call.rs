@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::Response;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::body::Passed;
 use super::events::{Event, Position};
-use super::link::{Handed, Link, explained};
+use super::link::{Handed, Link, answer_with_404, explained};
 use super::reader::{self, NoBody, Reader};
-use super::rules::{self, Reply};
+use super::rules::{self, Pace, Reply};
 use super::site::Personal;
 use crate::backend::{CallFailure, LinkExit, Outward};
 use crate::frame::FrameErrorKind;
@@ -68,7 +68,7 @@ impl Call {
     /// Sends the call and sees it through. `passed` is dropped when it has been written.
     pub(super) async fn run(mut self, outward: Outward, passed: Option<Passed>) -> Ended {
         if self.is_opening {
-            self.link.begin();
+            self.link.begin().await;
         }
         self.personal = self.link.personal(&outward.wire);
         let Outward { wire, purpose } = outward;
@@ -76,26 +76,25 @@ impl Call {
         let had_session = self.link.has_session();
         let mut ask = self.link.post(&self.link.site.url, wire, self.personal.clone(), passed);
         ask.patience = self.is_opening.then_some(OPENING);
-        let response = match self.link.site.send(ask).await {
+        let sent = if self.is_opening { self.link.handshake(ask).await } else { self.link.site.send(ask).await };
+        let response = match sent {
             Ok(response) => response,
             Err(failure) => return self.fail(failure),
         };
         let status = response.status();
-        let reply = reader::reply(&response);
-        if self.is_opening
-            && matches!(reply, Reply::Json | Reply::Events)
-            && let Err(reason) = self.link.open(response.headers())
-        {
-            return self.fail(CallFailure::BadAnswer { reason });
-        }
-        match reply {
+        match reader::reply(&response) {
             Reply::Json => self.read(response, Self::whole).await,
             Reply::Events => self.read(response, Self::follow).await,
-            Reply::NotFound if had_session => Ended::Lost(Link::lost()),
+            Reply::NotFound if had_session => {
+                let body = reader::refusal(response).await;
+                let Some(answer) = answer_with_404(&body, Some(self.number)) else { return Ended::Lost(Link::lost()) };
+                let refusal = CallFailure::Refused { status: status.as_u16(), reason: body.excerpt() };
+                self.refused(refusal, Some(answer)).await
+            }
             Reply::NotFound | Reply::NotAllowed | Reply::Refused => {
                 let body = reader::refusal(response).await;
                 let explained = explained(&body, self.number);
-                let refusal = CallFailure::Refused { status: status.as_u16(), reason: self.link.site.excerpt(&body) };
+                let refusal = CallFailure::Refused { status: status.as_u16(), reason: body.excerpt() };
                 if let Some(wire) = again.filter(|_| rules::may_be_sse(status, explained.is_some())) {
                     let outward = Outward { wire, purpose };
                     let attempt = Attempt { outward, number: self.number, refusal, explained };
@@ -107,7 +106,7 @@ impl Call {
                 reason: format!("it accepted the call with HTTP status {}, and gave no answer", status.as_u16()),
             }),
             Reply::Foreign(media) => {
-                let said = self.link.site.excerpt(&reader::refusal(response).await);
+                let said = reader::refusal(response).await.excerpt();
                 self.fail(CallFailure::BadAnswer {
                     reason: format!("it answered with `{media}` in place of JSON or events: {said}"),
                 })
@@ -152,7 +151,7 @@ impl Call {
 
     /// The answer is a JSON body.
     async fn whole(&mut self, response: Response) -> Ended {
-        let body = match reader::whole(response, self.link.limit).await {
+        let body = match reader::whole(response, self.link.limit, &self.link.rooms.unended).await {
             Ok(body) => body,
             Err(NoBody::TooLarge(size)) => return self.fail(CallFailure::TooLarge { size }),
             Err(NoBody::Cut(reason)) => return self.fail(CallFailure::Broken { reason }),
@@ -179,15 +178,13 @@ impl Call {
 
     /// The answer comes on a stream of events, or on several in turn.
     async fn follow(&mut self, response: Response) -> Ended {
-        let mut reader = Reader::new(response, self.link.limit, Position::default());
-        let mut failures = 0;
+        let mut reader = Reader::new(response, self.link.limit, Position::default(), &self.link.rooms.unended);
+        let mut pace = Pace::default();
         let mut broken_at = None;
         loop {
             let opened_at = Instant::now();
             let Some(mut reason) = self.drain(&mut reader).await else { return Ended::Done };
-            // One that lasted was no failure, even if it had nothing to say.
-            if reader.progressed() || opened_at.elapsed() > rules::LASTED {
-                failures = 0;
+            if pace.ended(reader.brought(), opened_at.elapsed()) {
                 broken_at = None;
             }
             let broken_at = *broken_at.get_or_insert_with(Instant::now);
@@ -199,14 +196,16 @@ impl Call {
                 return self.fail(CallFailure::Broken { reason });
             }
             reader = loop {
-                if failures >= rules::MOST_RESUMES || broken_at.elapsed() > rules::RESUMING {
+                if pace.failures >= rules::MOST_RESUMES || broken_at.elapsed() > rules::RESUMING {
                     reason = format!("{reason}; and its stream could not be resumed");
                     return self.fail(CallFailure::Broken { reason });
                 }
-                sleep(rules::wait(failures, position.retry, super::random())).await;
-                failures += 1;
+                sleep(pace.wait(position.retry, super::random())).await;
+                pace.failures += 1;
                 match self.resume(&position).await {
-                    Resumed::Open(response) => break Reader::new(response, self.link.limit, position),
+                    Resumed::Open(response) => {
+                        break Reader::new(response, self.link.limit, position, &self.link.rooms.unended);
+                    }
                     Resumed::NotYet(why) => reason = why,
                     Resumed::Never(why) => return self.fail(CallFailure::Broken { reason: why }),
                     Resumed::Lost => return Ended::Lost(Link::lost()),
@@ -231,7 +230,8 @@ impl Call {
         let status = response.status();
         match reader::reply(&response) {
             Reply::Events => Resumed::Open(response),
-            Reply::NotFound if self.link.has_session() => Resumed::Lost,
+            // The server may know the session, and not this place on one of its streams any more.
+            Reply::NotFound if self.link.is_forgotten().await => Resumed::Lost,
             _ if status.is_server_error() || matches!(status.as_u16(), 408 | 409 | 425 | 429) => {
                 Resumed::NotYet(format!("resuming its stream failed with HTTP status {}", status.as_u16()))
             }
@@ -244,27 +244,30 @@ impl Call {
 
     /// Hands on what comes on a stream until it ends. `None` if the call has its outcome; else how the stream ended.
     async fn drain(&mut self, reader: &mut Reader) -> Option<String> {
-        let mut until = None;
         loop {
-            let next = match until {
-                None => reader.next().await,
-                Some(until) => timeout_at(until, reader.next()).await.unwrap_or(Ok(None)),
-            };
-            let done = match next {
-                Ok(Some(Event::Message(data))) => match self.hand_on(data).await {
-                    Handed::Answer => true,
-                    Handed::Other => false,
-                    Handed::Bad(error) => self.link.hand_on_bad(error, self.number),
-                },
-                Ok(Some(Event::Other(..))) => false,
-                Ok(Some(Event::Oversized { id, request, size })) => self.oversized(id, request, size),
-                _ if until.is_some() => return None,
-                Ok(None) => return Some("its stream ended before the answer".to_owned()),
+            match self.step(reader).await {
+                Ok(true) => break,
+                Ok(false) => {}
                 Err(reason) => return Some(reason),
-            };
-            if done && until.is_none() {
-                until = Some(Instant::now() + AFTER_ANSWER);
             }
+        }
+        // Nor is there a wait for room for what stands behind the answer.
+        let rest = async { while self.step(reader).await.is_ok() {} };
+        let _ = timeout(AFTER_ANSWER, rest).await;
+        None
+    }
+
+    /// Hands on one event. True if the call has its outcome with it; an error at the end of the stream.
+    async fn step(&mut self, reader: &mut Reader) -> Result<bool, String> {
+        match reader.next().await? {
+            Some(Event::Message(data)) => Ok(match self.hand_on(data).await {
+                Handed::Answer => true,
+                Handed::Other => false,
+                Handed::Bad(error) => self.link.hand_on_bad(error, self.number),
+            }),
+            Some(Event::Other(..)) => Ok(false),
+            Some(Event::Oversized { id, request, size }) => Ok(self.oversized(id, request, size)),
+            None => Err("its stream ended before the answer".to_owned()),
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
+use super::rules::Brought;
 use crate::frame::{Id, Skimmer};
 
 /// The longest line that is not data, in bytes: a comment, a name, an id. Longer ones are dropped.
@@ -54,8 +55,8 @@ enum Line {
 pub(super) struct Decoder {
     limit: usize,
     position: Position,
-    /// Whether anything but comments has come.
-    progressed: bool,
+    /// What has come so far.
+    brought: Brought,
     chunk: Bytes,
     /// How long the chunk at hand was when it came.
     chunk_len: usize,
@@ -98,6 +99,15 @@ enum Data {
     /// One line, which may be a slice of the chunk that it came in.
     Line(Bytes),
     Lines(BytesMut),
+}
+
+impl Data {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Line(line) => line.is_empty(),
+            Self::Lines(lines) => lines.is_empty(),
+        }
+    }
 }
 
 impl Draft {
@@ -161,7 +171,7 @@ impl Decoder {
             limit,
             had: position.id.clone(),
             position,
-            progressed: false,
+            brought: Brought::Nothing,
             chunk: Bytes::new(),
             chunk_len: 0,
             after_cr: false,
@@ -209,9 +219,14 @@ impl Decoder {
         &self.position
     }
 
-    /// Whether any event was complete, be it one without data.
-    pub(super) fn progressed(&self) -> bool {
-        self.progressed
+    /// What has come in complete events. One that is repeated brings nothing.
+    pub(super) fn brought(&self) -> Brought {
+        self.brought
+    }
+
+    /// How much is kept of an event whose end has not come yet, in bytes.
+    pub(super) fn gathered(&self) -> usize {
+        self.line.len() + self.event.len()
     }
 
     /// How much has come of an event over the limit whose end has not come yet, in bytes.
@@ -323,7 +338,6 @@ impl Decoder {
 
     fn end_of_event(&mut self) -> Option<Event> {
         let Draft { begun, kind, data, id, skimmer } = std::mem::take(&mut self.event);
-        self.progressed |= begun;
         let had = if begun { self.had.take() } else { None };
         let repeated = matches!((&id, &had), (NewId::Some(id), Some(had)) if id == had);
         match id {
@@ -333,6 +347,10 @@ impl Decoder {
         }
         if repeated {
             return None;
+        }
+        if begun {
+            let empty = skimmer.is_none() && data.as_ref().is_none_or(Data::is_empty);
+            self.brought = self.brought.max(if empty { Brought::Places } else { Brought::Messages });
         }
         if let Some(skimmer) = skimmer {
             let size = skimmer.size();

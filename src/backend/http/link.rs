@@ -1,5 +1,6 @@
 //! One session's side of a server: what its requests carry, and how what comes back is handed on.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -7,12 +8,16 @@ use bytes::Bytes;
 use http::Method;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::Response;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::debug;
 use url::Url;
 
 use super::body::{Parcel, Passed};
 use super::events::{Event, Position};
-use super::reader::Reader;
-use super::rules;
+use super::reader::{self, Reader};
+use super::room::Rooms;
+use super::rules::{self, Reply};
 use super::site::{Ask, Personal, Site};
 use crate::backend::{CallFailure, Inlet, LinkExit, link};
 use crate::frame::{Frame, FrameError, Id, Incoming, Kind, Wire, split};
@@ -24,6 +29,23 @@ const ACCEPTING: Duration = Duration::from_secs(30);
 const RESUMING: Duration = Duration::from_secs(60);
 /// How long the end of a session may take.
 const DELETING: Duration = Duration::from_secs(3);
+/// How long the session is waited for that an `initialize` may yet open which nobody wants any more.
+const UNWANTED: Duration = Duration::from_secs(10);
+/// How many of those are waited for at a time, over all servers.
+static UNWANTED_AT_ONCE: Semaphore = Semaphore::const_new(256);
+/// How long a server may take to say whether it knows the session.
+const ASKING: Duration = Duration::from_secs(10);
+/// What it is asked.
+const PING: &str = r#"{"jsonrpc":"2.0","id":"sessile-ping","method":"ping"}"#;
+/// How often an answer is sent to a server that is busy, in all, how long to wait before it is sent again, and how long all
+/// of that may take.
+const MOST_ANSWERS: u32 = 5;
+const FIRST_ANSWER: Duration = Duration::from_millis(250);
+const ANSWERING: Duration = Duration::from_secs(60);
+/// The longest answer that is kept to be sent again, in bytes.
+const KEPT: usize = 1024 * 1024;
+/// Of how many open questions it is known on which call's stream they came.
+const MOST_QUESTIONS: usize = 1024;
 
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -38,9 +60,13 @@ pub(super) struct Link {
     pub inlet: Arc<dyn Inlet>,
     /// The largest message, in bytes.
     pub limit: usize,
+    /// The room for what is kept meanwhile.
+    pub rooms: Rooms,
     /// A name for logs.
     pub name: Arc<str>,
     known: Mutex<Known>,
+    /// The server's open questions, each with the call on whose stream it came.
+    questions: Mutex<VecDeque<(Id, u64)>>,
 }
 
 /// What is known of the session on the server.
@@ -54,23 +80,55 @@ struct Known {
 
 impl Link {
     pub(super) fn new(site: Arc<Site>, inlet: Arc<dyn Inlet>, limit: usize, name: Arc<str>) -> Self {
-        Self { site, inlet, limit, name, known: Mutex::default() }
+        let rooms = Rooms::new(&site.shared);
+        Self { site, inlet, limit, rooms, name, known: Mutex::default(), questions: Mutex::default() }
     }
 
     fn known<T>(&self, read: impl FnOnce(&mut Known) -> T) -> T {
         read(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Forgets what the last handshake said: another one begins.
-    pub(super) fn begin(&self) {
-        self.known(|known| (known.session, known.version) = (None, None));
+    /// Another handshake begins. A session that the last one opened, although it failed, is ended.
+    pub(super) async fn begin(&self) {
+        self.delete().await;
+        self.known(|known| known.version = None);
     }
 
-    /// Takes the session id that came with the answer to `initialize`.
-    pub(super) fn open(&self, headers: &HeaderMap) -> Result<(), String> {
-        let session = headers.get(&SESSION).map(rules::session_id).transpose()?;
-        self.known(|known| known.session = session);
-        Ok(())
+    /// Sends `initialize`, and takes the session that it opens. If the caller goes away, a session that opens nevertheless is
+    /// ended, for as long as the process lives.
+    pub(super) async fn handshake(self: &Arc<Self>, ask: Ask) -> Result<Response, CallFailure> {
+        let (mut answer, answered) = oneshot::channel();
+        let link = self.clone();
+        tokio::spawn(async move {
+            let sending = link.site.send(ask);
+            tokio::pin!(sending);
+            let sent = tokio::select! {
+                sent = &mut sending => sent,
+                () = answer.closed() => {
+                    let Ok(_place) = UNWANTED_AT_ONCE.try_acquire() else { return };
+                    let Ok(sent) = timeout(UNWANTED, sending).await else { return };
+                    sent
+                }
+            };
+            let opens = |response: &Response| matches!(reader::reply(response), Reply::Json | Reply::Events);
+            let sent = match sent {
+                Ok(response) if opens(&response) => match session(response.headers()) {
+                    // What the link knows by now may be another session.
+                    Ok(Some(session)) if answer.is_closed() => return link.end(session).await,
+                    Ok(session) => {
+                        link.known(|known| known.session = session);
+                        Ok(response)
+                    }
+                    Err(reason) => Err(CallFailure::BadAnswer { reason }),
+                },
+                other => other,
+            };
+            if answer.send(sent).is_err() {
+                link.delete().await;
+            }
+        });
+        let lost = || CallFailure::Broken { reason: "the handshake failed within sessile".to_owned() };
+        answered.await.unwrap_or_else(|_| Err(lost()))
     }
 
     /// Takes the protocol version from the answer to `initialize`.
@@ -109,7 +167,12 @@ impl Link {
     pub(super) fn post(&self, url: &Url, wire: Wire, personal: Personal, passed: Option<Passed>) -> Ask {
         let mut headers = self.transport_headers(EITHER);
         headers.insert(header::CONTENT_TYPE, JSON);
-        Ask { headers, personal, parcel: Some(Parcel::new(wire, passed)), ..Ask::new(Method::POST, url) }
+        Ask {
+            headers,
+            personal,
+            parcel: Some(Parcel::new(wire, passed, &self.rooms.copies)),
+            ..Ask::new(Method::POST, url)
+        }
     }
 
     /// A message as a POST that has no answer: it may be sent again until somebody is there to take it.
@@ -132,19 +195,103 @@ impl Link {
         self.site.send(ask).await
     }
 
+    /// Whether the server says that it does not know the session. Only its reply to a message says that: for a stream, 404
+    /// may mean that there is no such stream.
+    pub(super) async fn is_forgotten(&self) -> bool {
+        if !self.has_session() {
+            return false;
+        }
+        let personal = self.known(|known| known.client.clone());
+        let ask = self.post(&self.site.url, PING.to_owned().into(), personal, None);
+        let asking = async {
+            let response = self.site.send(ask).await.ok()?;
+            let not_found = reader::reply(&response) == Reply::NotFound;
+            let said = reader::refusal(response).await;
+            Some(not_found && answer_with_404(&said, None).is_none())
+        };
+        timeout(ASKING, asking).await.ok().flatten().unwrap_or_default()
+    }
+
+    /// Sends an answer to a question of the server's, more than once if the server is busy: it waits for it. Sending it twice
+    /// does no harm, because a question is answered once.
+    pub(super) async fn answer(&self, url: &Url, wire: Wire) -> Result<Response, CallFailure> {
+        let kept = (wire.len() <= KEPT).then(|| wire.clone_parts().with_forwarded(wire.forwarded().cloned()));
+        let begun_at = Instant::now();
+        let (mut wire, mut tries) = (wire, 0);
+        loop {
+            let sent = self.site.send(self.post_notice(url, wire)).await;
+            tries += 1;
+            let passing = match &sent {
+                Ok(response) => rules::is_passing(response.status()),
+                Err(failure) => matches!(failure, CallFailure::Broken { .. }),
+            };
+            match &kept {
+                Some(kept) if passing && tries < MOST_ANSWERS && begun_at.elapsed() < ANSWERING => {
+                    wire = kept.clone_parts().with_forwarded(kept.forwarded().cloned());
+                }
+                _ => return sent,
+            }
+            sleep(FIRST_ANSWER * 2_u32.pow(tries - 1)).await;
+        }
+    }
+
+    fn questions<T>(&self, read: impl FnOnce(&mut VecDeque<(Id, u64)>) -> T) -> T {
+        read(&mut self.questions.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Remembers on which call's stream a question came.
+    fn asked(&self, frame: &Frame, call: u64) {
+        if let (Kind::Request, Some(id)) = (frame.kind(), frame.id()) {
+            self.questions(|questions| {
+                if questions.len() >= MOST_QUESTIONS {
+                    questions.pop_front();
+                }
+                questions.push_back((id, call));
+            });
+        }
+    }
+
+    /// Forgets the questions of a call that is over.
+    pub(super) fn forget(&self, call: u64) {
+        self.questions(|questions| questions.retain(|(_, on)| *on != call));
+    }
+
+    /// The questions that are answered here are open no more. The calls on whose streams they came.
+    pub(super) fn settle(&self, answers: &Wire) -> Vec<u64> {
+        if answers.len() > KEPT || self.questions(|questions| questions.is_empty()) {
+            return Vec::new();
+        }
+        let ids: Vec<_> = match split(answers.clone_parts().into_bytes()) {
+            Ok(Incoming::One(frame)) => frame.id().into_iter().collect(),
+            Ok(Incoming::Batch(frames)) => frames.iter().flatten().filter_map(Frame::id).collect(),
+            Err(_) => Vec::new(),
+        };
+        self.questions(|questions| {
+            let find = |id: &Id| questions.iter().position(|(open, _)| open == id);
+            let places: Vec<_> = ids.iter().filter_map(find).collect();
+            let calls = places.iter().map(|place| questions[*place].1).collect();
+            questions.retain(|(open, _)| !ids.contains(open));
+            calls
+        })
+    }
+
     /// Ends the session on the server, if there is one. That it may not be ended in this way is fine.
     pub(super) async fn delete(&self) {
-        if !self.has_session() {
-            return;
+        // Whoever takes it away ends it: once.
+        if let Some(session) = self.known(|known| known.session.take()) {
+            self.end(session).await;
         }
-        let ask = Ask { method: Method::DELETE, ..self.listen(&Position::default()) };
-        let done = tokio::time::timeout(DELETING, self.site.send(ask)).await;
-        match done {
+    }
+
+    async fn end(&self, session: HeaderValue) {
+        let mut ask = Ask { method: Method::DELETE, ..self.listen(&Position::default()) };
+        ask.headers.insert(SESSION, session);
+        match timeout(DELETING, self.site.send(ask)).await {
             Ok(Ok(response)) => {
-                tracing::debug!(link = %self.name, status = response.status().as_u16(), "session deleted");
+                debug!(link = %self.name, status = response.status().as_u16(), "session deleted");
             }
-            Ok(Err(failure)) => tracing::debug!(link = %self.name, ?failure, "the session could not be deleted"),
-            Err(_) => tracing::debug!(link = %self.name, "the deletion of the session was not answered"),
+            Ok(Err(failure)) => debug!(link = %self.name, ?failure, "the session could not be deleted"),
+            Err(_) => debug!(link = %self.name, "the deletion of the session was not answered"),
         }
     }
 
@@ -155,8 +302,8 @@ impl Link {
         }
     }
 
-    /// Hands on what belongs to no call. True if anything came.
-    pub(super) async fn carry(&self, reader: &mut Reader, mut see: impl FnMut(&Frame)) -> Result<bool, String> {
+    /// Hands on what belongs to no call, until the stream ends.
+    pub(super) async fn carry(&self, reader: &mut Reader, mut see: impl FnMut(&Frame)) -> Result<(), String> {
         while let Some(event) = reader.next().await? {
             match event {
                 Event::Message(data) => {
@@ -173,7 +320,7 @@ impl Link {
                 Event::Oversized { id, request, size } => self.inlet.oversized(id, request, size),
             }
         }
-        Ok(reader.progressed())
+        Ok(())
     }
 
     /// Hands on what came for a call, and says what it was.
@@ -196,6 +343,11 @@ impl Link {
         if let (Some(answer), true) = (answer, opening) {
             self.agree(answer);
         }
+        match &received {
+            Ok(Incoming::One(frame)) => self.asked(frame, call),
+            Ok(Incoming::Batch(frames)) => frames.iter().flatten().for_each(|frame| self.asked(frame, call)),
+            Err(_) => {}
+        }
         link::hand_on(received, size, Some(call), &*self.inlet).await;
         handed
     }
@@ -206,6 +358,11 @@ impl Link {
         self.inlet.deliver(Err(error), Some(call));
         answered
     }
+}
+
+/// The session id that came with the answer to `initialize`.
+fn session(headers: &HeaderMap) -> Result<Option<HeaderValue>, String> {
+    headers.get(&SESSION).map(rules::session_id).transpose()
 }
 
 /// What came for a call.
@@ -224,6 +381,20 @@ fn addressed(frame: &Frame, id: &Id) -> Option<Bytes> {
         return None;
     }
     Some(frame.splice().set(&["id"], id.raw()).ok()?.finish().into_bytes())
+}
+
+/// The JSON-RPC error in the body of a 404, if it is the answer to this request, by its id, and not word of a session that is
+/// not known. `None` for the id stands for that of sessile's own ping.
+pub(super) fn answer_with_404(body: &Bytes, call: Option<u64>) -> Option<Bytes> {
+    let Ok(Incoming::One(frame)) = split(body.clone()) else { return None };
+    let found = frame.id()?;
+    let same = match call {
+        Some(call) => found == Id::number(call),
+        None => found.to_text().as_deref() == Some("sessile-ping"),
+    };
+    let code = frame.lookup(&["error", "code"]).ok().flatten()?;
+    let code = serde_json::from_slice::<i64>(code).ok()?;
+    (frame.is_error() && same && rules::is_answer_with_404(code)).then(|| frame.bytes().clone())
 }
 
 /// The JSON-RPC error in the body of a refusal, as the answer to this call; `None` if it is none.

@@ -10,7 +10,9 @@ mod choice;
 mod events;
 mod link;
 mod reader;
+mod room;
 mod rules;
+mod secrets;
 mod site;
 mod sse;
 mod streamable;
@@ -29,6 +31,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, redirect};
 
 use self::address::Address;
+use self::room::Shared;
 use self::site::Site;
 use super::credentials::{CredentialError, Credentials};
 use super::fixed::Fixed;
@@ -244,6 +247,7 @@ impl HttpBackend {
             credentials: self.credentials.clone(),
             token: Mutex::default(),
             sse: AtomicBool::new(false),
+            shared: Shared::default(),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Reads responses, within bounds.
 
 use std::error::Error;
+use std::ops::Deref;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -8,13 +9,17 @@ use reqwest::Response;
 use tokio::time::timeout;
 
 use super::events::{Decoder, Event, Position};
-use super::rules::{self, Reply};
+use super::room::{FREE, Growth, Room};
+use super::rules::{self, Brought, Reply};
+use super::secrets::Secrets;
 
 /// How much longer than the limit an event may become before its end is waited for no more, in bytes.
 const ENDLESS: usize = 16 * 1024 * 1024;
 /// What is read of the body of a refusal, in bytes, and how long that may take.
 const REFUSAL: usize = 64 * 1024;
 const REFUSAL_TIME: Duration = Duration::from_secs(5);
+/// How long a server may be silent in the middle of a body or of a large event: what has come of it is kept in the meantime.
+const SILENCE: Duration = Duration::from_secs(60);
 /// How much of it an error quotes, in characters.
 const QUOTED: usize = 300;
 
@@ -23,14 +28,18 @@ pub(super) struct Reader {
     response: Response,
     decoder: Decoder,
     limit: usize,
+    /// The room for the event that is being read.
+    growth: Growth,
     /// Whether an event was given up because it had no end.
     endless: bool,
 }
 
 impl Reader {
-    /// Events may have up to `limit` bytes of data. The stream is taken up at `position`.
-    pub(super) fn new(response: Response, limit: usize, position: Position) -> Self {
-        Self { response, decoder: Decoder::new(limit, position), limit, endless: false }
+    /// Events may have up to `limit` bytes of data, and large ones take `room` as they come. The stream is taken up at
+    /// `position`.
+    pub(super) fn new(response: Response, limit: usize, position: Position, room: &Room) -> Self {
+        let growth = Growth::new(room.clone());
+        Self { response, decoder: Decoder::new(limit, position), limit, growth, endless: false }
     }
 
     /// The next event; `None` at the end of the stream, and an error where it broke off. An event over the limit that does not
@@ -40,6 +49,7 @@ impl Reader {
     pub(super) async fn next(&mut self) -> Result<Option<Event>, String> {
         loop {
             if let Some(event) = self.decoder.next() {
+                self.growth.clear();
                 return Ok(Some(event));
             }
             if self.endless {
@@ -49,7 +59,14 @@ impl Reader {
                 self.endless = true;
                 return Ok(self.decoder.give_up());
             }
-            match self.response.chunk().await {
+            let gathered = self.decoder.gathered();
+            let chunk = if gathered > FREE {
+                self.growth.reach(gathered).await;
+                timeout(SILENCE, self.response.chunk()).await.map_err(|_| silent())?
+            } else {
+                self.response.chunk().await
+            };
+            match chunk {
                 Ok(Some(chunk)) => self.decoder.feed(chunk),
                 Ok(None) => return Ok(None),
                 Err(error) => return Err(chain(error)),
@@ -57,9 +74,9 @@ impl Reader {
         }
     }
 
-    /// Whether any event was complete.
-    pub(super) fn progressed(&self) -> bool {
-        self.decoder.progressed()
+    /// What has come in complete events.
+    pub(super) fn brought(&self) -> Brought {
+        self.decoder.brought()
     }
 
     /// Where the stream can be taken up again.
@@ -83,29 +100,39 @@ pub(super) enum NoBody {
     Cut(String),
 }
 
-/// The whole body, if it is within the limit. What is over it is not read.
-pub(super) async fn whole(mut response: Response, limit: usize) -> Result<Bytes, NoBody> {
+/// The whole body, if it is within the limit. What is over it is not read. A large one takes `room` as it comes.
+pub(super) async fn whole(mut response: Response, limit: usize, room: &Room) -> Result<Bytes, NoBody> {
     let announced = response.content_length().and_then(|length| usize::try_from(length).ok());
     if let Some(length) = announced.filter(|length| *length > limit) {
         return Err(NoBody::TooLarge(length));
     }
-    let mut next = async || response.chunk().await.map_err(|error| NoBody::Cut(chain(error)));
-    let Some(first) = next().await? else { return Ok(Bytes::new()) };
+    let mut growth = Growth::new(room.clone());
+    // How long the first byte of the answer takes is up to the call.
+    let Some(first) = response.chunk().await.map_err(|error| NoBody::Cut(chain(error)))? else {
+        return Ok(Bytes::new());
+    };
+    let mut next = async || match timeout(SILENCE, response.chunk()).await {
+        Ok(chunk) => chunk.map_err(|error| NoBody::Cut(chain(error))),
+        Err(_) => Err(NoBody::Cut(silent())),
+    };
     if first.len() > limit {
         return Err(NoBody::TooLarge(first.len()));
     }
+    growth.reach(first.len()).await;
     let Some(second) = next().await? else { return Ok(first) };
     // What is announced is not there yet: room is made for a part of it only.
-    let room =
+    let space =
         announced.unwrap_or_default().clamp(first.len() + second.len(), 1024 * 1024 + first.len() + second.len());
-    let mut body = BytesMut::with_capacity(room);
+    let mut body = BytesMut::with_capacity(space);
     body.extend_from_slice(&first);
+    drop(first);
     let mut chunk = second;
     loop {
         let size = body.len() + chunk.len();
         if size > limit {
             return Err(NoBody::TooLarge(size));
         }
+        growth.reach(size).await;
         body.extend_from_slice(&chunk);
         match next().await? {
             Some(next) => chunk = next,
@@ -114,34 +141,59 @@ pub(super) async fn whole(mut response: Response, limit: usize) -> Result<Bytes,
     }
 }
 
+fn silent() -> String {
+    format!("it said nothing for {} seconds in the middle of its answer", SILENCE.as_secs())
+}
+
+/// The start of the body of a refusal, and what must not be shown of it.
+pub(super) struct Said {
+    body: Bytes,
+    cut: bool,
+    secrets: Secrets,
+}
+
+impl Deref for Said {
+    type Target = Bytes;
+
+    fn deref(&self) -> &Bytes {
+        &self.body
+    }
+}
+
+impl Said {
+    /// What a server said, for people: on one line, cut short, and without what is secret in the request, should the server
+    /// repeat it.
+    pub(super) fn excerpt(&self) -> String {
+        let text = String::from_utf8_lossy(&self.body);
+        let clean = |character: char| if character.is_control() { ' ' } else { character };
+        let words = text.chars().map(clean).collect::<String>();
+        let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+        let words = self.secrets.mask(words, self.cut);
+        match words.char_indices().nth(QUOTED) {
+            _ if words.is_empty() => "it said nothing more".to_owned(),
+            None => words,
+            Some((cut, _)) => format!("{}...", &words[..cut]),
+        }
+    }
+}
+
 /// The start of the body of a refusal, or what came of it.
-pub(super) async fn refusal(mut response: Response) -> Bytes {
+pub(super) async fn refusal(mut response: Response) -> Said {
+    let secrets = response.extensions_mut().remove().unwrap_or_default();
     let mut body = BytesMut::new();
     let reading = async {
         while let Ok(Some(chunk)) = response.chunk().await {
             let room = REFUSAL.saturating_sub(body.len());
             body.extend_from_slice(&chunk[..chunk.len().min(room)]);
             if chunk.len() >= room {
-                break;
+                return true;
             }
         }
+        false
     };
-    let _ = timeout(REFUSAL_TIME, reading).await;
-    body.freeze()
-}
-
-/// What a server said, on one line, without these secrets, and cut short.
-pub(super) fn excerpt(body: &[u8], secrets: &[&str]) -> String {
-    let text = String::from_utf8_lossy(&body[..body.len().min(8 * QUOTED)]);
-    let clean = |character: char| if character.is_control() { ' ' } else { character };
-    let words = text.chars().map(clean).collect::<String>();
-    let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
-    let words = secrets.iter().fold(words, |words, secret| words.replace(secret, "***"));
-    match words.char_indices().nth(QUOTED) {
-        _ if words.is_empty() => "it said nothing more".to_owned(),
-        None => words,
-        Some((cut, _)) => format!("{}...", &words[..cut]),
-    }
+    // What did not come in time is cut off as well.
+    let cut = timeout(REFUSAL_TIME, reading).await.unwrap_or(true);
+    Said { body: body.freeze(), cut, secrets }
 }
 
 /// What went wrong, without the URL, in which there may be secrets.
@@ -165,12 +217,19 @@ pub(super) fn chain(error: reqwest::Error) -> String {
 mod tests {
     use super::*;
 
+    fn excerpt(body: &[u8], secret: &'static str) -> String {
+        let secrets = Secrets::new(&[http::HeaderValue::from_static(secret)], []);
+        Said { body: Bytes::copy_from_slice(body), cut: false, secrets }.excerpt()
+    }
+
     #[test]
     fn quotes_a_little_on_one_line() {
-        assert_eq!(excerpt(b" <h1>\r\n  Not\tFound</h1>\x00\x1b[31m", &[]), "<h1> Not Found</h1> [31m");
-        assert_eq!(excerpt(b"no hunter2, no tea", &["hunter2"]), "no ***, no tea");
-        assert_eq!(excerpt(b" \n", &[]), "it said nothing more");
-        assert_eq!(excerpt("é".repeat(400).as_bytes(), &[]), format!("{}...", "é".repeat(300)));
-        assert!(excerpt(&vec![0xFF; 100_000], &[]).chars().count() <= 303);
+        assert_eq!(excerpt(b" <h1>\r\n  Not\tFound</h1>\x00\x1b[31m", ""), "<h1> Not Found</h1> [31m");
+        assert_eq!(excerpt(b"no hunter2, no tea", "hunter2"), "no ***, no tea");
+        assert_eq!(excerpt(b" \n", ""), "it said nothing more");
+        assert_eq!(excerpt("é".repeat(400).as_bytes(), ""), format!("{}...", "é".repeat(300)));
+        assert!(excerpt(&vec![0xFF; 60_000], "").chars().count() <= 303);
+        let long = format!("{}hunter2hunter2", " ".repeat(2390));
+        assert_eq!(excerpt(long.as_bytes(), "hunter2hunter2"), "***");
     }
 }

@@ -23,7 +23,11 @@ const LONGEST_RETRY: Duration = Duration::from_secs(300);
 pub(super) const MOST_RESUMES: u32 = 8;
 pub(super) const RESUMING: Duration = Duration::from_secs(300);
 /// A stream that was open for so long was no failure, even if nothing came on it.
-pub(super) const LASTED: Duration = Duration::from_secs(10);
+const LASTED: Duration = Duration::from_secs(10);
+/// How many streams in a row may end without a message before the next ones have to wait longer than the server says.
+const FREE_POLLS: u32 = 4;
+/// What a JSON-RPC error says of a session that is not known: implementations have no common code for it.
+const NO_SESSION: [i64; 2] = [-32001, -32000];
 
 /// What kind of reply a response is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,16 +174,62 @@ pub(super) fn last_event_id(position: &Position) -> Option<HeaderValue> {
     HeaderValue::from_maybe_shared(position.id.clone().unwrap_or_default()).ok().filter(|id| !id.is_empty())
 }
 
-/// How long to wait before a stream is opened again: as the server says, and longer after `failures` in a row. `random`
-/// spreads those who were cut off together.
-pub(super) fn wait(failures: u32, retry: Option<Duration>, random: u32) -> Duration {
-    let asked = retry.map(|retry| retry.clamp(SHORTEST_RETRY, LONGEST_RETRY));
-    let backoff = match failures {
-        0 => asked.unwrap_or(FIRST_WAIT),
-        failures => FIRST_WAIT.saturating_mul(1 << (failures - 1).min(10)).min(LONGEST_WAIT),
-    };
-    let wait = backoff.max(asked.unwrap_or_default());
-    wait + wait.mul_f64(f64::from(random) / f64::from(u32::MAX) / 4.0)
+/// What came on a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Brought {
+    /// Nothing, or only what had come before.
+    Nothing,
+    /// Events without data: a place from which to go on.
+    Places,
+    /// Messages, or parts of some.
+    Messages,
+}
+
+/// How fast a stream that ends is opened again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Pace {
+    /// Attempts in a row that came to nothing.
+    pub failures: u32,
+    /// Streams in a row that brought places only: the server lets its client poll.
+    pub polls: u32,
+}
+
+impl Pace {
+    /// A stream has ended that was open for so long. True if it was no failure.
+    pub(super) fn ended(&mut self, brought: Brought, after: Duration) -> bool {
+        match brought {
+            Brought::Messages => *self = Self::default(),
+            _ if after > LASTED => *self = Self::default(),
+            Brought::Places => *self = Self { failures: 0, polls: self.polls.saturating_add(1) },
+            Brought::Nothing => return false,
+        }
+        true
+    }
+
+    /// How long to wait before the stream is opened again: as the server says, longer after failures, and no less than a
+    /// second for a server that lets its client poll without an end. `random` spreads those who were cut off together.
+    pub(super) fn wait(self, retry: Option<Duration>, random: u32) -> Duration {
+        let shortest =
+            SHORTEST_RETRY.saturating_mul(1 << self.polls.saturating_sub(FREE_POLLS).min(10)).min(FIRST_WAIT);
+        let asked = retry.map(|retry| retry.clamp(shortest, LONGEST_RETRY));
+        let backoff = match self.failures {
+            0 => asked.unwrap_or(FIRST_WAIT),
+            failures => FIRST_WAIT.saturating_mul(1 << (failures - 1).min(10)).min(LONGEST_WAIT),
+        };
+        let wait = backoff.max(asked.unwrap_or_default());
+        wait + wait.mul_f64(f64::from(random) / f64::from(u32::MAX) / 4.0)
+    }
+}
+
+/// Whether an error of this code that came with HTTP status 404, and with the id of the request, is the request's answer.
+/// Otherwise the status says that the session is not known (2025-11-25, basic/transports, "Session Management").
+pub(super) fn is_answer_with_404(code: i64) -> bool {
+    !NO_SESSION.contains(&code)
+}
+
+/// Whether a message that came to nothing in this way may be sent again: the server is busy, or is not there for a moment.
+pub(super) fn is_passing(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 429 | 502 | 503 | 504)
 }
 
 /// Whether 403 means that other credentials would do (RFC 6750, section 3.1).

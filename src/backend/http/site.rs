@@ -11,10 +11,12 @@ use reqwest::{Client, Response};
 use tokio::time::{sleep, timeout};
 use url::Url;
 
-use super::address::shown;
+use super::address::{secrets, shown};
 use super::body::Parcel;
 use super::reader;
-use super::rules::{self, Redirect};
+use super::room::Shared;
+use super::rules::{self, Redirect, Reply};
+use super::secrets::Secrets;
 use crate::backend::credentials::{CredentialError, Credentials, Refusal, Token};
 use crate::backend::{CallFailure, Whose};
 use crate::frame::Forwarded;
@@ -24,8 +26,8 @@ use crate::headers::is_credential;
 const MOST_INSISTENCE: u32 = 4;
 const FIRST_INSISTENCE: Duration = Duration::from_millis(200);
 
-/// What is shorter is not masked: it would make what a server says unreadable, and is no secret.
-const SHORTEST_SECRET: usize = 6;
+/// The longest challenges of a server that are read, and the longest that are handed to a client, in bytes.
+const LONGEST_CHALLENGE: usize = 2048;
 
 /// A server, and how to talk to it.
 pub(super) struct Site {
@@ -40,6 +42,8 @@ pub(super) struct Site {
     pub token: Mutex<Option<Token>>,
     /// Whether the last session found that the server speaks HTTP+SSE.
     pub sse: AtomicBool,
+    /// What the sessions may keep, all of them together.
+    pub shared: Shared,
 }
 
 /// Headers of a client's request, for this server.
@@ -85,14 +89,13 @@ impl Site {
         forwarded.into_iter().flat_map(Forwarded::iter).filter_map(wanted).collect()
     }
 
-    /// What a server said, for people: cut short, and without the operator's secrets, should the server repeat them.
-    pub(super) fn excerpt(&self, body: &[u8]) -> String {
-        let token = self.last_token().as_ref().map(Token::header);
-        let values = self.headers.values().chain(&token).filter(|value| value.is_sensitive());
-        // The scheme in front of a token is no secret.
-        let values = values.filter_map(|value| value.to_str().ok()?.rsplit(' ').next());
-        let secrets: Vec<_> = values.filter(|secret| secret.len() >= SHORTEST_SECRET).collect();
-        reader::excerpt(body, &secrets)
+    /// What is secret in this request: the operator's headers, the client's, the token, the session's id, and parts of the URL.
+    fn secrets(&self, ask: &Ask, token: Option<&Token>) -> Secrets {
+        let last = self.last_token().clone();
+        let tokens: Vec<_> = last.iter().chain(token).map(Token::header).collect();
+        let personal = ask.personal.iter().map(|(_, value)| value);
+        let values = self.headers.values().chain(ask.headers.values()).filter(|value| value.is_sensitive());
+        Secrets::new(values.chain(personal).chain(&tokens), secrets(&self.url).into_iter().chain(secrets(&ask.url)))
     }
 
     fn last_token(&self) -> MutexGuard<'_, Option<Token>> {
@@ -105,7 +108,7 @@ impl Site {
         let (mut hops, mut tries, mut renewed) = (0, 0, false);
         loop {
             let token = self.token(&ask).await?;
-            let response = match self.attempt(&mut ask, token.as_ref()).await {
+            let mut response = match self.attempt(&mut ask, token.as_ref()).await {
                 Err(CallFailure::Unreachable { .. }) if ask.insist && tries < MOST_INSISTENCE => {
                     sleep(FIRST_INSISTENCE * 2_u32.pow(tries)).await;
                     tries += 1;
@@ -118,20 +121,33 @@ impl Site {
             match rules::redirect(&ask.method, status, &ask.url, location, hops) {
                 Redirect::None => {}
                 Redirect::Follow(url) => {
+                    if ask.is_spent() {
+                        return Err(too_long_to_redirect(status, &url));
+                    }
                     hops += 1;
                     ask.url = url;
                     continue;
                 }
                 Redirect::Refuse(reason) => return Err(CallFailure::Refused { status: status.as_u16(), reason }),
             }
-            let Some(refusal) = unauthorized(&response) else { return Ok(response) };
+            let Some(refusal) = unauthorized(&response) else {
+                if !matches!(reader::reply(&response), Reply::Json | Reply::Events | Reply::Accepted) {
+                    let secrets = self.secrets(&ask, token.as_ref());
+                    response.extensions_mut().insert(secrets);
+                }
+                return Ok(response);
+            };
             // Read to its end, so that the connection can be used again.
             reader::refusal(response).await;
             if !renewed && self.renew(&ask, token.as_ref(), &refusal).await? {
+                if ask.is_spent() {
+                    return Err(too_long_to_repeat(status));
+                }
                 renewed = true;
                 continue;
             }
-            return Err(self.refused(&ask, refusal));
+            let secrets = self.secrets(&ask, token.as_ref());
+            return Err(self.refused(&ask, refusal, &secrets));
         }
     }
 
@@ -155,7 +171,9 @@ impl Site {
         }
         let mut packed = None;
         if let Some(parcel) = &mut ask.parcel {
-            let Some((body, begun)) = parcel.pack() else { return Err(too_long_to_repeat(&ask.url)) };
+            let Some((body, begun)) = parcel.pack() else {
+                return Err(too_long_to_redirect(StatusCode::TEMPORARY_REDIRECT, &ask.url));
+            };
             *request.body_mut() = Some(body);
             packed = Some(begun);
         }
@@ -197,12 +215,12 @@ impl Site {
         credentials.refused(used, refusal).await.map_err(no_token)
     }
 
-    fn refused(&self, ask: &Ask, refusal: Refusal) -> CallFailure {
+    fn refused(&self, ask: &Ask, refusal: Refusal, secrets: &Secrets) -> CallFailure {
         let Refusal { status, challenges } = refusal;
         let sent = ask.personal.iter().any(|(name, _)| is_credential(name));
         // Where the client is to bring credentials and brought none, it can mend that.
         let expected = self.credentials.is_none() && self.forwards.iter().any(is_credential);
-        let challenge = Some(challenges.join(", ")).filter(|challenge| !challenge.is_empty());
+        let challenge = told(challenges, secrets);
         let (whose, reason) = match (sent, expected) {
             (true, _) => (Whose::Client, "what the client sent with this request was not accepted".to_owned()),
             (false, true) => {
@@ -224,13 +242,36 @@ impl Ask {
     fn has(&self, name: &HeaderName) -> bool {
         self.personal.iter().any(|(personal, _)| personal == name)
     }
+
+    /// Whether its message was sent and not kept.
+    fn is_spent(&self) -> bool {
+        self.parcel.as_ref().is_some_and(Parcel::is_spent)
+    }
+}
+
+/// What a client is told of a server's challenges: as many as fit, without secrets.
+fn told(challenges: Vec<String>, secrets: &Secrets) -> Option<String> {
+    let mut told = String::new();
+    for challenge in challenges {
+        let challenge = secrets.mask(challenge, false);
+        // The start of a challenge would be another one.
+        if told.len() + challenge.len() + 2 > LONGEST_CHALLENGE {
+            continue;
+        }
+        if !told.is_empty() {
+            told.push_str(", ");
+        }
+        told.push_str(&challenge);
+    }
+    Some(told).filter(|told| !told.is_empty())
 }
 
 /// Whether a response asks for other credentials.
 fn unauthorized(response: &Response) -> Option<Refusal> {
     let challenges = || {
         let values = response.headers().get_all(header::WWW_AUTHENTICATE).into_iter();
-        values.take(8).map(|value| String::from_utf8_lossy(value.as_bytes()).chars().take(2048).collect()).collect()
+        let values = values.filter(|value| value.len() <= LONGEST_CHALLENGE);
+        values.take(8).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
     };
     let challenges: Vec<String> = match response.status() {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => challenges(),
@@ -251,12 +292,16 @@ fn no_token(error: CredentialError) -> CallFailure {
     }
 }
 
-fn too_long_to_repeat(url: &Url) -> CallFailure {
-    CallFailure::Refused {
-        status: StatusCode::TEMPORARY_REDIRECT.as_u16(),
-        reason: format!(
-            "it wants a message once more that is too long to be kept for that: if it redirects, configure {}",
-            shown(url)
-        ),
-    }
+fn too_long_to_redirect(status: StatusCode, to: &Url) -> CallFailure {
+    let reason = format!(
+        "it redirects a message that is too long to be kept until it was accepted: configure {} in its place",
+        shown(to)
+    );
+    CallFailure::Refused { status: status.as_u16(), reason }
+}
+
+fn too_long_to_repeat(status: StatusCode) -> CallFailure {
+    let reason = "there are new credentials now, but the message was too long to be kept until it was accepted: it can be \
+                  sent once more";
+    CallFailure::Refused { status: status.as_u16(), reason: reason.to_owned() }
 }

@@ -2,16 +2,16 @@
 //! says, and an endpoint that takes messages. The stream is the session: it cannot be taken up again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::warn;
 use url::Url;
 
 use super::body::Passed;
-use super::call::words;
+use super::call::{self, words};
 use super::choice::Orders;
 use super::events::{Event, Position};
 use super::link::{Link, explained};
@@ -50,12 +50,12 @@ pub(super) async fn connect(link: &Link, first: &Outward) -> Result<Connection, 
             return Err(CallFailure::BadAnswer { reason: "it gave no stream of events".to_owned() });
         }
         Reply::NotFound | Reply::NotAllowed | Reply::Refused => {
-            let reason = link.site.excerpt(&reader::refusal(response).await);
+            let reason = reader::refusal(response).await.excerpt();
             return Err(CallFailure::Refused { status: status.as_u16(), reason });
         }
     }
     let from = response.url().clone();
-    let mut reader = Reader::new(response, link.limit, Position::default());
+    let mut reader = Reader::new(response, link.limit, Position::default(), &link.rooms.unended);
     let bad = |reason: &str| Err(CallFailure::BadAnswer { reason: reason.to_owned() });
     let endpoint = match timeout(OPENING, reader.next()).await {
         Ok(Ok(Some(Event::Other(kind, said)))) if *kind == *b"endpoint" => rules::endpoint(&from, &said),
@@ -75,6 +75,8 @@ pub(super) async fn connect(link: &Link, first: &Outward) -> Result<Connection, 
 /// What a task came to.
 enum Done {
     Sent,
+    /// The call with this number has its outcome.
+    Over(u64),
     /// The stream is over, and with it the link.
     Ended(String),
 }
@@ -90,16 +92,19 @@ pub(super) async fn run(link: &Arc<Link>, orders: &mut Orders, connection: Conne
         let ended = own.carry(&mut reader, |frame| seen.see(frame)).await;
         Done::Ended(ended.err().unwrap_or_else(|| "its stream ended".to_owned()))
     });
-    let begin = |tasks: &mut JoinSet<Done>, outward: Outward| {
+    let begin = |tasks: &mut JoinSet<Done>, outward: Outward, deadline: &mut Instant| {
         if let Purpose::Initialize(number) = outward.purpose {
             opened.number.store(number, Ordering::Relaxed);
+            *deadline = Instant::now() + call::OPENING;
         }
         let longest = if number_of(outward.purpose).is_some() { LEAVING } else { ACCEPTED };
         let (passed, gate) = Gate::new(longest);
         tasks.spawn(post(link.clone(), endpoint.clone(), outward, passed));
         gate
     };
-    let mut gate = begin(&mut tasks, first);
+    // When the handshake has to be over that is under way.
+    let mut deadline = Instant::now();
+    let mut gate = begin(&mut tasks, first, &mut deadline);
     let reason = loop {
         tokio::select! {
             biased;
@@ -107,11 +112,19 @@ pub(super) async fn run(link: &Arc<Link>, orders: &mut Orders, connection: Conne
             Some(done) = tasks.join_next() => match done {
                 Ok(Done::Ended(reason)) => break Some(reason),
                 Err(error) if error.is_panic() => break Some("the link failed within sessile".to_owned()),
+                Ok(Done::Over(number)) => drop(opened.settle(number)),
                 Ok(Done::Sent) | Err(_) => {}
             },
+            () = sleep_until(deadline), if opened.is_awaited() => {
+                let number = opened.number.load(Ordering::Relaxed);
+                if opened.settle(number) {
+                    let reason = format!("it did not answer `initialize` within {} seconds", call::OPENING.as_secs());
+                    link.inlet.failed(number, CallFailure::Broken { reason });
+                }
+            }
             () = Gate::wait(&mut gate), if gate.is_some() => gate = None,
             message = orders.outgoing.recv(), if gate.is_none() => match message {
-                Some(message) => gate = begin(&mut tasks, message),
+                Some(message) => gate = begin(&mut tasks, message, &mut deadline),
                 None => break None,
             },
         }
@@ -125,8 +138,8 @@ pub(super) async fn run(link: &Arc<Link>, orders: &mut Orders, connection: Conne
 
 /// Whether the handshake has been answered.
 struct Opened {
-    /// The number of `initialize`.
-    number: std::sync::atomic::AtomicU64,
+    /// The number of the `initialize` that waits for its answer.
+    number: AtomicU64,
     is_open: AtomicBool,
 }
 
@@ -138,10 +151,22 @@ impl Default for Opened {
 
 impl Opened {
     fn see(&self, frame: &crate::frame::Frame) {
-        if !self.is_open.load(Ordering::Relaxed) && frame.kind() == Kind::Response && !frame.is_error() {
-            let answered = frame.id() == Some(Id::number(self.number.load(Ordering::Relaxed)));
-            self.is_open.fetch_or(answered, Ordering::Relaxed);
+        if !self.is_awaited() || frame.kind() != Kind::Response {
+            return;
         }
+        let number = self.number.load(Ordering::Relaxed);
+        if frame.id() == Some(Id::number(number)) && self.settle(number) {
+            self.is_open.fetch_or(!frame.is_error(), Ordering::Relaxed);
+        }
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.number.load(Ordering::Relaxed) != NONE
+    }
+
+    /// The call with this number has its outcome. True if it was what is waited for.
+    fn settle(&self, number: u64) -> bool {
+        self.number.compare_exchange(number, NONE, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 
@@ -157,14 +182,18 @@ async fn post(link: Arc<Link>, endpoint: Arc<Url>, outward: Outward, passed: Pas
     let Outward { wire, purpose } = outward;
     let call = number_of(purpose);
     let mut waiting = None;
-    let ask = if call.is_some() {
+    let sent = if call.is_some() {
         let personal = link.personal(&wire);
-        link.post(&endpoint, wire, personal, Some(passed))
+        link.site.send(link.post(&endpoint, wire, personal, Some(passed))).await
     } else {
         waiting = Some(passed);
-        link.post_notice(&endpoint, wire)
+        if matches!(purpose, Purpose::Answer) {
+            link.answer(&endpoint, wire).await
+        } else {
+            link.site.send(link.post_notice(&endpoint, wire)).await
+        }
     };
-    let failure = match link.site.send(ask).await {
+    let failure = match sent {
         Ok(response) if response.status().is_success() => {
             drop(waiting);
             // Read to its end, so that the connection can be used again.
@@ -176,14 +205,17 @@ async fn post(link: Arc<Link>, endpoint: Arc<Url>, outward: Outward, passed: Pas
             let body = reader::refusal(response).await;
             if let Some((number, error)) = call.and_then(|call| Some((call, explained(&body, call)?))) {
                 link.hand_on(error, number, false).await;
-                return Done::Sent;
+                return Done::Over(number);
             }
-            CallFailure::Refused { status, reason: link.site.excerpt(&body) }
+            CallFailure::Refused { status, reason: body.excerpt() }
         }
         Err(failure) => failure,
     };
     match call {
-        Some(call) => link.inlet.failed(call, failure),
+        Some(call) => {
+            link.inlet.failed(call, failure);
+            return Done::Over(call);
+        }
         None => {
             warn!(link = %link.name, reason = words(failure), ?purpose, "a message could not be sent to the backend");
         }

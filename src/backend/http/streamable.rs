@@ -20,8 +20,8 @@ use super::events::Position;
 use super::link::Link;
 use super::random;
 use super::reader::{self, Reader};
-use super::rules::{self, Reply};
-use crate::backend::{LinkExit, Outward, Purpose};
+use super::rules::{Pace, Reply};
+use crate::backend::{CallFailure, LinkExit, Outward, Purpose};
 
 /// How long a call may keep the next message waiting until it has been written.
 const LEAVING: Duration = Duration::from_secs(1);
@@ -33,6 +33,7 @@ const LISTENING: Duration = Duration::from_millis(300);
 /// How long the stream of a call is still read that was cancelled.
 const AFTER_CANCEL: Duration = Duration::from_secs(1);
 /// How long a link that has to end waits for the answer to `initialize`: before it there is no session that could be deleted.
+/// Behind it, [`Link::handshake`] waits alone.
 const ABANDONED: Duration = Duration::from_secs(2);
 
 /// How a link's loop ended.
@@ -47,6 +48,8 @@ pub(super) enum End {
 enum Done {
     Call(u64, Ended),
     Notice,
+    /// An answer could not be delivered to a question that came on the streams of these calls.
+    Unanswered(Vec<u64>, String),
     /// The call with this number was cancelled.
     Cancelled(u64),
     /// The handshake is over. What waits for that is given on.
@@ -86,6 +89,7 @@ pub(super) async fn run(link: &Arc<Link>, orders: &mut Orders, first: Option<Out
             Some(done) = tasks.set.join_next() => match done {
                 Ok(Done::Call(number, ended)) => {
                     tasks.calls.remove(&number);
+                    link.forget(number);
                     match ended {
                         Ended::Done => {}
                         Ended::Lost(exit) => break Some(exit),
@@ -93,8 +97,15 @@ pub(super) async fn run(link: &Arc<Link>, orders: &mut Orders, first: Option<Out
                     }
                 }
                 Ok(Done::Cancelled(number)) => {
-                    if let Some(call) = tasks.calls.remove(&number) {
-                        call.task.abort();
+                    tasks.end(number);
+                }
+                Ok(Done::Unanswered(calls, why)) => {
+                    for number in calls {
+                        // It would wait for that answer for ever.
+                        if tasks.end(number) {
+                            let reason = format!("it did not take the answer to a question that it asked: {why}");
+                            link.inlet.failed(number, CallFailure::Broken { reason });
+                        }
                     }
                 }
                 Ok(Done::Initialized(passed)) => {
@@ -183,6 +194,15 @@ impl Tasks<'_> {
         gate
     }
 
+    /// Gives up a call. False if it was over already.
+    fn end(&mut self, number: u64) -> bool {
+        self.link.forget(number);
+        let Some(call) = self.calls.remove(&number) else { return false };
+        let is_running = !call.task.is_finished();
+        call.task.abort();
+        is_running
+    }
+
     fn call(&mut self, number: u64, call: Call, outward: Outward, passed: Option<Passed>) {
         let cancelled = call.cancelled.clone();
         let task = self.set.spawn(async move { Done::Call(number, call.run(outward, passed).await) });
@@ -194,22 +214,32 @@ impl Tasks<'_> {
 async fn notice(link: Arc<Link>, outward: Outward, passed: Passed) -> Done {
     let Outward { wire, purpose } = outward;
     let had_session = link.has_session();
-    let sent = link.site.send(link.post_notice(&link.site.url, wire)).await;
-    match sent {
-        Ok(response) if response.status().is_success() => {}
+    let mut calls = Vec::new();
+    let sent = if matches!(purpose, Purpose::Answer) {
+        calls = link.settle(&wire);
+        link.answer(&link.site.url, wire).await
+    } else {
+        link.site.send(link.post_notice(&link.site.url, wire)).await
+    };
+    let reason = match sent {
+        Ok(response) if response.status().is_success() => None,
         Ok(response) => {
             let status = response.status();
             if had_session && reader::reply(&response) == Reply::NotFound {
                 return Done::Lost(Link::lost());
             }
-            let said = link.site.excerpt(&reader::refusal(response).await);
+            let said = reader::refusal(response).await.excerpt();
             warn!(link = %link.name, status = status.as_u16(), said, ?purpose, "the backend refused a message");
+            Some(format!("HTTP status {}: {said}", status.as_u16()))
         }
         Err(failure) => {
-            warn!(link = %link.name, reason = words(failure), ?purpose, "a message could not be sent to the backend");
+            let reason = words(failure);
+            warn!(link = %link.name, reason, ?purpose, "a message could not be sent to the backend");
+            Some(reason)
         }
-    }
+    };
     match purpose {
+        Purpose::Answer if !calls.is_empty() && reason.is_some() => Done::Unanswered(calls, reason.unwrap_or_default()),
         Purpose::Initialized => Done::Initialized(passed),
         Purpose::Cancel(number) => {
             drop(passed);
@@ -225,26 +255,38 @@ async fn notice(link: Arc<Link>, outward: Outward, passed: Passed) -> Done {
 async fn listen(link: Arc<Link>, passed: Passed) -> Done {
     let mut passed = Some(passed);
     let mut position = Position::default();
-    let mut failures: u32 = 0;
+    let mut pace = Pace::default();
+    // Whether there was such a stream; and whether the server was asked since then if it knows the session.
+    let (mut had_stream, mut asked) = (false, false);
     loop {
         let response = link.site.send(link.listen(&position)).await;
         drop(passed.take());
-        failures = failures.saturating_add(1);
+        pace.failures = pace.failures.saturating_add(1);
         match response {
             Ok(response) => {
                 let status = response.status();
                 match reader::reply(&response) {
                     Reply::Events => {
-                        let mut reader = Reader::new(response, link.limit, std::mem::take(&mut position));
+                        let mut reader =
+                            Reader::new(response, link.limit, std::mem::take(&mut position), &link.rooms.unended);
                         let opened_at = Instant::now();
                         let carried = link.carry(&mut reader, |_| {}).await;
                         position = reader.position();
-                        if reader.progressed() || opened_at.elapsed() > rules::LASTED {
-                            failures = 0;
-                        }
+                        pace.ended(reader.brought(), opened_at.elapsed());
+                        (had_stream, asked) = (true, false);
                         debug!(link = %link.name, ?carried, "the backend's stream has ended");
                     }
-                    Reply::NotFound if link.has_session() => return Done::Lost(Link::lost()),
+                    // It may be the place that is not there any more, or something in between that has lost its way; only
+                    // what is said to a message tells whether it is the session.
+                    Reply::NotFound if had_stream => {
+                        debug!(link = %link.name, "the backend has no such stream any more");
+                        if position.id.take().is_none()
+                            && !std::mem::replace(&mut asked, true)
+                            && link.is_forgotten().await
+                        {
+                            return Done::Lost(Link::lost());
+                        }
+                    }
                     // There is no such stream, or no more of it.
                     Reply::NotFound | Reply::NotAllowed | Reply::Accepted => return Done::Notice,
                     Reply::Refused if status == http::StatusCode::NOT_IMPLEMENTED => return Done::Notice,
@@ -259,6 +301,6 @@ async fn listen(link: Arc<Link>, passed: Passed) -> Done {
                 debug!(link = %link.name, reason = words(failure), "the backend's stream could not be opened");
             }
         }
-        sleep(rules::wait(failures, position.retry, random())).await;
+        sleep(pace.wait(position.retry, random())).await;
     }
 }

@@ -279,3 +279,191 @@ async fn an_end_is_not_held_up_by_a_server_that_hangs() {
     session.stop().await;
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
+
+#[tokio::test]
+async fn a_404_that_answers_the_call_is_no_lost_session() {
+    let error = |code: i32, id: &str| {
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":"Method not found"}}}}"#)
+    };
+    let (_server, mut session) = with_calls(move |_| text(404, "application/json", error(-32601, "2"))).await;
+    session.call(2);
+    assert_eq!(session.answer(2).await, error(-32601, "2"));
+    assert_eq!(session.stop().await, []);
+    for body in [
+        String::new(),
+        "<p>Not found".to_owned(),
+        error(-32601, "null"),
+        error(-32601, "3"),
+        error(-32001, "2"),
+        error(-32000, "2"),
+        r#"{"jsonrpc":"2.0","id":2,"result":{}}"#.to_owned(),
+    ] {
+        let said = body.clone();
+        let (_server, mut session) = with_calls(move |_| text(404, "application/json", said.clone())).await;
+        session.call(2);
+        let heard = session.rest().await;
+        assert!(matches!(&heard[..], [Heard::Closed(LinkExit::Lost { .. })]), "{body}: {heard:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_opens_after_its_link_has_ended_is_deleted() {
+    let server = Server::start(async |request| {
+        if request.what() == "POST initialize" {
+            sleep(Duration::from_secs(4)).await;
+        }
+        plainly(&request)
+    })
+    .await;
+    let mut session = Session::start(http(&server));
+    session.initialize();
+    server.saw("POST initialize", 1).await;
+    let begun = tokio::time::Instant::now();
+    session.stop.cancel();
+    timeout(LONG, &mut session.link).await.unwrap().unwrap();
+    assert!(begun.elapsed() < Duration::from_millis(3500), "the end is not held up by it");
+    assert!(!server.whats().contains(&"DELETE".to_owned()));
+    let deleted = server.saw("DELETE", 1).await;
+    assert_eq!(deleted[0].header("mcp-session-id"), Some("s-1"));
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(server.saw("DELETE", 1).await.len(), 1, "once");
+}
+
+#[tokio::test]
+async fn a_session_that_a_failed_handshake_opened_is_deleted() {
+    let tries = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let server = Server::start(move |request| {
+        let tries = tries.clone();
+        async move {
+            if request.what() == "POST initialize" && tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 {
+                let mut answer = json(r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"no"}}"#);
+                answer.headers_mut().insert("mcp-session-id", "s-0".parse().unwrap());
+                return answer;
+            }
+            plainly(&request)
+        }
+    })
+    .await;
+    let mut session = Session::start(http(&server));
+    session.initialize();
+    session.answer(1).await;
+    session.open().await;
+    session.stop().await;
+    let deleted = server.saw("DELETE", 2).await;
+    let sessions: Vec<_> = deleted.iter().map(|delete| delete.header("mcp-session-id")).collect();
+    assert_eq!(sessions, [Some("s-0"), Some("s-1")]);
+    let second = server.saw("POST initialize", 2).await;
+    assert_eq!(second[1].header("mcp-session-id"), None);
+}
+
+/// A server that asks on the stream of each call, and takes answers in turn with these statuses.
+async fn asking(statuses: Vec<u16>) -> (Server, Session, mpsc::Sender<String>) {
+    let (said, stream) = live();
+    let stream = Arc::new(Mutex::new(Some(stream)));
+    let statuses = Arc::new(Mutex::new(statuses.into_iter()));
+    let server = Server::start(move |request| {
+        let (stream, statuses) = (stream.clone(), statuses.clone());
+        async move {
+            match request.what().as_str() {
+                "POST tools/call" => stream.lock().unwrap().take().unwrap_or_else(silence),
+                "POST answer" => status(statuses.lock().unwrap().next().unwrap_or(202)),
+                _ => plainly(&request),
+            }
+        }
+    })
+    .await;
+    let mut session = Session::start(http(&server));
+    session.open().await;
+    session.call(2);
+    let question = r#"{"jsonrpc":"2.0","id":"q-1","method":"roots/list"}"#;
+    said.send(format!("data: {question}\n\n")).await.unwrap();
+    assert_eq!(session.hear().await, message(question, Some(2)));
+    session.call(3);
+    session.say(Purpose::Answer, r#"{"jsonrpc":"2.0","id":"q-1","result":{"roots":[]}}"#.to_owned());
+    (server, session, said)
+}
+
+#[tokio::test]
+async fn an_answer_is_sent_again_to_a_server_that_is_busy() {
+    let (server, mut session, said) = asking(vec![503, 429]).await;
+    let answers = server.saw("POST answer", 3).await;
+    assert!(answers.iter().all(|answer| answer.body == answers[0].body));
+    let result = r#"{"jsonrpc":"2.0","id":2,"result":{}}"#;
+    said.send(format!("data: {result}\n\n")).await.unwrap();
+    assert_eq!(session.answer(2).await, result);
+    assert_eq!(session.stop().await, []);
+    assert_eq!(server.saw("POST answer", 3).await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_call_fails_whose_question_cannot_be_answered() {
+    for (statuses, tries) in [(&[500][..], 1), (&[503; 9], 5)] {
+        let (server, mut session, said) = asking(statuses.to_vec()).await;
+        match session.failure().await {
+            (2, CallFailure::Broken { reason }) => {
+                assert!(reason.contains("question") && reason.contains(&statuses[0].to_string()), "{reason}");
+            }
+            other => panic!("{other:?}"),
+        }
+        timeout(LONG, said.closed()).await.expect("its stream is closed");
+        assert_eq!(server.saw("POST answer", tries).await.len(), tries);
+        assert_eq!(session.stop().await, [], "the other call goes on");
+    }
+}
+
+/// There is never room for what asks or tells something.
+struct Full(Ear);
+
+impl Inlet for Full {
+    fn admit(&self, _: usize) -> BoxFuture<'_, Option<Permit>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn admit_now(&self, bytes: usize) -> Option<Permit> {
+        self.0.admit_now(bytes)
+    }
+
+    fn deliver(&self, frames: Result<Incoming, FrameError>, on: Option<u64>) {
+        self.0.deliver(frames, on);
+    }
+
+    fn failed(&self, call: u64, failure: CallFailure) {
+        self.0.failed(call, failure);
+    }
+
+    fn oversized(&self, id: Option<Id>, request: bool, size: usize) {
+        self.0.oversized(id, request, size);
+    }
+
+    fn started(&self, pid: u32) {
+        self.0.started(pid);
+    }
+
+    fn closed(&self, exit: LinkExit) {
+        self.0.closed(exit);
+    }
+}
+
+#[tokio::test]
+async fn what_stands_behind_an_answer_does_not_keep_its_stream() {
+    let (said, stream) = live();
+    let stream = Arc::new(Mutex::new(Some(stream)));
+    let server = Server::start(move |request| {
+        let stream = stream.clone();
+        async move {
+            match request.what().as_str() {
+                "POST tools/call" => stream.lock().unwrap().take().unwrap(),
+                _ => plainly(&request),
+            }
+        }
+    })
+    .await;
+    let mut session = Session::start_with(http(&server), |ear| Arc::new(Full(ear)));
+    session.open().await;
+    session.call(2);
+    let told = r#"{"jsonrpc":"2.0","method":"notifications/x"}"#;
+    said.send(format!("data: {{\"jsonrpc\":\"2.0\",\"id\":2,\"result\":{{}}}}\n\ndata: {told}\n\n")).await.unwrap();
+    session.answer(2).await;
+    timeout(Duration::from_secs(5), said.closed()).await.expect("the stream is given up");
+    assert_eq!(session.stop().await, []);
+}

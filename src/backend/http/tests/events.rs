@@ -6,9 +6,10 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use crate::backend::http::events::{Decoder, Event, Position};
+use crate::backend::http::rules::Brought;
 
 /// What a stream comes to, in words that are easy to compare.
-fn decode(stream: &[u8], limit: usize, cuts: &[usize]) -> (Vec<String>, Position, bool) {
+fn decode(stream: &[u8], limit: usize, cuts: &[usize]) -> (Vec<String>, Position, Brought) {
     let mut decoder = Decoder::new(limit, Position::default());
     let mut events = Vec::new();
     let mut rest = stream;
@@ -28,7 +29,7 @@ fn decode(stream: &[u8], limit: usize, cuts: &[usize]) -> (Vec<String>, Position
             });
         }
     }
-    (events, decoder.position().clone(), decoder.progressed())
+    (events, decoder.position().clone(), decoder.brought())
 }
 
 fn whole(stream: &str) -> Vec<String> {
@@ -85,8 +86,24 @@ fn knows_where_to_go_on() {
     assert_eq!(at("retry: 250\n").retry, Some(Duration::from_millis(250)));
     assert_eq!(at("retry: 250\nretry: 1s\nretry:\nretry: -1\n").retry, Some(Duration::from_millis(250)));
     assert_eq!(at(&format!("retry: {}\n", "9".repeat(40))).retry, Some(Duration::from_millis(u64::MAX)));
-    assert!(decode(b"id: 1\n\n", 100, &[]).2);
-    assert!(!decode(b": nothing\n\n\nretry: 4\n\n", 100, &[]).2);
+}
+
+#[test]
+fn tells_what_a_stream_has_brought() {
+    let brought = |had: Option<&'static str>, stream: &'static str| {
+        let position = Position { id: had.map(|id| Bytes::from_static(id.as_bytes())), ..Position::default() };
+        let mut decoder = Decoder::new(100, position);
+        decoder.feed(Bytes::from_static(stream.as_bytes()));
+        while decoder.next().is_some() {}
+        decoder.brought()
+    };
+    assert_eq!(brought(None, ": nothing\n\n\nretry: 4\n\nid: 1"), Brought::Nothing);
+    assert_eq!(brought(None, "id: 1\n\n"), Brought::Places);
+    assert_eq!(brought(None, "id: 1\ndata:\n\n"), Brought::Places);
+    assert_eq!(brought(None, "data: a\n\nid: 2\n\n"), Brought::Messages);
+    assert_eq!(brought(Some("7"), "id: 7\ndata: a\n\n"), Brought::Nothing, "it was there before");
+    assert_eq!(brought(Some("7"), "id: 7\n\nid: 8\n\n"), Brought::Places);
+    assert_eq!(brought(Some("7"), "id: 7\ndata: a\n\ndata: b\n\n"), Brought::Messages);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod auto;
 mod bodies;
+mod bounds;
 mod credentials;
 mod ends;
 mod events;
@@ -284,14 +285,20 @@ impl Drop for Session {
 
 impl Session {
     fn start(backend: impl Into<Backend>) -> Self {
+        Self::start_with(backend, |ear| Arc::new(ear))
+    }
+
+    /// A session whose inlet is made of this one.
+    fn start_with(backend: impl Into<Backend>, inlet: impl FnOnce(Ear) -> Arc<dyn Inlet>) -> Self {
         let (outgoing, waiting) = mpsc::channel(100);
         let (ear, heard) = mpsc::channel(10_000);
         let stop = CancellationToken::new();
         let link = tokio::spawn(backend.into().run(Launch {
             name: "test".into(),
+            server: "test".into(),
             scratch: std::path::PathBuf::new(),
             message_size: LIMIT,
-            inlet: Arc::new(Ear(ear)),
+            inlet: inlet(Ear(ear)),
             outgoing: waiting,
             stop: stop.clone(),
         }));

@@ -78,20 +78,110 @@ async fn a_stream_without_a_place_to_go_on_is_broken() {
 
 #[tokio::test]
 async fn a_server_that_does_not_resume_says_so() {
-    for (code, lost) in [(405, false), (400, false), (404, true)] {
+    for code in [405, 400, 404] {
         let (_server, mut session) =
             scripted(vec![events("retry: 50\nid: p\n\n")], vec![text(code, "text/plain", "no")]).await;
         session.initialize();
         session.answer(1).await;
         session.call(2);
         match session.hear().await {
-            Heard::Failed(2, CallFailure::Broken { reason }) => {
-                assert!(!lost && reason.contains(&code.to_string()), "{reason}");
-            }
-            Heard::Closed(LinkExit::Lost { .. }) => assert!(lost, "{code}"),
+            Heard::Failed(2, CallFailure::Broken { reason }) => assert!(reason.contains(&code.to_string()), "{reason}"),
             other => panic!("{code}: {other:?}"),
         }
+        assert_eq!(session.stop().await, [], "the session goes on: the server knows it");
     }
+}
+
+/// A server that answers each GET with what is left there for it, else 404, and a ping with this status.
+async fn forgetful(gets: Vec<Answer>, ping: u16) -> (Server, Session) {
+    let gets = Arc::new(Mutex::new(gets.into_iter()));
+    let server = Server::start(move |request| {
+        let gets = gets.clone();
+        async move {
+            match request.what().as_str() {
+                "POST tools/call" => events("retry: 50\nid: p\n\n"),
+                "POST ping" => status(ping),
+                "GET" => gets.lock().unwrap().next().unwrap_or_else(|| text(404, "text/html", "<p>Cannot GET /mcp")),
+                _ => plainly(&request),
+            }
+        }
+    })
+    .await;
+    let session = Session::start(HttpBackend::new(&server.url()).unwrap().transport(Transport::Http));
+    (server, session)
+}
+
+#[tokio::test]
+async fn a_session_is_lost_with_a_stream_if_a_message_is_not_known_either() {
+    let (_server, mut session) = forgetful(vec![], 404).await;
+    session.initialize();
+    session.answer(1).await;
+    session.call(2);
+    assert!(matches!(&session.rest().await[..], [Heard::Closed(LinkExit::Lost { .. })]));
+
+    let (server, mut session) = forgetful(vec![events("retry: 50\nid: 1\n\n")], 404).await;
+    session.open().await;
+    assert!(matches!(&session.rest().await[..], [Heard::Closed(LinkExit::Lost { .. })]));
+    let gets = server.saw("GET", 3).await;
+    assert_eq!(gets.iter().map(|get| get.header("last-event-id")).collect::<Vec<_>>(), [None, Some("1"), None]);
+}
+
+#[tokio::test]
+async fn a_session_outlives_its_stream() {
+    for gets in [vec![], vec![events("retry: 50\nid: 1\n\n")]] {
+        let had = gets.len();
+        let (server, mut session) = forgetful(gets, 200).await;
+        session.open().await;
+        // What had a stream is asked for another, and then whether it knows the session.
+        server.saw("GET", 1 + 2 * had).await;
+        server.saw("POST ping", had).await;
+        sleep(Duration::from_millis(300)).await;
+        session.say(Purpose::Call(3), r#"{"jsonrpc":"2.0","id":3,"method":"prompts/list"}"#.to_owned());
+        session.answer(3).await;
+        assert_eq!(server.saw("POST ping", had).await.len(), had);
+        assert_eq!(session.stop().await, []);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_repeats_itself_is_not_asked_for_ever() {
+    let gets = (0..1000).map(|_| events("id: p\nretry: 50\ndata: {}\n\n")).collect();
+    let (server, mut session) = scripted(vec![events("id: p\nretry: 50\n\n")], gets).await;
+    session.initialize();
+    session.answer(1).await;
+    session.call(2);
+    let failure = loop {
+        if let Ok(heard) = session.heard.try_recv() {
+            break heard;
+        }
+        assert!(server.whats().len() < 50, "there is no end to it");
+        sleep(Duration::from_millis(500)).await;
+    };
+    assert!(matches!(failure, Heard::Failed(2, CallFailure::Broken { .. })), "{failure:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_lets_its_client_poll_is_not_asked_fast_for_ever() {
+    let next = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let server = Server::start(move |request| {
+        let id = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        async move {
+            match request.what().as_str() {
+                "POST tools/call" | "GET" => events(format!("retry: 0\nid: {id}\n\n")),
+                _ => plainly(&request),
+            }
+        }
+    })
+    .await;
+    let mut session = Session::start(HttpBackend::new(&server.url()).unwrap().transport(Transport::Http));
+    session.initialize();
+    session.answer(1).await;
+    session.call(2);
+    server.saw("GET", 4).await;
+    sleep(Duration::from_millis(2500)).await;
+    let gets = server.saw("GET", 6).await.len();
+    assert!(gets < 14, "{gets}");
+    assert_eq!(session.stop().await, [], "and the call goes on");
 }
 
 #[tokio::test(start_paused = true)]

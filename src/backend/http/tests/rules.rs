@@ -8,7 +8,7 @@ use http::{Method, StatusCode};
 use url::Url;
 
 use crate::backend::http::events::Position;
-use crate::backend::http::rules::{self, Redirect, Reply};
+use crate::backend::http::rules::{self, Brought, Pace, Redirect, Reply};
 use crate::headers::why_not_sent;
 
 fn url(text: &str) -> Url {
@@ -145,20 +145,60 @@ fn which_versions_and_ids_become_headers() {
     assert_eq!((id(None), id(Some("")), id(Some("a\nb"))), (None, None, None));
 }
 
+/// The wait after so many failures in a row.
+fn after(failures: u32, retry: Option<Duration>, random: u32) -> Duration {
+    Pace { failures, ..Pace::default() }.wait(retry, random)
+}
+
 #[test]
 fn how_long_to_wait() {
     let (second, ms) = (Duration::from_secs(1), Duration::from_millis);
-    assert_eq!(rules::wait(0, None, 0), second);
-    assert_eq!(rules::wait(0, Some(ms(300)), 0), ms(300), "the server's word counts where nothing failed");
-    assert_eq!(rules::wait(0, Some(ms(0)), 0), ms(50), "and cannot make a busy loop");
-    assert_eq!(rules::wait(0, Some(Duration::from_millis(u64::MAX)), 0), second * 300);
-    assert_eq!([1, 2, 3, 6, 7, 40].map(|failures| rules::wait(failures, None, 0).as_secs()), [1, 2, 4, 32, 60, 60]);
-    assert_eq!(rules::wait(1, Some(ms(10)), 0), second, "failures count for more than a short word");
-    assert_eq!(rules::wait(2, Some(second * 90), 0), second * 90, "and for less than a long one");
+    assert_eq!(after(0, None, 0), second);
+    assert_eq!(after(0, Some(ms(300)), 0), ms(300), "the server's word counts where nothing failed");
+    assert_eq!(after(0, Some(ms(0)), 0), ms(50), "and cannot make a busy loop");
+    assert_eq!(after(0, Some(Duration::from_millis(u64::MAX)), 0), second * 300);
+    assert_eq!([1, 2, 3, 6, 7, 40].map(|failures| after(failures, None, 0).as_secs()), [1, 2, 4, 32, 60, 60]);
+    assert_eq!(after(1, Some(ms(10)), 0), second, "failures count for more than a short word");
+    assert_eq!(after(2, Some(second * 90), 0), second * 90, "and for less than a long one");
     for random in [0, 1, u32::MAX / 2, u32::MAX] {
-        let wait = rules::wait(1, None, random);
+        let wait = after(1, None, random);
         assert!((second..=second * 5 / 4).contains(&wait), "{wait:?}");
     }
+}
+
+#[test]
+fn who_lets_a_client_poll_without_an_end_is_asked_slowly() {
+    let (second, ms) = (Duration::from_secs(1), Duration::from_millis);
+    let waits = |retry: u64, brought: Brought, lasting: Duration| {
+        let mut pace = Pace::default();
+        let mut next = || {
+            pace.ended(brought, lasting);
+            pace.wait(Some(ms(retry)), 0).as_millis()
+        };
+        std::array::from_fn::<_, 11, _>(|_| next())
+    };
+    assert_eq!(waits(0, Brought::Places, ms(0)), [50, 50, 50, 50, 100, 200, 400, 800, 1000, 1000, 1000]);
+    assert_eq!(waits(500, Brought::Places, ms(0))[..7], [500; 7], "the server's word counts for a while");
+    assert_eq!(waits(5000, Brought::Places, ms(0)), [5000; 11]);
+    assert_eq!(waits(50, Brought::Messages, ms(0)), [50; 11]);
+    assert_eq!(waits(50, Brought::Places, second * 11), [50; 11], "a stream that lasts is no busy loop");
+    let mut pace = Pace { failures: 3, ..Pace::default() };
+    assert!(!pace.ended(Brought::Nothing, second) && pace.failures == 3, "that was a failure as well");
+    assert!(pace.ended(Brought::Nothing, second * 11) && pace == Pace::default());
+    for _ in 0..100 {
+        pace.ended(Brought::Places, ms(0));
+    }
+    assert!(pace.ended(Brought::Messages, ms(0)) && pace == Pace::default(), "a message makes up for everything");
+}
+
+#[test]
+fn what_404_may_mean_and_what_passes() {
+    assert_eq!([-32601, -32602, 7, -32001, -32000].map(rules::is_answer_with_404), [true, true, true, false, false]);
+    let passing = |code| rules::is_passing(http::StatusCode::from_u16(code).unwrap());
+    assert_eq!(
+        [429, 502, 503, 504, 500, 400, 404, 200].map(passing),
+        [true, true, true, true, false, false, false, false]
+    );
 }
 
 #[test]

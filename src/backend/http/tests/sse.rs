@@ -170,3 +170,37 @@ async fn a_client_may_try_again() {
     session.initialize();
     assert_eq!(session.hear().await, message(WELCOME, None));
 }
+
+#[tokio::test]
+async fn a_handshake_that_is_accepted_and_never_answered_comes_to_an_end() {
+    let server = Server::start(async |request: Seen| match request.method.as_str() {
+        "GET" => {
+            let (said, answer) = live();
+            said.send(relative("")).await.unwrap();
+            tokio::spawn(async move { said.closed().await });
+            answer
+        }
+        _ => status(202),
+    })
+    .await;
+    let mut session = Session::start(HttpBackend::new(&server.url()).unwrap().transport(Transport::Sse));
+    session.initialize();
+    server.saw("POST initialize", 1).await;
+    sleep(Duration::from_millis(100)).await;
+    tokio::time::pause();
+    let begun = tokio::time::Instant::now();
+    let heard = loop {
+        if let Ok(heard) = session.heard.try_recv() {
+            break heard;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(600), "it has no outcome");
+        sleep(Duration::from_secs(1)).await;
+    };
+    assert!(begun.elapsed() > Duration::from_secs(100));
+    match heard {
+        Heard::Failed(1, CallFailure::Broken { reason }) => assert!(reason.contains("120 seconds"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    sleep(Duration::from_secs(300)).await;
+    assert!(session.heard.try_recv().is_err(), "once");
+}

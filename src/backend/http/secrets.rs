@@ -1,0 +1,154 @@
+//! What must not be shown of a request, should its server repeat it. Pure.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+
+/// What is shorter is not masked: it would make what a server says unreadable, and is no secret.
+const SHORTEST: usize = 6;
+const MASK: &str = "***";
+/// What stands in front of credentials and says of what kind they are.
+const SCHEMES: [&str; 5] = ["basic", "bearer", "digest", "negotiate", "signature"];
+
+/// Texts that are masked wherever they stand.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Secrets(Arc<[Secret]>);
+
+/// Its `Debug` shows nothing.
+#[derive(Clone, PartialEq, Eq)]
+struct Secret(String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
+impl Secrets {
+    /// The values of these headers, and what they are made of; and what else is given, such as the parts of a URL.
+    pub(super) fn new<'a>(
+        values: impl IntoIterator<Item = &'a HeaderValue>,
+        others: impl IntoIterator<Item = String>,
+    ) -> Self {
+        let mut found = Vec::new();
+        for value in values {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            if let Some(pair) = basic(&value) {
+                found.extend(pair.split_once(':').map(|(_, password)| password.to_owned()));
+                found.push(pair);
+            }
+            pieces(without_scheme(&value), &mut found);
+        }
+        others.into_iter().for_each(|other| pieces(&other, &mut found));
+        found.retain(|secret| secret.len() >= SHORTEST);
+        // A long one may hold a shorter one.
+        found.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        found.dedup();
+        Self(found.into_iter().map(Secret).collect())
+    }
+
+    /// The text without them. Where the text was `cut` off, so may be a secret at its end.
+    pub(super) fn mask(&self, text: String, cut: bool) -> String {
+        let mut text = text;
+        if cut && let Some(start) = self.0.iter().filter_map(|Secret(secret)| begun(&text, secret)).min() {
+            text.replace_range(start.., MASK);
+        }
+        self.0.iter().fold(text, |text, Secret(secret)| {
+            if text.contains(secret.as_str()) { text.replace(secret.as_str(), MASK) } else { text }
+        })
+    }
+}
+
+/// The scheme in front of credentials is no secret.
+fn without_scheme(value: &str) -> &str {
+    match value.trim().split_once(' ') {
+        Some((scheme, rest)) if SCHEMES.iter().any(|known| scheme.eq_ignore_ascii_case(known)) => rest,
+        _ => value,
+    }
+}
+
+/// A value on one line, as answers are shown, and what stands between its spaces and signs.
+fn pieces(value: &str, found: &mut Vec<String>) {
+    found.push(value.split_whitespace().collect::<Vec<_>>().join(" "));
+    let signs = |sign: char| sign.is_whitespace() || matches!(sign, ';' | ',' | '=' | '"');
+    found.extend(value.split(signs).map(str::to_owned));
+    // The parameter as a whole, and one that has `=` in it or at its end.
+    found.extend(value.split([' ', ';', ',']).map(|piece| piece.trim().to_owned()));
+    found.extend(value.split([' ', ';', ',']).filter_map(|piece| Some(piece.split_once('=')?.1.to_owned())));
+}
+
+/// Where the text ends with the start of this secret.
+fn begun(text: &str, secret: &str) -> Option<usize> {
+    let starts = secret.char_indices().map(|(end, _)| end).rev().take_while(|end| *end >= SHORTEST);
+    starts.filter(|end| text.ends_with(&secret[..*end])).map(|end| text.len() - end).next()
+}
+
+/// The user's name and password in basic credentials (RFC 7617, section 2).
+fn basic(value: &str) -> Option<String> {
+    let (scheme, encoded) = value.trim().split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(encoded.len());
+    let (mut bits, mut count) = (0_u32, 0);
+    for byte in encoded.trim().trim_end_matches('=').bytes() {
+        let digit = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            _ => return None,
+        };
+        bits = (bits << 6) | u32::from(digit);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count).to_be_bytes()[3]);
+        }
+    }
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn masked(values: &[&'static str], text: &str) -> String {
+        let values: Vec<_> = values.iter().map(|value| HeaderValue::from_static(value)).collect();
+        Secrets::new(&values, []).mask(text.to_owned(), false)
+    }
+
+    #[test]
+    fn masks_whole_values_and_their_pieces() {
+        let cookie = ["sid=cookiesecret999; theme=dark"];
+        assert_eq!(masked(&cookie, "Cookie: sid=cookiesecret999; theme=dark."), "Cookie: ***.");
+        assert_eq!(masked(&cookie, "no sid cookiesecret999, a dark theme"), "no sid ***, a dark theme");
+        assert_eq!(masked(&["Bearer abcdef12"], "Bearer wanted, abcdef12 came"), "Bearer wanted, *** came");
+        assert_eq!(masked(&["Bearer abc+/def="], "abc+/def= and abc+/def"), "*** and ***");
+        assert_eq!(masked(&["k=v1w2x3=y"], "v1w2x3=y"), "***");
+        assert_eq!(masked(&["first,  second"], "first, second; first,  second"), "***; first,  ***");
+        assert_eq!(masked(&["short"], "short"), "short");
+        assert_eq!(masked(&["abcdef", "abcdefgh"], "abcdefgh abcdef"), "*** ***");
+    }
+
+    #[test]
+    fn masks_what_basic_credentials_say() {
+        let basic = ["Basic Ym9iOmJhc2ljcGFzc3dvcmQx"];
+        let text = "Basic Ym9iOmJhc2ljcGFzc3dvcmQx is bob:basicpassword1, bob with basicpassword1";
+        assert_eq!(masked(&basic, text), "Basic *** is ***, bob with ***");
+        assert_eq!(super::basic("basic dXNlcjpwQHNz").as_deref(), Some("user:p@ss"));
+        assert_eq!(super::basic("Basic YQ==").as_deref(), Some("a"));
+        assert_eq!(super::basic("Basic a b"), None);
+    }
+
+    #[test]
+    fn masks_what_was_cut_off() {
+        let values = [HeaderValue::from_static("0123456789")];
+        let secrets = Secrets::new(&values, []);
+        assert_eq!(secrets.mask("it ends in 0123456".to_owned(), true), "it ends in ***");
+        assert_eq!(secrets.mask("it ends in 0123456".to_owned(), false), "it ends in 0123456");
+        assert_eq!(secrets.mask("it ends in 01234".to_owned(), true), "it ends in 01234");
+        assert!(!format!("{secrets:?}").contains("0123"));
+    }
+}

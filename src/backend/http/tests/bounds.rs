@@ -1,0 +1,263 @@
+//! What is kept while a server takes its time, and what is shown of what it says.
+
+use tokio::sync::Semaphore;
+
+use super::*;
+use crate::backend::Whose;
+use crate::backend::http::HttpBackend;
+use crate::backend::http::events::Position;
+use crate::backend::http::reader::{NoBody, Reader, whole};
+use crate::backend::http::room::{FREE, Room};
+
+const MEGABYTE: usize = 1024 * 1024;
+
+/// A response whose body comes in these chunks, and has no end if it `hangs`. What is read of it is counted.
+fn response(chunks: usize, chunk: Bytes, hangs: bool, read: &Arc<Mutex<usize>>) -> reqwest::Response {
+    let read = read.clone();
+    let body = stream::unfold(0, move |number| {
+        let (chunk, read) = (chunk.clone(), read.clone());
+        async move {
+            if number == chunks {
+                return if hangs { std::future::pending().await } else { None };
+            }
+            *read.lock().unwrap() += chunk.len();
+            Some((Ok::<_, Infallible>(chunk), number + 1))
+        }
+    });
+    http::Response::new(reqwest::Body::wrap_stream(body)).into()
+}
+
+fn room(bytes: usize) -> Room {
+    Room::new(bytes, Arc::new(Semaphore::new(bytes)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_that_do_not_end_take_no_more_than_their_room() {
+    let (room, read) = (room(4 * MEGABYTE), Arc::default());
+    let chunk = Bytes::from(vec![b' '; FREE / 2]);
+    let bodies: Vec<_> = (0..24)
+        .map(|_| {
+            let (response, room) = (response(200, chunk.clone(), true, &read), room.clone());
+            tokio::spawn(async move { whole(response, 100 * MEGABYTE, &room).await })
+        })
+        .collect();
+    sleep(Duration::from_secs(30)).await;
+    let kept = *read.lock().unwrap();
+    // One of them needs no room, and each may have what is free and the chunk for which it waits.
+    assert!(kept <= 4 * MEGABYTE + 200 * FREE / 2 + 24 * 2 * FREE, "{kept} bytes are kept");
+    for body in bodies {
+        // Whoever is silent is given up, and another takes its place.
+        match timeout(Duration::from_secs(3600), body).await.expect("it is kept for ever").unwrap() {
+            Err(NoBody::Cut(reason)) => assert!(reason.contains("60 seconds"), "{reason}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_that_end_all_come_through() {
+    let (room, read) = (room(MEGABYTE), Arc::default());
+    let chunk = Bytes::from(vec![b' '; FREE]);
+    let bodies: Vec<_> = (0..10)
+        .map(|_| {
+            let (response, room) = (response(32, chunk.clone(), false, &read), room.clone());
+            tokio::spawn(async move { whole(response, 100 * MEGABYTE, &room).await })
+        })
+        .collect();
+    for body in bodies {
+        let body = timeout(LONG, body).await.expect("they wait for each other").unwrap();
+        assert_eq!(body.unwrap().len(), 32 * FREE);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_without_an_end_takes_room_and_is_given_up() {
+    let (room, read) = (room(MEGABYTE), Arc::default());
+    let chunk = Bytes::from(format!("data: {}", "x".repeat(FREE)));
+    let mut readers: Vec<_> = (0..10)
+        .map(|_| {
+            let response = response(64, chunk.clone(), true, &read);
+            Reader::new(response, 100 * MEGABYTE, Position::default(), &room)
+        })
+        .collect();
+    let ends = futures_util::future::join_all(readers.iter_mut().map(Reader::next));
+    let mut ends = Box::pin(ends);
+    assert!(timeout(Duration::from_secs(30), &mut ends).await.is_err());
+    let kept = *read.lock().unwrap();
+    assert!(kept <= MEGABYTE + 65 * chunk.len() + 10 * 3 * chunk.len(), "{kept} bytes are kept");
+    let ends = timeout(Duration::from_secs(60), ends).await;
+    assert!(ends.is_err(), "those that wait are not silent");
+    let mut reader = Reader::new(response(64, chunk, true, &read), 100 * MEGABYTE, Position::default(), &room);
+    drop(readers);
+    let end = timeout(Duration::from_secs(61), reader.next()).await.expect("it is waited for");
+    assert!(end.unwrap_err().contains("60 seconds"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_may_be_silent_between_its_events() {
+    let read = Arc::default();
+    let response = response(1, Bytes::from_static(b"data: {}\n\ndata: {"), true, &read);
+    let mut reader = Reader::new(response, MEGABYTE, Position::default(), &room(0));
+    assert!(reader.next().await.unwrap().is_some());
+    assert!(timeout(Duration::from_secs(3600), reader.next()).await.is_err(), "it is still open");
+}
+
+/// A call with an argument of so many bytes.
+fn long_call(number: u64, size: usize) -> String {
+    call(number).replace(r#""name":"t""#, &format!(r#""name":"t","arguments":{{"a":"{}"}}"#, "x".repeat(size)))
+}
+
+#[tokio::test]
+async fn messages_that_wait_for_their_answer_are_not_all_kept() {
+    const CALLS: u64 = 8;
+    // Calls wait until all of them are there, and then are sent elsewhere.
+    let (sender, _) = tokio::sync::watch::channel(0_u64);
+    let server = Server::start(move |request: Seen| {
+        let arrived = sender.clone();
+        async move {
+            if request.what() != "POST tools/call" || request.path == "/there" {
+                return plainly(&request);
+            }
+            arrived.send_modify(|arrived| *arrived += 1);
+            arrived.subscribe().wait_for(|arrived| *arrived >= CALLS).await.unwrap();
+            Response::builder().status(307).header("location", "/there").body(Body::empty()).unwrap()
+        }
+    })
+    .await;
+    let mut session = Session::start(HttpBackend::new(&server.url()).unwrap());
+    session.open().await;
+    for number in 2..2 + CALLS {
+        session.say(Purpose::Call(number), long_call(number, 400_000));
+    }
+    let (mut sent, mut refused) = (0, 0);
+    for _ in 0..CALLS {
+        match session.hear().await {
+            Heard::Message { .. } => sent += 1,
+            Heard::Failed(_, CallFailure::Refused { status: 307, reason }) => {
+                assert!(reason.contains("too long") && reason.contains("/there"), "{reason}");
+                refused += 1;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((sent, refused), (2, CALLS - 2), "there is room for two of them");
+    // Their room is given back.
+    session.say(Purpose::Call(100), long_call(100, 400_000));
+    session.answer(100).await;
+}
+
+/// A server that repeats what it is sent, with this status.
+async fn echo(code: u16) -> Server {
+    Server::start(move |request: Seen| async move {
+        if matches!(request.what().as_str(), "POST tools/call" | "POST notifications/n1") {
+            let headers: Vec<_> =
+                request.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+            let said = format!("{} {}", request.path, headers.join("\n"));
+            let mut answer = text(code, "text/plain", said.clone());
+            let challenge = format!("Bearer realm=\"{}\"", said.replace(['\n', '"'], " "));
+            answer.headers_mut().insert("www-authenticate", challenge.parse().unwrap());
+            return answer;
+        }
+        if request.what() == "POST initialize" {
+            let mut answer = welcome();
+            answer.headers_mut().insert("mcp-session-id", "session0secret".parse().unwrap());
+            return answer;
+        }
+        plainly(&request)
+    })
+    .await
+}
+
+const SECRETS: [&str; 7] = [
+    "clientsecret42",
+    "cookiesecret999",
+    "secret1dark",
+    "tokensecret7",
+    "session0secret",
+    "querysecret777",
+    "dXNlcjpi",
+];
+
+fn secretive(server: &Server) -> HttpBackend {
+    HttpBackend::new(&format!("{}?k=querysecret777", server.url()))
+        .and_then(|backend| backend.header("Cookie", "sid=cookiesecret999; theme=secret1dark"))
+        .and_then(|backend| backend.forward_header("x-tenant"))
+        .unwrap()
+}
+
+#[tokio::test]
+async fn what_a_server_repeats_is_not_shown() {
+    for code in [200, 400, 500] {
+        let server = echo(code).await;
+        for backend in [
+            secretive(&server).bearer("tokensecret7").unwrap(),
+            secretive(&server).header("authorization", "Basic dXNlcjpiYXNpY3Bhc3N3b3Jk").unwrap(),
+        ] {
+            let mut session = Session::start(backend);
+            session.open().await;
+            session.call_with(2, &[("x-tenant", "Bearer clientsecret42")]);
+            let (_, failure) = session.failure().await;
+            let said = format!("{failure:?}");
+            assert!(said.contains("x-tenant") || said.contains("mcp-session-id") || said.contains("***"), "{said}");
+            for secret in SECRETS {
+                assert!(!said.contains(secret), "{secret}: {said}");
+            }
+            let seen = server.saw("POST tools/call", 1).await;
+            let sent = format!("{:?} {}", seen.last().unwrap().headers, seen.last().unwrap().path);
+            assert!(sent.contains("cookiesecret999") && sent.contains("session0secret"), "it was sent: {sent}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn challenges_hold_no_secrets_and_are_short() {
+    let server = echo(401).await;
+    let mut session = Session::start(secretive(&server));
+    session.open().await;
+    session.call_with(2, &[("x-tenant", "Bearer clientsecret42")]);
+    match session.failure().await {
+        (2, CallFailure::Unauthorized { challenge: Some(challenge), whose: Whose::Operator, .. }) => {
+            assert!(challenge.starts_with("Bearer realm=") && challenge.contains("***"), "{challenge}");
+            for secret in SECRETS {
+                assert!(!challenge.contains(secret), "{secret}: {challenge}");
+            }
+        }
+        other => panic!("{other:?}"),
+    }
+
+    let server = Server::start(async |_| {
+        let mut answer = status(401);
+        for size in [10_000, 900, 900, 900, 10] {
+            let value = format!("Bearer realm=\"{}\"", "r".repeat(size));
+            answer.headers_mut().append("www-authenticate", value.parse().unwrap());
+        }
+        answer
+    })
+    .await;
+    let mut session = Session::start(HttpBackend::new(&server.url()).unwrap());
+    session.initialize();
+    match session.failure().await {
+        (1, CallFailure::Unauthorized { challenge: Some(challenge), .. }) => {
+            let realm = |size| format!("Bearer realm=\"{}\"", "r".repeat(size));
+            assert_eq!(challenge, [realm(900), realm(900), realm(10)].join(", "), "those that fit, as they are");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_long_redirect_is_not_shown_whole() {
+    let server = Server::start(async |_| {
+        let to = format!("http://elsewhere.test/{}", "long/".repeat(14_000));
+        Response::builder().status(307).header("location", to).body(Body::empty()).unwrap()
+    })
+    .await;
+    let mut session = Session::start(HttpBackend::new(&server.url()).unwrap());
+    session.initialize();
+    match session.failure().await {
+        (1, CallFailure::Refused { status: 307, reason }) => {
+            assert!(reason.contains("http://elsewhere.test/long/") && reason.len() < 600, "{} bytes", reason.len());
+        }
+        other => panic!("{other:?}"),
+    }
+}
