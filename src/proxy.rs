@@ -154,7 +154,11 @@ fn servers(names: &[&str], filters: &[(String, Filter)], naming: &Naming) -> Res
     for name in names {
         let filter = filters.iter().rev().find(|(of, _)| of == name).map(|(_, filter)| filter.clone());
         let server = Server::new(name, filter.unwrap_or_default());
-        if name.is_empty() || servers.iter().any(|other| other.prefix == server.prefix) {
+        // Within URIs they stand where hosts do, which clients put in lower case.
+        let same = |other: &Server| {
+            other.prefix == server.prefix || naming.prefix_uris && other.prefix.eq_ignore_ascii_case(&server.prefix)
+        };
+        if name.is_empty() || servers.iter().any(same) {
             return Err(ConfigError::ServerName { name: (*name).to_owned() });
         }
         servers.push(server);

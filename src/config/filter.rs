@@ -1,8 +1,13 @@
 //! What of a server is offered: allow and deny lists of globs.
 
+mod uri;
+
 use std::fmt;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use url::Url;
+
+pub(crate) use uri::Spellings;
 
 /// What a server offers, each kind with names of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,6 +28,11 @@ pub enum Offered {
 /// against the server's own names, as a whole and with regard to case: `*` stands for any characters, `/` among them,
 /// `?` for one, and `[a-z]` for one of these. Braces stand for themselves, so that the text of a template is a pattern
 /// that matches it.
+///
+/// Resources can be spelled in more than one way, and servers read them so: `x://a/../b` is `x://b`, and `%61` is `a`. A
+/// rule for resources holds for all spellings of a URI: it is offered if none of them is denied and, where there is a
+/// list of what is allowed, all of them are allowed. Where there are such rules, URIs with control characters in them or
+/// white space around them are not offered, nor are those of more than 64 KiB.
 ///
 /// ```
 /// use sessile::{Filter, Offered};
@@ -110,7 +120,11 @@ impl Filter {
     /// Whether the one of this name is offered. The name is the server's own, unescaped.
     pub fn allows(&self, what: Offered, name: &str) -> bool {
         let rules = self.rules(what);
-        rules.allow.as_ref().is_none_or(|allow| allow.set.is_match(name)) && !rules.deny.set.is_match(name)
+        match what {
+            _ if self.allows_all(what) => true,
+            Offered::Resources => Spellings::of(name).is_some_and(|uri| rules.allow_uri(&uri)),
+            _ => rules.allow.as_ref().is_none_or(|allow| allow.set.is_match(name)) && !rules.deny.set.is_match(name),
+        }
     }
 
     fn rules(&self, what: Offered) -> &Rules {
@@ -132,6 +146,19 @@ impl Filter {
     }
 }
 
+impl Rules {
+    /// Whether no spelling of a URI is denied, and all are allowed. A pattern that allows one has it in one spelling: what
+    /// was written has to match it as it is, and of the others what is the same again but for escapes.
+    fn allow_uri(&self, uri: &Spellings) -> bool {
+        if uri.all().any(|one| self.deny.set.is_match(one)) {
+            return false;
+        }
+        let Some(allow) = &self.allow else { return true };
+        let again = |one: &String| allow.set.is_match(one) || uri::others(one).any(|other| allow.set.is_match(other));
+        uri.same.first().is_some_and(|written| allow.set.is_match(written)) && uri.same.iter().all(again)
+    }
+}
+
 impl Globs {
     fn add<P: AsRef<str>>(&mut self, patterns: impl IntoIterator<Item = P>) -> Result<(), FilterError> {
         self.patterns.extend(patterns.into_iter().map(|pattern| pattern.as_ref().to_owned()));
@@ -143,6 +170,11 @@ impl Globs {
             }
             let glob = GlobBuilder::new(&plain_braces(pattern)).literal_separator(false).backslash_escape(true).build();
             set.add(glob.map_err(|error| refuse(error.kind().to_string()))?);
+            if let Some(normal) = normal(pattern) {
+                let glob =
+                    GlobBuilder::new(&plain_braces(&normal)).literal_separator(false).backslash_escape(true).build();
+                set.add(glob.map_err(|error| refuse(error.kind().to_string()))?);
+            }
         }
         self.set = set
             .build()
@@ -163,6 +195,23 @@ fn plain_braces(pattern: &str) -> String {
         escaped.push(character);
     }
     escaped
+}
+
+/// A pattern for URIs with its URI in normal form, as far as it is literal: all of it, or scheme and host. `None` where
+/// that changes nothing, or there is no such thing in it.
+fn normal(pattern: &str) -> Option<String> {
+    let Some(open) = pattern.find(['*', '?', '[', '{']) else {
+        return Url::parse(pattern).ok().map(String::from).filter(|normal| normal != pattern);
+    };
+    let host = pattern.find("://")? + 3;
+    let path = host + pattern[host..].find('/')?;
+    if open < path {
+        return None;
+    }
+    let (head, rest) = pattern.split_at(path);
+    let url = Url::parse(head).ok()?;
+    let normal = format!("{}{rest}", url.as_str().trim_end_matches('/'));
+    (url.has_host() && normal != pattern).then_some(normal)
 }
 
 impl fmt::Debug for Rules {
@@ -209,6 +258,42 @@ mod tests {
             let filter = filter(allow, deny);
             assert_eq!(filter.allows(Offered::Resources, name), expected, "{filter:?} {name}");
             assert!(filter.allows(Offered::Tools, name), "the other kinds have rules of their own");
+        }
+    }
+
+    #[test]
+    fn a_resource_is_filtered_in_all_spellings() {
+        let filter = filter(None, &["demo://h/secret*", "https://Example.com/x*", "file:///etc/passwd"]);
+        for uri in [
+            "DEMO://h/secret.md",
+            "demo://h/x/../secret.md",
+            "demo://h/./secret",
+            " demo://h/secret",
+            "demo://h/s%65cret",
+            "demo://h/x%2f..%2fsecret",
+            "demo://h/a\tb",
+            "https://example.COM:443/x1",
+            "file://localhost/etc//passwd#x",
+        ] {
+            assert!(!filter.allows(Offered::Resources, uri), "{uri:?}");
+        }
+        for uri in ["demo://h/open", "demo://h/a b/é", "https://example.com/y", "urn:x", "file:///etc/hosts"] {
+            assert!(filter.allows(Offered::Resources, uri), "{uri:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_allowed_is_allowed_in_all_spellings() {
+        let allow = ["demo://h/a/*", "demo://h/é b", "demo://h/%C3%A4", "HTTPS://Example.com", "demo://H2/*"];
+        let filter = filter(Some(&allow), &[]);
+        for uri in ["demo://h/a/1 2/é%20%25", "demo://h/é b", "demo://h/%C3%A4", "HTTPS://Example.com", "demo://H2/x"]
+        {
+            assert!(filter.allows(Offered::Resources, uri), "{uri}");
+        }
+        for uri in
+            ["demo://h/a/../b", "demo://h/a/%2e%2e/b", "demo://h/a/%252e%252e/b", "demo://h/a/..%2fb", "demo://h/b"]
+        {
+            assert!(!filter.allows(Offered::Resources, uri), "{uri}");
         }
     }
 

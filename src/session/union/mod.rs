@@ -10,6 +10,7 @@ mod request;
 mod route;
 mod table;
 mod template;
+mod templates;
 mod welcome;
 
 use std::sync::Arc;
@@ -162,6 +163,10 @@ impl Servers {
 
     pub(crate) fn has_prefixed_names(&self) -> bool {
         self.prefix
+    }
+
+    pub(crate) fn has_prefixed_uris(&self) -> bool {
+        self.prefix_uris
     }
 
     pub(crate) fn links(&self) -> impl DoubleEndedIterator<Item = LinkId> + use<> {

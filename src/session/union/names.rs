@@ -48,11 +48,13 @@ impl Servers {
         candidates
     }
 
-    /// The server that is named in this URI or template, with what it calls it; `None` if none is.
+    /// The server that is named in this URI or template, with what it calls it; `None` if none is. Clients may have put
+    /// the name in lower case, as they do with hosts.
     pub(crate) fn named_in(&self, uri: &str) -> Option<(LinkId, String)> {
         let (scheme, rest) = split(uri).filter(|_| self.prefix_uris)?;
         let (name, rest) = rest.split_once('/')?;
-        let link = self.links().find(|link| self.get(*link).is_some_and(|server| &*server.prefix == name))?;
+        let link =
+            self.links().find(|link| self.get(*link).is_some_and(|server| server.prefix.eq_ignore_ascii_case(name)))?;
         Some((link, format!("{scheme}{rest}")))
     }
 
@@ -125,9 +127,13 @@ mod tests {
             assert_eq!(servers.full(List::Templates, link, own), full);
             assert_eq!(servers.named_in(full), Some((link, own.to_owned())), "{full}");
         }
-        for other in ["urn:isbn:1", "mailto:a", "", "://x", "x", "a:b://c", "x://c/y", "x://a", "x://A/y"] {
+        for other in ["urn:isbn:1", "mailto:a", "", "://x", "x", "a:b://c", "x://c/y", "x://a"] {
             assert_eq!(servers.named_in(other), None, "{other}");
         }
+        assert_eq!(servers.named_in("http://A/H/x"), Some((LinkId(0), "http://H/x".to_owned())));
+        let servers = self::servers(&["My", "b"], true, true);
+        let full = servers.full(List::Resources, LinkId(0), "http://h/x");
+        assert_eq!(servers.named_in(&full.to_lowercase()), Some((LinkId(0), "http://h/x".to_owned())));
         for unchanged in ["urn:isbn:1", "mailto:a", "", "://x", "a:b://c"] {
             assert_eq!(servers.full(List::Resources, LinkId(0), unchanged), unchanged);
         }

@@ -3,6 +3,7 @@
 use smallvec::smallvec;
 
 use super::{LinkId, LinkIds, List, Servers, Table};
+use crate::config::{Offered, Spellings};
 
 /// Where a request goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,9 @@ pub(crate) enum Route {
     Clash(LinkIds),
     Unknown,
 }
+
+/// What tells whose a resource is.
+const LISTS: &[List] = &[List::Resources, List::Templates];
 
 impl Route {
     /// To whoever has it under the very name that the client uses; `None` if nobody does.
@@ -63,8 +67,20 @@ impl Servers {
         }
     }
 
-    /// For a resource, or with `template` for the text of one. `able` are the servers that may have resources.
-    pub(crate) fn route_uri(&self, table: &Table, uri: &str, template: bool, able: &LinkIds, asked: bool) -> Route {
+    /// For a resource, or with `template` for the text of one. `able` are the servers that may have resources; `known` is
+    /// whether all that can be asked of them was asked at some time, and `asked` whether it was asked for this.
+    ///
+    /// What a server lists is its own, then what its templates can stand for. A mere mention in some other result counts
+    /// only for what nobody else claims: any server can mention anything.
+    pub(crate) fn route_uri(
+        &self,
+        table: &Table,
+        uri: &str,
+        template: bool,
+        able: &LinkIds,
+        known: bool,
+        asked: bool,
+    ) -> Route {
         if let Some((link, own)) = self.named_in(uri) {
             return Route::To(link, own);
         }
@@ -72,22 +88,25 @@ impl Servers {
             return Route::Unknown;
         }
         let with_template = if template { Route::among(&table.who_has_template(uri), uri) } else { None };
-        let found = with_template
-            .or_else(|| Route::among(&table.who(List::Resources, uri), uri))
-            .or_else(|| Route::among(&table.who_matches(uri), uri));
+        let (listing, showing) = table.who_lists_or_shows(List::Resources, uri);
+        if let Some(found) = with_template.or_else(|| Route::among(&listing, uri)) {
+            return found;
+        }
+        let found = Route::among(&table.who_matches(uri), uri).or_else(|| Route::among(&showing, uri));
         match (found, able.as_slice()) {
-            (Some(found), _) => found,
+            (Some(found), [] | [_]) => found,
+            (Some(found), _) if known || asked => found,
             // There is nobody else who could have it.
             (None, [only]) => Route::To(*only, uri.to_owned()),
             (None, []) => Route::Unknown,
             (None, _) if asked => Route::Unknown,
-            (None, _) => Route::Ask(able.clone(), &[List::Resources, List::Templates]),
+            (Some(_) | None, _) => Route::Ask(able.clone(), LISTS),
         }
     }
 
     /// Whether the filter lets a server's resource through, with what is known of its templates: a URI that only denied
     /// templates stand for is denied with them. `Err` if lists of the server have to be known first.
-    /// With `blind` its templates could not be had.
+    /// With `blind` its templates could not be had. What is denied in one spelling is denied in all.
     pub(crate) fn allows_uri(
         &self,
         table: &Table,
@@ -96,11 +115,15 @@ impl Servers {
         asked: bool,
         blind: bool,
     ) -> Result<bool, Route> {
-        if !self.allows(link, List::Resources, own) {
-            return Ok(false);
-        }
         let Some(server) = self.get(link) else { return Ok(true) };
-        if server.filter.allows_all(crate::config::Offered::Templates) {
+        let any_template = server.filter.allows_all(Offered::Templates);
+        if any_template && server.filter.allows_all(Offered::Resources) {
+            return Ok(true);
+        }
+        let Some(spellings) = Spellings::of(own).filter(|_| self.allows(link, List::Resources, own)) else {
+            return Ok(false);
+        };
+        if any_template && spellings.absolute {
             return Ok(true);
         }
         let full = self.full(List::Resources, link, own);
@@ -108,9 +131,10 @@ impl Servers {
             return Ok(true);
         }
         if !asked {
-            return Err(Route::Ask(smallvec![link], &[List::Resources, List::Templates]));
+            return Err(Route::Ask(smallvec![link], LISTS));
         }
-        Ok(!blind && !table.is_denied(link, own))
+        // What is no absolute URI may be read as anything, unless the server itself lists it so.
+        Ok(spellings.absolute && !blind && !table.is_denied(link, spellings.all()))
     }
 }
 
@@ -168,18 +192,37 @@ mod tests {
         let servers = servers(true, false);
         let both: LinkIds = smallvec![A, B];
         let mut table = Table::default();
-        let route = |table: &Table, uri, asked| servers.route_uri(table, uri, false, &both, asked);
+        let route = |table: &Table, uri, asked| servers.route_uri(table, uri, false, &both, false, asked);
         assert_eq!(route(&table, "x://1", false), ask(&[List::Resources, List::Templates]));
         assert_eq!(route(&table, "x://1", true), Route::Unknown);
-        assert_eq!(servers.route_uri(&table, "x://1", false, &smallvec![B], false), to(B, "x://1"));
-        assert_eq!(servers.route_uri(&table, "x://1", false, &smallvec![], false), Route::Unknown);
+        assert_eq!(servers.route_uri(&table, "x://1", false, &smallvec![B], false, false), to(B, "x://1"));
+        assert_eq!(servers.route_uri(&table, "x://1", false, &smallvec![], false, false), Route::Unknown);
         table.enter_template(A, "x://{id}", false);
-        assert_eq!(route(&table, "x://1", false), to(A, "x://1"));
-        table.enter(List::Resources, "x://1", B, Told::Seen);
+        assert_eq!(route(&table, "x://1", false), ask(LISTS), "somebody else may list it");
+        assert_eq!(route(&table, "x://1", true), to(A, "x://1"));
+        assert_eq!(servers.route_uri(&table, "x://1", false, &both, true, false), to(A, "x://1"));
+        table.enter(List::Resources, "x://1", B, Told::Listed);
         assert_eq!(route(&table, "x://1", false), to(B, "x://1"));
         table.enter_template(B, "{+any}", false);
-        assert_eq!(route(&table, "x://2", false), Route::Clash(smallvec![A, B]));
-        assert_eq!(servers.route_uri(&table, "x://{id}", true, &both, false), to(A, "x://{id}"));
+        assert_eq!(route(&table, "x://2", true), Route::Clash(smallvec![A, B]));
+        assert_eq!(servers.route_uri(&table, "x://{id}", true, &both, false, false), to(A, "x://{id}"));
+    }
+
+    #[test]
+    fn a_mention_takes_nothing_from_anybody() {
+        let servers = servers(true, false);
+        let both: LinkIds = smallvec![A, B];
+        let mut table = Table::default();
+        let route = |table: &Table, uri, asked| servers.route_uri(table, uri, false, &both, false, asked);
+        for uri in ["x://listed", "x://of-template/1", "x://free"] {
+            table.enter(List::Resources, uri, B, Told::Seen);
+        }
+        assert_eq!(route(&table, "x://free", false), ask(LISTS));
+        table.enter(List::Resources, "x://listed", A, Told::Listed);
+        table.enter_template(A, "x://of-template/{id}", false);
+        assert_eq!(route(&table, "x://listed", false), to(A, "x://listed"));
+        assert_eq!(route(&table, "x://of-template/1", true), to(A, "x://of-template/1"));
+        assert_eq!(route(&table, "x://free", true), to(B, "x://free"));
     }
 
     #[test]
@@ -187,9 +230,9 @@ mod tests {
         let servers = servers(true, true);
         let both: LinkIds = smallvec![A, B];
         let mut table = Table::default();
-        let route = |table: &Table, uri| servers.route_uri(table, uri, false, &both, true);
+        let route = |table: &Table, uri| servers.route_uri(table, uri, false, &both, true, true);
         assert_eq!(route(&table, "x://a_b/1"), to(B, "x://1"));
-        assert_eq!(servers.route_uri(&table, "x://other/1", false, &both, false), Route::Unknown);
+        assert_eq!(servers.route_uri(&table, "x://other/1", false, &both, false, false), Route::Unknown);
         table.enter(List::Resources, "urn:1", B, Told::Listed);
         assert_eq!(route(&table, "urn:1"), to(B, "urn:1"), "there is no place for a name in it");
     }
@@ -209,6 +252,11 @@ mod tests {
         assert_eq!(servers.allows_uri(&table, A, "x://open/1", true, false), Ok(true));
         assert_eq!(servers.allows_uri(&table, A, "y://1", true, false), Ok(true));
         assert_eq!(servers.allows_uri(&table, A, "y://1", true, true), Ok(false), "it cannot be known");
+        for uri in ["X://secret/1", "x://secret/a/../1", "x://secret/%31", " x://secret/1", "x://secret/1#a", "x"] {
+            assert_eq!(servers.allows_uri(&table, A, uri, true, false), Ok(false), "{uri}");
+        }
+        table.enter(List::Resources, "x", A, Told::Listed);
+        assert_eq!(servers.allows_uri(&table, A, "x", false, false), Ok(true), "so it is listed");
         table.enter(List::Resources, "x://secret/1", A, Told::Listed);
         assert_eq!(servers.allows_uri(&table, A, "x://secret/1", true, false), Ok(true), "it is offered by itself");
     }

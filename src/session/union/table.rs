@@ -8,15 +8,13 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::template::Pattern;
+use super::templates::Templates;
 use super::{LinkId, LinkIds, List};
 
 /// Most names in it.
 const ENTRIES: usize = 100_000;
 /// Most bytes in it, with what each entry costs besides its name.
 const BYTES: usize = 16 * 1024 * 1024;
-/// Most templates, for each URI may have to be compared with all of them.
-const TEMPLATES: usize = 1000;
 const OVERHEAD: usize = 128;
 
 /// How a name was told.
@@ -35,22 +33,18 @@ struct Offer {
     seen: bool,
 }
 
-#[derive(Debug)]
-struct Template {
-    link: LinkId,
-    text: Box<str>,
-    pattern: Pattern,
-    denied: bool,
-}
-
 /// Tools, prompts, resources and tasks under the names by which the client knows them; templates by their server's own.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     offers: HashMap<(List, Arc<str>), SmallVec<[Offer; 1]>>,
     /// The same names, oldest first. Some of them may be gone.
     order: VecDeque<(List, Arc<str>)>,
-    templates: VecDeque<Template>,
+    templates: Templates,
     bytes: usize,
+    /// What somebody waits for: it stays as long as there is room for anything.
+    wanted: HashSet<(List, Arc<str>)>,
+    /// The lists of which something had to go.
+    cut: HashSet<(List, LinkId)>,
     /// Servers that are gone. What they had is still known as theirs, unless a living one has it too.
     gone: LinkIds,
 }
@@ -78,25 +72,28 @@ impl Table {
 
     /// Enters a template under its own text. One that is `denied` is no way to anything, but has to be known as such.
     pub(crate) fn enter_template(&mut self, link: LinkId, text: &str, denied: bool) {
-        if self.templates.iter().any(|known| known.link == link && &*known.text == text) {
-            return;
-        }
-        self.bytes += cost(text);
-        self.templates.push_back(Template { link, text: text.into(), pattern: Pattern::new(text), denied });
-        self.keep_bounds();
+        self.templates.enter(link, text, denied);
+    }
+
+    /// Says what somebody waits for.
+    pub(crate) fn want(&mut self, wanted: impl IntoIterator<Item = (List, Arc<str>)>) {
+        self.wanted = wanted.into_iter().collect();
     }
 
     fn keep_bounds(&mut self) {
-        while self.templates.len() > TEMPLATES
-            && let Some(oldest) = self.templates.pop_front()
-        {
-            self.bytes -= cost(&oldest.text);
-        }
+        let mut turns = self.order.len();
         while (self.offers.len() > ENTRIES || self.bytes > BYTES)
             && let Some(oldest) = self.order.pop_front()
         {
-            if self.offers.remove(&oldest).is_some() {
+            if turns > 0 && self.wanted.contains(&oldest) {
+                turns -= 1;
+                self.order.push_back(oldest);
+                continue;
+            }
+            turns = turns.saturating_sub(1);
+            if let Some(offers) = self.offers.remove(&oldest) {
                 self.bytes -= oldest.1.len() + OVERHEAD;
+                self.cut.extend(offers.iter().filter(|offer| offer.listed).map(|offer| (oldest.0, offer.link)));
             }
         }
         if self.order.len() > 2 * self.offers.len() + 64 {
@@ -110,6 +107,21 @@ impl Table {
     pub(crate) fn who(&self, list: List, full: &str) -> LinkIds {
         let offers = self.offers.get(&(list, Arc::from(full)));
         self.living(offers.into_iter().flatten().map(|offer| offer.link).collect())
+    }
+
+    /// The servers whose lists have it, and those of whom it was only seen.
+    pub(crate) fn who_lists_or_shows(&self, list: List, full: &str) -> (LinkIds, LinkIds) {
+        let offers = self.offers.get(&(list, Arc::from(full)));
+        let links = |listed| {
+            let such = offers.into_iter().flatten().filter(|offer| offer.listed == listed);
+            self.living(such.map(|offer| offer.link).collect())
+        };
+        (links(true), links(false))
+    }
+
+    /// Whether there was more in that list than is kept here.
+    pub(crate) fn is_cut(&self, list: List, link: LinkId) -> bool {
+        if list == List::Templates { self.templates.is_cut(link) } else { self.cut.contains(&(list, link)) }
     }
 
     /// Those that live; if none of them does, those that did.
@@ -137,36 +149,27 @@ impl Table {
 
     /// The servers that have a template with this text.
     pub(crate) fn who_has_template(&self, text: &str) -> LinkIds {
-        self.with_template(|template| &*template.text == text)
+        self.living(self.templates.who_has(text))
     }
 
     /// The servers one of whose templates can stand for this URI.
     pub(crate) fn who_matches(&self, uri: &str) -> LinkIds {
-        self.with_template(|template| template.pattern.matches(uri))
+        self.living(self.templates.who_matches(uri))
     }
 
-    fn with_template(&self, fits: impl Fn(&Template) -> bool) -> LinkIds {
-        let mut links = LinkIds::new();
-        for template in self.templates.iter().filter(|template| !template.denied) {
-            if !links.contains(&template.link) && fits(template) {
-                links.push(template.link);
-            }
-        }
-        self.living(links)
+    /// Whether only denied templates of this server can stand for one of these spellings of a URI of its own, or that
+    /// cannot be told.
+    pub(crate) fn is_denied<'a>(&self, link: LinkId, spellings: impl IntoIterator<Item = &'a str>) -> bool {
+        self.templates.deny(link, spellings)
     }
 
-    /// Whether the templates of this server that can stand for its URI `own` are denied, all of them, and there is one.
-    pub(crate) fn is_denied(&self, link: LinkId, own: &str) -> bool {
-        let mut matching = self.templates.iter().filter(|one| one.link == link && one.pattern.matches(own)).peekable();
-        matching.peek().is_some() && matching.all(|template| template.denied)
-    }
-
-    /// This server lists anew: what stood in its list before is no more.
+    /// This server lists anew: what stood in its list before is no more, but for templates that are denied.
     pub(crate) fn forget_list(&mut self, list: List, link: LinkId) {
         if list == List::Templates {
-            self.forget_templates(link);
+            self.templates.forget(link);
             return;
         }
+        self.cut.remove(&(list, link));
         self.forget(|of, offer| {
             if of == list && offer.link == link {
                 offer.listed = false;
@@ -194,26 +197,10 @@ impl Table {
         self.keep_bounds();
     }
 
-    fn forget_templates(&mut self, link: LinkId) {
-        let bytes = &mut self.bytes;
-        self.templates.retain(|template| {
-            let keep = template.link != link;
-            if !keep {
-                *bytes -= cost(&template.text);
-            }
-            keep
-        });
-    }
-
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.offers.len() + self.templates.len()
     }
-}
-
-/// What a template costs: it is kept as text and as steps.
-fn cost(text: &str) -> usize {
-    text.len() * 4 + OVERHEAD
 }
 
 #[cfg(test)]
@@ -275,12 +262,35 @@ mod tests {
         assert_eq!(table.len(), 3);
         assert_eq!(table.who_matches("x://1").as_slice(), [A]);
         assert_eq!(table.who_matches("x://1/deep").as_slice(), [], "what is denied leads nowhere");
-        assert!(table.is_denied(B, "x://1/deep") && !table.is_denied(A, "x://1/deep") && !table.is_denied(B, "y://1"));
+        assert!(table.is_denied(B, ["x://1/deep"]) && !table.is_denied(A, ["x://1/deep"]));
+        assert!(!table.is_denied(B, ["y://1"]));
         assert_eq!(table.who_has_template("y://{id}").as_slice(), [B]);
         table.forget_list(List::Templates, A);
         assert!(table.who_matches("x://1").is_empty());
         table.forget_list(List::Templates, B);
-        assert_eq!((table.len(), table.bytes), (0, 0));
+        assert_eq!((table.len(), table.bytes), (1, 0), "what is denied stays so");
+    }
+
+    #[test]
+    fn what_is_wanted_is_kept_and_what_had_to_go_is_told() {
+        let mut table = Table::default();
+        table.want([(List::Resources, "0".into())]);
+        for number in 0..ENTRIES {
+            table.enter(List::Resources, &number.to_string(), A, Told::Listed);
+        }
+        assert!(!table.is_cut(List::Resources, A));
+        for number in ENTRIES..2 * ENTRIES + 9 {
+            table.enter(List::Resources, &number.to_string(), A, Told::Listed);
+        }
+        assert_eq!(table.who(List::Resources, "0").as_slice(), [A]);
+        assert!(table.who(List::Resources, "1").is_empty());
+        assert!(table.is_cut(List::Resources, A) && !table.is_cut(List::Tools, A));
+        table.forget_list(List::Resources, A);
+        assert!(!table.is_cut(List::Resources, A));
+        let long = "x".repeat(BYTES + 1);
+        table.want([(List::Resources, long.as_str().into())]);
+        table.enter(List::Resources, &long, A, Told::Listed);
+        assert!(table.bytes <= BYTES, "what is too large is not kept for anybody");
     }
 
     #[test]
@@ -301,9 +311,5 @@ mod tests {
             table.forget_list(List::Tasks, A);
         }
         assert!(table.order.len() < 200, "{}", table.order.len());
-        for number in 0..TEMPLATES + 10 {
-            table.enter_template(A, &format!("x://{number}/{{a}}"), false);
-        }
-        assert_eq!(table.templates.len(), TEMPLATES);
     }
 }

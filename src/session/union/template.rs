@@ -1,17 +1,19 @@
 //! Whether a URI may have come from a template (RFC 6570).
 //!
 //! This routes, it does not validate: what a variable can stand for is read a little more widely than the RFC has it,
-//! because servers do so too. The time is bounded by the length of the template times that of the URI, and both are
-//! bounded here: what is longer is not told by its template.
+//! because servers do so too. The time is bounded by the length of the template times that of the URI: both are bounded
+//! here, and so is what all templates take together. What is beyond that cannot be told.
 
 /// The longest template, in literal bytes and expressions.
 const STEPS: usize = 512;
 /// The longest URI, in bytes.
 const URI: usize = 4096;
+/// What one look among templates may take: steps of templates times bytes of URIs. It is some ten milliseconds.
+pub(super) const WORK: usize = 8 * 1024 * 1024;
 
 /// A template that was read.
 #[derive(Debug, Clone)]
-pub(crate) struct Pattern(Vec<Step>);
+pub(crate) struct Pattern(Box<[Step]>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
@@ -66,20 +68,21 @@ impl Pattern {
             rest = &expression[close + 1..];
         }
         steps.extend(rest.bytes().map(Step::Byte));
-        Self(steps)
+        Self(steps.into_boxed_slice())
     }
 
-    /// Whether it can stand for this URI.
-    pub(crate) fn matches(&self, uri: &str) -> bool {
+    /// Whether it can stand for this URI; `None` if that takes more than is bearable. What it takes is taken off `work`.
+    pub(crate) fn matches(&self, uri: &str, work: &mut usize) -> Option<bool> {
         let steps = &self.0;
-        if steps.len() > STEPS || uri.len() > URI {
-            return false;
-        }
         let literal = steps.iter().map_while(|step| if let Step::Byte(byte) = step { Some(*byte) } else { None });
         // Most templates differ from a URI in their first bytes.
         if literal.zip(uri.bytes()).any(|(expected, byte)| expected != byte) {
-            return false;
+            return Some(false);
         }
+        if steps.len() > STEPS || uri.len() > URI {
+            return None;
+        }
+        *work = work.checked_sub((steps.len() + 1) * (uri.len() + 1))?;
         // All places in the template at which one may be. `inside` are those within a `Maybe` that was begun.
         let (mut at, mut inside) = (vec![false; steps.len() + 1], vec![false; steps.len()]);
         let (mut next, mut begun) = (at.clone(), inside.clone());
@@ -99,12 +102,12 @@ impl Pattern {
             }
             skip(steps, &mut next, &begun);
             if !next.contains(&true) {
-                return false;
+                return Some(false);
             }
             std::mem::swap(&mut at, &mut next);
             std::mem::swap(&mut inside, &mut begun);
         }
-        at.last().copied().unwrap_or_default()
+        at.last().copied()
     }
 }
 
@@ -122,6 +125,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn matches(template: &str, uri: &str) -> Option<bool> {
+        Pattern::new(template).matches(uri, &mut { WORK })
+    }
 
     #[test]
     fn a_template_stands_for_what_it_can_become() {
@@ -159,7 +166,7 @@ mod tests {
             ("", "x", false),
         ];
         for (template, uri, expected) in cases {
-            assert_eq!(Pattern::new(template).matches(uri), expected, "{template} {uri}");
+            assert_eq!(matches(template, uri), Some(expected), "{template} {uri}");
         }
     }
 
@@ -167,10 +174,12 @@ mod tests {
     fn no_template_takes_long() {
         let template = "{+a}".repeat(STEPS - 1);
         let uri = "x".repeat(URI);
-        assert!(Pattern::new(&template).matches(&uri));
-        assert!(!Pattern::new(&format!("{template}y")).matches(&uri));
-        assert!(!Pattern::new(&format!("{template}{{a}}{{a}}")).matches(&uri));
-        assert!(!Pattern::new(&template).matches(&format!("{uri}x")));
+        assert_eq!(matches(&template, &uri), Some(true));
+        assert_eq!(matches(&format!("{template}y"), &uri), Some(false));
+        assert_eq!(matches(&format!("{template}{{a}}{{a}}"), &uri), None);
+        assert_eq!(matches(&template, &format!("{uri}x")), None);
+        assert_eq!(matches("y{+a}", &format!("{uri}x")), Some(false), "it differs at once");
+        assert_eq!(Pattern::new(&template).matches(&uri, &mut 1000), None);
     }
 
     proptest! {
@@ -178,15 +187,15 @@ mod tests {
         fn a_uri_matches_itself_and_its_own_template(parts in proptest::collection::vec("[a-z0-9._~-]{0,5}", 1..5)) {
             let uri = format!("x://{}", parts.join("/"));
             let template = format!("x://{}", vec!["{v}"; parts.len()].join("/"));
-            prop_assert!(Pattern::new(&uri).matches(&uri));
-            prop_assert!(Pattern::new(&template).matches(&uri));
+            prop_assert_eq!(matches(&uri, &uri), Some(true));
+            prop_assert_eq!(matches(&template, &uri), Some(true));
             let one_more = uri + "/z";
-            prop_assert!(!Pattern::new(&template).matches(&one_more));
+            prop_assert_eq!(matches(&template, &one_more), Some(false));
         }
 
         #[test]
         fn any_template_can_be_read(template in ".*", uri in ".*") {
-            Pattern::new(&template).matches(&uri);
+            matches(&template, &uri);
         }
     }
 }

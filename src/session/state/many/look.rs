@@ -75,15 +75,15 @@ impl Many {
 
     /// Notes that this server has such a resource; gives what the client calls it, if that is something else.
     fn see_uri(&mut self, link: LinkId, own: &str) -> Option<String> {
-        if !self.servers.allows(link, List::Resources, own) {
-            return None;
-        }
         let full = self.servers.full(List::Resources, link, own);
         if full != own {
-            // The name of the server is in it: there is no need to remember it.
+            // The name of the server is in it: there is no need to remember it. It goes for what is filtered too: without
+            // the name it might be another server's.
             return Some(full.into_owned());
         }
-        self.table.enter(List::Resources, own, link, Told::Seen);
+        if self.servers.allows(link, List::Resources, own) {
+            self.table.enter(List::Resources, own, link, Told::Seen);
+        }
         None
     }
 
@@ -104,8 +104,8 @@ impl Many {
             }
             "notifications/resources/updated" => {
                 let Some((own, at)) = uri_told(frame) else { return self.unclear(link) };
-                // With what is known so far of its templates: nothing is asked for this.
-                if self.servers.allows_uri(&self.table, link, &own, true, false) != Ok(true) {
+                // With what is known so far of its templates: nothing is asked for this. Who subscribed has asked.
+                if self.servers.allows_uri(&self.table, link, &own, true, self.is_blind(link)) != Ok(true) {
                     return Err(Filtered);
                 }
                 if self.mode() == Mode::Many {
@@ -119,6 +119,7 @@ impl Many {
 
     /// An update that names no resource: it is passed on, unless it might be about one that is filtered.
     fn unclear(&self, link: LinkId) -> Result<Option<Edit>, Filtered> {
-        if self.servers.allows_all(link, List::Resources) { Ok(None) } else { Err(Filtered) }
+        let all = |list| self.servers.allows_all(link, list);
+        if all(List::Resources) && all(List::Templates) { Ok(None) } else { Err(Filtered) }
     }
 }

@@ -1,6 +1,7 @@
 //! Requests of the client: which server gets them, and what to do where that is not known yet.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::super::client::LINK;
@@ -19,6 +20,20 @@ pub(super) struct Held {
     /// The lists that are being asked for; none where it waits for the handshake.
     lists: &'static [List],
     links: LinkIds,
+    /// What it is about, as its client calls it.
+    subject: Option<(List, Arc<str>)>,
+}
+
+impl Held {
+    fn new(frame: Frame, lists: &'static [List], links: LinkIds) -> Self {
+        let subject = match read(&frame) {
+            Ok(Request::Named { list, name, .. }) => Some((list, name.into())),
+            Ok(Request::Uri { uri, .. }) => Some((List::Resources, uri.into())),
+            Ok(Request::Task { id }) => Some((List::Tasks, id.into())),
+            _ => None,
+        };
+        Self { frame, lists, links, subject }
+    }
 }
 
 /// What becomes of a request.
@@ -52,12 +67,12 @@ impl State {
                 self.pass(number, link, frame, edit);
             }
             Way::Wait => {
-                self.many.held.insert(number, Held { frame, lists: &[], links: LinkIds::new() });
+                self.many.held.insert(number, Held::new(frame, &[], LinkIds::new()));
             }
             Way::Ask(links, lists) => {
                 self.survey(&links, lists, &frame, now);
                 if self.is_surveying(&links, lists) {
-                    self.many.held.insert(number, Held { frame, lists, links });
+                    self.many.held.insert(number, Held::new(frame, lists, links));
                 } else {
                     self.direct(number, frame, true, now);
                 }
@@ -126,7 +141,9 @@ impl State {
             }
             Request::Uri { uri, at, template } => {
                 let able = self.may_have(List::Resources);
-                let route = self.many.servers.route_uri(&self.many.table, uri, *template, &able, asked);
+                let Many { servers, table, .. } = &*self.many;
+                let known = self.many.are_known(&able, &[List::Resources, List::Templates]);
+                let route = servers.route_uri(table, uri, *template, &able, known, asked);
                 self.follow(route, List::Resources, uri, |link, own| {
                     self.allowed(link, own, uri, *template, asked)?;
                     Ok((own != uri).then(|| (at.clone(), quoted(own))))
@@ -177,9 +194,7 @@ impl State {
             return if servers.allows(link, List::Templates, own) { Ok(()) } else { refuse() };
         }
         // What cannot be checked is not let through.
-        let blind =
-            self.many.member(link).is_some_and(|member| member.surveys[List::Templates as usize] == Survey::Failed);
-        match servers.allows_uri(table, link, own, asked, blind) {
+        match servers.allows_uri(table, link, own, asked, self.many.is_blind(link)) {
             Ok(true) => Ok(()),
             Err(Route::Ask(links, lists)) => Err(Way::Ask(links, lists)),
             Ok(false) | Err(_) => refuse(),
@@ -207,6 +222,9 @@ impl State {
             List::Tools | List::Prompts => {
                 "let names have their server's name in front (without --no-prefix), or filter one"
             }
+            List::Resources | List::Templates if self.many.servers.has_prefixed_uris() => {
+                "URIs of this kind have no place for their server's name: filter one of the two"
+            }
             List::Resources | List::Templates => {
                 "let URIs have their server's name in them (--prefix-uris), or filter one"
             }
@@ -226,10 +244,20 @@ impl State {
         if !unasked.is_empty() && !names_its_server {
             return Some(format!("{} could not be asked for it", unasked.join(" and ")));
         }
+        let cut = |(link, _): (LinkId, &Member)| {
+            let names = self.many.table.is_cut(list, link);
+            let templates = list == List::Resources && self.many.table.is_cut(List::Templates, link);
+            (names || templates).then(|| format!("`{}`", self.many.servers.name(link)))
+        };
+        let cut: Vec<_> = self.many.each().filter_map(cut).collect();
         match list {
             List::Resources if self.many.servers.can_name(name) => {
                 Some("name its server in it, as resources/list does: scheme://server/rest".into())
             }
+            _ if !cut.is_empty() && !names_its_server => {
+                Some(format!("{} have more than can be known here: filter what is not needed", cut.join(" and ")))
+            }
+            List::Resources if self.many.servers.has_prefixed_uris() => Some("no server of this session lists it".into()),
             List::Resources => {
                 Some("no server of this session lists it, or has a template for it; with --prefix-uris a URI names its server".into())
             }
@@ -251,6 +279,7 @@ impl State {
                 self.direct(number, held.frame, true, now);
             }
         }
+        self.many.want_held();
     }
 
     /// The handshake is over: calls that waited for it are routed, in order.
@@ -314,4 +343,12 @@ impl State {
 
 fn unknown(list: List, name: &str, hint: Option<String>) -> Fault {
     Fault::Unknown { noun: list.noun(), name: name.to_owned(), hint }
+}
+
+impl Many {
+    /// What calls wait for stays in the table.
+    pub(super) fn want_held(&mut self) {
+        let subjects = self.held.values().filter(|held| !held.lists.is_empty());
+        self.table.want(subjects.filter_map(|held| held.subject.clone()));
+    }
 }

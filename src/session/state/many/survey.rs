@@ -78,12 +78,19 @@ impl State {
             if pages == 0 {
                 self.many.table.forget_list(list, link);
             }
+            // There may be more than is kept: what somebody waits for is.
+            self.many.want_held();
             self.many.enter(list, link, &page, Told::Listed);
             match &page.next {
                 Some(next) if pages + 1 < PAGES => {
                     self.ask_page(link, list, pages + 1, Some(next), forwarded, until);
                 }
-                _ => self.many.set_survey(link, list, Survey::Known),
+                // What is on later pages is not known.
+                Some(_) => {
+                    self.many.set_survey(link, list, Survey::Failed);
+                    self.warn(link, format!("{} has more than {PAGES} pages", list.method()));
+                }
+                None => self.many.set_survey(link, list, Survey::Known),
             }
         } else {
             self.many.set_survey(link, list, Survey::Failed);
@@ -125,7 +132,7 @@ impl Many {
         let found = match member.surveys[list as usize] {
             Survey::Asking { .. } => return false,
             // Of a server that does not say when its list changes it can be known only by asking again.
-            Survey::Known if member.abilities.tells(list) => return false,
+            Survey::Known if member.abilities.tells(list) && !self.is_cut_short(link, list) => return false,
             _ if waits && !member.is_ready() => Survey::Failed,
             _ if member.is_ready() && !member.abilities.lists(list) => Survey::Known,
             Survey::Unknown | Survey::Known | Survey::Failed => return true,
@@ -137,6 +144,42 @@ impl Many {
     pub(super) fn set_survey(&mut self, link: LinkId, list: List, survey: Survey) {
         if let Some(member) = self.member_mut(link) {
             member.surveys[list as usize] = survey;
+            member.templates_known |= list == List::Templates && survey == Survey::Known;
+        }
+    }
+
+    /// Whether a list was known, but for names that had to go. More templates would have to go again.
+    fn is_cut_short(&self, link: LinkId, list: List) -> bool {
+        list != List::Templates && self.table.is_cut(list, link)
+    }
+
+    /// Whether these lists of these servers were asked for at some time, as far as they can be.
+    pub(super) fn are_known(&self, links: &LinkIds, lists: &[List]) -> bool {
+        let is_known = |link: &LinkId, list: List| {
+            self.member(*link).is_none_or(|member| {
+                matches!(member.surveys[list as usize], Survey::Known | Survey::Failed)
+                    || member.is_ready() && !member.abilities.lists(list)
+            })
+        };
+        links.iter().all(|link| lists.iter().all(|list| is_known(link, *list)))
+    }
+
+    /// Whether templates of that server may be denied that nobody knows of.
+    pub(super) fn is_blind(&self, link: LinkId) -> bool {
+        self.member(link)
+            .is_none_or(|member| member.surveys[List::Templates as usize] == Survey::Failed || !member.templates_known)
+    }
+
+    /// The client is given the first page of that list of a server; `whole` if there is no other.
+    pub(super) fn lists_anew(&mut self, link: LinkId, list: List, whole: bool) {
+        let survey = self.member(link).map(|member| member.surveys[list as usize]);
+        // What is being asked for is in the table by now, in part: it was forgotten when that began.
+        if whole || !matches!(survey, Some(Survey::Asking { .. })) {
+            self.table.forget_list(list, link);
+        }
+        if !whole {
+            // The client may never ask for what is on the other pages.
+            self.forget_surveys(link, &[list]);
         }
     }
 

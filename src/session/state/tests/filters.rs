@@ -59,6 +59,13 @@ fn what_is_filtered_cannot_be_used() {
     let updated = |uri: &str| notice("notifications/resources/updated", &format!(r#"{{"uri":"{uri}"}}"#));
     assert!(town.server(A, &updated("x:\\/\\/bad/1")).is_empty());
     assert!(town.server(A, &tell("notifications/resources/updated")).is_empty(), "it may be about anything");
+    assert!(town.server(A, &updated("x://good")).is_empty(), "its templates are not known yet");
+    let lines = town.asks("8", "resources/subscribe", r#"{"uri":"x://good"}"#);
+    let id = |line: &String| json_of(std::slice::from_ref(line), "a> ")["id"].to_string();
+    assert_eq!(lines.len(), 2);
+    town.answers(A, &id(&lines[0]), r#"{"resources":[]}"#);
+    let lines = town.answers(A, &id(&lines[1]), r#"{"resourceTemplates":[]}"#);
+    town.answers(A, &id(&lines[0]), "{}");
     assert_eq!(town.server(A, &updated("x://good")), [format!("1< {}", updated("x://good"))]);
     town.is_quiet();
 }
@@ -155,4 +162,89 @@ fn each_of_several_has_its_own() {
     let updated = notice("notifications/resources/updated", r#"{"uri":"x://bad/1"}"#);
     assert!(town.server(A, &updated).is_empty());
     assert_eq!(town.server(B, &updated).len(), 1);
+}
+
+#[test]
+fn other_spellings_of_what_is_filtered_cannot_be_used() {
+    let mut town = one(filter());
+    for uri in ["X://bad/1", "x://bad/a/../1", "x://bad/%31", " x://bad/1", "x://bad/1#a", "x://bad/\\u00001"] {
+        for method in ["resources/read", "resources/subscribe"] {
+            let lines = town.asks("7", method, &format!(r#"{{"uri":"{uri}"}}"#));
+            assert_eq!((lines.len(), error_of(&lines).0), (1, -32002), "{uri}");
+        }
+    }
+    town.is_quiet();
+}
+
+/// Two servers, the first with a denied template; then the client's call is answered with these lists.
+fn knows_both(town: &mut Town, templates: &str) -> Vec<String> {
+    let lines = town.asks("7", "resources/read", r#"{"uri":"y://1"}"#);
+    let asked: Vec<_> =
+        lines.iter().map(|line| json_of(std::slice::from_ref(line), &line[..3])["id"].to_string()).collect();
+    town.answers(A, &asked[0], r#"{"resources":[]}"#);
+    town.answers(A, &asked[1], templates);
+    town.answers(B, &asked[2], r#"{"resources":[]}"#);
+    town.answers(B, &asked[3], r#"{"resourceTemplates":[]}"#)
+}
+
+#[test]
+fn a_denied_template_is_known_whatever_page_the_client_asks_for() {
+    let servers = || Servers::new(vec![Server::new("a", filter()), Server::new("b", Filter::new())], true, false);
+    let mut town = Town::open(servers());
+    let templates =
+        r#"{"resourceTemplates":[{"uriTemplate":"y://{id}"},{"uriTemplate":"y://{id}/x"},{"uriTemplate":"z://{id}"}]}"#;
+    assert_eq!(error_of(&knows_both(&mut town, templates)).0, -32002);
+    let lines = town.asks("8", "resources/templates/list", "{}");
+    let (a, b) = (json_of(&lines, "a> ")["id"].to_string(), json_of(&lines, "b> ")["id"].to_string());
+    town.answers(A, &a, r#"{"resourceTemplates":[{"uriTemplate":"w://{id}"}],"nextCursor":"n"}"#);
+    town.answers(B, &b, r#"{"resourceTemplates":[{"uriTemplate":"y://{+any}"}]}"#);
+    let updated = notice("notifications/resources/updated", r#"{"uri":"y://1"}"#);
+    assert!(town.server(A, &updated).is_empty(), "it is denied still");
+    // What is on the other pages is asked for again.
+    let lines = town.asks("9", "resources/read", r#"{"uri":"z://1"}"#);
+    assert_eq!(json_of(&lines, "a> ")["method"], "resources/templates/list");
+    let id = json_of(&lines, "a> ")["id"].to_string();
+    let lines = town.answers(A, &id, templates);
+    assert_eq!(json_of(&lines, "a> ")["params"]["uri"], "z://1");
+}
+
+#[test]
+fn what_is_too_long_or_too_much_to_be_checked_is_not_read() {
+    let mut town = one(filter());
+    town.asks("7", "resources/read", r#"{"uri":"y://1"}"#);
+    town.answers(A, "3", r#"{"resources":[]}"#);
+    let others = (0..1500).map(|number| format!("z://{number}/{{id}}"));
+    let all: Vec<_> = std::iter::once("y://{id}".to_owned()).chain(others).collect();
+    let all: Vec<_> = all.iter().map(|text| format!(r#"{{"uriTemplate":"{text}"}}"#)).collect();
+    let all = all.join(",");
+    assert_eq!(error_of(&town.answers(A, "4", &format!(r#"{{"resourceTemplates":[{all}]}}"#))).0, -32002);
+    for uri in ["y://2".to_owned(), format!("y://{}", "2".repeat(5000))] {
+        assert_eq!(error_of(&town.asks("8", "resources/read", &format!(r#"{{"uri":"{uri}"}}"#))).0, -32002);
+    }
+    assert_eq!(town.asks("9", "resources/read", r#"{"uri":"z://1499/2"}"#).len(), 1);
+}
+
+#[test]
+fn who_has_no_end_of_templates_cannot_be_checked() {
+    let mut town = one(filter());
+    town.asks("7", "resources/read", r#"{"uri":"v://1"}"#);
+    town.answers(A, "3", r#"{"resources":[]}"#);
+    let mut lines = Vec::new();
+    for id in 4..1004 {
+        lines = town.answers(A, &id.to_string(), r#"{"resourceTemplates":[],"nextCursor":"n"}"#);
+    }
+    assert!(lines[0].contains("has more than 1000 pages"), "{lines:?}");
+    assert_eq!(error_of(&lines).0, -32002);
+}
+
+#[test]
+fn a_filtered_link_keeps_its_servers_name() {
+    let servers = vec![Server::new("a", filter()), Server::new("b", Filter::new())];
+    let mut town = Town::open(Servers::new(servers, true, true));
+    let lines = town.asks("7", "tools/call", r#"{"name":"a_good_x"}"#);
+    let id = json_of(&lines, "a> ")["id"].to_string();
+    let result = r#"{"content":[{"type":"resource_link","uri":"x://bad/1"}]}"#;
+    let told = result.replace("x://bad", "x://a/bad");
+    assert_eq!(town.answers(A, &id, result), [format!("1< {}", result_of("7", &told))]);
+    assert_eq!(error_of(&town.asks("8", "resources/read", r#"{"uri":"x://a/bad/1"}"#)).0, -32002);
 }

@@ -176,11 +176,16 @@ fn uris_with_their_servers_name_in_them() {
     let contents = r#"{"contents":[{"uri":"x:\/\/1", "text":""},{"uri":"urn:1"}]}"#;
     let told = r#"{"contents":[{"uri":"x://b/1", "text":""},{"uri":"urn:1"}]}"#;
     assert_eq!(town.answers(B, "5", contents), [format!("1< {}", result_of("7", told))]);
-    assert_eq!(
-        town.asks("8", "resources/read", r#"{"uri":"urn:1"}"#)[0].split(' ').next(),
-        Some("b>"),
-        "it was seen there"
-    );
+    let lines = town.asks("8", "resources/read", r#"{"uri":"urn:1"}"#);
+    let mut end = Vec::new();
+    for line in &lines {
+        let (letter, json) = line.split_once("> ").unwrap();
+        let (ask, link) = (frame::split(String::from(json)), if letter == "a" { A } else { B });
+        let Ok(Incoming::One(ask)) = ask else { panic!("{line}") };
+        let none = if ask.method() == Some("resources/list") { "resources" } else { "resourceTemplates" };
+        end = town.answers(link, &ask.id().unwrap().as_u64().unwrap().to_string(), &format!(r#"{{"{none}":[]}}"#));
+    }
+    assert_eq!((lines.len(), end[0].split(' ').next()), (4, Some("b>")), "nobody lists it, and it was seen there");
     let lines = town.asks("9", "tools/call", r#"{"name":"a_x"}"#);
     let id = json_of(&lines, "a> ")["id"].to_string();
     let content =
@@ -218,4 +223,52 @@ fn tasks_are_their_servers() {
     town.answers(A, &a["id"].to_string(), &list("tasks", "taskId", &["t3"]));
     let lines = town.answers(B, &b["id"].to_string(), &list("tasks", "taskId", &[]));
     assert_eq!(json_of(&lines, "a> ")["params"]["taskId"], "t3");
+}
+
+#[test]
+fn names_on_later_pages_are_known_after_the_clients_first() {
+    let mut town = town(false, false);
+    town.asks("7", "tools/call", r#"{"name":"y"}"#);
+    town.answers(A, "6", r#"{"tools":[{"name":"x"}],"nextCursor":"n"}"#);
+    town.answers(B, "7", &list("tools", "name", &[]));
+    assert_eq!(json_of(&town.answers(A, "8", &list("tools", "name", &["y"])), "a> ")["params"]["name"], "y");
+    let lines = town.asks("8", "tools/list", "{}");
+    let (a, b) = (json_of(&lines, "a> ")["id"].to_string(), json_of(&lines, "b> ")["id"].to_string());
+    town.answers(A, &a, r#"{"tools":[{"name":"x"}],"nextCursor":"n"}"#);
+    assert_eq!(town.answers(B, &b, &list("tools", "name", &[])).len(), 1);
+    let lines = town.asks("9", "tools/call", r#"{"name":"y"}"#);
+    let id = json_of(&lines, "a> ")["id"].to_string();
+    let lines = town.answers(A, &id, &list("tools", "name", &["x", "y"]));
+    assert_eq!(json_of(&lines, "a> ")["params"]["name"], "y");
+}
+
+#[test]
+fn more_resources_than_can_be_known_can_be_read() {
+    let mut town = town(true, false);
+    town.asks("7", "resources/read", r#"{"uri":"x://0"}"#);
+    town.answers(A, "7", r#"{"resourceTemplates":[]}"#);
+    town.answers(B, "8", r#"{"resources":[]}"#);
+    town.answers(B, "9", r#"{"resourceTemplates":[]}"#);
+    let uris: Vec<_> = (0..150_000).map(|number| format!("x://{number}")).collect();
+    let uris: Vec<_> = uris.iter().map(String::as_str).collect();
+    let all = list("resources", "uri", &uris);
+    assert_eq!(json_of(&town.answers(A, "6", &all), "a> ")["params"]["uri"], "x://0");
+    // Another that had to go is asked for again.
+    let lines = town.asks("8", "resources/read", r#"{"uri":"x://1"}"#);
+    assert_eq!(json_of(&lines, "a> ")["method"], "resources/list");
+    let id = json_of(&lines, "a> ")["id"].to_string();
+    assert_eq!(json_of(&town.answers(A, &id, &all), "a> ")["params"]["uri"], "x://1");
+    town.asks("9", "resources/read", r#"{"uri":"none://"}"#);
+}
+
+#[test]
+fn a_uri_without_a_place_for_a_name_may_clash() {
+    let mut town = town(true, true);
+    let lines = town.asks("7", "resources/read", r#"{"uri":"urn:1"}"#);
+    assert_eq!(lines.len(), 4);
+    town.answers(A, "6", &list("resources", "uri", &["urn:1"]));
+    town.answers(A, "7", &list("resourceTemplates", "uriTemplate", &[]));
+    town.answers(B, "8", &list("resources", "uri", &["urn:1"]));
+    let (code, message) = error_of(&town.answers(B, "9", &list("resourceTemplates", "uriTemplate", &[])));
+    assert!(code == -32602 && message.contains("have no place for") && !message.contains("--prefix-uris"), "{message}");
 }

@@ -1,0 +1,152 @@
+//! One URI in all its spellings: servers read a URI before they look for it, so that a rule about it has to hold for
+//! whatever they may read out of it.
+
+use url::Url;
+
+/// The longest URI that is told apart from others, in bytes.
+const LONGEST: usize = 64 * 1024;
+/// So often something may be escaped within itself.
+const ROUNDS: usize = 4;
+
+/// What a server may take a URI for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Spellings {
+    /// The URI as it was written, then its normal form (WHATWG), then what escapes in these stand for.
+    pub same: Vec<String>,
+    /// What servers may read as well: without the fragment, and for files without a query and doubled slashes. It may be
+    /// more than what was named, so that it can be denied, but needs not be allowed.
+    pub near: Vec<String>,
+    /// Whether it is an absolute URI at all.
+    pub absolute: bool,
+}
+
+impl Spellings {
+    /// `None` for what nobody can be sure of: with control characters in it or white space around it, escaped over and
+    /// over, or longer than 64 KiB.
+    pub(crate) fn of(uri: &str) -> Option<Self> {
+        if uri.len() > LONGEST || uri.contains(char::is_control) || uri.trim() != uri {
+            return None;
+        }
+        let mut same = vec![uri.to_owned()];
+        let mut from = 0;
+        for _ in 0..ROUNDS {
+            let until = same.len();
+            for position in from..until {
+                for other in others(&same[position]) {
+                    if !same.contains(&other) {
+                        same.push(other);
+                    }
+                }
+            }
+            from = until;
+        }
+        if from < same.len() {
+            return None;
+        }
+        let mut near = Vec::new();
+        for url in same.iter().filter_map(|one| Url::parse(one).ok()) {
+            for one in wider(url) {
+                if !same.contains(&one) && !near.contains(&one) {
+                    near.push(one);
+                }
+            }
+        }
+        Some(Self { absolute: Url::parse(uri).is_ok(), same, near })
+    }
+
+    /// All of them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &str> {
+        self.same.iter().chain(&self.near).map(String::as_str)
+    }
+}
+
+/// The normal form of this, and what escapes in it stand for.
+pub(super) fn others(uri: &str) -> impl Iterator<Item = String> + use<> {
+    Url::parse(uri).ok().map(String::from).into_iter().chain([unescaped(uri)])
+}
+
+fn wider(mut url: Url) -> Vec<String> {
+    let mut found = Vec::new();
+    url.set_fragment(None);
+    found.push(url.to_string());
+    if url.scheme() == "file" {
+        url.set_query(None);
+        let mut path = String::new();
+        for part in url.path().split('/').filter(|part| !part.is_empty()) {
+            path.push('/');
+            path.push_str(part);
+        }
+        url.set_path(&path);
+        found.push(unescaped(url.as_str()));
+        found.push(url.into());
+    }
+    found
+}
+
+/// Takes `%41` for `A`. What is not UTF-8 then is replaced.
+fn unescaped(uri: &str) -> String {
+    let mut bytes = Vec::with_capacity(uri.len());
+    let mut rest = uri.as_bytes();
+    while let [byte, after @ ..] = rest {
+        rest = after;
+        let digit = |at: usize| after.get(at).and_then(|digit| char::from(*digit).to_digit(16));
+        match (byte, digit(0), digit(1)) {
+            (b'%', Some(high), Some(low)) => {
+                bytes.push(u8::try_from(high * 16 + low).unwrap_or(b'%'));
+                rest = &after[2..];
+            }
+            _ => bytes.push(*byte),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn spellings_of_one_uri_meet() {
+        for (written, read) in [
+            ("DEMO://h/a", "demo://h/a"),
+            ("demo://h/x/../a", "demo://h/a"),
+            ("demo://h/./a", "demo://h/a"),
+            ("demo://h/%61", "demo://h/a"),
+            ("demo://h/x/%2e%2E/a", "demo://h/a"),
+            ("demo://h/x%2f..%2fa", "demo://h/a"),
+            ("demo://h/%2561", "demo://h/a"),
+            ("demo://h/%0aa", "demo://h/a"),
+            ("demo://h/é", "demo://h/%C3%A9"),
+            ("demo://h/a#b", "demo://h/a"),
+            ("HTTP://H:80", "http://h/"),
+            ("http:\\\\h\\a", "http://h/a"),
+            ("file://localhost/etc//passwd?x", "file:///etc/passwd"),
+            ("file:/etc/passwd", "file:///etc/passwd"),
+            ("urn:%61", "urn:a"),
+        ] {
+            let spellings = Spellings::of(written).unwrap();
+            assert_eq!(spellings.same[0], written);
+            assert!(spellings.all().any(|one| one == read) && spellings.absolute, "{written} {spellings:?}");
+        }
+        assert!(!Spellings::of("a/b").unwrap().absolute && !Spellings::of("").unwrap().absolute);
+    }
+
+    #[test]
+    fn what_is_unclear_has_none() {
+        let long = format!("x://{}", "a".repeat(LONGEST));
+        for uri in [" x://a", "x://a\n", "x://\ta", "x://a\u{a0}", "x://\0", "x://h/%25252525252561", &long] {
+            assert_eq!(Spellings::of(uri), None, "{uri:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn there_are_few_of_anything(uri in "([a-zA-Z]{1,4}:/{0,3})?([a-zé%./?# ]|%2[0-9a-f]){0,20}") {
+            if let Some(spellings) = Spellings::of(&uri) {
+                prop_assert!(spellings.all().count() < 64);
+            }
+        }
+    }
+}

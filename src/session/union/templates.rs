@@ -1,0 +1,236 @@
+//! The templates of all servers: those that lead to a server, and those that are denied.
+//!
+//! What leads somewhere can be asked for again, and what is oldest goes first. What is denied is never forgotten: where
+//! there is too much of it, nothing is certain any more for that server.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::template::{Pattern, WORK};
+use super::{LinkId, LinkIds};
+
+/// Most templates of one server, of either kind.
+const TEMPLATES: usize = 1000;
+/// The longest template, in bytes.
+const LONGEST: usize = 4096;
+/// Most bytes of the templates of one server, of either kind, and of all that lead somewhere.
+const OF_ONE: usize = 1024 * 1024;
+const OF_ALL: usize = 4 * 1024 * 1024;
+const OVERHEAD: usize = 128;
+
+#[derive(Debug)]
+struct Template {
+    text: Box<str>,
+    pattern: Pattern,
+}
+
+impl Template {
+    /// It is kept as text and as steps.
+    fn cost(&self) -> usize {
+        self.text.len() * 4 + OVERHEAD
+    }
+}
+
+#[derive(Debug, Default)]
+struct Store {
+    each: VecDeque<Template>,
+    bytes: usize,
+}
+
+impl Store {
+    fn add(&mut self, text: &str) {
+        if !self.has(text) {
+            let template = Template { text: text.into(), pattern: Pattern::new(text) };
+            self.bytes += template.cost();
+            self.each.push_back(template);
+        }
+    }
+
+    fn has(&self, text: &str) -> bool {
+        self.each.iter().any(|known| &*known.text == text)
+    }
+
+    fn is_full(&self) -> bool {
+        self.each.len() > TEMPLATES || self.bytes > OF_ONE
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(oldest) = self.each.pop_front() {
+            self.bytes -= oldest.cost();
+        }
+    }
+
+    /// Whether one can stand for this URI; `None` if that cannot be told.
+    fn matches(&self, uri: &str, work: &mut usize) -> Option<bool> {
+        let mut clear = true;
+        for template in &self.each {
+            match template.pattern.matches(uri, work) {
+                Some(true) => return Some(true),
+                Some(false) => {}
+                None => clear = false,
+            }
+        }
+        clear.then_some(false)
+    }
+}
+
+#[derive(Debug, Default)]
+struct OfLink {
+    open: Store,
+    denied: Store,
+    /// There were more that are denied than are kept, or one that is too long.
+    blind: bool,
+    /// There were more that lead to it than are kept.
+    cut: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Templates {
+    each: BTreeMap<LinkId, OfLink>,
+}
+
+impl Templates {
+    pub(super) fn enter(&mut self, link: LinkId, text: &str, denied: bool) {
+        let of_link = self.each.entry(link).or_default();
+        match (text.len() > LONGEST, denied) {
+            (true, true) => of_link.blind = true,
+            (true, false) => of_link.cut = true,
+            (false, true) if of_link.blind => {}
+            (false, true) => {
+                of_link.denied.add(text);
+                of_link.blind = of_link.denied.is_full();
+            }
+            (false, false) => {
+                of_link.open.add(text);
+                while of_link.open.is_full() {
+                    of_link.open.drop_oldest();
+                    of_link.cut = true;
+                }
+                self.keep_bounds();
+            }
+        }
+    }
+
+    /// Who has the most gives way.
+    fn keep_bounds(&mut self) {
+        while self.each.values().map(|of_link| of_link.open.bytes).sum::<usize>() > OF_ALL
+            && let Some(most) = self.each.values_mut().max_by_key(|of_link| of_link.open.bytes)
+        {
+            most.open.drop_oldest();
+            most.cut = true;
+        }
+    }
+
+    /// The servers that have a template with this text.
+    pub(super) fn who_has(&self, text: &str) -> LinkIds {
+        self.each.iter().filter(|(_, of_link)| of_link.open.has(text)).map(|(link, _)| *link).collect()
+    }
+
+    /// The servers one of whose templates can stand for this URI. Each has its share of the work.
+    pub(super) fn who_matches(&self, uri: &str) -> LinkIds {
+        let share = WORK / self.each.len().max(1);
+        let matches = |of_link: &OfLink| of_link.open.matches(uri, &mut { share }) == Some(true);
+        self.each.iter().filter(|(_, of_link)| matches(of_link)).map(|(link, _)| *link).collect()
+    }
+
+    /// Whether only denied templates of this server can stand for one of these spellings of a URI of its own. What cannot
+    /// be told is denied.
+    pub(super) fn deny<'a>(&self, link: LinkId, spellings: impl IntoIterator<Item = &'a str>) -> bool {
+        let Some(of_link) = self.each.get(&link) else { return false };
+        if of_link.blind {
+            return true;
+        }
+        let mut work = WORK;
+        spellings.into_iter().any(|uri| match of_link.denied.matches(uri, &mut work) {
+            Some(false) => false,
+            Some(true) => of_link.open.matches(uri, &mut work) != Some(true),
+            None => true,
+        })
+    }
+
+    /// This server lists anew. What is denied stays so.
+    pub(super) fn forget(&mut self, link: LinkId) {
+        if let Some(of_link) = self.each.get_mut(&link) {
+            (of_link.open, of_link.cut) = (Store::default(), false);
+        }
+    }
+
+    /// Whether some of that server's are not kept.
+    pub(super) fn is_cut(&self, link: LinkId) -> bool {
+        self.each.get(&link).is_some_and(|of_link| of_link.cut)
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.each.values().map(|of_link| of_link.open.each.len() + of_link.denied.each.len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: LinkId = LinkId(0);
+    const B: LinkId = LinkId(1);
+
+    #[test]
+    fn what_is_denied_is_never_forgotten() {
+        let mut templates = Templates::default();
+        templates.enter(A, "x://secret/{id}", true);
+        for number in 0..=TEMPLATES {
+            templates.enter(A, &format!("x://{number}/{{id}}"), false);
+        }
+        assert!(templates.who_matches("x://0/1").is_empty() && templates.is_cut(A));
+        assert_eq!(templates.who_matches("x://1000/1").as_slice(), [A]);
+        assert!(templates.deny(A, ["x://secret/1"]) && !templates.deny(A, ["x://0/1"]));
+        templates.forget(A);
+        assert!(templates.deny(A, ["y://1", "x://secret/1"]) && !templates.deny(A, ["y://1"]) && !templates.is_cut(A));
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_denied() {
+        let mut templates = Templates::default();
+        templates.enter(A, "x://secret/{id}", true);
+        templates.enter(B, "x://open/{id}", false);
+        let long = format!("x://secret/{}", "1".repeat(5000));
+        assert!(templates.deny(A, [&*long]) && !templates.deny(B, [&*long]));
+        templates.enter(A, &"{+a}".repeat(600), true);
+        assert!(templates.deny(A, ["y://1"]), "too complex");
+        templates.enter(B, &"x".repeat(LONGEST + 1), true);
+        assert!(templates.deny(B, ["y://1"]), "too long");
+        let c = LinkId(2);
+        for number in 0..=TEMPLATES {
+            assert!(!templates.deny(c, ["y://1"]));
+            templates.enter(c, &format!("x://{number}/{{id}}"), true);
+        }
+        assert!(templates.deny(c, ["y://1"]), "too many");
+    }
+
+    #[test]
+    fn they_are_bounded_by_bytes_and_none_drives_out_anothers() {
+        let mut templates = Templates::default();
+        templates.enter(A, "x://{id}", false);
+        for link in 1..20 {
+            templates.enter(LinkId(link), &"x".repeat(1_000_000), false);
+            for number in 0..500 {
+                templates.enter(LinkId(link), &format!("y://{number}{}", "y".repeat(4000)), false);
+            }
+        }
+        let bytes: usize = templates.each.values().map(|of_link| of_link.open.bytes).sum();
+        assert!(bytes <= OF_ALL && templates.is_cut(B), "{bytes}");
+        assert_eq!(templates.who_matches("x://1").as_slice(), [A]);
+    }
+
+    #[test]
+    fn a_look_costs_no_more_than_so_much() {
+        let mut templates = Templates::default();
+        for number in 0..TEMPLATES {
+            templates.enter(A, &format!("{}{number}", "{+a}".repeat(500)), false);
+        }
+        templates.enter(B, "x{+any}", false);
+        let uri = "x".repeat(4096);
+        assert_eq!(templates.who_matches(&uri).as_slice(), [B], "it has a share of its own");
+        let mut work = WORK;
+        assert_eq!(templates.each[&A].open.matches(&uri, &mut work), None);
+        assert!(work < 3_000_000, "it was used up: {work}");
+    }
+}
