@@ -120,6 +120,8 @@ pub(crate) enum Fault {
     HandshakeRefused(String),
     #[error("none of the servers could be opened: {}", each(.0))]
     NoServer(Vec<(Arc<str>, Fault)>),
+    #[error("{method}: {} did not answer in time: try again later", listed(.servers))]
+    NoAnswer { method: &'static str, servers: Vec<Arc<str>> },
     /// A fault of one of several servers.
     #[error("server `{server}`: {}", of_one(.fault))]
     Of { server: Arc<str>, fault: Box<Fault> },
@@ -158,9 +160,6 @@ impl Fault {
     pub(crate) fn code(&self) -> i32 {
         match self {
             Self::BackendExited { .. } | Self::BackendLost { .. } => code::BACKEND_EXITED,
-            Self::BackendUnavailable { .. } | Self::Unreachable { .. } | Self::Broken { .. } => {
-                code::BACKEND_UNAVAILABLE
-            }
             Self::Refused { .. } => code::BACKEND_REFUSED,
             Self::Unauthorized { .. } => code::BACKEND_UNAUTHORIZED,
             Self::SessionEnded { .. } => code::SESSION_ENDED,
@@ -178,7 +177,13 @@ impl Fault {
             Self::MethodNotFound(_) => code::METHOD_NOT_FOUND,
             Self::Unknown { noun: "resource" | "resource template", .. } => code::RESOURCE_NOT_FOUND,
             Self::InvalidParams(_) | Self::Unknown { .. } | Self::Clash { .. } => code::INVALID_PARAMS,
-            Self::NotReady | Self::HandshakeRefused(_) | Self::NoServer(_) => code::BACKEND_UNAVAILABLE,
+            Self::BackendUnavailable { .. }
+            | Self::Unreachable { .. }
+            | Self::Broken { .. }
+            | Self::NotReady
+            | Self::HandshakeRefused(_)
+            | Self::NoServer(_)
+            | Self::NoAnswer { .. } => code::BACKEND_UNAVAILABLE,
             Self::Of { fault, .. } => fault.code(),
         }
     }
@@ -242,6 +247,9 @@ impl Fault {
                 json!({ "type": "clash", "servers": servers.iter().map(|server| &**server).collect::<Vec<_>>() })
             }
             Self::NotReady | Self::HandshakeRefused(_) => json!({ "type": "backend_unavailable" }),
+            Self::NoAnswer { servers, .. } => {
+                json!({ "type": "backend_unavailable", "servers": servers.iter().map(|server| &**server).collect::<Vec<_>>() })
+            }
             Self::NoServer(each) => {
                 let each = each.iter().map(|(server, fault)| {
                     let mut data = fault.data().unwrap_or_else(|| json!({}));

@@ -144,7 +144,7 @@ impl std::fmt::Debug for ChildBackend {
 }
 
 async fn run(command: Command, secrets: Arc<[String]>, launch: Launch) {
-    let Launch { name, inlet, outgoing, stop, message_size, .. } = launch;
+    let Launch { name, server, inlet, outgoing, stop, message_size, .. } = launch;
     // A start that is dropped half-way is undone by the reaper, which sees its control socket close.
     let spawned = tokio::select! {
         spawned = spawn::spawn(&command) => spawned,
@@ -155,7 +155,7 @@ async fn run(command: Command, secrets: Arc<[String]>, launch: Launch) {
         Err(error) => {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
             let reason = mask(&format!("{error}{cause}"), &secrets);
-            warn!(session = %name, error = %reason, "the backend did not start");
+            warn!(session = %name, %server, error = %reason, "the backend did not start");
             inlet.closed(LinkExit::Failed { reason });
             return;
         }
@@ -172,7 +172,7 @@ async fn run(command: Command, secrets: Arc<[String]>, launch: Launch) {
     // The writer ends, and closes stdin, when the session drops its end of the queue.
     let mut writing = tokio::spawn(write_lines(growing(stdin), outgoing));
     let mut reading = tokio::spawn(link::read(growing(stdout), message_size, inlet.clone()));
-    let mut listening = tokio::spawn(listen(stderr, name, secrets, words.clone()));
+    let mut listening = tokio::spawn(listen(stderr, (name, server), secrets, words.clone()));
     let gone = tokio::select! {
         status = child.exit() => {
             let _ = timeout(LAST_OUTPUT, &mut reading).await;
@@ -234,14 +234,19 @@ impl LastWords {
 }
 
 /// Puts the server's stderr into the log, line by line.
-async fn listen(stderr: impl AsyncRead + Unpin, name: Arc<str>, secrets: Arc<[String]>, words: Arc<LastWords>) {
+async fn listen(
+    stderr: impl AsyncRead + Unpin,
+    (session, server): (Arc<str>, Arc<str>),
+    secrets: Arc<[String]>,
+    words: Arc<LastWords>,
+) {
     let mut lines = LineReader::new(stderr, LONGEST_WORDS);
     while let Ok(Some(line)) = lines.next().await {
         let text = match line {
             Line::Message(bytes) => mask(&String::from_utf8_lossy(&bytes), &secrets),
             Line::Oversized { size, .. } => format!("[a line of {size} bytes]"),
         };
-        info!(target: "sessile::backend", session = %name, "{text}");
+        info!(target: "sessile::backend", %session, %server, "{text}");
         words.add(text);
     }
 }

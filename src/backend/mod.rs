@@ -197,8 +197,10 @@ impl Borrow<Wire> for Outward {
 
 /// What one link needs to run.
 pub(crate) struct Launch {
-    /// A name for logs.
+    /// The session's name, for logs.
     pub name: Arc<str>,
+    /// The server's name, for logs.
+    pub server: Arc<str>,
     /// A folder that this link may make for its server, and removes at its end.
     pub scratch: PathBuf,
     /// The largest message, in bytes.

@@ -102,6 +102,7 @@ impl Links {
             let budget = self.downward.clone();
             let name = self.servers.name(link);
             let noise = Noise::default();
+            let server = name.clone();
             let inlet = SessionInlet { actor: actor.clone(), shared: shared.clone(), budget, link, name, noise };
             let stop = self.stop.child_token();
             // Two servers of one session must not meet in one folder.
@@ -111,6 +112,7 @@ impl Links {
             }
             self.tasks.spawn(backend.run(Launch {
                 name: shared.name.clone(),
+                server,
                 scratch: scratch.into(),
                 message_size: self.message_size,
                 inlet: Arc::new(inlet),

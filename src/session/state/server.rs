@@ -176,6 +176,8 @@ impl State {
             Token::Call(stream, token) => (Some(stream), frame.splice().progress_token(token).finish()),
             Token::Task(token) => (None, frame.splice().progress_token(token).finish()),
             Token::Late => return,
+            // Every token that they were given is one of ours: another may be the client's own, for a call of another server.
+            Token::Foreign if self.many.mode() == Mode::Many => return,
             Token::Foreign => (None, frame.splice().finish()),
         };
         let wire = frame.hand_over(wire);

@@ -2,10 +2,14 @@
 //!
 //! An entry stays what its server wrote, but for its name. Entries that cannot be told by a name of their own are left out.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use super::{Cursor, List};
 use crate::frame::{Frame, Item, elements, members, only, quoted, string};
+
+/// Most members besides its own that a merged page has, and as many in its `_meta`.
+const MOST_OTHERS: usize = 64;
 
 /// A page of one server's list.
 #[derive(Debug)]
@@ -74,14 +78,29 @@ pub(crate) fn filtered(list: List, frame: &Frame, allows: impl Fn(&str) -> bool)
 pub(crate) struct Merge {
     list: List,
     entries: Vec<u8>,
-    /// Other members of the results, and members of their `_meta`: the first of a name stays.
-    others: Vec<(String, Vec<u8>)>,
-    meta: Vec<(String, Vec<u8>)>,
+    /// Other members of the results, and members of their `_meta`.
+    others: Others,
+    meta: Others,
+}
+
+/// Members that are none of ours: the first of a name stays, as long as there are few.
+#[derive(Debug, Default)]
+struct Others {
+    names: HashSet<String>,
+    members: Vec<(String, Vec<u8>)>,
+}
+
+impl Others {
+    fn add(&mut self, key: &str, value: &[u8]) {
+        if self.members.len() < MOST_OTHERS && self.names.insert(key.to_owned()) {
+            self.members.push((key.to_owned(), value.to_vec()));
+        }
+    }
 }
 
 impl Merge {
     pub(crate) fn new(list: List) -> Self {
-        Self { list, entries: Vec::new(), others: Vec::new(), meta: Vec::new() }
+        Self { list, entries: Vec::new(), others: Others::default(), meta: Others::default() }
     }
 
     /// Adds a server's page. `full` says what the client is to call an entry, or that it is not shown.
@@ -107,10 +126,10 @@ impl Merge {
                 key if key == self.list.member() => {}
                 "_meta" => {
                     for Item { key, value } in members(json, value) {
-                        add_first(&mut self.meta, &key, &json[value]);
+                        self.meta.add(&key, &json[value]);
                     }
                 }
-                key => add_first(&mut self.others, key, &json[value]),
+                key => self.others.add(key, &json[value]),
             }
         }
     }
@@ -126,12 +145,12 @@ impl Merge {
             json.extend_from_slice(b",\"nextCursor\":");
             json.extend_from_slice(&quoted(&next.encode()));
         }
-        for (key, value) in &self.others {
+        for (key, value) in &self.others.members {
             write_member(&mut json, key, value);
         }
-        if !self.meta.is_empty() {
+        if !self.meta.members.is_empty() {
             json.extend_from_slice(b",\"_meta\":{");
-            for (position, (key, value)) in self.meta.iter().enumerate() {
+            for (position, (key, value)) in self.meta.members.iter().enumerate() {
                 json.extend_from_slice(if position == 0 { b"" } else { b"," });
                 json.extend_from_slice(&quoted(key));
                 json.push(b':');
@@ -142,12 +161,6 @@ impl Merge {
         json.push(b'}');
         // All of it came out of valid frames.
         String::from_utf8(json).unwrap_or_default()
-    }
-}
-
-fn add_first(members: &mut Vec<(String, Vec<u8>)>, key: &str, value: &[u8]) {
-    if members.iter().all(|(known, _)| known != key) {
-        members.push((key.to_owned(), value.to_vec()));
     }
 }
 
@@ -226,5 +239,20 @@ mod tests {
             r#"{"tools":[{"name":"x","inputSchema":{"type":"object", "n":1e400}},{ "title":"é" ,"name" : "b_x" }],"nextCursor":"sessile.tools.0-6d","ttl":5,"more":null,"_meta":{"a":1,"b":3}}"#
         );
         assert_eq!(Merge::new(List::Templates).finish(None), r#"{"resourceTemplates":[]}"#);
+    }
+
+    #[test]
+    fn foreign_members_are_few_however_many_a_server_sends() {
+        let many: Vec<_> = (0..100_000).map(|number| format!(r#""k{number}":{number}"#)).collect();
+        let many = many.join(",");
+        let frame = answer(&format!(r#"{{"tools":[{{"name":"x"}}],{many},"_meta":{{{many}}}}}"#));
+        let mut merge = Merge::new(List::Tools);
+        merge.add(&Page::read(List::Tools, &frame).unwrap(), |entry| Some(entry.own.clone()));
+        let merged: serde_json::Value = serde_json::from_str(&merge.finish(None)).unwrap();
+        assert_eq!(merged["tools"], serde_json::json!([{ "name": "x" }]));
+        // The list and `_meta` are members too.
+        assert_eq!(merged.as_object().unwrap().len(), MOST_OTHERS + 2);
+        assert_eq!(merged["_meta"].as_object().unwrap().len(), MOST_OTHERS);
+        assert_eq!((&merged["k63"], merged.get("k64")), (&serde_json::json!(63), None));
     }
 }

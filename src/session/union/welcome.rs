@@ -10,6 +10,29 @@ use crate::frame::Frame;
 /// The protocol versions with a handshake, oldest first.
 const VERSIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
 
+/// Most members of an object that the union has: of the result, of the capabilities, and of each that is united.
+const MOST_MEMBERS: usize = 64;
+/// Members for which there is room whatever else there is: those of the specification.
+const OUR_MEMBERS: [&str; 11] = [
+    "capabilities",
+    "_meta",
+    "tools",
+    "prompts",
+    "resources",
+    "logging",
+    "completions",
+    "tasks",
+    "experimental",
+    "listChanged",
+    "subscribe",
+];
+/// The longest version of the protocol, as JSON. Those that there are have twelve bytes.
+const LONGEST_VERSION: usize = 64;
+/// How deep objects are united; below, the first stays.
+const DEEPEST: usize = 8;
+/// Most instructions in all, in bytes. They go into the context of a model.
+const LONGEST_INSTRUCTIONS: usize = 256 * 1024;
+
 /// What a server can be asked, by its capabilities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a capability of its own")]
@@ -71,10 +94,11 @@ impl Abilities {
     }
 }
 
-/// The protocol version that a request or a result names, as `place` is `params` or `result`.
+/// The protocol version that a request or a result names, as `place` is `params` or `result`. What is too long to be one
+/// is none: it may be kept as long as the session lives.
 pub(crate) fn version_of(frame: &Frame, place: &str) -> Option<String> {
     let raw = frame.lookup(&[place, "protocolVersion"]).ok().flatten()?;
-    serde_json::from_slice(raw).ok()
+    if raw.len() <= LONGEST_VERSION { serde_json::from_slice(raw).ok() } else { None }
 }
 
 /// The one answer in the making.
@@ -83,6 +107,8 @@ pub(crate) struct Welcome {
     versions: Vec<String>,
     whole: Map<String, Value>,
     instructions: Vec<(Arc<str>, String)>,
+    /// How long the instructions are, in bytes.
+    length: usize,
 }
 
 impl Welcome {
@@ -97,13 +123,25 @@ impl Welcome {
         let Value::Object(result) = result else { return };
         for (key, value) in result {
             match (key.as_str(), value) {
-                ("protocolVersion", Value::String(version)) => self.versions.push(version),
-                ("instructions", Value::String(text)) if !text.trim().is_empty() => {
-                    self.instructions.push((server.clone(), text));
+                ("protocolVersion", Value::String(version)) if version.len() <= LONGEST_VERSION => {
+                    self.versions.push(version);
                 }
+                ("instructions", Value::String(text)) if !text.trim().is_empty() => self.instruct(server, &text),
                 ("protocolVersion" | "instructions" | "serverInfo", _) => {}
-                (_, value) => unite(self.whole.entry(key).or_insert(Value::Null), value),
+                (_, value) => unite_member(&mut self.whole, key, value, 0),
             }
+        }
+    }
+
+    /// Adds a server's instructions, as far as there is room for them.
+    fn instruct(&mut self, server: &Arc<str>, text: &str) {
+        let text = text.trim();
+        let room = LONGEST_INSTRUCTIONS - self.length;
+        let end = (0..=room.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+        let text = &text[..end];
+        if !text.is_empty() {
+            self.length += text.len();
+            self.instructions.push((server.clone(), text.to_owned()));
         }
     }
 
@@ -133,8 +171,7 @@ impl Welcome {
             json!({ "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") }),
         );
         if !self.instructions.is_empty() {
-            let each: Vec<_> =
-                self.instructions.iter().map(|(server, text)| format!("# {server}\n\n{}", text.trim())).collect();
+            let each: Vec<_> = self.instructions.iter().map(|(server, text)| format!("# {server}\n\n{text}")).collect();
             self.whole.insert("instructions".to_owned(), json!(each.join("\n\n")));
         }
         (Value::Object(self.whole).to_string(), version)
@@ -142,16 +179,26 @@ impl Welcome {
 }
 
 /// What either has: objects are united, booleans or-ed, and of anything else the first stays.
-fn unite(into: &mut Value, from: Value) {
+fn unite(into: &mut Value, from: Value, depth: usize) {
     match (into, from) {
-        (Value::Object(into), Value::Object(from)) => {
+        (Value::Object(into), Value::Object(from)) if depth < DEEPEST => {
             for (key, value) in from {
-                unite(into.entry(key).or_insert(Value::Null), value);
+                unite_member(into, key, value, depth + 1);
             }
         }
         (Value::Bool(into), Value::Bool(from)) => *into |= from,
         (into @ Value::Null, from) => *into = from,
         _ => {}
+    }
+}
+
+fn unite_member(into: &mut Map<String, Value>, key: String, value: Value, depth: usize) {
+    if let Some(known) = into.get_mut(&key) {
+        unite(known, value, depth);
+    } else if into.len() < MOST_MEMBERS || OUR_MEMBERS.contains(&&*key) {
+        // An object is taken over member by member: it may be as large as a message.
+        let empty = if value.is_object() && depth < DEEPEST { json!({}) } else { Value::Null };
+        unite(into.entry(key).or_insert(empty), value, depth);
     }
 }
 
@@ -248,5 +295,21 @@ mod tests {
         let changes: Vec<_> = abilities.changes().collect();
         assert_eq!(changes, ["notifications/tools/list_changed", "notifications/resources/list_changed"]);
         assert_eq!(Abilities::of(&Value::Null), Abilities::default());
+    }
+
+    #[test]
+    fn what_servers_say_has_bounds() {
+        let many: Map<String, Value> = (0..1000).map(|number| (format!("a{number}"), json!({}))).collect();
+        let mut result = many.clone();
+        result.insert("capabilities".to_owned(), json!({ "tools": {}, "experimental": many }));
+        result.insert("instructions".to_owned(), json!("é".repeat(LONGEST_INSTRUCTIONS)));
+        let result = Value::Object(result);
+        let result = united(&[result.clone(), result], "1", false);
+        // `protocolVersion`, `serverInfo` and `instructions` are ours; `a…` came before `capabilities` and left no room.
+        assert_eq!(result.as_object().unwrap().len(), MOST_MEMBERS + 4);
+        assert_eq!(result["capabilities"]["tools"], json!({ "listChanged": true }));
+        assert_eq!(result["capabilities"]["experimental"].as_object().unwrap().len(), MOST_MEMBERS);
+        let instructions = result["instructions"].as_str().unwrap();
+        assert_eq!(instructions.len(), LONGEST_INSTRUCTIONS + "# s0\n\n".len());
     }
 }

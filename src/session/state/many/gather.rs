@@ -1,4 +1,7 @@
 //! Calls that several servers answer together: lists, and the logging level.
+//!
+//! They end when all have answered, or when it was waited long enough. Who is late then is left out, and where nobody
+//! has answered the client is told who was asked.
 
 use std::time::Instant;
 
@@ -6,14 +9,19 @@ use smallvec::SmallVec;
 
 use super::super::time::cancelled;
 use super::super::{Effect, State, Verdict};
-use super::{Many, Member, Role};
+use super::{Many, Member, Part, Role};
 use crate::backend::Purpose;
 use crate::error::{Fault, code};
-use crate::frame::Frame;
-use crate::session::union::{Cursor, LinkId, List, Merge, Page, Told};
+use crate::frame::{Frame, Id, request};
+use crate::session::union::{Cursor, LinkId, LinkIds, List, Merge, Page, Told};
 
 /// How many times as long as a list waits for a server one that was late is left in peace.
 const LATE: u32 = 6;
+
+/// The largest frame of a client that a session keeps, in bytes. Of a larger one what matters is kept.
+pub(super) const LARGEST_KEPT: usize = 64 * 1024;
+/// The longest logging level, as JSON. Those that there are have eleven bytes.
+const LONGEST_LEVEL: usize = 64;
 
 /// What the parts make together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,16 +41,18 @@ pub(super) struct Gather {
     /// The parts that have no answer yet.
     pub open: SmallVec<[(LinkId, u64); 4]>,
     answers: Vec<(LinkId, Result<Frame, Fault>)>,
+    /// Where those go on that may be late this once: the client comes back for their pages.
+    later: Vec<(LinkId, String)>,
     /// How large the answers are, in bytes.
     bytes: usize,
     pub until: Instant,
-    /// No part is waited for any more but the first good one.
+    /// No part is waited for any more.
     due: bool,
 }
 
 impl Gather {
     fn is_complete(&self) -> bool {
-        self.open.is_empty() || self.due && self.answers.iter().any(|(_, answer)| is_good(answer))
+        self.open.is_empty() || self.due
     }
 }
 
@@ -54,6 +64,7 @@ impl State {
     /// Asks all servers that have such a list for a page of it.
     pub(super) fn gather_list(&mut self, call: u64, list: List, cursor: Option<&str>, frame: Frame, now: Instant) {
         let mut pages: Vec<(LinkId, Option<String>)> = Vec::new();
+        let mut later = Vec::new();
         match cursor {
             None => {
                 let has = |member: &Member| member.is_ready() && member.abilities.lists(list);
@@ -71,17 +82,31 @@ impl State {
                     return;
                 };
                 let ready = self.many.ready();
-                let rest = cursor.rest.into_iter().filter(|(link, _)| ready.contains(link));
-                pages.extend(rest.map(|(link, cursor)| (link, Some(cursor))));
+                for (link, cursor) in cursor.rest.into_iter().filter(|(link, _)| ready.contains(link)) {
+                    // Its pages are not given up because it is late once, but clients are not to go in circles either.
+                    if !self.is_still_late(link, list, now) {
+                        later.push((link, cursor.clone()));
+                    }
+                    pages.push((link, Some(cursor)));
+                }
             }
         }
-        // One that has still not answered the last time will not do so faster now; when it does, the client is told.
-        pages.retain(|(link, _)| !self.is_still_late(*link, list, now));
+        let first = cursor.is_none();
+        if first {
+            // One that has still not answered the last time will not do so faster now; when it does, the client is told.
+            let asked: LinkIds = pages.iter().map(|(link, _)| *link).collect();
+            pages.retain(|(link, _)| !self.is_still_late(*link, list, now));
+            if pages.is_empty() && !asked.is_empty() {
+                let fault = self.no_answer(list.method(), &asked);
+                self.fail_call(call, &fault, now);
+                return;
+            }
+        }
         if pages.is_empty() {
             self.answer_with(call, &Merge::new(list).finish(None), now);
             return;
         }
-        self.gather(call, What::List { list, first: cursor.is_none() }, pages, frame, now);
+        self.gather(call, What::List { list, first }, pages, later, frame, now);
     }
 
     /// Sets the logging level of all servers that have one.
@@ -93,11 +118,19 @@ impl State {
             self.fail_call(call, &fault, now);
             return;
         }
-        self.many.level = Some(frame.share().with_forwarded(frame.forwarded().cloned()));
-        self.gather(call, What::Level, pages, frame, now);
+        self.many.level = kept_level(&frame);
+        self.gather(call, What::Level, pages, Vec::new(), frame, now);
     }
 
-    fn gather(&mut self, call: u64, what: What, pages: Vec<(LinkId, Option<String>)>, mut frame: Frame, now: Instant) {
+    fn gather(
+        &mut self,
+        call: u64,
+        what: What,
+        pages: Vec<(LinkId, Option<String>)>,
+        later: Vec<(LinkId, String)>,
+        mut frame: Frame,
+        now: Instant,
+    ) {
         let mut open = SmallVec::new();
         for (link, cursor) in pages {
             // The room that the frame was given goes with the first of them.
@@ -109,7 +142,8 @@ impl State {
         }
         let until = now + self.limits.gather;
         self.many.dues.insert((until, call));
-        self.many.gathers.insert(call, Gather { what, open, answers: Vec::new(), bytes: 0, until, due: false });
+        let gather = Gather { what, open, answers: Vec::new(), later, bytes: 0, until, due: false };
+        self.many.gathers.insert(call, gather);
     }
 
     /// A part has its answer, or will have none.
@@ -147,13 +181,43 @@ impl State {
         }
         let Some(mut gather) = self.many.gathers.remove(&call) else { return };
         self.many.dues.remove(&(gather.until, call));
+        let late: LinkIds = gather.open.iter().map(|(link, _)| *link).collect();
         for (link, part) in std::mem::take(&mut gather.open) {
             self.leave_late(link, part, gather.what, now);
         }
-        gather.answers.sort_by_key(|(link, _)| *link);
+        let mut answers = gather.answers;
+        answers.sort_by_key(|(link, _)| *link);
+        let mut later = gather.later;
+        later.retain(|(link, _)| late.contains(link));
+        let no_answer = answers.is_empty() && later.is_empty();
         match gather.what {
-            What::Level => self.answer_level(call, gather.answers, now),
-            What::List { list, first } => self.answer_list(call, list, first, gather.answers, now),
+            What::Level if no_answer => {
+                let fault = self.no_answer("logging/setLevel", &late);
+                self.fail_call(call, &fault, now);
+            }
+            What::List { list, .. } if no_answer => {
+                let fault = self.no_answer(list.method(), &late);
+                self.fail_call(call, &fault, now);
+            }
+            What::Level => self.answer_level(call, answers, now),
+            What::List { list, first } => self.answer_list(call, list, first, answers, later, now),
+        }
+    }
+
+    /// None of those that were asked has answered in time.
+    fn no_answer(&self, method: &'static str, links: &[LinkId]) -> Fault {
+        Fault::NoAnswer { method, servers: self.many.servers.names(links) }
+    }
+
+    /// An answer that is of no interest is waited for only until the next: whoever never answers must not fill the tables.
+    pub(super) fn drop_unheeded(&mut self, link: LinkId) {
+        let unheeded = |part: &&Part| part.link == link && matches!(part.role, Role::Nobody);
+        let parts: Vec<u64> =
+            self.many.parts.iter().filter(|(_, part)| unheeded(part)).map(|(number, _)| *number).collect();
+        for part in parts {
+            self.many.parts.remove(&part);
+            let (wire, purpose) = (cancelled(part, "it took too long"), Purpose::Cancel(part));
+            self.effects.push(Effect::ToServer { link, wire, purpose });
         }
     }
 
@@ -161,7 +225,10 @@ impl State {
     fn leave_late(&mut self, link: LinkId, part: u64, what: What, now: Instant) {
         let role = match what {
             What::List { list, .. } => Role::Late(list),
-            What::Level => Role::Nobody,
+            What::Level => {
+                self.drop_unheeded(link);
+                Role::Nobody
+            }
         };
         let until = now + self.limits.gather * LATE;
         if let (Role::Late(list), Some(member)) = (&role, self.many.member_mut(link)) {
@@ -234,9 +301,11 @@ impl State {
         list: List,
         first: bool,
         answers: Vec<(LinkId, Result<Frame, Fault>)>,
+        mut rest: Vec<(LinkId, String)>,
         now: Instant,
     ) {
-        if !answers.iter().any(|(_, answer)| is_good(answer)) {
+        // With something still to come there is no need of an error: the client is to come back.
+        if rest.is_empty() && !answers.iter().any(|(_, answer)| is_good(answer)) {
             self.answer_worst(call, answers, now);
             return;
         }
@@ -255,12 +324,11 @@ impl State {
             }
         }
         if first {
-            for (link, _) in &pages {
-                self.many.table.forget_list(list, *link);
+            for (link, page) in &pages {
+                self.many.lists_anew(*link, list, page.next.is_none());
             }
         }
         let mut merge = Merge::new(list);
-        let mut rest = Vec::new();
         let mut clash = None;
         for (link, page) in &mut pages {
             let link = *link;
@@ -284,6 +352,7 @@ impl State {
                 rest.push((link, next));
             }
         }
+        rest.sort_by_key(|(link, _)| *link);
         let next = (!rest.is_empty()).then_some(Cursor { list, rest });
         let result = merge.finish(next.as_ref());
         drop(pages);
@@ -313,6 +382,18 @@ impl Many {
             }
         }
     }
+}
+
+/// The level as it is told to servers that come later: a copy, so that nothing larger is kept for it.
+fn kept_level(frame: &Frame) -> Option<Frame> {
+    let kept = if frame.len() < LARGEST_KEPT {
+        Frame::parse(frame.bytes().to_vec())
+    } else {
+        let level = frame.lookup(&["params", "level"]).ok().flatten().filter(|level| level.len() < LONGEST_LEVEL)?;
+        let params = format!(r#"{{"level":{}}}"#, std::str::from_utf8(level).ok()?);
+        Frame::parse(request(&Id::number(0), "logging/setLevel", Some(&params)).into_bytes())
+    };
+    Some(kept.ok()?.with_forwarded(frame.forwarded().cloned()))
 }
 
 pub(super) fn error_code(frame: &Frame) -> Option<i64> {

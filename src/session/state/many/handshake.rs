@@ -5,10 +5,11 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::super::{Effect, Phase, State, Verdict};
+use super::gather::{LARGEST_KEPT, error_text};
 use super::{Many, Member, Role, Standing};
 use crate::backend::Purpose;
 use crate::error::Fault;
-use crate::frame::{Frame, Id, Wire};
+use crate::frame::{Frame, Id, Wire, notification};
 use crate::session::EndReason;
 use crate::session::union::{LinkId, List, Welcome, version_of};
 
@@ -20,9 +21,21 @@ pub(super) struct Opening {
     /// What the servers have said, by link.
     answers: Vec<Option<Value>>,
     until: Instant,
-    /// No server is waited for any more but the first.
-    due: bool,
+    wait: Wait,
 }
+
+/// For whom the client's `initialize` waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// For all servers.
+    All,
+    /// For the first: servers that are started for the first time may have much to fetch.
+    First,
+    Nobody,
+}
+
+/// How many times as long as for the others it is waited for the first server.
+const PATIENCE: u32 = 6;
 
 impl State {
     /// Sends the client's `initialize` to every server that is not gone: as it is, but for its id.
@@ -30,10 +43,14 @@ impl State {
         let until = now + self.limits.gather;
         let asked = version_of(&frame, "params");
         let answers = self.many.members.iter().map(|_| None).collect();
-        self.many.opening = Some(Opening { call, asked, answers, until, due: false });
+        // Those that have not answered the last time are asked already, and were waited for.
+        let again = self.many.members.iter().any(|member| matches!(member.standing, Standing::Asked));
+        let wait = if again { Wait::First } else { Wait::All };
+        self.many.opening = Some(Opening { call, asked, answers, until, wait });
         self.many.dues.insert((until, call));
         for link in self.many.servers.links() {
-            let Some(member) = self.many.member_mut(link).filter(|member| !member.is_gone()) else { continue };
+            let to_be_asked = |member: &&mut Member| !member.is_gone() && !matches!(member.standing, Standing::Asked);
+            let Some(member) = self.many.member_mut(link).filter(to_be_asked) else { continue };
             member.standing = Standing::Asked;
             // The room that the frame was given goes with the first of them.
             let permit = frame.take_permit();
@@ -49,9 +66,7 @@ impl State {
 
     pub(super) fn handshake_answered(&mut self, link: LinkId, frame: &Frame, now: Instant) {
         if frame.is_error() {
-            let message = frame.lookup(&["error", "message"]).ok().flatten();
-            let message = message.and_then(|raw| serde_json::from_slice(raw).ok()).unwrap_or_default();
-            self.handshake_failed(link, Fault::HandshakeRefused(message), now);
+            self.handshake_failed(link, Fault::HandshakeRefused(error_text(frame)), now);
             return;
         }
         let Some((abilities, result)) = Welcome::read(frame) else {
@@ -84,18 +99,28 @@ impl State {
     }
 
     pub(super) fn handshake_due(&mut self, now: Instant) {
+        let any = self.many.members.iter().any(Member::is_ready);
         if let Some(opening) = &mut self.many.opening {
-            opening.due = true;
+            opening.wait = if opening.wait == Wait::All && !any { Wait::First } else { Wait::Nobody };
+            if opening.wait == Wait::First {
+                opening.until += self.limits.gather * (PATIENCE - 1);
+                self.many.dues.insert((opening.until, opening.call));
+            }
         }
         self.end_handshake_if_complete(now);
     }
 
-    /// The client is answered when all servers have, or when it was waited long enough and one has.
+    /// The client is answered when all servers have, or when it was waited long enough: then with those that have.
     pub(super) fn end_handshake_if_complete(&mut self, now: Instant) {
         let Some(opening) = &self.many.opening else { return };
         let any = self.many.members.iter().any(Member::is_ready);
         let more = self.many.members.iter().any(|member| matches!(member.standing, Standing::Asked));
-        if more && !(any && opening.due) {
+        let waits = match opening.wait {
+            Wait::All => more,
+            Wait::First => more && !any,
+            Wait::Nobody => false,
+        };
+        if waits {
             return;
         }
         let Some(opening) = self.many.opening.take() else { return };
@@ -158,7 +183,13 @@ impl State {
     pub(super) fn initialized(&mut self, mut frame: Frame) {
         // The room that it was given is given back: it is small, and kept once.
         drop(frame.take_permit());
-        self.many.initialized = Some(frame);
+        let kept = if frame.len() < LARGEST_KEPT {
+            // A copy: what it came with may be larger.
+            Frame::parse(frame.bytes().to_vec())
+        } else {
+            Frame::parse(notification("notifications/initialized", None).into_bytes())
+        };
+        self.many.initialized = kept.ok().map(|kept| kept.with_forwarded(frame.forwarded().cloned()));
         for link in self.many.servers.links() {
             self.greet(link);
         }
@@ -180,6 +211,7 @@ impl State {
         let Some(abilities) = self.many.member(link).map(|member| member.abilities) else { return };
         if let Some(frame) = self.many.level.take() {
             if abilities.logging {
+                self.drop_unheeded(link);
                 self.ask_part(link, Role::Nobody, |part| {
                     (fan(&frame, frame.splice().id(&Id::number(part)).finish()), Purpose::Call(part))
                 });
@@ -199,7 +231,7 @@ impl State {
 
     pub(super) fn tell_change(&mut self, link: LinkId, method: &str, now: Instant) {
         if self.many.opened {
-            self.route(link, None, crate::frame::notification(method, None), super::super::About::Notice, now);
+            self.route(link, None, notification(method, None), super::super::About::Notice, now);
         }
     }
 

@@ -91,6 +91,8 @@ struct Member {
     standing: Standing,
     abilities: Abilities,
     surveys: [Survey; List::ALL.len()],
+    /// Whether all of its templates were known at some time: those that are denied are since.
+    templates_known: bool,
     /// The part whose answer a list went out without, and until when it is not asked again.
     late: [Option<(u64, Instant)>; List::ALL.len()],
     /// Whether it has had the client's `initialized`.
@@ -136,6 +138,7 @@ impl Many {
             standing: Standing::New,
             abilities: Abilities::default(),
             surveys: [Survey::default(); List::ALL.len()],
+            templates_known: false,
             late: [None; List::ALL.len()],
             greeted: false,
         };

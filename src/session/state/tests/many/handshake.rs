@@ -81,14 +81,63 @@ fn a_slow_server_is_not_waited_for_and_comes_later() {
 }
 
 #[test]
-fn the_first_is_waited_for_however_long() {
+fn the_first_is_waited_for_longer_but_not_for_ever() {
     let mut town = Town::new();
     town.client(HELLO);
-    assert!(town.wait(secs(60)).is_empty());
+    assert!(town.wait(secs(59)).is_empty());
     let lines = town.answers(B, "3", &welcome("{}"));
     assert_eq!(json_of(&lines, "1< ")["id"], "i");
     town.exits(A);
     assert!(matches!(town.stage.state.phase, Phase::Live));
+}
+
+#[test]
+fn where_nobody_answers_the_client_is_told_who_does_not() {
+    for one_is_gone in [false, true] {
+        let mut town = Town::new();
+        town.client(HELLO);
+        if one_is_gone {
+            assert!(town.exits(A).iter().all(|line| !line.starts_with("1< ")));
+        }
+        assert!(town.wait(secs(59)).is_empty());
+        let (code, message) = error_of(&town.wait(secs(1)));
+        assert!(
+            code == -32011 && message.contains("`a`: ") && message.contains("`b`: it has not answered"),
+            "{message}"
+        );
+        // They are not asked twice, nor waited for as long again.
+        assert_eq!(town.client(HELLO), [r#"named """#]);
+        assert!(town.wait(secs(9)).is_empty());
+        assert_eq!(error_of(&town.wait(secs(1))).0, -32011);
+        // Who comes while the client tries once more is there.
+        town.client(HELLO);
+        let lines = town.answers(B, "3", &welcome(r#"{"tools":{}}"#));
+        assert_eq!(json_of(&lines, "1< ")["result"]["capabilities"]["tools"], json!({ "listChanged": true }));
+    }
+}
+
+#[test]
+fn what_a_server_says_is_one_line() {
+    let mut town = Town::new();
+    town.client(HELLO);
+    let refusal = r#"{"jsonrpc":"2.0","id":2,"error":{"code":1,"message":"no\n2026 WARN forged\u001b[31m"}}"#;
+    assert_eq!(town.server(A, refusal)[0], "a! the handshake failed: it refused the handshake: no2026 WARN forged[31m");
+    let (_, message) = error_of(&town.server(B, &refusal.replace("\"id\":2", "\"id\":3")));
+    assert!(!message.contains(char::is_control), "{message}");
+}
+
+#[test]
+fn only_what_is_small_is_kept_of_the_client() {
+    let mut town = Town::new();
+    town.client(HELLO);
+    town.answers(A, "2", &welcome(r#"{"logging":{}}"#));
+    town.wait(secs(10));
+    let large = "x".repeat(100_000);
+    town.client(&notice("notifications/initialized", &format!(r#"{{"x":"{large}"}}"#)));
+    town.asks("7", "logging/setLevel", &format!(r#"{{"level":"debug","x":"{large}"}}"#));
+    let lines = town.answers(B, "3", &welcome(r#"{"logging":{}}"#));
+    assert_eq!(lines[1], format!("b> {}", tell("notifications/initialized")));
+    assert_eq!(json_of(&lines[2..], "b> ")["params"], json!({ "level": "debug" }));
 }
 
 #[test]

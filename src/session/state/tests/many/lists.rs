@@ -125,12 +125,57 @@ fn a_server_that_stays_late_is_asked_again_after_a_while() {
 }
 
 #[test]
-fn one_answer_is_waited_for_however_long() {
+fn where_nobody_answers_in_time_the_client_is_told_who_does_not() {
     let mut town = town();
     town.asks("7", "tools/list", "{}");
-    assert!(town.wait(secs(60)).is_empty());
+    assert!(town.wait(secs(9)).is_empty());
+    let (code, message) = error_of(&town.wait(secs(1)));
+    assert_eq!((code, &*message), (-32011, "tools/list: `a` and `b` and `c` did not answer in time: try again later"));
+    town.is_quiet();
+    // To try again does not take as long again.
+    assert_eq!(error_of(&town.asks("8", "tools/list", "{}")).1, message);
     let lines = town.answers(B, "7", r#"{"tools":[{"name":"y"}]}"#);
-    assert_eq!(lines.last().unwrap(), &format!("1< {}", result_of("7", r#"{"tools":[{"name":"b_y"}]}"#)));
+    assert_eq!(lines, [r#"1< {"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#]);
+    assert_eq!(town.asks("9", "tools/list", "{}").len(), 1);
+}
+
+#[test]
+fn an_error_is_the_answer_where_the_others_are_late() {
+    let mut town = town();
+    town.asks("7", "tools/list", "{}");
+    town.server(A, r#"{"jsonrpc":"2.0","id":6,"error":{"code":-5,"message":"broken"}}"#);
+    assert_eq!(error_of(&town.wait(secs(10))), (-5, "broken".to_owned()));
+    town.is_quiet();
+}
+
+#[test]
+fn the_pages_of_a_late_server_are_not_lost() {
+    let mut town = town();
+    town.asks("7", "tools/list", "{}");
+    town.answers(A, "6", r#"{"tools":[],"nextCursor":"a2"}"#);
+    town.answers(B, "7", r#"{"tools":[],"nextCursor":"b2"}"#);
+    let lines = town.answers(C, "8", r#"{"tools":[]}"#);
+    let cursor = json_of(&lines, "1< ")["result"]["nextCursor"].clone();
+    town.asks("8", "tools/list", &json!({ "cursor": cursor }).to_string());
+    town.answers(B, "11", r#"{"tools":[{"name":"y"}]}"#);
+    let result = json_of(&town.wait(secs(10)), "1< ")["result"].clone();
+    assert_eq!(result, json!({ "tools": [{ "name": "b_y" }], "nextCursor": "sessile.tools.0-6132" }));
+    // It is asked once more, and then left out: a client that follows cursors comes to an end.
+    let lines = town.asks("9", "tools/list", &json!({ "cursor": result["nextCursor"] }).to_string());
+    assert!(lines.iter().any(|line| line.starts_with("a> ") && line.contains(r#""cursor":"a2""#)), "{lines:?}");
+    assert!(error_of(&town.wait(secs(10))).1.contains("`a` did not answer in time"));
+    town.is_quiet();
+}
+
+#[test]
+fn levels_that_nobody_answers_leave_nothing_behind() {
+    let mut town = town();
+    for id in 0..20 {
+        town.asks(&(100 + id).to_string(), "logging/setLevel", r#"{"level":"info"}"#);
+        assert!(error_of(&town.wait(secs(10))).1.contains("did not answer in time"));
+    }
+    town.is_quiet();
+    assert_eq!(town.stage.state.many.parts(), 3);
 }
 
 #[test]

@@ -125,3 +125,15 @@ fn the_only_call_of_that_server_takes_its_messages() {
     let frames = frame::split(text.clone());
     assert_eq!(town.event(Event::FromServer { link: B, on: Some(5), frames }), [format!("3< {text}")]);
 }
+
+#[test]
+fn progress_under_a_token_that_is_none_of_ours_is_dropped() {
+    let mut town = Town::open(servers(&["a", "b"], true, false));
+    town.asks("7", "tools/call", r#"{"name":"a_x","_meta":{"progressToken":"mine"}}"#);
+    let progress =
+        |token: &str| notice("notifications/progress", &format!(r#"{{"progressToken":{token},"progress":0.5}}"#));
+    for token in [r#""mine""#, "0", "5", "999999", "null"] {
+        assert!(town.server(B, &progress(token)).is_empty(), "{token}");
+    }
+    assert_eq!(town.server(A, &progress("5")), [format!("1< {}", progress(r#""mine""#))]);
+}
