@@ -144,6 +144,12 @@ impl Client {
         let client = json!({ "name": "sessile check", "version": env!("CARGO_PKG_VERSION") });
         let params = json!({ "protocolVersion": VERSION, "capabilities": {}, "clientInfo": client });
         let welcome = self.call("initialize", params).await?;
+        let is_version = |version: &str| {
+            !version.is_empty() && version.len() <= 64 && version.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        if !welcome["protocolVersion"].as_str().is_some_and(is_version) {
+            return Err("initialize: the answer is not an initialize result: it names no protocolVersion".to_owned());
+        }
         self.say(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" })).await?;
         let has = |name: &str| welcome["capabilities"].get(name).is_some_and(Value::is_object);
         let (tools, resources, prompts) = (has("tools"), has("resources"), has("prompts"));
@@ -172,7 +178,8 @@ impl Client {
                 .map(Vec::len)
                 .ok_or_else(|| format!("{method}: there is no list in the answer"))?;
             match &page["nextCursor"] {
-                Value::String(cursor) => params = json!({ "cursor": cursor }),
+                // An empty one is the end: so clients take it.
+                Value::String(cursor) if !cursor.is_empty() => params = json!({ "cursor": cursor }),
                 _ => return Ok(Some(count)),
             }
         }

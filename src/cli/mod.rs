@@ -1,6 +1,7 @@
 //! The command line: parsed here, and made into a job.
 
 mod check;
+mod letters;
 mod options;
 mod remote;
 mod serve;

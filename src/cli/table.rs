@@ -1,11 +1,14 @@
 //! What `check` prints: a table for people, JSON for programs.
 
+use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// The longest text of a server that is put into a column.
+use super::letters::{is_hidden, width, width_of};
+
+/// The longest text of a server that is put into a column, in columns of the terminal.
 const WIDEST: usize = 40;
 
 /// What was found out about one server.
@@ -41,12 +44,13 @@ pub(super) fn text(rows: &[Row]) -> String {
     let mut widths = [0; 9];
     for row in &cells {
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
+            *width = width_of(cell).max(*width);
         }
     }
     let mut text = String::new();
     for row in &cells {
-        let padded: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let pad = |(cell, width): (&String, usize)| format!("{cell}{}", " ".repeat(width - width_of(cell)));
+        let padded: Vec<_> = row.iter().zip(widths).map(pad).collect();
         text.push_str(padded.join("  ").trim_end());
         text.push('\n');
     }
@@ -79,15 +83,39 @@ fn cells_of(row: &Row) -> [String; 9] {
 /// The text of a stranger, on one line and without what terminals obey.
 fn plain(text: &str, longest: usize) -> String {
     let visible = |letter: char| if letter.is_control() { ' ' } else { letter };
-    let text: String = text.trim().chars().take(longest).map(visible).collect();
+    let mut room = longest;
+    let fits = |letter: &char| {
+        let fits = width(*letter) <= room;
+        room = room.saturating_sub(width(*letter));
+        fits
+    };
+    // However many marks are put onto one letter, they are not more than there would be letters.
+    let letters = text.trim().chars().filter(|letter| !is_hidden(*letter)).take(longest);
+    let text: String = letters.map(visible).take_while(fits).collect();
     if text.is_empty() { "-".to_owned() } else { text }
+}
+
+/// JSON in which nothing is left that terminals obey: it may be looked at too.
+fn tame(json: &str) -> String {
+    let mut tame = String::with_capacity(json.len());
+    for letter in json.chars() {
+        // A line of the JSON itself ends with a control character as well, and that is all right.
+        if letter != '\n' && letter.is_control() || is_hidden(letter) {
+            for unit in letter.encode_utf16(&mut [0; 2]) {
+                let _ = write!(tame, "\\u{unit:04x}");
+            }
+        } else {
+            tame.push(letter);
+        }
+    }
+    tame
 }
 
 /// An object for each server.
 pub(super) fn json(rows: &[Row]) -> String {
     let rows: Vec<Value> = rows.iter().map(object).collect();
     let reached = rows.iter().all(|row| row["reached"] == true);
-    format!("{:#}\n", json!({ "reached": reached, "servers": rows }))
+    tame(&format!("{:#}\n", json!({ "reached": reached, "servers": rows })))
 }
 
 fn object(row: &Row) -> Value {
@@ -165,5 +193,23 @@ longer-name  no       -                  -            -      -          -       
     #[test]
     fn eras_are_told_apart() {
         assert_eq!((era("2024-11-05"), era("2025-11-25"), era("2026-07-28")), ("legacy", "legacy", "modern"));
+    }
+
+    #[test]
+    fn what_is_not_seen_is_left_out_and_wide_letters_are_aligned() {
+        let mut rows = rows();
+        if let Ok(found) = &mut rows[0].outcome {
+            found.server = "日本\u{202e}\u{200b}x\u{9b}31m\u{e0041}".to_owned();
+        }
+        let text = text(&rows);
+        let lines: Vec<_> = text.lines().collect();
+        let before = |line: &str, word: &str| width_of(&line[..line.find(word).unwrap()]);
+        assert_eq!(before(lines[0], "TOOLS"), before(lines[1], "6      -"), "{text}");
+        assert!(lines[1].contains("日本x 31m 1"), "{text}");
+        let json = json(&rows);
+        assert!(!json.contains(['\u{202e}', '\u{200b}', '\u{9b}', '\u{e0041}']), "{json}");
+        let json: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["servers"][0]["serverInfo"]["name"], "日本\u{202e}\u{200b}x\u{9b}31m\u{e0041}");
+        assert_eq!(width_of(&plain(&"日".repeat(100), WIDEST)), WIDEST);
     }
 }

@@ -89,11 +89,19 @@ impl ConfigFile {
         let settings = root.get("sessile").map(|node| Settings::read(&node)).transpose()?.unwrap_or_default();
         let node = find_servers(&root)?;
         let entries = node.object_or("an object with a server for each name")?;
-        let mut servers = Vec::new();
+        let mut servers: Vec<ServerSpec> = Vec::new();
         let mut disabled = 0;
         for (name, node) in entries.entries() {
             match ServerSpec::read(name, &node, &document, surroundings)? {
-                Some(server) => servers.push(server),
+                Some(server) => {
+                    if let Some(other) = servers.iter().find(|other| other.prefix() == server.prefix()) {
+                        let (other, prefix) = (&other.name, server.prefix());
+                        return Err(node.error(format!(
+                            "the tools of `{other}` and `{name}` would both begin with {prefix}_: rename one of them"
+                        )));
+                    }
+                    servers.push(server);
+                }
                 None => disabled += 1,
             }
         }
@@ -111,7 +119,16 @@ fn find_servers<'n>(root: &Reader<'n>) -> Result<Node<'n>, FileError> {
         Some(node) => node.object()?.get("servers"),
         None => None,
     };
-    let found: Vec<_> = [root.get("mcpServers"), root.get("servers"), nested].into_iter().flatten().collect();
+    let mut found: Vec<_> = [root.get("mcpServers"), root.get("servers"), nested].into_iter().flatten().collect();
+    // Editors leave empty ones behind.
+    let is_empty = |node: &Node<'_>| node.object().is_ok_and(|object| object.entries().next().is_none());
+    if let Some(full) = found.iter().position(|node| !is_empty(node)) {
+        let full = found.remove(full);
+        found.retain(|node| !is_empty(node));
+        found.insert(0, full);
+    } else {
+        found.truncate(1);
+    }
     match found.as_slice() {
         [node] => Ok(node.clone()),
         [] => {

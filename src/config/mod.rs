@@ -34,6 +34,7 @@ use std::time::Duration;
 pub use apply::ApplyError;
 pub use environment::safe_environment;
 pub use file::{ConfigFile, Process, Surroundings};
+pub(crate) use filter::Spellings;
 pub use filter::{Filter, FilterError, Offered};
 pub use filter_lists::{FilterLists, Lists};
 pub use json::FileError;
@@ -138,7 +139,7 @@ pub enum ConfigError {
     NoBackend,
     /// A server has no name, or one that another server has too, once what cannot stand in names of tools is replaced.
     #[error(
-        "server `{name}`: a server needs a name of its own, and names are compared with `_` for all but ASCII letters, digits, `-` and `.`"
+        "server `{name}`: a server needs a name of its own, and names are compared with `_` for all but ASCII letters, digits, `-` and `.`; where URIs have them in, without regard to case"
     )]
     ServerName {
         /// The name as it was given.

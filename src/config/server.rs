@@ -22,7 +22,8 @@ const LONGEST_NAME: usize = 64;
 /// A server of a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerSpec {
-    /// Its name: letters, digits, `_`, `.` and `-`, up to 64 of them.
+    /// Its name, of up to 64 characters. Before the names of its tools, what is no letter, digit, `_`, `.` or `-` becomes
+    /// `_`.
     pub name: String,
     /// What it is.
     pub target: Target,
@@ -77,6 +78,11 @@ impl ServerSpec {
         Ok(Self { name, target, filters: FilterLists::default(), secrets: Vec::new() })
     }
 
+    /// Its name as it stands before those of its tools.
+    pub(super) fn prefix(&self) -> String {
+        self.name.replace(|letter| !fits_name(letter), "_")
+    }
+
     /// Reads an entry; `None` if it is disabled.
     pub(super) fn read(
         name: &str,
@@ -91,7 +97,8 @@ impl ServerSpec {
         check_name(name).map_err(|error| node.error(error))?;
         document.take_secrets();
         let own = Own::read(&entry)?;
-        let target = match (entry.get("command"), entry.get("url")) {
+        let url = find_url(&entry)?;
+        let target = match (entry.get("command"), url) {
             (Some(_), Some(url)) => {
                 return Err(url.error("expected a command or a url, and this server has both: keep one of them"));
             }
@@ -107,6 +114,21 @@ impl ServerSpec {
     }
 }
 
+/// What programs call the URL of a server. With Gemini CLI's `httpUrl` it is one of streamable HTTP; `serverUrl` is
+/// Windsurf's.
+const URLS: [&str; 3] = ["url", "serverUrl", "httpUrl"];
+
+fn find_url<'n>(entry: &Reader<'n>) -> Result<Option<Node<'n>>, FileError> {
+    let found: Vec<_> = URLS.iter().filter_map(|name| Some((*name, entry.get(name)?))).collect();
+    match found.as_slice() {
+        [] => Ok(None),
+        [(_, node)] => Ok(Some(node.clone())),
+        [(first, _), (_, second), ..] => {
+            Err(second.error(format!("this server has a URL already, in {first}: keep one of them")))
+        }
+    }
+}
+
 fn fits_name(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || "_-.".contains(letter)
 }
@@ -115,12 +137,13 @@ fn fits_name(letter: char) -> bool {
 fn check_name(name: &str) -> Result<(), String> {
     let why = match name {
         "" => "it is empty",
-        name if name.len() > LONGEST_NAME => "it is too long",
-        name if !name.chars().all(fits_name) => "it has other characters",
+        name if name.chars().count() > LONGEST_NAME => "it is too long",
+        name if !name.chars().any(|letter| letter.is_ascii_alphanumeric()) => "no letter or digit of it is left there",
+        name if name.chars().any(char::is_control) => "it has control characters",
         _ => return Ok(()),
     };
     Err(format!(
-        "this name cannot stand before those of the server's tools, because {why}: use up to {LONGEST_NAME} letters, digits, _, - and ."
+        "this name cannot stand before those of the server's tools, because {why}: use up to {LONGEST_NAME} letters, digits, _, - and . (others become _)"
     ))
 }
 
@@ -146,7 +169,7 @@ impl Own {
         if entry.get("command").is_some() && own.remote != Remote::default() {
             return Err(node.error("expected no settings for a URL here: this server has a command"));
         }
-        if entry.get("url").is_some()
+        if URLS.iter().any(|name| entry.get(name).is_some())
             && let Some(inherit) = reader.get("inheritEnv")
         {
             return Err(inherit.error("this is for a server with a command, and this one has a url"));
@@ -224,7 +247,13 @@ fn by_name(name: &str, value: Text) -> Text {
 impl UrlSpec {
     fn read(node: &Node<'_>, entry: &Reader<'_>, own: Remote) -> Result<Self, FileError> {
         let (url, socket) = parse_url_node(node)?;
-        let transport = read_transport(entry)?;
+        let mut transport = read_transport(entry)?;
+        if let (Some(http), None) = (entry.get("httpUrl"), entry.get("url")) {
+            if transport == Some(Transport::Sse) {
+                return Err(http.error("this is a URL of streamable HTTP, and the transport is sse: keep one of them"));
+            }
+            transport = Some(Transport::Http);
+        }
         let headers = entry.get("headers").map(|node| read_headers(&node)).transpose()?.unwrap_or_default();
         let mut remote = Remote { unix_socket: socket.map(Into::into), ..Remote::default() };
         if let Some(node) = entry.get("auth") {

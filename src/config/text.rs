@@ -11,6 +11,9 @@ const MASK: &str = "***";
 /// Names of variables and headers that hold secrets have one of these in them.
 const WORDS: [&str; 8] = ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "AUTHORIZATION", "COOKIE"];
 
+/// And so do those of which one of these is a word of its own.
+const WHOLE_WORDS: [&str; 5] = ["PASS", "PAT", "PWD", "AUTH", "DSN"];
+
 /// A text of a configuration file, which is a secret if a variable went into it.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Text {
@@ -54,7 +57,12 @@ impl fmt::Debug for Text {
 /// Whether what bears this name is to be kept secret.
 pub(crate) fn speaks_of_secrets(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
-    WORDS.iter().any(|word| name.contains(word))
+    // Of the environment everywhere: a folder, and a path to a socket. They are no secrets.
+    if matches!(name.as_str(), "PWD" | "OLDPWD" | "SSH_AUTH_SOCK") {
+        return false;
+    }
+    let mut words = name.split(|letter: char| !letter.is_ascii_alphanumeric());
+    WORDS.iter().any(|word| name.contains(word)) || words.any(|word| WHOLE_WORDS.contains(&word))
 }
 
 #[cfg(test)]
@@ -74,7 +82,10 @@ mod tests {
         for name in ["API_KEY", "github_token", "PGPASSWORD", "Authorization", "Set-Cookie", "X-Api-Key"] {
             assert!(speaks_of_secrets(name), "{name}");
         }
-        for name in ["PATH", "GIT_AUTHOR_NAME", "X-Request-Id", "SSH_AUTH_SOCK"] {
+        for name in ["MYSQL_PASS", "GITHUB_PAT", "DSN", "SENTRY_DSN", "MYSQL_PWD", "BASIC_AUTH", "X-Auth"] {
+            assert!(speaks_of_secrets(name), "{name}");
+        }
+        for name in ["PATH", "GIT_AUTHOR_NAME", "X-Request-Id", "SSH_AUTH_SOCK", "PWD", "OLDPWD", "BYPASS", "PATTERN"] {
             assert!(!speaks_of_secrets(name), "{name}");
         }
     }

@@ -85,3 +85,54 @@ fn pages_of_a_list_are_all_counted() {
     assert_eq!((&server["tools"], &server["prompts"]), (&json!(3), &json!(null)));
     assert_eq!((&server["era"], &server["protocolVersion"]), (&json!("legacy"), &json!("2025-03-26")));
 }
+
+/// A server in shell: what it answers to `initialize`, and to `tools/list`.
+fn scripted(welcome: &str, tools: &str) -> String {
+    format!(
+        r#"
+        while read -r line; do
+            id=${{line#*\"id\":}}; id=${{id%%[,\}}]*}}
+            case $line in
+                *'"initialize"'*) result='{welcome}' ;;
+                *tools/list*) result='{tools}' ;;
+                *) continue ;;
+            esac
+            printf '{{"jsonrpc":"2.0","id":%s,"result":%s}}\n' "$id" "$result"
+        done"#
+    )
+}
+
+#[test]
+fn an_empty_cursor_is_the_end_of_a_list() {
+    let welcome =
+        r#"{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"x","version":"1"}}"#;
+    let server = scripted(welcome, r#"{"tools":[{"name":"a"}],"nextCursor":""}"#);
+    let ended = run(&["check", "--json", "--", "sh", "-c", &server]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(ended.json()["servers"][0]["tools"], 1);
+}
+
+#[test]
+fn what_is_no_handshake_is_not_reached() {
+    for welcome in ["null", "[1]", "{}", r#"{"protocolVersion":7}"#, r#"{"protocolVersion":"2025\u001b[31m"}"#] {
+        let ended = run(&["check", "--json", "--", "sh", "-c", &scripted(welcome, "{}")]);
+        assert_eq!(ended.code, 1, "{welcome}: {ended:?}");
+        let error = ended.json()["servers"][0]["error"].as_str().unwrap_or_default().to_owned();
+        assert!(error.contains("not an initialize result"), "{welcome}: {error}");
+    }
+}
+
+#[test]
+fn the_log_says_which_server_a_line_is_of() {
+    let file = File::new(
+        r#"{ "mcpServers": {
+            "My Server": { "command": "sh", "args": ["-c", "echo first words >&2; exit 1"] },
+            "b": { "command": "sh", "args": ["-c", "echo second words >&2; exit 1"] }
+        } }"#,
+    );
+    let ended = run(&["check", "--log", "info", "--config", &file.path()]);
+    for (words, server) in [("first words", "server=My Server"), ("second words", "server=b")] {
+        let is_told = |line: &str| line.contains("sessile::backend") && line.contains(words) && line.contains(server);
+        assert!(ended.stderr.lines().any(is_told), "{ended:?}");
+    }
+}

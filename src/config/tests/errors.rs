@@ -27,7 +27,7 @@ fn a_file_is_an_object_with_servers() {
             "mcp.json:1:12: servers: expected a server at least, and all of them are disabled",
         ),
         (
-            "{\"mcpServers\":{\"a\":{\"command\":\"x\"}},\n\"servers\":{}}",
+            "{\"mcpServers\":{\"a\":{\"command\":\"x\"}},\n\"servers\":{\"b\":{}}}",
             "mcp.json:2:11: servers: there are other servers in this file already: keep them in one object",
         ),
         (
@@ -133,12 +133,11 @@ fn names_can_stand_before_others() {
     let long = "x".repeat(65);
     for (name, key, why) in [
         ("", r#"[""]"#, "it is empty"),
-        ("my server", r#"["my server"]"#, "it has other characters"),
-        ("größe", r#"["größe"]"#, "it has other characters"),
+        ("日本", r#"["日本"]"#, "no letter or digit of it is left there"),
         (long.as_str(), &*format!(".{long}"), "it is too long"),
     ] {
         let error = named(name);
-        let end = "use up to 64 letters, digits, _, - and .";
+        let end = "use up to 64 letters, digits, _, - and . (others become _)";
         assert!(error.contains(&format!(": mcpServers{key}: this name")), "{error}");
         assert!(error.contains(why) && error.ends_with(end), "{error}");
     }
@@ -286,4 +285,15 @@ fn files_that_cannot_be_read_are_named() {
     let good = folder.path().join("good.json");
     std::fs::write(&good, r#"{"mcpServers":{"a":{"command":"x"}}}"#).unwrap();
     assert_eq!(ConfigFile::read(&good).unwrap().servers[0].name, "a");
+}
+
+#[test]
+fn two_servers_with_one_prefix_are_named() {
+    let text = r#"{"mcpServers":{"a b":{"command":"x"},"c":{"command":"x"},"a_b":{"command":"x"}}}"#;
+    let error = bad(text);
+    assert!(error.ends_with("the tools of `a b` and `a_b` would both begin with a_b_: rename one of them"), "{error}");
+    let error = bad(r#"{"mcpServers":{"a":{"serverUrl":"http://x","httpUrl":"http://y"}}}"#);
+    assert!(error.ends_with("this server has a URL already, in serverUrl: keep one of them"), "{error}");
+    let error = bad(r#"{"mcpServers":{"a":{"type":"sse","httpUrl":"http://y"}}}"#);
+    assert!(error.ends_with("and the transport is sse: keep one of them"), "{error}");
 }

@@ -197,3 +197,23 @@ fn secrets_are_not_in_what_debug_writes() {
     assert!(!debug.contains("t0ps3cret") && !debug.contains("lit3ral"), "{debug}");
     assert!(debug.contains("***"));
 }
+
+#[test]
+fn names_and_urls_are_taken_as_other_programs_write_them() {
+    let config = good(
+        r#"{ "mcpServers": {
+            "GitHub MCP (prod)": { "serverUrl": "https://a.example.com/mcp" },
+            "My Server": { "httpUrl": "https://b.example.com/mcp" },
+            "größe": { "command": "x" }
+        }, "mcp": { "servers": {} } }"#,
+    );
+    let names: Vec<_> = config.servers.iter().map(|server| (server.name.as_str(), server.prefix())).collect();
+    let expected = [("GitHub MCP (prod)", "GitHub_MCP__prod_"), ("My Server", "My_Server"), ("größe", "gr__e")];
+    assert_eq!(names, expected.map(|(name, prefix)| (name, prefix.to_owned())));
+    let remote = |at: usize| match &config.servers[at].target {
+        Target::Url(url) => (url.url.shown().to_owned(), url.remote.transport),
+        Target::Command(command) => panic!("{command:?}"),
+    };
+    assert_eq!(remote(0), ("https://a.example.com/mcp".to_owned(), None));
+    assert_eq!(remote(1), ("https://b.example.com/mcp".to_owned(), Some(Transport::Http)));
+}
