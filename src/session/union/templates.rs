@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_bounded_by_bytes_and_none_drives_out_anothers() {
+    fn they_are_bounded_by_bytes_and_none_drives_out_that_of_another() {
         let mut templates = Templates::default();
         templates.enter(A, "x://{id}", false);
         for link in 1..20 {
