@@ -8,6 +8,8 @@ mod common;
 mod demos;
 #[path = "servers/ends.rs"]
 mod ends;
+#[path = "servers/files.rs"]
+mod files;
 #[path = "servers/http.rs"]
 mod http;
 #[path = "servers/settings.rs"]

@@ -16,6 +16,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use super::json::{Document, FileError, Node, Reader};
+use super::restrictions;
 use super::server::ServerSpec;
 use super::settings::Settings;
 
@@ -25,7 +26,7 @@ const LARGEST: u64 = 4 << 20;
 /// What stands in an MCPConfig file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigFile {
-    /// Its servers, in their order, without those that are disabled. Never none.
+    /// Its servers, in their order, without those that the file takes away. Never none.
     pub servers: Vec<ServerSpec>,
     /// What its `sessile` object says of the proxy.
     pub settings: Settings,
@@ -87,11 +88,16 @@ impl ConfigFile {
         let root = Node::root(&document, value.as_ref().ok_or_else(empty)?);
         let root = root.object_or("an object with mcpServers")?;
         let settings = root.get("sessile").map(|node| Settings::read(&node)).transpose()?.unwrap_or_default();
+        let offered = restrictions::server_names(&root)?;
         let node = find_servers(&root)?;
         let entries = node.object_or("an object with a server for each name")?;
         let mut servers: Vec<ServerSpec> = Vec::new();
         let mut disabled = 0;
         for (name, node) in entries.entries() {
+            if !offered.allows(&restrictions::server_name(name)) {
+                disabled += 1;
+                continue;
+            }
             match ServerSpec::read(name, &node, &document, surroundings)? {
                 Some(server) => {
                     if let Some(other) = servers.iter().find(|other| other.prefix() == server.prefix()) {

@@ -1,5 +1,6 @@
 //! What of a server is offered: allow and deny lists of globs.
 
+mod names;
 mod uri;
 
 use std::fmt;
@@ -7,6 +8,7 @@ use std::fmt;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use url::Url;
 
+pub use names::Names;
 pub(crate) use uri::Spellings;
 
 /// What a server offers, each kind with names of its own.
@@ -47,6 +49,8 @@ pub enum Offered {
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
+    /// For tools, besides the patterns: what both let through is offered.
+    tool_names: Names,
     tools: Rules,
     prompts: Rules,
     resources: Rules,
@@ -104,6 +108,13 @@ impl Filter {
         Ok(self)
     }
 
+    /// Offers of what the patterns let through those tools only that these names let through too.
+    #[must_use]
+    pub(super) fn tool_names(mut self, names: Names) -> Self {
+        self.tool_names = self.tool_names.and(names);
+        self
+    }
+
     /// Whether it lets everything through.
     pub fn is_empty(&self) -> bool {
         [Offered::Tools, Offered::Prompts, Offered::Resources, Offered::Templates]
@@ -114,7 +125,8 @@ impl Filter {
     /// Whether it lets everything of this kind through.
     pub fn allows_all(&self, what: Offered) -> bool {
         let rules = self.rules(what);
-        rules.allow.is_none() && rules.deny.patterns.is_empty()
+        let all_names = what != Offered::Tools || self.tool_names.is_empty();
+        all_names && rules.allow.is_none() && rules.deny.patterns.is_empty()
     }
 
     /// Whether the one of this name is offered. The name is the server's own, unescaped.
@@ -122,6 +134,7 @@ impl Filter {
         let rules = self.rules(what);
         match what {
             _ if self.allows_all(what) => true,
+            Offered::Tools if !self.tool_names.allows(name) => false,
             Offered::Resources => Spellings::of(name).is_some_and(|uri| rules.allow_uri(&uri)),
             _ => rules.allow.as_ref().is_none_or(|allow| allow.set.is_match(name)) && !rules.deny.set.is_match(name),
         }

@@ -1,11 +1,13 @@
 //! Which tools, resources and prompts of a server are offered: lists of globs to allow and to deny.
 
 use super::json::{FileError, Reader};
-use super::{Filter, FilterError, Offered};
+use super::{Filter, FilterError, Names, Offered};
 
 /// The filters of one server, or of all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FilterLists {
+    /// For tools, by exact name, as the keys of other programs have them. What stands in `tools` does not undo this.
+    pub tool_names: Names,
     /// For tools, by name.
     pub tools: Lists,
     /// For resources and templates, by URI.
@@ -26,13 +28,15 @@ pub struct Lists {
 impl FilterLists {
     /// Whether everything passes.
     pub fn is_empty(&self) -> bool {
-        [&self.tools, &self.resources, &self.prompts].iter().all(|lists| lists.allow.is_none() && lists.deny.is_empty())
+        let lists = [&self.tools, &self.resources, &self.prompts];
+        self.tool_names.is_empty() && lists.iter().all(|lists| lists.allow.is_none() && lists.deny.is_empty())
     }
 
-    /// These over others: the first list of what is allowed counts, and all lists of what is denied.
+    /// These over others: the first list of what is allowed counts, and all lists of what is denied, and all exact names.
     #[must_use]
     pub fn over(self, lower: Self) -> Self {
         Self {
+            tool_names: self.tool_names.and(lower.tool_names),
             tools: self.tools.over(lower.tools),
             resources: self.resources.over(lower.resources),
             prompts: self.prompts.over(lower.prompts),
@@ -47,7 +51,8 @@ impl FilterLists {
             (Offered::Templates, &self.resources),
             (Offered::Prompts, &self.prompts),
         ];
-        kinds.into_iter().try_fold(Filter::new(), |filter, (kind, lists)| {
+        let filter = Filter::new().tool_names(self.tool_names.clone());
+        kinds.into_iter().try_fold(filter, |filter, (kind, lists)| {
             let filter = match &lists.allow {
                 Some(allow) => filter.allow(kind, allow)?,
                 None => filter,
@@ -58,6 +63,7 @@ impl FilterLists {
 
     pub(super) fn read(reader: &Reader<'_>) -> Result<Self, FileError> {
         Ok(Self {
+            tool_names: Names::default(),
             tools: Lists::read(reader, ["allowTools", "allowTool", "denyTools", "denyTool"])?,
             resources: Lists::read(reader, ["allowResources", "allowResource", "denyResources", "denyResource"])?,
             prompts: Lists::read(reader, ["allowPrompts", "allowPrompt", "denyPrompts", "denyPrompt"])?,
@@ -116,6 +122,7 @@ mod tests {
             tools: Lists { allow: None, deny: globs(&["b*"]) },
             resources: lists(&["file:///*"]),
             prompts: lists(&[]),
+            ..FilterLists::default()
         };
         let filter = filters.filter().unwrap();
         let offers = |kind, name| filter.allows(kind, name);

@@ -119,7 +119,7 @@ impl<'n> Node<'n> {
         self.document.error(self.value.start(), &self.key, reason)
     }
 
-    fn expected(&self, expected: &str) -> FileError {
+    pub(super) fn expected(&self, expected: &str) -> FileError {
         self.error(format!("expected {expected}, found {}", kind(self.value)))
     }
 
@@ -127,8 +127,48 @@ impl<'n> Node<'n> {
         matches!(self.value, Value::StringLit(_))
     }
 
+    pub(super) fn is_null(&self) -> bool {
+        matches!(self.value, Value::NullKeyword(_))
+    }
+
     pub(super) fn is_array(&self) -> bool {
         matches!(self.value, Value::Array(_))
+    }
+
+    /// Whether it is this one of `true` and `false`.
+    pub(super) fn is(&self, boolean: bool) -> bool {
+        self.value.as_boolean_lit().is_some_and(|literal| literal.value == boolean)
+    }
+
+    /// Whether it is null, or a text, a list or an object with nothing in it.
+    pub(super) fn is_empty(&self) -> bool {
+        match self.value {
+            Value::NullKeyword(_) => true,
+            Value::StringLit(literal) => literal.value.is_empty(),
+            Value::Array(array) => array.elements.is_empty(),
+            Value::Object(object) => object.properties.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// The text as it is written, if it is one.
+    pub(super) fn literal(&self) -> Option<&str> {
+        self.value.as_string_lit().map(|literal| literal.value.as_ref())
+    }
+
+    /// What stands in an object, each value with its key, or in a list, each without one. A key that stands twice is given
+    /// twice.
+    pub(super) fn inner(&self) -> Vec<(Option<&'n str>, Node<'n>)> {
+        let object = self.value.as_object().map(|object| Reader {
+            document: self.document,
+            object,
+            key: self.key.clone(),
+            asked: RefCell::default(),
+        });
+        match object {
+            Some(object) => object.entries().map(|(name, node)| (Some(name), node)).collect(),
+            None => self.list().unwrap_or_default().into_iter().map(|node| (None, node)).collect(),
+        }
     }
 
     /// The text, with its variables put in.

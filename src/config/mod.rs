@@ -18,6 +18,7 @@ mod oauth;
 pub mod oauth_options;
 #[doc(hidden)]
 pub mod remote;
+mod restrictions;
 mod secret;
 mod server;
 mod settings;
@@ -35,7 +36,7 @@ pub use apply::ApplyError;
 pub use environment::safe_environment;
 pub use file::{ConfigFile, Process, Surroundings};
 pub(crate) use filter::Spellings;
-pub use filter::{Filter, FilterError, Offered};
+pub use filter::{Filter, FilterError, Names, Offered};
 pub use filter_lists::{FilterLists, Lists};
 pub use json::FileError;
 pub(crate) use oauth::loopback_redirect;

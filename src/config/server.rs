@@ -1,6 +1,6 @@
 //! One entry of `mcpServers`: a server, by the command that starts it or by its URL.
 //!
-//! What other programs keep in an entry is left alone. Sessile's own settings for a server stand in its `sessile` object.
+//! What other programs keep in an entry is left alone, but for what takes something away (`restrictions`). Sessile's own settings for a server stand in its `sessile` object.
 
 use std::path::Path;
 
@@ -13,6 +13,7 @@ use super::filter_lists::FilterLists;
 use super::json::{Document, FileError, Node, Reader};
 use super::oauth_options::{ClientSecret, OAuthMode, OAuthOptions};
 use super::remote::{Bearer, Remote, Transport, read_headers};
+use super::restrictions;
 use super::text::{Text, speaks_of_secrets};
 
 /// The longest name of a server: it stands before the names of its tools, which may have 128 characters in all
@@ -91,7 +92,7 @@ impl ServerSpec {
         surroundings: &dyn Surroundings,
     ) -> Result<Option<Self>, FileError> {
         let entry = node.object_or("an object with a command or a url")?;
-        if entry.get("disabled").map(|node| node.boolean()).transpose()? == Some(true) {
+        if restrictions::takes_server_away(&entry)? {
             return Ok(None);
         }
         check_name(name).map_err(|error| node.error(error))?;
@@ -108,9 +109,10 @@ impl ServerSpec {
             (Some(command), None) => Target::Command(CommandSpec::read(&command, &entry, &own, surroundings)?),
             (None, Some(url)) => Target::Url(Box::new(UrlSpec::read(&url, &entry, own.remote)?)),
         };
+        let filters = FilterLists { tool_names: restrictions::tool_names(&entry)?, ..own.filters };
         let mut secrets = document.take_secrets();
         secrets.extend(target.secrets().cloned());
-        Ok(Some(Self { name: name.to_owned(), target, filters: own.filters, secrets }))
+        Ok(Some(Self { name: name.to_owned(), target, filters, secrets }))
     }
 }
 

@@ -67,4 +67,13 @@ fn what_is_offered() {
     // What is allowed is replaced, what is denied adds up.
     assert_eq!(tools(&["--config", &path, "--allow-tool", "*"]), all - 1);
     assert_eq!(tools(&["--config", &path, "--deny-tool", "*"]), 0);
+    // What another program's keys take away stays away.
+    let file = File::new(&format!(
+        r#"{{ "mcpServers": {{ "a": {{ "command": {SESSILE:?}, "args": ["demo"], "includeTools": ["note_add", "counter"] }} }} }}"#
+    ));
+    let path = file.path();
+    assert_eq!(tools(&["--config", &path]), 2);
+    assert_eq!(tools(&["--config", &path, "--allow-tool", "*"]), 2);
+    assert_eq!(tools(&["--config", &path, "--allow-tool", "note_*"]), 1);
+    assert_eq!(tools(&["--config", &path, "--deny-tool", "note_*"]), 1);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{command, good, server, shown, url};
-use crate::config::{Bearer, ClientSecret, OAuthMode, Target, Text, Transport};
+use crate::config::{Bearer, ClientSecret, OAuthMode, Offered, Target, Text, Transport};
 
 const CLAUDE_DESKTOP: &str = r#"{
   "globalShortcut": "Alt+Space",
@@ -47,8 +47,8 @@ const FASTMCP: &str = r#"{
     "weather": { "url": "https://weather.example.com/mcp", "transport": "streamable-http", "auth": "oauth", "timeout": 30000 },
     "news": { "url": "https://news.example.com/sse", "transport": "sse", "auth": "${TOKEN}", "headers": {} },
     "assistant": { "command": "python", "args": ["./server.py"], "env": { "LOG_LEVEL": "INFO", "RETRIES": 3, "FAST": true, "NONE": null },
-      "transport": "stdio", "cwd": "/srv", "description": "${what is this}", "icon": null, "include_tags": ["a"],
-      "tools": { "x": { "name": "y" } } }
+      "transport": "stdio", "cwd": "/srv", "description": "${what is this}", "icon": null, "include_tags": null,
+      "tools": { "x": { "enabled": false } } }
   }
 }"#;
 
@@ -116,6 +116,8 @@ fn fastmcp() {
     assert_eq!(weather.remote.oauth.mode, Some(OAuthMode::Login));
     let Target::Url(news) = &news.target else { panic!("no url") };
     assert_eq!(news.remote.bearer, Some(Bearer::Token("t0ps3cret".into())));
+    let tools = assistant.filters.filter().unwrap();
+    assert!(tools.allows(Offered::Tools, "y") && !tools.allows(Offered::Tools, "x"));
     let Target::Command(assistant) = &assistant.target else { panic!("no command") };
     let env: Vec<_> = assistant.env.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
     assert_eq!(env, [("LOG_LEVEL", "INFO"), ("RETRIES", "3"), ("FAST", "true")]);

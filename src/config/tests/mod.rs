@@ -3,6 +3,7 @@
 mod errors;
 mod forms;
 mod properties;
+mod restrictions;
 mod settings;
 
 use std::collections::HashMap;

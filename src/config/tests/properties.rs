@@ -92,6 +92,13 @@ fn key() -> impl Strategy<Value = &'static str> {
         "headers",
         "auth",
         "disabled",
+        "enabled",
+        "tools",
+        "excludeTools",
+        "include_tools",
+        "toolFilter",
+        "permissions",
+        "name",
         "oauth",
         "mode",
         "allowTools",
@@ -147,6 +154,13 @@ proptest! {
 fn deep_nesting_is_refused() {
     let error = ConfigFile::parse(&"[".repeat(100_000), "mcp.json", &world()).unwrap_err();
     assert!(error.reason.contains("nesting depth"), "{error}");
+    // As deep as is read, in a key that is not known.
+    let deep = (0..400).rev().find(|depth| {
+        let value = format!("{}0{}", "[{\"a\":".repeat(*depth), "}]".repeat(*depth));
+        let text = format!("{{\"mcpServers\":{{\"a\":{{\"command\":\"x\",\"unknown\":{value}}}}}}}");
+        ConfigFile::parse(&text, "mcp.json", &world()).is_ok()
+    });
+    assert!(deep.is_some_and(|depth| depth > 10), "{deep:?}");
     let error = ConfigFile::parse(&"{\"a\":".repeat(100_000), "mcp.json", &world()).unwrap_err();
     assert!(error.reason.contains("nesting depth"), "{error}");
 }

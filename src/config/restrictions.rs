@@ -1,0 +1,242 @@
+//! What the keys of other programs take away: servers, and tools of a server.
+//!
+//! Whoever hides a tool from their editor does not expect a proxy in front of the same file to offer it. What restricts and
+//! is understood is obeyed; what restricts and is not understood is an error; what only grants, such as `autoApprove`, is
+//! ignored. Where several keys restrict, all of them hold, in whatever spelling.
+
+mod keys;
+
+use self::keys::{OfFile, OfServer, Sense};
+use super::Names;
+use super::json::{FileError, Node, Reader};
+
+/// What to do about a restriction that is not understood.
+const INSTEAD: &str = "name what is offered in the `sessile` object of the server (allowTools, denyTools and the like)";
+
+/// Whether an entry says that its server is not to be used.
+pub(super) fn takes_server_away(entry: &Reader<'_>) -> Result<bool, FileError> {
+    let mut away = false;
+    for (key, node) in entry.set_entries() {
+        away |= match keys::of_server(key) {
+            OfServer::Disabled => node.boolean()?,
+            OfServer::Enabled => !node.boolean()?,
+            _ => false,
+        };
+    }
+    Ok(away)
+}
+
+/// The tools that an entry leaves of its server, by their exact names.
+pub(super) fn tool_names(entry: &Reader<'_>) -> Result<Names, FileError> {
+    let mut names = Names::default();
+    for (key, node) in entry.set_entries() {
+        match keys::of_server(key) {
+            OfServer::Keep => names.keep(tools(&node)?),
+            OfServer::TakeAway => names.take_away(tools(&node)?),
+            OfServer::Tools => read_tools(&node, &mut names)?,
+            OfServer::Tags if node.is_empty() && keys::plain(key) == "excludetags" => {}
+            OfServer::Tags => return Err(node.error(format!("the tags of tools are not known here yet: {INSTEAD}"))),
+            OfServer::Misplaced => {
+                return Err(node.error("this is a setting of sessile: put it into the `sessile` object of this server"));
+            }
+            OfServer::Unknown(sense) => refuse(&node, sense)?,
+            OfServer::Disabled | OfServer::Enabled => {}
+            // It refuses what it does not know.
+            OfServer::Harmless if key == "sessile" => {}
+            OfServer::Harmless => search(Some(key), &node, false)?,
+        }
+    }
+    Ok(names)
+}
+
+/// Refuses what restricts somewhere in the value of a key that is not known, `about` being whether a key around it names
+/// something that servers offer.
+fn search(key: Option<&str>, node: &Node<'_>, about: bool) -> Result<(), FileError> {
+    let plain = key.map(keys::plain).unwrap_or_default();
+    // These have names of variables and headers in them, which are for the server.
+    if ["env", "headers"].contains(&plain.as_str()) {
+        return Ok(());
+    }
+    let about = about || keys::is_about(&plain);
+    if let Some(sense) = keys::unknown(&plain, about) {
+        return refuse(node, sense);
+    }
+    if keys::is_granting(&plain) {
+        return Ok(());
+    }
+    node.inner().iter().try_for_each(|(key, node)| search(*key, node, about))
+}
+
+/// Fails if this value restricts.
+fn refuse(node: &Node<'_>, sense: Sense) -> Result<(), FileError> {
+    if takes_nothing(node, sense) { Ok(()) } else { Err(refusal(node)) }
+}
+
+fn refusal(node: &Node<'_>) -> FileError {
+    node.error(format!("this seems to restrict what is offered, in a way that is not known here: {INSTEAD}"))
+}
+
+fn takes_nothing(node: &Node<'_>, sense: Sense) -> bool {
+    match sense {
+        Sense::Takes => node.is_empty() || node.is(false),
+        Sense::Leaves => node.is_null() || node.is(true),
+    }
+}
+
+/// `tools`: the names of those to offer, of which `*` is all (GitHub Copilot), or an object with what becomes of each
+/// (FastMCP).
+fn read_tools(node: &Node<'_>, names: &mut Names) -> Result<(), FileError> {
+    if node.is_array() {
+        let (all, some): (Vec<_>, Vec<_>) = node.list()?.into_iter().partition(|node| node.literal() == Some("*"));
+        let some = some.iter().map(tool).collect::<Result<Vec<_>, _>>()?;
+        if all.is_empty() {
+            names.keep(some);
+        }
+        return Ok(());
+    }
+    for (name, node) in node.object_or("a list of the tools to offer, or an object of tools")?.entries() {
+        check_name(name).map_err(|error| node.error(format!("expected the name of a tool: {error}")))?;
+        if is_hidden(&node)? {
+            names.take_away([name.to_owned()]);
+        }
+    }
+    Ok(())
+}
+
+/// Whether FastMCP's object for a tool hides it. It may say nothing else: whoever renames a tool, or hides an argument of it,
+/// would find it offered as it is.
+fn is_hidden(tool: &Node<'_>) -> Result<bool, FileError> {
+    let mut hidden = false;
+    for (key, node) in tool.object_or("an object with enabled")?.entries() {
+        match keys::of_server(key) {
+            OfServer::Disabled => hidden |= node.boolean()?,
+            OfServer::Enabled => hidden |= !node.boolean()?,
+            _ if node.is_empty() || keys::is_granting(&keys::plain(key)) => {}
+            _ => return Err(node.error("tools cannot be rewritten here yet: leave this out, or the whole tool")),
+        }
+    }
+    Ok(hidden)
+}
+
+/// A list of tools, by the server's own names.
+fn tools(node: &Node<'_>) -> Result<Vec<String>, FileError> {
+    node.list()?.iter().map(tool).collect()
+}
+
+fn tool(node: &Node<'_>) -> Result<String, FileError> {
+    node.parsed("the name of a tool", |name| check_name(name).map(|()| name.to_owned()))
+}
+
+/// Whether this can be nothing but a name. What is a pattern or an expression to the program that wrote it, such as `git_*` or
+/// Gemini CLI's `run(ls)`, would match no tool here, and a list of what to take away would take away nothing.
+fn check_name(name: &str) -> Result<(), String> {
+    let fits = |letter: char| letter.is_alphanumeric() || " _-./:".contains(letter);
+    match name {
+        "" => Err("it is empty".to_owned()),
+        name if name.trim() != name => Err("there is white space around it".to_owned()),
+        // What agents call a tool of a server among those of others.
+        name if name.starts_with("mcp__") => {
+            Err("it begins with the name of a server: write the server's own name of the tool".to_owned())
+        }
+        name if name.chars().all(fits) => Ok(()),
+        _ => Err(
+            "names are compared as they are here: write patterns in the `sessile` object of the server (allowTools, \
+                  denyTools)"
+                .to_owned(),
+        ),
+    }
+}
+
+/// The servers that a file leaves of those that are in it, by [`server_name`]. Fails on what restricts tools beside the
+/// servers: those who read such keys have names for tools of all servers, which are not known here.
+pub(super) fn server_names(root: &Reader<'_>) -> Result<Names, FileError> {
+    let mut names = Names::default();
+    for (key, node) in root.set_entries() {
+        match keys::of_file(key) {
+            OfFile::KeepServers => names.keep(servers(&node)?),
+            OfFile::TakeServersAway => names.take_away(servers(&node)?),
+            OfFile::Tools => check_tools_of_file(&node)?,
+            OfFile::Permissions => check_permissions(&node)?,
+            OfFile::Unknown(sense) => refuse(&node, sense)?,
+            // Gemini CLI's.
+            OfFile::Harmless if key == "mcp" => {
+                for (key, node) in node.object()?.set_entries() {
+                    match keys::plain(key).as_str() {
+                        "allowed" => names.keep(servers(&node)?),
+                        "excluded" => names.take_away(servers(&node)?),
+                        _ => {}
+                    }
+                }
+            }
+            OfFile::Harmless => {}
+        }
+    }
+    Ok(names)
+}
+
+/// The name of a server as Gemini CLI compares them.
+pub(super) fn server_name(name: &str) -> String {
+    name.trim().to_lowercase()
+}
+
+fn servers(node: &Node<'_>) -> Result<Vec<String>, FileError> {
+    let name = |name: &str| Ok(server_name(name));
+    node.list()?.iter().map(|node| node.parsed("the name of a server", name)).collect()
+}
+
+/// Switches of Gemini CLI's own tools, which are `false` without taking away anything of a server.
+const GEMINI: [&str; 9] = [
+    "autoaccept",
+    "disablellmcorrection",
+    "enablehooks",
+    "enablemessagebusintegration",
+    "enabletooloutputtruncation",
+    "sandbox",
+    "sandboxnetworkaccess",
+    "usepty",
+    "useripgrep",
+];
+
+fn check_tools_of_file(node: &Node<'_>) -> Result<(), FileError> {
+    // An agent's list of what it may use, of all servers and of its own.
+    if node.is_array() && !node.list()?.iter().any(|node| node.literal() == Some("*")) {
+        return refuse(node, Sense::Leaves);
+    }
+    if node.is_array() {
+        return Ok(());
+    }
+    for (key, node) in node.inner() {
+        let key = keys::plain(key.unwrap_or_default());
+        let restricts = match key.as_str() {
+            "exclude" => !takes_nothing(&node, Sense::Takes),
+            key if node.is(false) => !GEMINI.contains(&key),
+            _ => {
+                let inner = node.inner();
+                inner.iter().any(|(key, node)| match key.map(keys::of_server) {
+                    Some(OfServer::Disabled) => !node.is(false),
+                    Some(OfServer::Enabled) => !node.is(true),
+                    _ => matches!(*key, Some("name" | "arguments")),
+                })
+            }
+        };
+        if restricts {
+            return Err(refusal(&node));
+        }
+    }
+    Ok(())
+}
+
+/// Fails on rules that deny what is a tool of a server: `mcp__git__push` (Claude Code) or `Mcp(git:push)` (Cursor).
+fn check_permissions(node: &Node<'_>) -> Result<(), FileError> {
+    for (key, node) in node.inner() {
+        if key.map(keys::plain).as_deref() != Some("deny") {
+            continue;
+        }
+        for (_, rule) in node.inner() {
+            if rule.literal().is_some_and(|rule| rule.trim().to_ascii_lowercase().starts_with("mcp")) {
+                return Err(refusal(&rule));
+            }
+        }
+    }
+    Ok(())
+}
