@@ -63,7 +63,16 @@ impl fmt::Display for Address {
 /// looks like one is masked.
 pub(super) fn shown(url: &Url) -> String {
     let parts = url.path().split('/').map(|part| if looks_like_a_key(part) { "***" } else { part });
-    let mut shown = url.origin().ascii_serialization();
+    // Not the origin: that of a `file:` URL, to which a redirect may lead, is called `null`.
+    let mut shown = format!("{}:", url.scheme());
+    if url.has_authority() {
+        shown.push_str("//");
+        shown.push_str(url.host_str().unwrap_or_default());
+        if let Some(port) = url.port() {
+            shown.push(':');
+            shown.push_str(&port.to_string());
+        }
+    }
     for (number, part) in parts.enumerate() {
         if number > 0 {
             shown.push('/');
@@ -106,6 +115,19 @@ mod tests {
         ];
         for (text, shown) in cases {
             assert_eq!(Address::parse(text).unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn shows_urls_that_are_no_address_of_a_server() {
+        let cases = [
+            ("file:///etc/passwd", "file:///etc/passwd"),
+            ("data:text/plain,hello", "data:text/plain,hello"),
+            ("custom://user:pw@host:7/a?b", "custom://host:7/a"),
+            ("blob:https://example.com/a", "blob:https://example.com/a"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(shown(&Url::parse(text).unwrap()), expected);
         }
     }
 
