@@ -25,7 +25,7 @@ mod linux {
     use std::time::Duration;
 
     use libtest_mimic::{Arguments, Failed, Trial};
-    use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+    use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, kill_process, setrlimit, waitpid};
     use sessile::backend::spawn::{Child, Command, ExitStatusKind, Inherit, SpawnError, spawn};
     use sessile::reaper;
     use tempfile::TempDir;
@@ -78,6 +78,10 @@ mod linux {
             trial("a_proxy_killed_while_starting_leaves_nothing", a_proxy_killed_while_starting_leaves_nothing),
             trial("a_killed_reaper_leaves_nothing", a_killed_reaper_leaves_nothing),
             trial("killed_reapers_of_a_claiming_proxy_leave_nothing", killed_reapers_of_a_claiming_proxy_leave_nothing),
+            trial("a_killed_reaper_s_tree_does_not_outrun_the_proxy", a_killed_reaper_s_tree_does_not_outrun_the_proxy),
+            trial("children_from_before_main_are_left_alone", children_from_before_main_are_left_alone),
+            trial("what_process_one_adopts_is_left_alone", what_process_one_adopts_is_left_alone),
+            trial("without_a_mark_only_what_is_certain_ends", without_a_mark_only_what_is_certain_ends),
             trial("a_reaper_is_small_quiet_and_not_easily_hit", a_reaper_is_small_quiet_and_not_easily_hit),
             trial("two_hundred_at_once", two_hundred_at_once),
             trial("without_init_a_process_group_is_ended", without_init_a_process_group_is_ended),
@@ -466,15 +470,19 @@ mod linux {
 
     // ---- proxies and reapers that are killed ----
 
-    /// `__proxy COUNT [claim] PROGRAM ARGS...`: starts servers, tells their numbers, and waits to be killed.
-    async fn proxy(count: usize, words: &[&str]) {
-        let words = match words {
-            ["claim", rest @ ..] => {
-                reaper::claim_children();
-                rest
-            }
-            words => words,
-        };
+    /// `__proxy COUNT [unmarked] [claim] PROGRAM ARGS...`: starts servers, tells their numbers, and waits to be killed.
+    async fn proxy(count: usize, mut words: &[&str]) {
+        tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).init();
+        if let ["unmarked", rest @ ..] = words {
+            // Somebody has set a limit on file locks, so it cannot be used for the mark.
+            let limit = Rlimit { current: Some(1000), maximum: Some(1000) };
+            setrlimit(Resource::Locks, limit).unwrap();
+            words = rest;
+        }
+        if let ["claim", rest @ ..] = words {
+            reaper::claim_children();
+            words = rest;
+        }
         let command = Command { args: words[1..].iter().map(Into::into).collect(), ..Command::new(words[0]) };
         let mut children = Vec::new();
         for _ in 0..count {
@@ -551,16 +559,15 @@ mod linux {
 
     async fn a_killed_reaper_leaves_nothing() {
         let ground = Ground::new();
-        // One that detached itself and has lost its parent cannot be told from an embedding program's own child, so
-        // what is asked for here is the server, what lies below it, and what is in its session.
         let script = r#"
             (sh -c 'echo $$ >> "$1"; exec sleep 1000' - "$1" &)
             setsid sh -c 'trap "" TERM; echo $$ >> "$1"; sleep 1000 & echo $! >> "$1"; wait' - "$1" &
+            (env -i setsid sh -c 'echo $$ >> "$1"; exec sleep 1000' - "$1" &)
             echo $$ >> "$1"; wait
         "#;
         let mut own = std::process::Command::new("setsid").args(["sleep", "1000"]).spawn().unwrap();
         let child = start(&ground.sh(script)).await;
-        ground.peopled(4).await;
+        ground.peopled(5).await;
         assert!(ground.scratch().exists());
         kill(parent(pid(&child)));
         assert_eq!(timeout(LONG, child.exit()).await, Ok(ExitStatusKind::Unknown));
@@ -596,6 +603,193 @@ mod linux {
             }
         }
         false
+    }
+
+    /// A tree that forks without end, and one whose members flee: each starts the next in a session of its own, and
+    /// leaves. Both stop by themselves when their file is gone.
+    async fn a_killed_reaper_s_tree_does_not_outrun_the_proxy() {
+        let storm = r#"
+            trap '' TERM; echo $$ >> "$1"
+            while [ -e "$1" ]; do (setsid sleep 1000 &) ; sleep 1000 & done
+        "#;
+        let chase = r#"
+            echo "trap '' TERM; [ -e \"\$1\" ] || exit; setsid sh \"\$0\" \"\$1\" & exit 0" > "$1.flee"
+            echo $$ >> "$1"; for flight in 1 2 3 4; do sh "$1.flee" "$1" & done; sleep 1000
+        "#;
+        for script in [storm, chase] {
+            let ground = Ground::new();
+            let child = start(&marked(ground.sh(script), &ground)).await;
+            ground.peopled(1).await;
+            eventually("it forks", || bearing(&mark(&ground)).len() > 4).await;
+            kill(parent(pid(&child)));
+            timeout(LONG, child.end(LONG, NOW)).await.expect("it must not outrun the proxy");
+            assert_eq!(bearing(&mark(&ground)), [0_i32; 0], "{script}");
+            ground.deserted().await;
+        }
+    }
+
+    /// Starts a process that leaves its session and is orphaned, which writes its number to the file `$1`.
+    const STRAY: &str = r#"(setsid sh -c 'echo $$ >> "$1"; exec sleep 1000' - "$1" &)"#;
+
+    /// Processes that are not a proxy's, whatever their parent; ended with this.
+    struct Strangers(PathBuf);
+
+    impl Strangers {
+        fn pids(&self) -> HashSet<i32> {
+            let text = fs::read_to_string(&self.0).unwrap_or_default();
+            text.lines().filter_map(|line| line.parse().ok()).collect()
+        }
+    }
+
+    impl Drop for Strangers {
+        fn drop(&mut self) {
+            for pid in self.pids() {
+                let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+            }
+        }
+    }
+
+    /// A proxy that a shell became after it had started a helper: that one starts a stray when the file `1` is there,
+    /// as it is when this returns, and another for the file `2`. The log is in the file `log`.
+    fn after_a_helper(ground: &Ground, words: &[&str], script: &str) -> (Proxy, Strangers) {
+        let file = |name: &str| ground.folder.path().join(name);
+        let turns = format!("while [ ! -e '{}'/$turn ]; do sleep 0.02; done; {STRAY}", ground.folder.path().display());
+        let helper = format!("echo $$ >> \"$1\"; for turn in 1 2; do {turns}; done; exec sleep 1000");
+        fs::write(file("helper"), helper).unwrap();
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", r#"sh "$0" "$1" >/dev/null 2>&1 & shift; exec "$@""#]).arg(file("helper"));
+        command.arg(file("strangers")).arg(std::env::current_exe().unwrap()).args(["__proxy", "2"]).args(words);
+        command.args(["sh", "-c", script, "-"]).arg(ground.pids_file());
+        command.stderr(fs::File::create(file("log")).unwrap());
+        let proxy = Proxy::start(command);
+        fs::write(file("1"), "").unwrap();
+        (proxy, Strangers(file("strangers")))
+    }
+
+    /// The numbers of the processes that the log says were left alone.
+    fn left_alone(ground: &Ground) -> Vec<i32> {
+        let log = fs::read_to_string(ground.folder.path().join("log")).unwrap();
+        let lists = log.lines().filter(|line| line.contains("left alone"));
+        let lists = lists.filter_map(|line| line.split_once("pids=[")?.1.split_once(']'));
+        lists.flat_map(|(pids, _)| pids.split(", ").map(|pid| pid.parse().unwrap()).collect::<Vec<_>>()).collect()
+    }
+
+    async fn children_from_before_main_are_left_alone() {
+        for words in [&["claim"][..], &[]] {
+            let ground = Ground::new();
+            let (proxy, strangers) =
+                after_a_helper(&ground, words, &format!("{CLINGING} while :; do sleep 1000; done"));
+            let me = i32::try_from(proxy.process.id()).unwrap();
+            ground.peopled(8).await;
+            eventually("helper and stray are the proxy's", || {
+                strangers.pids().len() == 2 && strangers.pids().into_iter().all(|pid| parent(pid) == me)
+            })
+            .await;
+            let before = strangers.pids();
+
+            let first: HashSet<i32> = ground.pids().into_iter().filter(|pid| below(*pid, proxy.reapers[0])).collect();
+            assert_eq!(first.len(), 4);
+            kill(proxy.reapers[0]);
+            fs::write(ground.folder.path().join("2"), "").unwrap();
+            gone(first).await;
+            eventually("it is said", || before.is_subset(&left_alone(&ground).into_iter().collect())).await;
+            eventually("there is another stray", || strangers.pids().len() == 3).await;
+
+            kill(proxy.reapers[1]);
+            gone(ground.pids()).await;
+            gone(proxy.reapers.iter().copied()).await;
+            eventually("it is said of the other one", || left_alone(&ground).len() >= 3).await;
+            let mut told = left_alone(&ground);
+            told.sort_unstable();
+            let mut all: Vec<i32> = strangers.pids().into_iter().collect();
+            all.sort_unstable();
+            assert_eq!(told, all, "once of each");
+            assert!(all.iter().all(|pid| exists(*pid) && !status(*pid).contains("State:\tZ")));
+
+            drop(strangers);
+            proxy.killed().await;
+            waited_for(all).await;
+        }
+    }
+
+    /// As root only, and where namespaces can be made: it is not tested elsewhere.
+    async fn what_process_one_adopts_is_left_alone() {
+        let unshare = ["-pf", "--mount-proc", "--kill-child"];
+        let able = std::process::Command::new("unshare").args(unshare).arg("true").stderr(Stdio::null()).status();
+        if !able.is_ok_and(|status| status.success()) {
+            return;
+        }
+        let ground = Ground::new();
+        let strangers = ground.folder.path().join("strangers");
+        let mut command = std::process::Command::new("unshare");
+        command.args(unshare).arg(std::env::current_exe().unwrap()).args(["__proxy", "1", "claim", "sh", "-c"]);
+        command.args([&format!("{CLINGING} while :; do sleep 1000; done"), "-"]).arg(ground.pids_file());
+        command.stderr(fs::File::create(ground.folder.path().join("log")).unwrap()).stdout(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let children = format!("/proc/{0}/task/{0}/children", process.id());
+        eventually("process 1 is there", || fs::read_to_string(&children).is_ok_and(|text| !text.is_empty())).await;
+        let first = fs::read_to_string(&children).unwrap().trim().to_owned();
+        // All numbers are those of the namespace, so it is asked about them from within.
+        let inside = |script: &str, words: &[String]| {
+            let mut command = std::process::Command::new("nsenter");
+            command.args(["-t", &first, "-p", "-m", "sh", "-c", script]).arg(&strangers).args(words);
+            let output = command.output().unwrap();
+            String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        };
+        let pids: Vec<String> = ground.peopled(4).await.iter().map(ToString::to_string).collect();
+        let stray = r#"(setsid sh -c 'echo $$ > "$0"; exec sleep 1000' "$0" >/dev/null 2>&1 &)"#;
+        inside(stray, &[]);
+        eventually("somebody is orphaned", || fs::read_to_string(&strangers).is_ok_and(|pid| pid.ends_with('\n')))
+            .await;
+        let stray = fs::read_to_string(&strangers).unwrap().trim().to_owned();
+        let parent_of = |pid: &str| inside("sed -n 's/^PPid:.//p' /proc/$1/status", &[pid.to_owned()]);
+        eventually("process 1 has adopted it", || parent_of(&stray) == "1").await;
+
+        let reaper = inside("pgrep -x mcp-reaper", &[]);
+        let living = r#"for pid in "$@"; do [ -e /proc/$pid ] && echo $pid; done"#;
+        assert_eq!(inside(living, &pids).lines().count(), 4);
+        inside("kill -9 $1", &[reaper]);
+        eventually("its tree is gone", || inside(living, &pids).is_empty()).await;
+        eventually("it is said", || left_alone(&ground) == [stray.parse::<i32>().unwrap()]).await;
+        assert_eq!(inside(living, std::slice::from_ref(&stray)), stray);
+
+        kill(first.parse().unwrap());
+        process.wait().unwrap();
+    }
+
+    async fn without_a_mark_only_what_is_certain_ends() {
+        let script = format!("{CLINGING} while :; do sleep 1000; done");
+        // Nothing but reapers was ever started, and there were no children before.
+        let ground = Ground::new();
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["__proxy", "2", "unmarked", "claim", "sh", "-c", &script, "-"]).arg(ground.pids_file());
+        let proxy = Proxy::start(command);
+        ground.peopled(8).await;
+        kill(proxy.reapers[0]);
+        kill(proxy.reapers[1]);
+        gone(ground.pids()).await;
+        proxy.killed().await;
+
+        // There was a helper: those that detached themselves and have lost their parent could be its own.
+        let ground = Ground::new();
+        let (proxy, strangers) = after_a_helper(&ground, &["unmarked", "claim"], &script);
+        ground.peopled(8).await;
+        eventually("helper and stray are there", || strangers.pids().len() == 2).await;
+        let first: HashSet<i32> = ground.pids().into_iter().filter(|pid| below(*pid, proxy.reapers[0])).collect();
+        let (certain, others): (Vec<i32>, Vec<i32>) =
+            first.into_iter().partition(|pid| below(*pid, proxy.servers[0]) || *pid == proxy.servers[0]);
+        assert_eq!((certain.len(), others.len()), (2, 2));
+        kill(proxy.reapers[0]);
+        gone(certain).await;
+        let spared: HashSet<i32> = strangers.pids().into_iter().chain(others.iter().copied()).collect();
+        eventually("it is said", || left_alone(&ground).into_iter().collect::<HashSet<_>>() == spared).await;
+        assert!(spared.iter().all(|pid| exists(*pid)));
+
+        drop(strangers);
+        others.into_iter().for_each(kill);
+        proxy.killed().await;
+        waited_for(spared).await;
+        ground.deserted().await;
     }
 
     async fn a_reaper_is_small_quiet_and_not_easily_hit() {

@@ -79,7 +79,7 @@ impl Command {
         env.extend(self.env.iter().cloned());
         let cwd = self.cwd.as_deref().map(absolute).transpose()?;
         let (program, args) = (self.program.clone(), self.args.clone());
-        Ok(Launch { program, args, env, cwd, scratch, files: reaper::file_limit() })
+        Ok(Launch { program, args, env, cwd, scratch, files: reaper::file_limit(), mark: reaper::mark() })
     }
 }
 

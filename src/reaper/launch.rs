@@ -76,6 +76,8 @@ pub(crate) struct Launch {
     pub(crate) scratch: Option<PathBuf>,
     /// The soft limit of open files to start it with, where it is not the proxy's own.
     pub(crate) files: Option<u64>,
+    /// What its processes are known by if its reaper is killed.
+    pub(crate) mark: Option<u64>,
 }
 
 /// Which step of a start went wrong.

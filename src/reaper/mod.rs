@@ -4,7 +4,8 @@
 //! again with a hidden command. The reaper is a child sub-reaper, so whatever the server starts stays below it, through
 //! `setsid`, double forks and emptied environments. It ends all of that when the proxy asks, when the proxy goes away
 //! in any manner (SIGKILL too: its control socket closes), or when the server ends by itself. The proxy is a
-//! sub-reaper as well, for the case that a reaper is killed.
+//! sub-reaper as well, for the case that a reaper is killed: all that a reaper starts bears a mark, by which the proxy
+//! knows it among its own children.
 //!
 //! Elsewhere, and in a program that did not call [`init`], a process group (a job object on Windows) is what there is.
 //!
@@ -14,6 +15,8 @@ mod group;
 mod launch;
 mod scratch;
 
+#[cfg(target_os = "linux")]
+mod mark;
 #[cfg(target_os = "linux")]
 mod orphans;
 #[cfg(target_os = "linux")]
@@ -57,8 +60,14 @@ pub fn init() {
         if std::env::args_os().nth(1).is_some_and(|first| first == COMMAND) {
             run::run();
         }
-        let usable = std::fs::read_link("/proc/self/exe").is_ok()
-            && rustix::process::set_child_subreaper(Some(rustix::process::getpid())).is_ok();
+        let me = rustix::process::getpid();
+        // A `/proc` of another namespace has other processes under the numbers that this one knows.
+        let own_proc = std::fs::read_link("/proc/self")
+            .is_ok_and(|link| link.to_str() == Some(me.as_raw_nonzero().to_string().as_str()));
+        orphans::note_children();
+        let usable = own_proc
+            && std::fs::read_link("/proc/self/exe").is_ok()
+            && rustix::process::set_child_subreaper(Some(me)).is_ok();
         AVAILABLE.store(usable, Ordering::Release);
     }
 }
@@ -68,12 +77,15 @@ pub fn available() -> bool {
     AVAILABLE.load(Ordering::Acquire)
 }
 
-/// Says that this process starts no children except through this crate.
+/// Says that this process starts no children except through this crate. Meant for `sessile`'s own `main`.
 ///
-/// When a reaper is killed, what it kept falls to the proxy. Part of that is known for certain to be the reaper's; a
-/// process that made a session of its own and lost its parent is not, because an embedding program has children too.
-/// After this call every direct child that is no reaper is taken for such an orphan, at that moment, and ended. Meant
-/// for `sessile`'s own `main`.
+/// When a reaper is killed, what it kept falls to the proxy, which ends what it can prove to be the reaper's: all that a
+/// reaper starts has a limit on file locks (`RLIMIT_LOCKS`, which Linux does not enforce) that nobody else has. Where
+/// that limit cannot be set, only the server and what is below it is known for certain. After this call, every child
+/// that is no reaper is known there too, provided that this process had no children when [`init`] was called and is
+/// not process 1.
+///
+/// Children that were there before, children of an embedding program, and what process 1 adopts are never touched.
 pub fn claim_children() {
     #[cfg(target_os = "linux")]
     orphans::claim();
@@ -102,6 +114,14 @@ pub fn raise_file_limit() -> io::Result<Option<u64>> {
 pub(crate) fn file_limit() -> Option<u64> {
     #[cfg(target_os = "linux")]
     return FILE_LIMIT.get().copied().flatten();
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
+/// What a server that runs under a reaper is known by, whatever becomes of the reaper.
+pub(crate) fn mark() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    return mark::own();
     #[cfg(not(target_os = "linux"))]
     None
 }

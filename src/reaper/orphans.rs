@@ -1,7 +1,14 @@
 //! The proxy's part when a reaper is killed: what it kept falls to the proxy, which ends it.
 //!
-//! An embedding program has children of its own, so nobody is touched who is not known for a reaper's, and nothing but
-//! these is ever waited for.
+//! The proxy has other children too: those of an embedding program, those that a shell started before it became the
+//! proxy, what these orphan, and, for process 1, whatever is orphaned anywhere. So a child is ended only if it is
+//! proved to come from a reaper that is gone:
+//!
+//! - it has the [`mark`] of this proxy's reapers. No process below a living reaper is a direct child of the proxy; or
+//! - it is a server of which its reaper told number and birth, or was seen below such a child; or
+//! - it can be nobody else's: see [`Orphans::all`].
+//!
+//! All other children are left alone, which the log says once of each, and nothing but orphans is ever waited for.
 
 use std::collections::HashSet;
 use std::io;
@@ -9,8 +16,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitOptions, getpid, waitpid};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, kill_process_group, waitid, waitpid};
+use tokio::time::Instant;
 
+use super::mark;
 use super::tree::{self, Process};
 
 /// The reapers that live, or have not been waited for.
@@ -19,19 +29,38 @@ static REAPERS: Mutex<Vec<i32>> = Mutex::new(Vec::new());
 /// Held for reading while a reaper is started and not yet noted, so that a sweep never takes one for an orphan.
 static STARTING: RwLock<()> = RwLock::new(());
 
-/// Reapers that were killed, and whose orphans nobody has taken on.
+/// Servers of killed reapers, as far as these had told of them, and whose orphans nobody has taken on.
 static KILLED: Mutex<Vec<Killed>> = Mutex::new(Vec::new());
 
 /// One ending at a time: when all reapers are killed at once, one takes on the orphans of all.
 static ENDING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
+/// Children that live and of which the log has said that they are left alone.
+static TOLD: Mutex<Vec<(i32, u64)>> = Mutex::new(Vec::new());
+
+/// Whether this process had no children when it became a sub-reaper.
+static ALONE: AtomicBool = AtomicBool::new(false);
 static CLAIMED: AtomicBool = AtomicBool::new(false);
 
-/// For how long the ending goes on, in rounds.
-const ROUNDS: u32 = 200;
+/// For how long the ending goes on, and its pauses between two rounds.
+const ENDING_MAX: Duration = Duration::from_secs(10);
+const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
-/// Says that this process has no children but reapers and their orphans.
+/// Process 1 may have any number of children: most numbers in one line of the log.
+const TOLD_MAX: usize = 16;
+
+/// `__WALL` of waitid(2), which rustix has no name for: children that tell of their end by another signal count too.
+const EVERY_KIND: WaitIdOptions = WaitIdOptions::from_bits_retain(0x4000_0000);
+
+/// Notes whether this process has children. To be called before it becomes a sub-reaper: whoever has no children then
+/// has no descendants either, and so can never be given any but those of the children that it starts.
+pub(super) fn note_children() {
+    let any = waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT | EVERY_KIND);
+    ALONE.store(any.err() == Some(Errno::CHILD), Ordering::Relaxed);
+}
+
+/// Says that this process starts no children but reapers.
 pub(super) fn claim() {
     CLAIMED.store(true, Ordering::Relaxed);
 }
@@ -64,7 +93,6 @@ impl Drop for Reaper {
 /// A reaper that ended before its work was done.
 #[derive(Debug)]
 pub(super) struct Killed {
-    /// It led a session, whose number lasts as long as anybody is in it.
     pub(super) reaper: i32,
     /// The server, by its number and birth.
     pub(super) server: Option<(i32, u64)>,
@@ -81,30 +109,47 @@ pub(super) async fn end(killed: Killed) {
         return;
     }
     let mut orphans = Orphans::new(&taken);
-    let mut pause = Duration::from_millis(1);
-    for _ in 0..ROUNDS {
+    let deadline = Instant::now() + ENDING_MAX;
+    let mut pause = PAUSE_MIN;
+    loop {
         let round = tokio::task::spawn_blocking(move || {
-            let left = orphans.round();
-            (orphans, left)
+            let round = orphans.round();
+            (orphans, round)
         });
-        let Ok((next, left)) = round.await else { return };
-        if !left {
-            return;
-        }
+        let Ok((next, round)) = round.await else { return };
         orphans = next;
+        pause = match round {
+            Round::NothingLeft => break,
+            Round::NewOnes => PAUSE_MIN,
+            Round::OldOnes => PAUSE_MAX.min(pause * 2),
+        };
+        if Instant::now() >= deadline {
+            tracing::warn!(reaper, "processes of a reaper that was killed do not end");
+            break;
+        }
         tokio::time::sleep(pause).await;
-        pause = PAUSE_MAX.min(pause * 2);
     }
-    tracing::warn!(reaper, "processes of a reaper that was killed do not end");
+    let _ = tokio::task::spawn_blocking(move || orphans.tell_of_others(reaper)).await;
+}
+
+/// What one round of killing found.
+enum Round {
+    NothingLeft,
+    /// Some that had not been found before: there may be more, and they may start more.
+    NewOnes,
+    /// They were killed before, and take their time.
+    OldOnes,
 }
 
 struct Orphans {
     me: i32,
     my_session: Option<i32>,
+    mark: Option<u64>,
+    /// Every child that is no reaper is an orphan: this process had no children before it became a sub-reaper, starts
+    /// none but reapers, and is not process 1, to which everybody's orphans fall.
+    all: bool,
     /// Processes known to be orphans, by number and birth.
     known: HashSet<(i32, u64)>,
-    /// Sessions of which every member is one.
-    sessions: HashSet<i32>,
 }
 
 impl Orphans {
@@ -112,46 +157,79 @@ impl Orphans {
         let me = getpid().as_raw_nonzero().get();
         Self {
             me,
-            // Zero in a container whose session began outside of it: then the session of nobody else's child.
             my_session: Process::read(me).map(|process| process.session),
+            mark: mark::own(),
+            all: CLAIMED.load(Ordering::Relaxed) && ALONE.load(Ordering::Relaxed) && me != 1,
             known: killed.iter().filter_map(|killed| killed.server).collect(),
-            sessions: killed.iter().map(|killed| killed.reaper).collect(),
         }
     }
 
-    /// Kills all that are found, and waits for those that have ended. False when none was found.
-    fn round(&mut self) -> bool {
-        let mut roots = self.roots();
-        roots.retain(|root| !(root.dead && wait_for(root.pid)));
-        if roots.is_empty() {
-            return false;
+    /// Kills all that are found, and waits for those that have ended.
+    fn round(&mut self) -> Round {
+        let (mut victims, _) = self.children();
+        victims.retain(|orphan| !(orphan.dead && wait_for(orphan.pid)));
+        if victims.is_empty() {
+            return Round::NothingLeft;
         }
-        let roots: Vec<i32> = roots.iter().map(|root| root.pid).collect();
-        let found = tree::below(&roots);
-        let family: HashSet<i32> = found.iter().chain(&roots).copied().chain([self.me]).collect();
-        for pid in roots.into_iter().chain(found) {
-            if let Some(victim) = tree::signal(pid, &family, Signal::KILL) {
-                self.known.insert((victim.pid, victim.born));
-                // When its parent dies it becomes our child, and may be known by its session only.
-                if Some(victim.session) != self.my_session {
-                    self.sessions.insert(victim.session);
-                }
-            }
+        let roots: Vec<i32> = victims.iter().map(|root| root.pid).collect();
+        let below = tree::below(&roots);
+        let family: HashSet<i32> = roots.into_iter().chain(below.iter().copied()).collect();
+        // All of them are looked at before the first is killed: its children become children of this process then, and
+        // where there is no mark nobody could tell any longer that they were below it.
+        victims.extend(below.into_iter().filter_map(Process::read).filter(|child| family.contains(&child.parent)));
+        let before = self.known.len();
+        self.known.extend(victims.iter().map(|victim| (victim.pid, victim.born)));
+        for victim in &victims {
+            self.kill(victim);
         }
-        true
+        if self.known.len() > before { Round::NewOnes } else { Round::OldOnes }
     }
 
-    /// The orphans among this process's children.
-    fn roots(&self) -> Vec<Process> {
+    fn kill(&self, victim: &Process) {
+        let Some(seen) = tree::signal_known(victim, Signal::KILL) else { return };
+        // A child's group as well, because that is one step for the kernel, which a tree that forks without end cannot
+        // outrun. All of a group is in one session, and all of a session that is not this process's comes from whoever
+        // made it, a reaper or something below one. The number is the group's as long as nobody waits for the child,
+        // which only this process can.
+        if seen.parent == self.me
+            && self.my_session.is_some_and(|mine| mine != seen.session)
+            && seen.group > 1
+            && let Some(group) = Pid::from_raw(seen.group)
+        {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+
+    /// This process's children other than reapers: the orphans, and the others.
+    fn children(&self) -> (Vec<Process>, Vec<Process>) {
         let _starting = STARTING.write().unwrap_or_else(PoisonError::into_inner);
         let reapers: HashSet<i32> = lock(&REAPERS).iter().copied().collect();
-        let claimed = CLAIMED.load(Ordering::Relaxed);
         let mut children = tree::directly_below(self.me);
-        children.retain(|child| {
-            !reapers.contains(&child.pid)
-                && (claimed || self.known.contains(&(child.pid, child.born)) || self.sessions.contains(&child.session))
-        });
-        children
+        children.retain(|child| !reapers.contains(&child.pid));
+        children.into_iter().partition(|child| {
+            self.all
+                || self.known.contains(&(child.pid, child.born))
+                || self.mark.is_some_and(|mark| mark::of(child.pid) == Some(mark))
+        })
+    }
+
+    /// Says in the log which children are left alone, once of each.
+    fn tell_of_others(&self, reaper: i32) {
+        let (_, others) = self.children();
+        let others: Vec<(i32, u64)> =
+            others.iter().filter(|child| !child.dead).map(|child| (child.pid, child.born)).collect();
+        let before = std::mem::replace(&mut *lock(&TOLD), others.clone());
+        let mut pids: Vec<i32> = others.iter().filter(|child| !before.contains(child)).map(|(pid, _)| *pid).collect();
+        let count = pids.len();
+        if count > 0 {
+            pids.truncate(TOLD_MAX);
+            tracing::warn!(
+                reaper,
+                count,
+                ?pids,
+                "children of this process that cannot be proved to be a killed reaper's are left alone"
+            );
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use rustix::process::{Pid, Resource, Signal, WaitOptions, getpid, getrlimit, kil
 use signal_hook::consts::signal as number;
 
 use super::launch::{ExitStatusKind, Fault, Launch, Refusal, SHORT_GRACE};
+use super::mark;
 use super::tree::{self, Process};
 use super::wire::{self, Report};
 
@@ -132,6 +133,10 @@ fn start(launch: &Launch, stdin: OwnedFd, (stdout, stderr): Output) -> Result<i3
             Resource::Nofile,
             rustix::process::Rlimit { current: launch.files, ..getrlimit(Resource::Nofile) },
         );
+    }
+    if let Some(mark) = launch.mark {
+        // A server without the mark is better than none: it matters only if this process is killed.
+        let _ = mark::put(mark);
     }
     let mut command = Command::new(&launch.program);
     command.args(&launch.args).env_clear().envs(launch.env.iter().map(|(key, value)| (key, value)));

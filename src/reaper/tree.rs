@@ -99,10 +99,19 @@ fn scan() -> HashMap<i32, Vec<i32>> {
 /// The number is turned into a handle first and the parent looked at through the number afterwards, so that a number
 /// which has passed on to a stranger in the meantime is never signalled.
 pub(super) fn signal(pid: i32, family: &HashSet<i32>, signal: Signal) -> Option<Process> {
+    signal_if(pid, signal, |process| family.contains(&process.parent))
+}
+
+/// Sends a signal to a process, if its number is still its own. Returns what it is now, if it lived and was sent one.
+pub(super) fn signal_known(known: &Process, signal: Signal) -> Option<Process> {
+    signal_if(known.pid, signal, |process| process.born == known.born)
+}
+
+fn signal_if(pid: i32, signal: Signal, ours: impl FnOnce(&Process) -> bool) -> Option<Process> {
     let number = Pid::from_raw(pid)?;
     let handle = pidfd_open(number, PidfdFlags::empty());
     let process = Process::read(pid)?;
-    if process.dead || !family.contains(&process.parent) {
+    if process.dead || !ours(&process) {
         return None;
     }
     let sent = match handle {
@@ -144,5 +153,16 @@ mod tests {
         assert_eq!(signal(pid, &HashSet::from([me]), Signal::KILL).unwrap().parent, me);
         child.wait().unwrap();
         assert_eq!(signal(pid, &HashSet::from([me]), Signal::KILL), None);
+    }
+
+    #[test]
+    fn a_number_that_has_passed_on_is_not_signalled() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let now = Process::read(i32::try_from(child.id()).unwrap()).unwrap();
+        let former = Process { born: now.born - 1, ..now };
+        assert_eq!(signal_known(&former, Signal::KILL), None);
+        assert!(child.try_wait().unwrap().is_none());
+        assert_eq!(signal_known(&now, Signal::KILL), Some(now));
+        child.wait().unwrap();
     }
 }

@@ -131,7 +131,9 @@ fn encode(launch: &Launch) -> io::Result<Vec<u8>> {
     for path in [&launch.cwd, &launch.scratch] {
         field(&mut body, path.as_ref().map_or(OsStr::new(""), |path| path.as_os_str()))?;
     }
-    field(&mut body, OsStr::new(&launch.files.map_or(String::new(), |files| files.to_string())))?;
+    for number in [launch.files, launch.mark] {
+        field(&mut body, OsStr::new(&number.map_or(String::new(), |number| number.to_string())))?;
+    }
     field(&mut body, OsStr::new(&launch.args.len().to_string()))?;
     for arg in &launch.args {
         field(&mut body, arg)?;
@@ -155,13 +157,14 @@ fn decode(mut body: &[u8]) -> Option<Launch> {
     let cwd = Some(field(body)?).filter(|path| !path.is_empty()).map(Into::into);
     let scratch = Some(field(body)?).filter(|path| !path.is_empty()).map(Into::into);
     let files = field(body)?.to_str()?.parse().ok();
+    let mark = field(body)?.to_str()?.parse().ok();
     let count: usize = field(body)?.to_str()?.parse().ok()?;
     let args = (0..count).map(|_| field(body)).collect::<Option<_>>()?;
     let mut env = Vec::new();
     while !body.is_empty() {
         env.push((field(body)?, field(body)?));
     }
-    Some(Launch { program, args, env, cwd, scratch, files })
+    Some(Launch { program, args, env, cwd, scratch, files, mark })
 }
 
 #[cfg(test)]
@@ -178,6 +181,7 @@ mod tests {
             cwd: None,
             scratch: Some("/tmp/x".into()),
             files: Some(1024),
+            mark: Some(u64::MAX - 1),
         }
     }
 
