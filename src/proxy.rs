@@ -15,6 +15,7 @@ use tracing::warn;
 use crate::backend::Backend;
 use crate::config::{ConfigError, Filter, HttpSettings, SessionSettings};
 use crate::front;
+use crate::reaper;
 use crate::session::{EndReason, Opener, Plan, Server, ServerInfo, Servers, SessionHandle, SessionId};
 
 /// How long the links of ended sessions may take to leave nothing behind, before the proxy goes without them. Their
@@ -111,12 +112,18 @@ impl ProxyBuilder {
     }
 
     /// Checks the settings. Nothing is started before the first client comes.
+    ///
+    /// Where sessions will have scratch folders, those that a proxy left behind which was killed together with its
+    /// reapers are removed, on a thread of their own.
     pub fn build(self) -> Result<Proxy, ConfigError> {
         self.session.check()?;
         let unnamed = self.backend.map(|backend| (UNNAMED.to_owned(), backend));
         let all: Vec<_> = unnamed.into_iter().chain(self.servers).collect();
         let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
         let servers = servers(&names, &self.filters, &self.naming)?;
+        if all.iter().any(|(_, backend)| backend.makes_scratch()) {
+            reaper::remove_abandoned(&self.session.scratch);
+        }
         let backends = all.into_iter().map(|(_, backend)| backend).collect();
         let plan = Plan::new(backends, self.session, self.http.keep_alive).with_servers(servers);
         Ok(Proxy { opener: Arc::new(Opener::new(plan)), http: self.http })

@@ -27,7 +27,7 @@ mod linux {
     use libtest_mimic::{Arguments, Failed, Trial};
     use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, kill_process, setrlimit, waitpid};
     use sessile::backend::spawn::{Child, Command, ExitStatusKind, Inherit, SpawnError, spawn};
-    use sessile::reaper;
+    use sessile::{ChildBackend, Proxy as Sessile, SessionSettings, reaper};
     use tempfile::TempDir;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::time::{Instant, sleep, timeout};
@@ -53,6 +53,7 @@ mod linux {
         }
         match words[1..] {
             ["__proxy", count, ref rest @ ..] => run(proxy(count.parse().unwrap(), rest)),
+            ["__session", scratch, ref command @ ..] => run(session(Path::new(scratch), command)),
             ["__no-reaper", pids] => run(without_reaper(Path::new(pids))),
             _ => return tests(),
         }
@@ -82,6 +83,7 @@ mod linux {
             trial("children_from_before_main_are_left_alone", children_from_before_main_are_left_alone),
             trial("what_process_one_adopts_is_left_alone", what_process_one_adopts_is_left_alone),
             trial("without_a_mark_only_what_is_certain_ends", without_a_mark_only_what_is_certain_ends),
+            trial("folders_of_the_killed_are_removed_by_the_next", folders_of_the_killed_are_removed_by_the_next),
             trial("a_reaper_is_small_quiet_and_not_easily_hit", a_reaper_is_small_quiet_and_not_easily_hit),
             trial("two_hundred_at_once", two_hundred_at_once),
             trial("without_init_a_process_group_is_ended", without_init_a_process_group_is_ended),
@@ -790,6 +792,60 @@ mod linux {
         proxy.killed().await;
         waited_for(spared).await;
         ground.deserted().await;
+    }
+
+    /// `__session SCRATCH PROGRAM ARGS...`: one session of a proxy that keeps its scratch folders there.
+    async fn session(scratch: &Path, words: &[&str]) {
+        let settings = SessionSettings { scratch: scratch.into(), ..SessionSettings::default() };
+        let server = ChildBackend::new(words[0]).args(&words[1..]);
+        let proxy = Sessile::builder().backend(server).session(settings).build().unwrap();
+        let (mut client, front) = tokio::io::duplex(1024);
+        let hello = br#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}"#;
+        client.write_all(hello).await.unwrap();
+        client.write_all(b"\n").await.unwrap();
+        let (reader, writer) = tokio::io::split(front);
+        proxy.serve_io(reader, writer, std::future::pending()).await;
+    }
+
+    async fn folders_of_the_killed_are_removed_by_the_next() {
+        let base = tempfile::tempdir().unwrap();
+        let folders = || fs::read_dir(base.path()).unwrap().map(|entry| entry.unwrap().path()).collect::<HashSet<_>>();
+        let script = r#"trap '' TERM; touch "$TMPDIR/file"; echo $$ >> "$1"; exec sleep 1000"#;
+        let begin = |ground: &Ground| {
+            let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+            command.arg("__session").arg(base.path()).args(["sh", "-c", script, "-"]).arg(ground.pids_file());
+            Proxy { process: command.spawn().unwrap(), servers: Vec::new(), reapers: Vec::new() }
+        };
+        let (ground, other_ground, next_ground) = (Ground::new(), Ground::new(), Ground::new());
+        let other = begin(&other_ground);
+        other_ground.peopled(1).await;
+        let others = folders();
+        let mut proxy = begin(&ground);
+        let server = ground.peopled(1).await.into_iter().next().unwrap();
+        let reaper = parent(server);
+        assert_eq!((others.len(), folders().len()), (1, 2));
+
+        // It must not see the proxy's end before its own.
+        kill_process(Pid::from_raw(reaper).unwrap(), Signal::STOP).unwrap();
+        proxy.process.kill().unwrap();
+        proxy.process.wait().unwrap();
+        kill(reaper);
+        waited_for([reaper]).await;
+        assert_eq!(folders().len(), 2, "nobody was left to remove it");
+        assert!(exists(server), "nor to end what holds out without its standard input");
+        kill(server);
+
+        let next = begin(&next_ground);
+        next_ground.peopled(1).await;
+        eventually("what the killed left is gone", || folders().len() == 2).await;
+        assert!(others.is_subset(&folders()), "those of a proxy that lives stay");
+        assert!(others.iter().all(|folder| folder.join("file").exists()));
+
+        other.killed().await;
+        next.killed().await;
+        waited_for(ground.pids()).await;
+        eventually("the reapers have removed theirs", || folders().is_empty()).await;
+        waited_for(other_ground.pids().into_iter().chain(next_ground.pids())).await;
     }
 
     async fn a_reaper_is_small_quiet_and_not_easily_hit() {

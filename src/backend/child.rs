@@ -128,6 +128,10 @@ impl Connect for ChildBackend {
     fn describe(&self) -> String {
         format!("command {}", mask(&self.program.to_string_lossy(), &self.all_secrets()))
     }
+
+    fn makes_scratch(&self) -> bool {
+        true
+    }
 }
 
 impl std::fmt::Debug for ChildBackend {

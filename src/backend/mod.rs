@@ -142,6 +142,11 @@ impl Backend {
         self.0.forwards()
     }
 
+    /// Whether its links make the scratch folders that they are given.
+    pub(crate) fn makes_scratch(&self) -> bool {
+        self.0.makes_scratch()
+    }
+
     pub(crate) fn run(&self, launch: Launch) -> BoxFuture<'static, ()> {
         self.0.run(launch)
     }
@@ -238,5 +243,9 @@ pub(crate) trait Connect: Send + Sync {
     /// The headers, by name, of a client's request that are to go along with its messages.
     fn forwards(&self) -> Vec<String> {
         Vec::new()
+    }
+    /// Whether its links make the scratch folders that they are given.
+    fn makes_scratch(&self) -> bool {
+        false
     }
 }

@@ -3,6 +3,7 @@
 //! What leaves the group, as browsers do, is not found again: that is why there are reapers.
 
 use std::io;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Once;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::spawn_blocking;
 
 use super::launch::{ExitStatusKind, Fault, Launch, Life, Refusal, Started};
+use super::scratch::{self, Lock};
 
 static WARNED: Once = Once::new();
 
@@ -28,10 +30,8 @@ pub(super) async fn start(launch: Launch) -> Result<Started, Refusal> {
 }
 
 fn open(launch: &Launch) -> Result<Started, Refusal> {
-    if let Some(scratch) = &launch.scratch {
-        super::scratch::create(scratch).map_err(|error| Refusal::new(Fault::Scratch, error))?;
-    }
-    let scratch = Scratch(launch.scratch.clone());
+    let scratch = launch.scratch.clone().map(Scratch::create).transpose();
+    let scratch = scratch.map_err(|error| Refusal::new(Fault::Scratch, error))?;
     let mut command = CommandWrap::with_new(&launch.program, |command| {
         command.args(&launch.args).env_clear().envs(launch.env.iter().map(|(key, value)| (key, value)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
@@ -80,7 +80,7 @@ async fn watch_over(
     mut child: Box<dyn ChildWrapper>,
     leash: oneshot::Receiver<Duration>,
     life: watch::Sender<Life>,
-    scratch: Scratch,
+    scratch: Option<Scratch>,
 ) {
     // The leader alone: whether others of its group linger must not keep anybody from learning that it has ended.
     let ended = tokio::select! {
@@ -104,13 +104,21 @@ async fn watch_over(
     life.send_replace(Life::Gone(how));
 }
 
-/// Removed when dropped.
-struct Scratch(Option<std::path::PathBuf>);
+/// A scratch folder, removed when dropped.
+struct Scratch {
+    path: PathBuf,
+    _lock: Lock,
+}
+
+impl Scratch {
+    fn create(path: PathBuf) -> io::Result<Self> {
+        let lock = scratch::create(&path)?;
+        Ok(Self { path, _lock: lock })
+    }
+}
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Some(path) = &self.0 {
-            super::scratch::remove(path);
-        }
+        scratch::remove(&self.path);
     }
 }

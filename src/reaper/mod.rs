@@ -29,6 +29,7 @@ mod tree;
 mod wire;
 
 use std::io;
+use std::path::Path;
 #[cfg(target_os = "linux")]
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -124,6 +125,15 @@ pub(crate) fn mark() -> Option<u64> {
     return mark::own();
     #[cfg(not(target_os = "linux"))]
     None
+}
+
+/// Removes the scratch folders in `parent` that a proxy left which was killed together with its reapers: those that
+/// no process keeps locked. The removal goes on by itself; once for each `parent` in the life of this process.
+pub(crate) fn remove_abandoned(parent: &Path) {
+    #[cfg(target_os = "linux")]
+    scratch::remove_abandoned(parent);
+    #[cfg(not(target_os = "linux"))]
+    let _ = parent;
 }
 
 /// Starts a server, under a reaper where that can be had.

@@ -23,6 +23,7 @@ use signal_hook::consts::signal as number;
 
 use super::launch::{ExitStatusKind, Fault, Launch, Refusal, SHORT_GRACE};
 use super::mark;
+use super::scratch::{self, Lock};
 use super::tree::{self, Process};
 use super::wire::{self, Report};
 
@@ -103,7 +104,7 @@ fn begin(control: UnixStream, ended: UnixStream, output: Output) -> Option<Reape
     // Nothing in the reaper may keep a folder busy that the server no longer needs.
     let _ = rustix::process::chdir("/");
     match started {
-        Ok(server) => {
+        Ok((server, lock)) => {
             let born = Process::read(server).map_or(0, |process| process.born);
             report(&control, Report::Started { pid: server, born });
             Some(Reaper {
@@ -113,6 +114,7 @@ fn begin(control: UnixStream, ended: UnixStream, output: Output) -> Option<Reape
                 ended,
                 server: Some(server),
                 scratch: launch.scratch,
+                _lock: lock,
                 phase: Phase::Watching,
             })
         }
@@ -124,10 +126,9 @@ fn begin(control: UnixStream, ended: UnixStream, output: Output) -> Option<Reape
     }
 }
 
-fn start(launch: &Launch, stdin: OwnedFd, (stdout, stderr): Output) -> Result<i32, Refusal> {
-    if let Some(scratch) = &launch.scratch {
-        super::scratch::create(scratch).map_err(|error| Refusal::new(Fault::Scratch, error))?;
-    }
+fn start(launch: &Launch, stdin: OwnedFd, (stdout, stderr): Output) -> Result<(i32, Option<Lock>), Refusal> {
+    let lock = launch.scratch.as_deref().map(scratch::create).transpose();
+    let lock = lock.map_err(|error| Refusal::new(Fault::Scratch, error))?;
     if launch.files.is_some() {
         let _ = setrlimit(
             Resource::Nofile,
@@ -147,12 +148,15 @@ fn start(launch: &Launch, stdin: OwnedFd, (stdout, stderr): Output) -> Result<i3
         command.current_dir(cwd);
     }
     let started = command.spawn().and_then(|child| i32::try_from(child.id()).map_err(io::Error::other));
-    started.map_err(|error| {
-        if let Some(scratch) = &launch.scratch {
-            super::scratch::remove(scratch);
+    match started {
+        Ok(server) => Ok((server, lock)),
+        Err(error) => {
+            if let Some(scratch) = &launch.scratch {
+                scratch::remove(scratch);
+            }
+            Err(Refusal::of_program(launch, error))
         }
-        Refusal::of_program(launch, error)
-    })
+    }
 }
 
 fn report(mut control: &UnixStream, report: Report) {
@@ -185,6 +189,8 @@ struct Reaper {
     /// None once it was waited for.
     server: Option<i32>,
     scratch: Option<PathBuf>,
+    /// That of the scratch folder, to be held until the folder has been removed.
+    _lock: Option<Lock>,
     phase: Phase,
 }
 
@@ -196,7 +202,7 @@ impl Reaper {
             self.sleep(timeout);
         }
         if let Some(scratch) = &self.scratch {
-            super::scratch::remove(scratch);
+            scratch::remove(scratch);
         }
         0
     }
