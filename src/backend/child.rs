@@ -9,11 +9,12 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::io::AsyncRead;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::growing::growing;
 use super::spawn::{self, Child, Command, ExitStatusKind, Inherit};
-use super::{Connect, Exit, Launch, LinkExit, link};
+use super::{Connect, Exit, Launch, LinkExit, link, panics};
 use crate::config::speaks_of_secrets;
 use crate::lines::{Line, LineReader, write_lines};
 
@@ -113,7 +114,7 @@ impl ChildBackend {
 }
 
 impl Connect for ChildBackend {
-    fn run(&self, launch: Launch) -> BoxFuture<'static, ()> {
+    fn run(self: Arc<Self>, launch: Launch) -> BoxFuture<'static, ()> {
         let command = Command {
             program: self.program.clone(),
             args: self.args.clone(),
@@ -174,33 +175,54 @@ async fn run(command: Command, secrets: Arc<[String]>, launch: Launch) {
         return;
     };
     // The writer ends, and closes stdin, when the session drops its end of the queue.
-    let mut writing = tokio::spawn(write_lines(growing(stdin), outgoing));
-    let mut reading = tokio::spawn(link::read(growing(stdout), message_size, inlet.clone()));
-    let mut listening = tokio::spawn(listen(stderr, (name, server), secrets, words.clone()));
+    let mut writing = watched(write_lines(growing(stdin), outgoing));
+    let mut reading = watched(link::read(growing(stdout), message_size, inlet.clone()));
+    let mut listening = watched(listen(stderr, (name.clone(), server), secrets, words.clone()));
     let gone = tokio::select! {
         status = child.exit() => {
             let _ = timeout(LAST_OUTPUT, &mut reading).await;
-            Some(status)
+            Some(Ok(status))
         }
-        _ = &mut reading => Some(timeout(LAST_BREATH, child.exit()).await.unwrap_or(ExitStatusKind::Unknown)),
-        // It takes no more input, and so answers no more calls.
-        Ok(Err(_)) = &mut writing => {
-            let status = timeout(LAST_BREATH, child.exit()).await.unwrap_or(ExitStatusKind::Unknown);
-            let _ = timeout(LAST_OUTPUT, &mut reading).await;
-            Some(status)
-        }
+        read = &mut reading => Some(match read {
+            Ok(()) => Ok(last_breath(&child).await),
+            Err(error) => Err(error),
+        }),
+        written @ (Ok(Err(_)) | Err(_)) = &mut writing => Some(match written {
+            // It takes no more input, and so answers no more calls.
+            Ok(_) => {
+                let status = last_breath(&child).await;
+                let _ = timeout(LAST_OUTPUT, &mut reading).await;
+                Ok(status)
+            }
+            Err(error) => Err(error),
+        }),
+        Err(error) = &mut listening => Some(Err(error)),
         () = stop.cancelled() => None,
     };
-    if let Some(status) = gone {
-        let _ = timeout(LAST_OUTPUT, &mut listening).await;
-        inlet.closed(LinkExit::Exited { exit: status.into(), stderr: words.take() });
+    let is_gone = matches!(gone, Some(Ok(_)));
+    match gone {
+        Some(Ok(status)) => {
+            if !listening.is_finished() {
+                let _ = timeout(LAST_OUTPUT, &mut listening).await;
+            }
+            inlet.closed(LinkExit::Exited { exit: status.into(), stderr: words.take() });
+        }
+        Some(Err(error)) => inlet.closed(panics::exit(&name, error)),
+        None => {}
     }
-    end(child, writing, gone.is_some()).await;
-    reading.abort();
-    listening.abort();
+    end(child, writing, is_gone).await;
 }
 
-async fn end(child: Child, mut writing: tokio::task::JoinHandle<std::io::Result<()>>, gone: bool) {
+fn watched<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> AbortOnDropHandle<T> {
+    AbortOnDropHandle::new(tokio::spawn(task))
+}
+
+/// How a server ended whose pipes say that it has; it may take a moment longer.
+async fn last_breath(child: &Child) -> ExitStatusKind {
+    timeout(LAST_BREATH, child.exit()).await.unwrap_or(ExitStatusKind::Unknown)
+}
+
+async fn end(child: Child, mut writing: AbortOnDropHandle<std::io::Result<()>>, gone: bool) {
     // What is queued is written if the server still reads; one that does not must not hold up its own end.
     if !writing.is_finished() && (gone || timeout(LAST_OUTPUT, &mut writing).await.is_err()) {
         writing.abort();

@@ -6,10 +6,11 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::io::{DuplexStream, duplex};
 use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinError;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::{Connect, Exit, Launch, LinkExit, link};
+use super::{Connect, Exit, Launch, LinkExit, factory, link, panics};
 use crate::frame::Wire;
 use crate::lines::write_lines;
 
@@ -21,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const LAST_BREATH: Duration = Duration::from_millis(500);
 
 /// A server in this process; each session gets a new one.
+///
+/// The closure that makes the servers may block: it runs on one of the runtime's blocking threads. If it panics, the client
+/// of that session gets an error in place of its server, and no other session is affected.
 #[derive(Clone)]
 pub struct InProcessBackend {
     start: Arc<dyn Fn(DuplexStream) -> BoxFuture<'static, Result<(), String>> + Send + Sync>,
@@ -103,10 +107,17 @@ async fn pump_out(writer: impl tokio::io::AsyncWrite + Unpin, mut from_server: m
 }
 
 impl Connect for InProcessBackend {
-    fn run(&self, launch: Launch) -> BoxFuture<'static, ()> {
-        let (ours, theirs) = duplex(PIPE);
-        let server = (self.start)(theirs);
-        Box::pin(run(launch, ours, server))
+    fn run(self: Arc<Self>, launch: Launch) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let (ours, theirs) = duplex(PIPE);
+            match factory::make(&launch, move || (self.start)(theirs)).await {
+                // Nobody wants it any more.
+                Some(Ok(_server)) if launch.stop.is_cancelled() => {}
+                Some(Ok(server)) => run(launch, ours, server).await,
+                Some(Err(exit)) => launch.inlet.closed(exit),
+                None => {}
+            }
+        })
     }
 
     fn describe(&self) -> String {
@@ -115,40 +126,46 @@ impl Connect for InProcessBackend {
 }
 
 async fn run(launch: Launch, io: DuplexStream, server: BoxFuture<'static, Result<(), String>>) {
-    let Launch { inlet, outgoing, stop, message_size, .. } = launch;
+    let Launch { name, inlet, outgoing, stop, message_size, .. } = launch;
     let (reader, writer) = tokio::io::split(io);
-    let mut server = tokio::spawn(server);
+    let mut server = spawn(server);
     // Ends with the actor's end of the queue: the server sees its input end.
-    let mut writing = tokio::spawn(async move {
+    let mut writing = spawn(async move {
         let mut writer = writer;
         let written = write_lines(&mut writer, outgoing).await;
         let _ = tokio::io::AsyncWriteExt::shutdown(&mut writer).await;
         written
     });
-    let mut reading = tokio::spawn(link::read(reader, message_size, inlet.clone()));
-    tokio::select! {
+    let mut reading = spawn(link::read(reader, message_size, inlet.clone()));
+    let exit = tokio::select! {
         // What it said last is still in the pipe; or it gave its end to somebody who goes on for it.
         ended = &mut server => tokio::select! {
-            _ = &mut reading => inlet.closed(how(Some(ended))),
-            () = stop.cancelled() => reading.abort(),
+            read = &mut reading => Some(match read {
+                Ok(()) => how(Some(ended)),
+                Err(error) => panics::exit(&name, error),
+            }),
+            () = stop.cancelled() => None,
         },
-        _ = &mut reading => {
+        read = &mut reading => Some(match read {
             // It will say nothing more. Most likely it is about to end, and can tell how.
-            inlet.closed(how(timeout(LAST_BREATH, &mut server).await.ok()));
-            end(server).await;
-        }
-        // It takes no more input, and so answers no more calls.
-        Ok(Err(_)) = &mut writing => {
-            inlet.closed(how(timeout(LAST_BREATH, &mut server).await.ok()));
-            end(server).await;
-            reading.abort();
-        }
-        () = stop.cancelled() => {
-            end(server).await;
-            reading.abort();
-        }
+            Ok(()) => how(timeout(LAST_BREATH, &mut server).await.ok()),
+            Err(error) => panics::exit(&name, error),
+        }),
+        written @ (Ok(Err(_)) | Err(_)) = &mut writing => Some(match written {
+            // It takes no more input, and so answers no more calls.
+            Ok(_) => how(timeout(LAST_BREATH, &mut server).await.ok()),
+            Err(error) => panics::exit(&name, error),
+        }),
+        () = stop.cancelled() => None,
+    };
+    if let Some(exit) = exit {
+        inlet.closed(exit);
     }
-    writing.abort();
+    end(server).await;
+}
+
+fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> AbortOnDropHandle<T> {
+    AbortOnDropHandle::new(tokio::spawn(task))
 }
 
 /// How a server ended, if it has.
@@ -162,7 +179,7 @@ fn how(ended: Option<Result<Result<(), String>, JoinError>>) -> LinkExit {
 }
 
 /// Waits for a server whose input has ended, but not for ever.
-async fn end(mut server: JoinHandle<Result<(), String>>) {
+async fn end(mut server: AbortOnDropHandle<Result<(), String>>) {
     if server.is_finished() {
         return;
     }

@@ -5,20 +5,27 @@
 
 mod child;
 mod credentials;
+mod factory;
 mod fixed;
 mod growing;
 mod http;
 mod in_process;
 mod link;
 mod oauth;
+mod panics;
 #[doc(hidden)]
 pub mod spawn;
 mod tls;
 
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Borrow;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -137,6 +144,12 @@ impl Backend {
         Self(Arc::new(server))
     }
 
+    /// One that a test brings along.
+    #[cfg(test)]
+    pub(crate) fn of(connect: impl Connect + 'static) -> Self {
+        Self(Arc::new(connect))
+    }
+
     /// The headers, by name, of a client's request that are to go along with its messages.
     pub(crate) fn forwards(&self) -> Vec<String> {
         self.0.forwards()
@@ -147,8 +160,16 @@ impl Backend {
         self.0.makes_scratch()
     }
 
-    pub(crate) fn run(&self, launch: Launch) -> BoxFuture<'static, ()> {
-        self.0.run(launch)
+    /// One link's whole life. None of the backend's code runs before the future is polled, and none of its panics leaves it.
+    pub(crate) fn run(&self, launch: Launch) -> impl Future<Output = ()> + Send + use<> {
+        let connect = self.0.clone();
+        async move {
+            let (session, inlet) = (launch.name.clone(), launch.inlet.clone());
+            let life = async move { connect.run(launch).await };
+            if let Err(panic) = AssertUnwindSafe(life).catch_unwind().await {
+                inlet.closed(panics::exit_of(&session, &*panic));
+            }
+        }
     }
 }
 
@@ -238,7 +259,7 @@ pub(crate) trait Inlet: Send + Sync {
 }
 
 pub(crate) trait Connect: Send + Sync {
-    fn run(&self, launch: Launch) -> BoxFuture<'static, ()>;
+    fn run(self: Arc<Self>, launch: Launch) -> BoxFuture<'static, ()>;
     fn describe(&self) -> String;
     /// The headers, by name, of a client's request that are to go along with its messages.
     fn forwards(&self) -> Vec<String> {

@@ -120,6 +120,67 @@ async fn a_server_that_panics_ends_its_session_only() {
 }
 
 #[tokio::test]
+async fn a_factory_that_panics_fails_one_handshake() {
+    let panics = std::sync::atomic::AtomicBool::new(true);
+    let backend = sessile::InProcessBackend::rmcp(move || {
+        assert!(!panics.swap(false, std::sync::atomic::Ordering::Relaxed), "password=hunter2");
+        sessile::demo::Demo::new()
+    });
+    let proxy = sessile::Proxy::builder().backend(backend).build().unwrap();
+    let client = Client::new(crate::common::Door::Router(proxy.clone().into_router()));
+    let reply = client.post(crate::common::INITIALIZE).send().await;
+    assert_eq!(reply.header("mcp-session-id"), None);
+    let error = reply.json().await;
+    assert_eq!((&error["id"], &error["error"]["code"]), (&json!("hello"), &json!(-32011)), "{error}");
+    let reason = "its factory panicked, and the log of the proxy says why";
+    assert_eq!(error["error"]["data"], json!({ "type": "backend_unavailable", "reason": reason }));
+    crate::common::until("nothing is left", || proxy.sessions().links() == 0 && proxy.sessions().is_empty()).await;
+
+    let mut client = crate::common::LineClient::new(&proxy, 1024);
+    client.says(crate::common::INITIALIZE).await;
+    assert_eq!(client.hears_json().await["result"]["serverInfo"]["name"], "sessile-demo");
+    client.leaves().await;
+    crate::common::until("nothing is left", || proxy.sessions().links() == 0 && proxy.sessions().is_empty()).await;
+}
+
+#[tokio::test]
+async fn factories_that_block_hold_up_their_own_sessions_only() {
+    // More of them than this runtime has workers: it has one.
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let blocking = std::sync::atomic::AtomicUsize::new(3);
+    let (begun, mut begins) = tokio::sync::mpsc::channel(3);
+    let backend = sessile::InProcessBackend::rmcp(move || {
+        let take = |left: usize| left.checked_sub(1);
+        let ordering = std::sync::atomic::Ordering::Relaxed;
+        if blocking.fetch_update(ordering, ordering, take).is_ok() {
+            begun.try_send(()).unwrap();
+            let _ = released.lock().unwrap().recv_timeout(crate::common::PATIENCE);
+        }
+        sessile::demo::Demo::new()
+    });
+    let settings = SessionSettings { drain: std::time::Duration::from_millis(1), ..SessionSettings::default() };
+    let proxy = sessile::Proxy::builder().backend(backend).session(settings).build().unwrap();
+    let mut clients: Vec<_> = (0..4).map(|_| crate::common::LineClient::new(&proxy, 1024)).collect();
+    for client in &mut clients[..3] {
+        client.says(crate::common::INITIALIZE).await;
+        crate::common::soon("its factory is asked", begins.recv()).await.unwrap();
+    }
+    clients[3].says(crate::common::INITIALIZE).await;
+    assert_eq!(clients[3].hears_json().await["id"], "hello");
+    // A client that leaves is let go, whatever its factory does.
+    clients.remove(0).leaves().await;
+    assert_eq!(proxy.sessions().len(), 3);
+    drop(release);
+    for mut client in clients.drain(..2) {
+        assert_eq!(client.hears_json().await["id"], "hello");
+        client.leaves().await;
+    }
+    clients.remove(0).leaves().await;
+    crate::common::until("nothing is left", || proxy.sessions().links() == 0 && proxy.sessions().is_empty()).await;
+}
+
+#[tokio::test]
 async fn a_server_that_gives_its_end_away_is_ended_all_the_same() {
     // Its own future is over at once; what it started holds the pipe, and takes no notice of anything.
     let backend = sessile::InProcessBackend::over_bytes("gives away", move |io| {

@@ -12,7 +12,7 @@ use super::link::Link;
 use super::site::Site;
 use super::sse;
 use super::streamable::{self, End};
-use crate::backend::{CallFailure, Launch, LinkExit, Outward, Purpose};
+use crate::backend::{CallFailure, Launch, Outward, Purpose};
 
 /// The session's end of a link.
 pub(super) struct Orders {
@@ -21,12 +21,8 @@ pub(super) struct Orders {
 }
 
 /// Runs a link with the transport that was asked for, or with the one that the server turns out to speak.
-pub(super) async fn run(site: Result<Arc<Site>, String>, transport: Transport, launch: Launch) {
+pub(super) async fn run(site: Arc<Site>, transport: Transport, launch: Launch) {
     let Launch { name, message_size, inlet, outgoing, stop, .. } = launch;
-    let site = match site {
-        Ok(site) => site,
-        Err(reason) => return inlet.closed(LinkExit::Failed { reason }),
-    };
     let link = Arc::new(Link::new(site, inlet, message_size, name));
     let mut orders = Orders { outgoing, stop };
     let stop = orders.stop.clone();

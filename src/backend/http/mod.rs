@@ -23,12 +23,13 @@ mod tests;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, redirect};
+use tokio::sync::OnceCell;
 
 use self::address::Address;
 use self::room::Shared;
@@ -36,7 +37,7 @@ use self::site::Site;
 use super::credentials::{CredentialError, Credentials};
 use super::fixed::Fixed;
 use super::oauth::OAuth;
-use super::{Backend, Connect, Launch};
+use super::{Backend, Connect, Launch, LinkExit, factory};
 use crate::config::OAuthSettings;
 use crate::headers::{why_not_forwarded, why_not_sent};
 
@@ -93,7 +94,7 @@ pub struct HttpBackend {
     unix_socket: Option<PathBuf>,
     connect_timeout: Duration,
     /// Made with the first link, when all settings are there.
-    site: Arc<OnceLock<Result<Arc<Site>, String>>>,
+    site: Arc<OnceCell<Result<Arc<Site>, String>>>,
 }
 
 impl HttpBackend {
@@ -193,8 +194,23 @@ impl HttpBackend {
         self
     }
 
-    fn site(&self) -> Result<Arc<Site>, String> {
-        self.site.get_or_init(|| self.build().map(Arc::new)).clone()
+    /// What all links share; `None` if this one is stopped before it is made.
+    ///
+    /// To make it reads the system's certificates, which takes a while and may block for longer. One link makes it, and the
+    /// others wait for that.
+    async fn site(self: Arc<Self>, launch: &Launch) -> Option<Result<Arc<Site>, LinkExit>> {
+        let server = self.clone();
+        let making = self.site.get_or_try_init(async || {
+            let made = factory::make(launch, move || server.build().map(Arc::new)).await;
+            made.map_or(Err(None), |made| made.map_err(Some))
+        });
+        tokio::select! {
+            made = making => match made {
+                Ok(site) => Some(site.clone().map_err(|reason| LinkExit::Failed { reason })),
+                Err(exit) => exit.map(Err),
+            },
+            () = launch.stop.cancelled() => None,
+        }
     }
 
     fn build(&self) -> Result<Site, String> {
@@ -274,9 +290,15 @@ impl From<HttpBackend> for Backend {
 }
 
 impl Connect for HttpBackend {
-    fn run(&self, launch: Launch) -> BoxFuture<'static, ()> {
-        let (site, transport) = (self.site(), self.transport);
-        Box::pin(choice::run(site, transport, launch))
+    fn run(self: Arc<Self>, launch: Launch) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let transport = self.transport;
+            match self.site(&launch).await {
+                Some(Ok(site)) => choice::run(site, transport, launch).await,
+                Some(Err(exit)) => launch.inlet.closed(exit),
+                None => {}
+            }
+        })
     }
 
     fn describe(&self) -> String {

@@ -19,7 +19,7 @@ use super::reader::{self, Reader};
 use super::rules::{self, Reply};
 use super::streamable::Gate;
 use crate::backend::http::site::Ask;
-use crate::backend::{CallFailure, LinkExit, Outward, Purpose};
+use crate::backend::{CallFailure, LinkExit, Outward, Purpose, panics};
 use crate::frame::{Id, Kind};
 
 /// How long a server may take to open its stream, and then to say where messages go.
@@ -105,13 +105,16 @@ pub(super) async fn run(link: &Arc<Link>, orders: &mut Orders, connection: Conne
     // When the handshake has to be over that is under way.
     let mut deadline = Instant::now();
     let mut gate = begin(&mut tasks, first, &mut deadline);
-    let reason = loop {
+    let exit = loop {
         tokio::select! {
             biased;
             () = orders.stop.cancelled() => break None,
             Some(done) = tasks.join_next() => match done {
-                Ok(Done::Ended(reason)) => break Some(reason),
-                Err(error) if error.is_panic() => break Some("the link failed within sessile".to_owned()),
+                Ok(Done::Ended(reason)) => {
+                    let is_open = opened.is_open.load(Ordering::Relaxed);
+                    break Some(if is_open { LinkExit::Lost { reason } } else { LinkExit::Failed { reason } });
+                }
+                Err(error) if error.is_panic() => break Some(panics::exit(&link.name, error)),
                 Ok(Done::Over(number)) => drop(opened.settle(number)),
                 Ok(Done::Sent) | Err(_) => {}
             },
@@ -130,9 +133,8 @@ pub(super) async fn run(link: &Arc<Link>, orders: &mut Orders, connection: Conne
         }
     };
     tasks.shutdown().await;
-    if let Some(reason) = reason {
-        let opened = opened.is_open.load(Ordering::Relaxed);
-        link.inlet.closed(if opened { LinkExit::Lost { reason } } else { LinkExit::Failed { reason } });
+    if let Some(exit) = exit {
+        link.inlet.closed(exit);
     }
 }
 

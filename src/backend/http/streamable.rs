@@ -21,7 +21,7 @@ use super::link::Link;
 use super::random;
 use super::reader::{self, Reader};
 use super::rules::{Pace, Reply};
-use crate::backend::{CallFailure, LinkExit, Outward, Purpose};
+use crate::backend::{CallFailure, LinkExit, Outward, Purpose, panics};
 
 /// How long a call may keep the next message waiting until it has been written.
 const LEAVING: Duration = Duration::from_secs(1);
@@ -119,9 +119,7 @@ pub(super) async fn run(link: &Arc<Link>, orders: &mut Orders, first: Option<Out
                     }
                 }
                 Ok(Done::Lost(exit)) => break Some(exit),
-                Err(error) if error.is_panic() => {
-                    break Some(LinkExit::Failed { reason: "the link to the backend failed within sessile".to_owned() });
-                }
+                Err(error) if error.is_panic() => break Some(panics::exit(&link.name, error)),
                 Ok(Done::Notice) | Err(_) => {}
             },
             () = Gate::wait(&mut gate), if gate.is_some() => {

@@ -10,6 +10,7 @@ mod credentials;
 mod ends;
 mod events;
 mod order;
+mod panics;
 mod redirects;
 mod resume;
 mod rules;

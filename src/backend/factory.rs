@@ -1,0 +1,42 @@
+//! Runs the code that makes a server or a client: an embedder's closure, or the reading of the certificate store.
+//!
+//! Such code may block or panic. It runs on the runtime's blocking threads, because a worker that is blocked stops the
+//! other sessions too, and its panic ends the link that it was to open and nothing else.
+
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tracing::error;
+
+use super::{Launch, LinkExit, panics};
+
+/// Most factories that run at the same time. tokio has 512 blocking threads; factories that never return must leave some
+/// of them to the start of processes and to the look-up of host names.
+static PLACES: Semaphore = Semaphore::const_new(256);
+
+/// What `factory` makes for this link; `None` if the link is stopped while it waits for a thread.
+///
+/// A factory cannot be interrupted: once it has begun, this returns when it has.
+pub(super) async fn make<T: Send + 'static>(
+    launch: &Launch,
+    factory: impl FnOnce() -> T + Send + 'static,
+) -> Option<Result<T, LinkExit>> {
+    let place = tokio::select! {
+        biased;
+        () = launch.stop.cancelled() => return None,
+        place = PLACES.acquire() => place.ok()?,
+    };
+    let making = spawn_blocking(move || {
+        let _place = place;
+        factory()
+    });
+    match making.await {
+        Ok(made) => Some(Ok(made)),
+        Err(error) => {
+            // Without a panic it is the runtime that shuts down.
+            let panic = error.try_into_panic().ok()?;
+            let (session, server) = (&launch.name, &launch.server);
+            error!(%session, %server, panic = panics::message(&*panic), "the backend's factory panicked");
+            Some(Err(LinkExit::Failed { reason: "its factory panicked, and the log of the proxy says why".to_owned() }))
+        }
+    }
+}

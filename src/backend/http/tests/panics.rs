@@ -1,0 +1,68 @@
+//! What the link panics at, and what it makes before it runs.
+
+use super::*;
+use crate::backend::http::{HttpBackend, Transport};
+
+/// Panics at every message of the server.
+struct Fragile(Ear);
+
+impl Inlet for Fragile {
+    fn admit(&self, bytes: usize) -> BoxFuture<'_, Option<Permit>> {
+        self.0.admit(bytes)
+    }
+
+    fn admit_now(&self, bytes: usize) -> Option<Permit> {
+        self.0.admit_now(bytes)
+    }
+
+    fn deliver(&self, _: Result<Incoming, FrameError>, _: Option<u64>) {
+        panic!("a defect in the link");
+    }
+
+    fn failed(&self, call: u64, failure: CallFailure) {
+        self.0.failed(call, failure);
+    }
+
+    fn oversized(&self, id: Option<Id>, request: bool, size: usize) {
+        self.0.oversized(id, request, size);
+    }
+
+    fn started(&self, pid: u32) {
+        self.0.started(pid);
+    }
+
+    fn closed(&self, exit: LinkExit) {
+        self.0.closed(exit);
+    }
+}
+
+#[tokio::test]
+async fn a_panic_ends_the_link_of_either_transport() {
+    let server = Server::start(async |request| match request.what().as_str() {
+        "GET" => events(Body::from_stream(stream::iter(
+            ["event: endpoint\ndata: /mcp\n\n", "data: {\"jsonrpc\":\"2.0\",\"method\":\"x\"}\n\n"]
+                .map(|chunk| Ok::<_, Infallible>(Bytes::from_static(chunk.as_bytes()))),
+        ))),
+        _ => plainly(&request),
+    })
+    .await;
+    for transport in [Transport::Http, Transport::Sse] {
+        let backend = HttpBackend::new(&server.url()).unwrap().transport(transport);
+        let mut session = Session::start_with(backend, |ear| Arc::new(Fragile(ear)));
+        session.initialize();
+        let lost = Heard::Closed(LinkExit::Lost { reason: "the link to it failed within sessile".to_owned() });
+        assert_eq!(session.rest().await, [lost]);
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_made_before_the_link_runs() {
+    let server = Server::start(async |request| plainly(&request)).await;
+    let backend = HttpBackend::new(&server.url()).unwrap();
+    let site = backend.site.clone();
+    let mut session = Session::start(backend);
+    assert!(!site.initialized(), "the link's task has not begun");
+    session.open().await;
+    assert!(site.initialized());
+    assert_eq!(session.stop().await, []);
+}
