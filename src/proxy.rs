@@ -6,17 +6,19 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
+use futures_util::future::join_all;
 use http::HeaderName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::backend::Backend;
 use crate::config::{ConfigError, Filter, HttpSettings, SessionSettings};
 use crate::front;
 use crate::reaper;
-use crate::session::{EndReason, Opener, Plan, Server, ServerInfo, Servers, SessionHandle, SessionId};
+use crate::session::{EndReason, Opener, Plan, Registry, Server, ServerInfo, Servers, SessionHandle, SessionId};
 
 /// How long the links of ended sessions may take to leave nothing behind, before the proxy goes without them. Their
 /// reapers go on by themselves.
@@ -26,7 +28,8 @@ const MOST_SERVERS: usize = 256;
 
 /// A proxy that gives every client session its own live backend.
 ///
-/// Clones are the same proxy. When the last one is dropped, its sessions end.
+/// Clones are the same proxy, and so are routers made of it. When the last one is dropped, its sessions end; a [`Sessions`]
+/// handle does not keep them alive.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -246,9 +249,9 @@ impl Proxy {
         front::in_process::serve(self.opener.clone(), transport.into_transport()).await
     }
 
-    /// The sessions that live now.
+    /// The sessions that live now. The handle is no clone of the proxy: it does not keep it alive.
     pub fn sessions(&self) -> Sessions {
-        Sessions { opener: self.opener.clone() }
+        Sessions { registry: self.opener.registry().clone(), tasks: self.opener.tasks().clone() }
     }
 
     /// Ends the proxy: no new sessions and calls; those in flight have [`SessionSettings::drain`] to end; then all
@@ -258,7 +261,7 @@ impl Proxy {
         let drain = self.opener.plan().limits.drain;
         let sessions = self.opener.registry().all();
         let drained = sessions.iter().map(|session| session.drain_then_end(drain));
-        futures_util::future::join_all(drained).await;
+        join_all(drained).await;
         let tasks = self.opener.tasks();
         tasks.close();
         if timeout(TEARDOWN, tasks.wait()).await.is_err() {
@@ -278,9 +281,13 @@ async fn end(session: &SessionHandle, reason: EndReason) {
 }
 
 /// The living sessions of a [`Proxy`]: to be listed and ended.
+///
+/// It does not keep the proxy alive. Once that was dropped, there are no sessions; the links that still run are counted to
+/// their end.
 #[derive(Debug, Clone)]
 pub struct Sessions {
-    opener: Arc<Opener>,
+    registry: Arc<Registry>,
+    tasks: TaskTracker,
 }
 
 /// What may be known of a session. Nothing in here opens it.
@@ -306,7 +313,7 @@ pub struct SessionInfo {
 impl Sessions {
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.opener.registry().len()
+        self.registry.len()
     }
 
     /// Whether there are none.
@@ -316,28 +323,28 @@ impl Sessions {
 
     /// All of them, the oldest first.
     pub fn list(&self) -> Vec<SessionInfo> {
-        let mut list: Vec<_> = self.opener.registry().all().iter().map(info).collect();
+        let mut list: Vec<_> = self.registry.all().iter().map(info).collect();
         list.sort_by_key(|session| session.opened_at);
         list
     }
 
     /// Ends one, with an error for its calls in flight. False if there is none of that name.
     pub async fn end(&self, id: SessionId) -> bool {
-        let Some(session) = self.opener.registry().get(id) else { return false };
+        let Some(session) = self.registry.get(id) else { return false };
         end(&session, EndReason::Cleared).await;
         true
     }
 
     /// Ends all of them, and says how many there were.
     pub async fn clear(&self) -> usize {
-        let sessions = self.opener.registry().all();
-        futures_util::future::join_all(sessions.iter().map(|session| end(session, EndReason::Cleared))).await;
+        let sessions = self.registry.all();
+        join_all(sessions.iter().map(|session| end(session, EndReason::Cleared))).await;
         sessions.len()
     }
 
     /// Links to backends that still run, those of ended sessions too: zero when nothing is left behind.
     pub fn links(&self) -> usize {
-        self.opener.tasks().len()
+        self.tasks.len()
     }
 }
 
