@@ -20,8 +20,8 @@ use crate::front;
 use crate::reaper;
 use crate::session::{EndReason, Opener, Plan, Registry, Server, ServerInfo, Servers, SessionHandle, SessionId};
 
-/// How long the links of ended sessions may take to leave nothing behind, before the proxy goes without them. Their
-/// reapers go on by themselves.
+/// How long the links of ended sessions may take to leave nothing behind, before whoever waits for that goes on without
+/// them. Their reapers go on by themselves.
 const TEARDOWN: Duration = Duration::from_secs(15);
 /// Most servers in one session: their lists are asked for and searched one by one.
 const MOST_SERVERS: usize = 256;
@@ -255,7 +255,8 @@ impl Proxy {
     }
 
     /// Ends the proxy: no new sessions and calls; those in flight have [`SessionSettings::drain`] to end; then all
-    /// sessions end. Returns when nothing of them is left.
+    /// sessions end. Returns when nothing of them is left, or 15 seconds after the last one has ended; then the log says
+    /// how many links still run.
     pub async fn shutdown(&self) {
         self.opener.close().await;
         let drain = self.opener.plan().limits.drain;
@@ -264,20 +265,20 @@ impl Proxy {
         join_all(drained).await;
         let tasks = self.opener.tasks();
         tasks.close();
-        if timeout(TEARDOWN, tasks.wait()).await.is_err() {
-            warn!(links = tasks.len(), "some backends have not ended yet; they are left to their reapers");
-        }
+        teardown(tasks.wait(), tasks).await;
+    }
+}
+
+/// Waits until links have ended, but not for ever.
+async fn teardown(ended: impl Future<Output = ()>, tasks: &TaskTracker) {
+    if timeout(TEARDOWN, ended).await.is_err() {
+        warn!(links = tasks.len(), "some backends have not ended yet; they are left to their reapers");
     }
 }
 
 /// What a server wants of each request.
 fn forwards(backend: &Backend) -> Vec<HeaderName> {
     backend.forwards().iter().filter_map(|name| name.parse().ok()).collect()
-}
-
-async fn end(session: &SessionHandle, reason: EndReason) {
-    session.end(reason);
-    session.ended().await;
 }
 
 /// The living sessions of a [`Proxy`]: to be listed and ended.
@@ -329,16 +330,35 @@ impl Sessions {
     }
 
     /// Ends one, with an error for its calls in flight. False if there is none of that name.
+    ///
+    /// Returns when nothing of it is left, neither the processes that its servers have started nor its sessions on servers
+    /// over HTTP, or after 15 seconds. Then the log says so, and [`links`](Self::links) counts what still runs; on Linux the
+    /// processes go on being ended.
     pub async fn end(&self, id: SessionId) -> bool {
         let Some(session) = self.registry.get(id) else { return false };
-        end(&session, EndReason::Cleared).await;
+        session.end(EndReason::Cleared);
+        let gone = async {
+            session.ended().await;
+            session.shared().links.wait().await;
+        };
+        teardown(gone, &self.tasks).await;
         true
     }
 
     /// Ends all of them, and says how many there were.
+    ///
+    /// Returns when nothing of them is left, as [`end`](Self::end) does, nor of sessions that had ended before, or after 15
+    /// seconds.
     pub async fn clear(&self) -> usize {
         let sessions = self.registry.all();
-        join_all(sessions.iter().map(|session| end(session, EndReason::Cleared))).await;
+        for session in &sessions {
+            session.end(EndReason::Cleared);
+        }
+        let gone = async {
+            join_all(sessions.iter().map(SessionHandle::ended)).await;
+            join_all(self.registry.leaving().iter().map(TaskTracker::wait)).await;
+        };
+        teardown(gone, &self.tasks).await;
         sessions.len()
     }
 
@@ -358,5 +378,58 @@ fn info(session: &SessionHandle) -> SessionInfo {
         version: shared.version.get().cloned(),
         servers: shared.servers(),
         calls_in_flight: shared.calls.load(Ordering::Relaxed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::BoxFuture;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::backend::{Connect, Launch};
+
+    /// A backend whose links do not end when they are stopped.
+    struct Stubborn;
+
+    impl Connect for Stubborn {
+        fn run(self: Arc<Self>, _: Launch) -> BoxFuture<'static, ()> {
+            Box::pin(std::future::pending())
+        }
+
+        fn describe(&self) -> String {
+            "stubborn".to_owned()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_ends_sessions_does_not_wait_for_ever() {
+        let proxy = Proxy::builder().backend(Backend::of(Stubborn)).build().unwrap();
+        let sessions = proxy.sessions();
+        for ended in 1..=3 {
+            let (mut client, end) = tokio::io::duplex(1024);
+            let (reader, writer) = tokio::io::split(end);
+            let serving = proxy.clone();
+            tokio::spawn(async move { serving.serve_io(reader, writer, std::future::pending()).await });
+            client.write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"initialize\"}\n").await.unwrap();
+            while sessions.links() < ended {
+                tokio::task::yield_now().await;
+            }
+            let begin = Instant::now();
+            let mut drain = Duration::ZERO;
+            match ended {
+                1 => assert!(sessions.end(sessions.list()[0].id).await),
+                2 => assert_eq!(sessions.clear().await, 1),
+                _ => {
+                    drain = SessionSettings::default().drain;
+                    proxy.shutdown().await;
+                }
+            }
+            assert_eq!((begin.elapsed(), sessions.len(), sessions.links()), (drain + TEARDOWN, 0, ended));
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.contains("\"error\""), "{answer}");
+        }
     }
 }

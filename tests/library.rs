@@ -345,6 +345,59 @@ async fn who_drops_the_proxy_ends_its_sessions() {
     assert_eq!((sessions.list().len(), sessions.clear().await), (0, 0));
 }
 
+/// A server that takes a second to end when its input has, as a browser does.
+fn slow_to_leave() -> InProcessBackend {
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+    InProcessBackend::over_bytes("slow to leave", |io| async move {
+        let (reader, mut writer) = tokio::io::split(io);
+        let mut lines = BufReader::new(reader).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            let message: serde_json::Value = serde_json::from_str(&line).unwrap();
+            let _ = writer.write_all(format!("{}\n", result(&message["id"], WELCOME)).as_bytes()).await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok(())
+    })
+}
+
+/// Opens so many sessions with such servers, one after the other.
+async fn opened(count: usize) -> (Proxy, Vec<common::LineClient>) {
+    let proxy = Proxy::builder().backend(slow_to_leave()).build().unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        let mut client = common::LineClient::new(&proxy, 4096);
+        client.says(INITIALIZE).await;
+        client.hears().await;
+        clients.push(client);
+    }
+    (proxy, clients)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_ended_is_gone() {
+    let (proxy, _clients) = opened(3).await;
+    let sessions = proxy.sessions();
+    let begin = tokio::time::Instant::now();
+    assert!(sessions.end(sessions.list()[0].id).await);
+    assert_eq!((sessions.len(), sessions.links()), (2, 2));
+    assert_eq!(begin.elapsed().as_secs(), 1);
+    assert_eq!(sessions.clear().await, 2);
+    assert_eq!((sessions.len(), sessions.links()), (0, 0));
+    assert_eq!(begin.elapsed().as_secs(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_had_ended_before_is_gone_as_well_when_all_are_cleared() {
+    let (proxy, clients) = opened(2).await;
+    let sessions = proxy.sessions();
+    for client in clients {
+        client.leaves().await;
+    }
+    assert_eq!((sessions.len(), sessions.links()), (0, 2));
+    assert_eq!(sessions.clear().await, 0);
+    assert_eq!(sessions.links(), 0);
+}
+
 #[tokio::test]
 async fn a_server_over_channels() {
     let backend = InProcessBackend::channel(|Channel { mut incoming, outgoing }| async move {

@@ -29,7 +29,7 @@ mod linux {
     use sessile::backend::spawn::{Child, Command, ExitStatusKind, Inherit, SpawnError, spawn};
     use sessile::{ChildBackend, Proxy as Sessile, SessionSettings, reaper};
     use tempfile::TempDir;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
     use tokio::time::{Instant, sleep, timeout};
 
     const NOW: Duration = Duration::ZERO;
@@ -75,6 +75,8 @@ mod linux {
             trial("dropping_the_child_ends_the_tree", dropping_the_child_ends_the_tree),
             trial("a_start_that_nobody_waits_for_leaves_nothing", a_start_that_nobody_waits_for_leaves_nothing),
             trial("an_end_that_nobody_waits_for_goes_on", an_end_that_nobody_waits_for_goes_on),
+            trial("a_session_that_was_ended_has_left_nothing", a_session_that_was_ended_has_left_nothing),
+            trial("a_session_ended_while_starting_has_left_nothing", a_session_ended_while_starting_has_left_nothing),
             trial("a_killed_proxy_leaves_nothing", a_killed_proxy_leaves_nothing),
             trial("a_proxy_killed_while_starting_leaves_nothing", a_proxy_killed_while_starting_leaves_nothing),
             trial("a_killed_reaper_leaves_nothing", a_killed_reaper_leaves_nothing),
@@ -468,6 +470,59 @@ mod linux {
         ground.peopled(4).await;
         assert!(timeout(Duration::from_millis(20), child.end(LONG, LONG)).await.is_err());
         ground.deserted().await;
+    }
+
+    // ---- sessions ----
+
+    /// A proxy whose sessions have this script as their server, and their scratch folders in the ground's own.
+    fn sessions_of(ground: &Ground, script: &str) -> sessile::Proxy {
+        fs::create_dir(ground.scratch()).unwrap();
+        let server = ChildBackend::new("sh").args(["-c", script, "-"]).args([ground.pids_file()]);
+        let settings = SessionSettings { scratch: ground.scratch(), ..SessionSettings::default() };
+        sessile::Proxy::builder().backend(server).session(settings).build().unwrap()
+    }
+
+    /// Opens a session, which lasts as long as the stream that this returns.
+    async fn open(proxy: &sessile::Proxy) -> DuplexStream {
+        let (mut client, end) = duplex(1024);
+        let (reader, writer) = split(end);
+        let proxy = proxy.clone();
+        tokio::spawn(async move { proxy.serve_io(reader, writer, std::future::pending()).await });
+        client.write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"initialize\"}\n").await.unwrap();
+        client
+    }
+
+    fn is_empty(folder: &Path) -> bool {
+        fs::read_dir(folder).unwrap().next().is_none()
+    }
+
+    async fn a_session_that_was_ended_has_left_nothing() {
+        let ground = Ground::new();
+        let proxy = sessions_of(&ground, &format!("{CLINGING} cat > /dev/null; exec sleep 1000"));
+        let sessions = proxy.sessions();
+        let _clients = [open(&proxy).await, open(&proxy).await, open(&proxy).await];
+        let pids = ground.peopled(12).await;
+        assert!(timeout(LONG, sessions.end(sessions.list()[0].id)).await.unwrap());
+        // No waiting here: that they are gone is what the end of `end` and of `clear` means.
+        assert_eq!((sessions.links(), pids.iter().filter(|pid| exists(**pid)).count()), (2, 8));
+        assert_eq!(timeout(LONG, sessions.clear()).await.unwrap(), 2);
+        assert_eq!((sessions.links(), pids.iter().filter(|pid| exists(**pid)).count()), (0, 0));
+        assert!(is_empty(&ground.scratch()));
+    }
+
+    async fn a_session_ended_while_starting_has_left_nothing() {
+        let ground = Ground::new();
+        let proxy = sessions_of(&ground, "echo $$ >> \"$1\"; exec cat > /dev/null");
+        let sessions = proxy.sessions();
+        for attempt in 0..40 {
+            let _clients = [open(&proxy).await, open(&proxy).await];
+            eventually("links are opened", || sessions.links() == 2).await;
+            // At another moment of the start each time.
+            let _ = timeout(Duration::from_micros(attempt * 200), std::future::pending::<()>()).await;
+            assert_eq!(timeout(LONG, sessions.clear()).await.unwrap(), 2);
+            assert!(sessions.links() == 0 && is_empty(&ground.scratch()), "attempt {attempt}");
+            assert!(ground.pids().into_iter().all(|pid| !exists(pid)), "attempt {attempt}");
+        }
     }
 
     // ---- proxies and reapers that are killed ----

@@ -150,13 +150,9 @@ impl std::fmt::Debug for ChildBackend {
 
 async fn run(command: Command, secrets: Arc<[String]>, launch: Launch) {
     let Launch { name, server, inlet, outgoing, stop, message_size, .. } = launch;
-    // A start that is dropped half-way is undone by the reaper, which sees its control socket close.
-    let spawned = tokio::select! {
-        spawned = spawn::spawn(&command) => spawned,
-        () = stop.cancelled() => return,
-    };
-    let mut child = match spawned {
-        Ok(child) => child,
+    let mut child = match spawn::spawn_until(&command, &stop).await {
+        Ok(Some(child)) => child,
+        Ok(None) => return,
         Err(error) => {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
             let reason = mask(&format!("{error}{cause}"), &secrets);

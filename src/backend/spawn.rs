@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::reaper::{self, Fault, Launch, Life, Refusal};
 
@@ -25,6 +26,8 @@ pub type Stderr = reaper::Stderr;
 
 /// How much longer than its grace a tree may take to be gone before [`Child::end`] stops waiting for it.
 const OVERDUE: Duration = Duration::from_secs(10);
+/// How long a server may take after SIGTERM that was ended while it started: it holds nothing yet that is worth saving.
+const UNWANTED_GRACE: Duration = Duration::from_millis(500);
 
 /// A server's command line and surroundings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -161,28 +164,44 @@ pub struct Child {
 
 /// Starts a server; resolves when it runs, or with why it does not. If this future is dropped, nothing stays.
 pub async fn spawn(command: &Command) -> Result<Child, SpawnError> {
+    let spawned = spawn_until(command, &CancellationToken::new()).await?;
+    spawned.ok_or_else(|| SpawnError::Reaper(io::ErrorKind::Interrupted.into()))
+}
+
+/// The same; `None` if `stop` is cancelled before it runs, and then nothing is left of it. To drop the future would leave
+/// nothing either, but a moment later, and nobody would know when.
+pub(crate) async fn spawn_until(command: &Command, stop: &CancellationToken) -> Result<Option<Child>, SpawnError> {
     let launch = command
         .launch(std::env::vars_os())
         .map_err(|source| SpawnError::Other { program: command.program.clone(), source })?;
-    let mut started = reaper::start(launch).await.map_err(|refusal| SpawnError::new(command, refusal))?;
-    let life = started.life.wait_for(|life| *life != Life::Starting).await.map(|life| *life);
-    let pid = match life {
-        Ok(Life::Running(pid)) => Some(pid),
+    let started = reaper::start(launch, stop.cancelled()).await.map_err(|refusal| SpawnError::new(command, refusal))?;
+    let Some(started) = started else { return Ok(None) };
+    let mut child = Child {
+        stdin: Some(started.stdin),
+        stdout: Some(started.stdout),
+        stderr: Some(started.stderr),
+        pid: None,
+        life: started.life,
+        leash: Some(started.leash),
+    };
+    let started = async { child.life.wait_for(|life| *life != Life::Starting).await.map(|life| *life) };
+    let life = tokio::select! {
+        life = started => life,
+        () = stop.cancelled() => {
+            child.end(Duration::ZERO, UNWANTED_GRACE).await;
+            return Ok(None);
+        }
+    };
+    match life {
+        Ok(Life::Running(pid)) => child.pid = Some(pid),
         Ok(Life::Refused(fault, errno)) => {
             return Err(SpawnError::new(command, Refusal { fault, error: io::Error::from_raw_os_error(errno) }));
         }
         // It ran, but not for long enough to be seen doing so.
-        Ok(Life::Starting | Life::Ended(_) | Life::Gone(_)) => None,
+        Ok(Life::Starting | Life::Ended(_) | Life::Gone(_)) => {}
         Err(_) => return Err(SpawnError::Reaper(io::ErrorKind::BrokenPipe.into())),
-    };
-    Ok(Child {
-        stdin: Some(started.stdin),
-        stdout: Some(started.stdout),
-        stderr: Some(started.stderr),
-        pid,
-        life: started.life,
-        leash: Some(started.leash),
-    })
+    }
+    Ok(Some(child))
 }
 
 impl Child {

@@ -136,11 +136,12 @@ pub(crate) fn remove_abandoned(parent: &Path) {
     let _ = parent;
 }
 
-/// Starts a server, under a reaper where that can be had.
-pub(crate) async fn start(launch: Launch) -> Result<Started, Refusal> {
+/// Starts a server, under a reaper where that can be had. `None` if `unwanted` resolves before that has begun.
+pub(crate) async fn start(launch: Launch, unwanted: impl Future<Output = ()>) -> Result<Option<Started>, Refusal> {
     #[cfg(target_os = "linux")]
     if available() {
-        return start::start(launch).await;
+        return start::start(launch, unwanted).await;
     }
-    group::start(launch).await
+    drop(unwanted);
+    group::start(launch).await.map(Some)
 }

@@ -26,17 +26,22 @@ static STARTS: Semaphore = Semaphore::const_new(4);
 /// A reaper reads its launch at once: one that has not after this long never will.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Starts a reaper and sends it a launch. The server itself has not started when this returns: its life says.
-pub(super) async fn start(launch: Launch) -> Result<Started, Refusal> {
+/// Starts a reaper and sends it a launch, or `None` if `unwanted` resolves while others are started first. The server itself
+/// has not started when this returns: its life says.
+pub(super) async fn start(launch: Launch, unwanted: impl Future<Output = ()>) -> Result<Option<Started>, Refusal> {
     let refused = |error| Refusal::new(Fault::Reaper, error);
-    let permit = STARTS.acquire().await.map_err(|_| refused(io::ErrorKind::Other.into()))?;
+    let permit = tokio::select! {
+        biased;
+        () = unwanted => return Ok(None),
+        permit = STARTS.acquire() => permit.map_err(|_| refused(io::ErrorKind::Other.into()))?,
+    };
     let runtime = Handle::current();
     // If whoever asked goes away meanwhile, then what this returns is dropped, the leash with it, and the tree ends.
     let started = spawn_blocking(move || {
         let _permit = permit;
         open(launch, &runtime)
     });
-    started.await.map_err(|error| refused(io::Error::other(error)))?.map_err(refused)
+    started.await.map_err(|error| refused(io::Error::other(error)))?.map(Some).map_err(refused)
 }
 
 fn open(launch: Launch, runtime: &Handle) -> io::Result<Started> {

@@ -110,7 +110,7 @@ impl Links {
             if index > 0 {
                 scratch.push(format!(".{index}"));
             }
-            self.tasks.spawn(backend.run(Launch {
+            let running = backend.run(Launch {
                 name: shared.name.clone(),
                 server,
                 scratch: scratch.into(),
@@ -118,7 +118,9 @@ impl Links {
                 inlet: Arc::new(inlet),
                 outgoing: waiting,
                 stop: stop.clone(),
-            }));
+            });
+            // The session's own count is the outer one: whoever waits for it then finds the proxy's lower already.
+            shared.links.spawn(self.tasks.track_future(running));
             if let Some(server) = shared.server(link) {
                 server.becomes(ServerState::Opening);
             }
@@ -151,8 +153,10 @@ struct EndGuard {
 
 impl EndGuard {
     fn ended(&mut self, reason: EndReason) {
-        // First the registry: who has seen the end must not find the session any more.
-        self.registry.remove(self.shared.id);
+        // First the registry: who has seen the end must not find the session any more, and who waits for all links of ended
+        // sessions must find these.
+        self.shared.links.close();
+        self.registry.leave(self.shared.id, &self.shared.links);
         info!(session = %self.shared.id, reason = reason.name(), "session ended");
         self.shared.ended.send_replace(Some(reason.clone()));
         self.reason = Some(reason);

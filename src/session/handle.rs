@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use ractor::ActorRef;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use super::actor::Message;
 use super::server::{ServerCell, ServerInfo};
@@ -112,6 +113,8 @@ pub(crate) struct Shared {
     /// Milliseconds from `opened` to the last message of the client.
     pub active: AtomicU64,
     pub ended: watch::Sender<Option<EndReason>>,
+    /// The links that still run. It is closed when the session ends, because none is opened after that.
+    pub links: TaskTracker,
     /// The stream that is the session, where its client has one connection for all that it is sent. The connection ends
     /// when the actor lets go of it: hence the weak end.
     own_stream: OnceLock<(StreamId, mpsc::WeakSender<Outgoing>)>,
@@ -137,6 +140,7 @@ impl Shared {
             calls: AtomicUsize::new(0),
             active: AtomicU64::new(0),
             ended: watch::Sender::new(None),
+            links: TaskTracker::new(),
             own_stream: OnceLock::new(),
             greeted: AtomicBool::new(false),
             unread: Arc::default(),

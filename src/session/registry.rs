@@ -1,6 +1,9 @@
 //! Finds a session by its key. No guard of a map leaves this file: what is given out are clones.
 
+use std::sync::{Mutex, PoisonError};
+
 use dashmap::DashMap;
+use tokio_util::task::TaskTracker;
 
 use super::{Caller, SessionHandle, SessionId, SessionSecret};
 
@@ -8,6 +11,8 @@ use super::{Caller, SessionHandle, SessionId, SessionSecret};
 pub(crate) struct Registry {
     by_id: DashMap<SessionId, (SessionHandle, Option<SessionSecret>)>,
     by_secret: DashMap<SessionSecret, SessionId>,
+    /// The links of sessions that have ended while their servers have not, each with a session's.
+    leaving: Mutex<Vec<TaskTracker>>,
 }
 
 impl Registry {
@@ -25,6 +30,23 @@ impl Registry {
         if let Some((_, (_, Some(secret)))) = self.by_id.remove(&id) {
             self.by_secret.remove(&secret);
         }
+    }
+
+    /// Removes a session that has ended, and keeps its links until they have ended too.
+    pub(super) fn leave(&self, id: SessionId, links: &TaskTracker) {
+        {
+            let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+            leaving.retain(|links| !links.is_empty());
+            if !links.is_empty() {
+                leaving.push(links.clone());
+            }
+        }
+        self.remove(id);
+    }
+
+    /// The links of the sessions that have ended while their servers have not.
+    pub(crate) fn leaving(&self) -> Vec<TaskTracker> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The living session whose client holds this token, if it is this caller who opened it. To anybody else it is as
