@@ -1,8 +1,9 @@
 //! What can go wrong on the way between a client and its server, and how a peer is told.
 //!
-//! A [`Fault`] is typed inside sessile and is made into a JSON-RPC error here, in one place. Sessile's own codes lie in
-//! the range that JSON-RPC 2.0 leaves to implementations and that MCP does not claim for itself (-32000 to -32019;
-//! 2026-07-28, basic, "Error codes"). They are listed in the README.
+//! A [`Fault`] is typed inside sessile and is made into a JSON-RPC error here, in one place. Sessile's own codes are -31007
+//! to -31019, outside of the range that JSON-RPC reserves: MCP says that new implementations should not use -32000 to
+//! -32019, and keeps -32020 to -32099 for itself (2026-07-28, basic, "Error codes"). -32001 for a session that is not known
+//! is what the official SDKs use, and -32002 for a resource is MCP's own. The README lists all of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,31 +18,31 @@ pub mod code {
     /// No session has that id, or it has ended (HTTP 404). The code that the official SDKs use for it.
     pub const SESSION_NOT_FOUND: i32 = -32001;
     /// The server exited; the session's state is lost.
-    pub const BACKEND_EXITED: i32 = -32010;
+    pub const BACKEND_EXITED: i32 = -31010;
     /// The server could not be started or reached.
-    pub const BACKEND_UNAVAILABLE: i32 = -32011;
+    pub const BACKEND_UNAVAILABLE: i32 = -31011;
     /// The session ended while the call was in flight.
-    pub const SESSION_ENDED: i32 = -32012;
+    pub const SESSION_ENDED: i32 = -31012;
     /// There are as many sessions as there may be (HTTP 503).
-    pub const SESSION_LIMIT: i32 = -32013;
+    pub const SESSION_LIMIT: i32 = -31013;
     /// A message is larger than the limit (HTTP 413).
-    pub const MESSAGE_TOO_LARGE: i32 = -32014;
+    pub const MESSAGE_TOO_LARGE: i32 = -31014;
     /// The server did not answer within the request timeout.
-    pub const REQUEST_TIMEOUT: i32 = -32015;
+    pub const REQUEST_TIMEOUT: i32 = -31015;
     /// Sessile is shutting down and takes no new calls.
-    pub const SHUTTING_DOWN: i32 = -32016;
+    pub const SHUTTING_DOWN: i32 = -31016;
     /// A server's request found no client that could be asked. Told to servers only.
-    pub const UNDELIVERABLE: i32 = -32017;
+    pub const UNDELIVERABLE: i32 = -31017;
     /// An answer was dropped before the client came back for it.
-    pub const RESPONSE_DROPPED: i32 = -32018;
+    pub const RESPONSE_DROPPED: i32 = -31018;
     /// Too many calls are in flight in this session.
-    pub const TOO_MANY_CALLS: i32 = -32019;
+    pub const TOO_MANY_CALLS: i32 = -31019;
     /// The server refused the request over HTTP.
-    pub const BACKEND_REFUSED: i32 = -32008;
+    pub const BACKEND_REFUSED: i32 = -31008;
     /// The server wants other credentials (HTTP 401, where they are the client's own).
-    pub const BACKEND_UNAUTHORIZED: i32 = -32007;
+    pub const BACKEND_UNAUTHORIZED: i32 = -31007;
     /// The server's message could not be understood.
-    pub const BAD_SERVER_MESSAGE: i32 = -32009;
+    pub const BAD_SERVER_MESSAGE: i32 = -31009;
     /// The message is not valid JSON-RPC.
     pub const INVALID_REQUEST: i32 = -32600;
     /// There is no such method.

@@ -247,7 +247,7 @@ async fn sessions_are_listed_and_ended() {
     assert_eq!(sessions.list()[0].calls_in_flight, 1);
     assert!(soon("the oldest ends", sessions.end(listed[0].id)).await);
     let error = calling.json().await;
-    assert_eq!((&error["error"]["code"], &error["error"]["data"]["reason"]), (&json!(-32012), &json!("cleared")));
+    assert_eq!((&error["error"]["code"], &error["error"]["data"]["reason"]), (&json!(-31012), &json!("cleared")));
     assert_eq!(error["error"]["data"]["session"], listed[0].id.to_string());
     assert!(!soon("it ended before", sessions.end(listed[0].id)).await);
     server_one.sees_the_end().await;

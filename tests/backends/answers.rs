@@ -186,7 +186,7 @@ async fn a_server_that_is_not_there_is_named() {
     let fronts = Fronts::open(proxy).await;
     let mut caller = fronts.stranger_at(crate::common::Front::Stdio, "Anna").await;
     let error = refused(&mut caller).await;
-    assert_eq!(error["code"], -32011);
+    assert_eq!(error["code"], -31011);
     assert!(error["message"].as_str().unwrap().contains("refused"), "{error}");
     caller.leaves().await;
     fronts.empty().await;

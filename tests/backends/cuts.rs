@@ -209,7 +209,7 @@ async fn within_the_handshake() {
         wire.cut(at, asked).await;
         let answer = caller.answer(id).await;
         assert_eq!(answer["result"]["serverInfo"]["name"] == "script", whole, "cut at {at}: {answer}");
-        assert_eq!(answer["error"]["code"] == -32011, !whole, "cut at {at}: {answer}");
+        assert_eq!(answer["error"]["code"] == -31011, !whole, "cut at {at}: {answer}");
         // Where the server named the session, it is deleted.
         let leaving = async {
             caller.leaves().await;

@@ -19,7 +19,7 @@ async fn a_forgotten_session_is_said_to_be_lost() {
     asked.replies("404 Not Found", &[], "no such session").await;
     for id in [id, other] {
         let error = fault(&mut anna, id, "backend_lost").await;
-        assert_eq!((&error["code"], &error["data"]["stateLost"]), (&json!(-32010), &json!(true)));
+        assert_eq!((&error["code"], &error["data"]["stateLost"]), (&json!(-31010), &json!(true)));
         assert_eq!(error["data"]["generation"], 1);
     }
     asked_other.sees_the_client_leave().await;
@@ -45,7 +45,7 @@ async fn a_restart_is_noticed_with_the_next_message() {
         }
     };
     tokio::select! {
-        error = fault(&mut anna, id, "backend_lost") => assert_eq!(error["code"], -32010),
+        error = fault(&mut anna, id, "backend_lost") => assert_eq!(error["code"], -31010),
         () = forgetting => {}
     }
     drop(anna);
@@ -60,7 +60,7 @@ async fn a_server_that_is_away_for_a_while_has_lost_nothing() {
     let address = ground.web.stops().await;
     let id = anna.starts_tool("tool", json!({})).await;
     let error = fault(&mut anna, id, "backend_unreachable").await;
-    assert_eq!((&error["code"], &error["data"]["sent"]), (&json!(-32011), &json!(false)));
+    assert_eq!((&error["code"], &error["data"]["sent"]), (&json!(-31011), &json!(false)));
     ground.web = crate::web::Web::at(address).await;
     ground.works(&mut anna).await;
     ground.works(&mut berta).await;

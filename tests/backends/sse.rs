@@ -153,7 +153,7 @@ async fn the_end_of_the_stream_is_the_end_of_the_session() {
     ground.web.hears("tools/call").await.accept().await;
     drop(stream);
     let error = fault(&mut anna, id, "backend_lost").await;
-    assert_eq!((&error["code"], &error["data"]["stateLost"]), (&json!(-32010), &json!(true)));
+    assert_eq!((&error["code"], &error["data"]["stateLost"]), (&json!(-31010), &json!(true)));
     // It is not opened again behind the client's back.
     ground.web.hears_no("GET").await;
     works(&mut ground, &mut berta).await;

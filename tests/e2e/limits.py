@@ -173,9 +173,9 @@ def sizes():
         response, said = proxy.call(session, "big", bytes=20_000_000)
         check("a result of 20 MB passes", len(said[-1]["result"]["content"][0]["text"]) == 20_000_000, response.status)
         _, said = proxy.call(session, "big", bytes=40_000_000)
-        check("one over the limit is an error", error(said).get("code") == -32014, said)
+        check("one over the limit is an error", error(said).get("code") == -31014, said)
         response, said = proxy.call(session, "echo", x="y" * 30_000_000)
-        check("a request over the limit is 413", response.status == 413 and error(said).get("code") == -32014, said)
+        check("a request over the limit is 413", response.status == 413 and error(said).get("code") == -31014, said)
         check("and the session lives", proxy.call(session, "echo")[0].status == 200)
 
 
@@ -226,7 +226,7 @@ def drain():
         time.sleep(0.3)
         proxy.process.terminate()
         thread.join()
-        check("one that takes longer is told why", error(seen["said"]).get("code") == -32016, seen)
+        check("one that takes longer is told why", error(seen["said"]).get("code") == -31016, seen)
         check("and it exits with 0 all the same", proxy.process.wait(20) == 0, proxy.process.returncode)
 
 
@@ -294,7 +294,7 @@ def command_line():
     words = [SESSILE, "stdio", "--", "sh", "-c", "exit 4"]
     seen = subprocess.run(words, input=line, capture_output=True, text=True, timeout=30)
     check("stdio tells of a server that exits by exit 3", seen.returncode == 3, seen)
-    check("and on its stdout by an error", json.loads(seen.stdout)["error"]["code"] == -32011, seen)
+    check("and on its stdout by an error", json.loads(seen.stdout)["error"]["code"] == -31011, seen)
     seen = subprocess.run([SESSILE, "stdio"], input=line, capture_output=True, text=True, timeout=30)
     check("what was piped in is answered before it ends", json.loads(seen.stdout)["id"] == 0, seen)
 
@@ -363,7 +363,7 @@ def closed_input():
         time.sleep(0.3)
         begun = time.monotonic()
         response, said = proxy.call(session, "echo")
-        lost = response.status == 404 or error(said).get("code") == -32010
+        lost = response.status == 404 or error(said).get("code") == -31010
         check("a server that takes no more input is an error at once", lost and time.monotonic() - begun < 5, said)
 
 

@@ -280,7 +280,7 @@ async fn calls_have_a_bound() {
         server.hears("slow").await;
     }
     let error = client.asks(&call(3, "slow", "{}")).json().await;
-    assert_eq!((&error["id"], &error["error"]["code"]), (&json!(3), &json!(-32019)));
+    assert_eq!((&error["id"], &error["error"]["code"]), (&json!(3), &json!(-31019)));
     let long_id = format!(r#""{}""#, "i".repeat(100_000));
     let error = client.asks(&call(long_id, "slow", "{}")).json().await;
     assert_eq!(error["error"]["code"], -32600);

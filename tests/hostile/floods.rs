@@ -164,7 +164,7 @@ async fn a_server_that_never_reads_holds_up_its_own_client_only() {
     client.deletes().await;
     for calling in waiting {
         let reply = calling.reply().await;
-        assert!(reply.status == 404 || reply.text().await.contains("-32012"));
+        assert!(reply.status == 404 || reply.text().await.contains("-31012"));
     }
     house.close().await;
 }
@@ -239,7 +239,7 @@ async fn an_answer_that_is_given_up_is_told_as_an_error() {
         let errors = said.as_array().cloned().unwrap_or_else(|| vec![said]);
         let told: Vec<_> = errors.iter().map(|error| error["id"].as_u64().unwrap()).collect();
         assert_eq!(told, ids);
-        assert!(errors.iter().all(|error| error["error"]["code"] == -32018), "{errors:?}");
+        assert!(errors.iter().all(|error| error["error"]["code"] == -31018), "{errors:?}");
     }
     // When it has read, all is well again.
     drop(unread);

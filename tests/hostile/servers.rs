@@ -14,7 +14,7 @@ async fn is_well(client: &Client, server: &mut Server) {
 }
 
 fn exited(error: &Value) {
-    assert_eq!(error["error"]["code"], -32010, "{error}");
+    assert_eq!(error["error"]["code"], -31010, "{error}");
     let message = error["error"]["message"].as_str().unwrap();
     assert!(message.contains("exited") && message.contains("lost"), "{message}");
     let data = &error["error"]["data"];
@@ -114,7 +114,7 @@ async fn a_server_that_panics_ends_its_session_only() {
     let mut client = crate::common::LineClient::new(&proxy, 1024);
     client.says(crate::common::INITIALIZE).await;
     servers.recv().await.unwrap();
-    assert_eq!(client.hears_json().await["error"]["code"], -32011);
+    assert_eq!(client.hears_json().await["error"]["code"], -31011);
     client.sees_the_end().await;
     crate::common::until("nothing is left", || proxy.sessions().links() == 0 && proxy.sessions().is_empty()).await;
 }
@@ -131,7 +131,7 @@ async fn a_factory_that_panics_fails_one_handshake() {
     let reply = client.post(crate::common::INITIALIZE).send().await;
     assert_eq!(reply.header("mcp-session-id"), None);
     let error = reply.json().await;
-    assert_eq!((&error["id"], &error["error"]["code"]), (&json!("hello"), &json!(-32011)), "{error}");
+    assert_eq!((&error["id"], &error["error"]["code"]), (&json!("hello"), &json!(-31011)), "{error}");
     let reason = "its factory panicked, and the log of the proxy says why";
     assert_eq!(error["error"]["data"], json!({ "type": "backend_unavailable", "reason": reason }));
     crate::common::until("nothing is left", || proxy.sessions().links() == 0 && proxy.sessions().is_empty()).await;
@@ -266,7 +266,7 @@ async fn an_answer_that_is_no_json_rpc_is_an_error_for_its_call() {
         let heard = server.hears("x").await;
         server.says(&format!(r#"{{"jsonrpc":"2.0","id":{},{body}}}"#, heard.id)).await;
         let error = calling.json().await;
-        assert_eq!((&error["id"], &error["error"]["code"]), (&json!(1), &json!(-32009)), "{body}: {error}");
+        assert_eq!((&error["id"], &error["error"]["code"]), (&json!(1), &json!(-31009)), "{body}: {error}");
     }
     is_well(&client, &mut server).await;
     house.close().await;
@@ -309,7 +309,7 @@ async fn too_many_questions_are_refused() {
         server.says(&call(number, "roots/list", "{}")).await;
     }
     let refused: Value = serde_json::from_str(&server.hears_answer().await.text).unwrap();
-    assert_eq!((&refused["id"], &refused["error"]["code"]), (&json!(4), &json!(-32019)));
+    assert_eq!((&refused["id"], &refused["error"]["code"]), (&json!(4), &json!(-31019)));
     for _ in 0..4 {
         listening.data().await;
     }

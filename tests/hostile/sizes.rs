@@ -28,7 +28,7 @@ async fn an_answer_over_the_limit_is_an_error_for_its_call() {
             .says(&if id_first { format!("{{{rest},{id},{body}}}") } else { format!("{{{body},{rest},{id}}}") })
             .await;
         let error = calling.json().await;
-        assert_eq!((&error["id"], &error["error"]["code"]), (&json!("c"), &json!(-32014)), "{error}");
+        assert_eq!((&error["id"], &error["error"]["code"]), (&json!("c"), &json!(-31014)), "{error}");
         assert_eq!(error["error"]["data"]["limit"], LIMIT);
     }
     let calling = client.asks(&call(1, "x", "{}"));
@@ -46,7 +46,7 @@ async fn a_question_over_the_limit_is_answered_and_a_notification_is_dropped() {
     server.says(&notice("notifications/x", &format!(r#"["{}"]"#, long()))).await;
     server.says(&call("\"q\"", "sampling/createMessage", &format!(r#"["{}"]"#, long()))).await;
     let answer: Value = serde_json::from_str(&server.hears_answer().await.text).unwrap();
-    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("q"), &json!(-32014)));
+    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("q"), &json!(-31014)));
     server.says(&notice("notifications/after", "{}")).await;
     assert_eq!(listening.data().await, notice("notifications/after", "{}"));
     house.close().await;
@@ -59,19 +59,19 @@ async fn a_line_over_the_limit_is_answered_by_its_id() {
     let mut early = house.lines(1024);
     early.says(&call(1, "initialize", &format!(r#"["{}"]"#, long()))).await;
     let error = early.hears_json().await;
-    assert_eq!((&error["id"], &error["error"]["code"]), (&json!(1), &json!(-32014)));
+    assert_eq!((&error["id"], &error["error"]["code"]), (&json!(1), &json!(-31014)));
     early.leaves().await;
 
     let (mut client, mut server) = house.line_session(1024).await;
     client.says(&call("\"c\"", "x", &format!(r#"["{}"]"#, long()))).await;
     let error = client.hears_json().await;
-    assert_eq!((&error["id"], &error["error"]["code"]), (&json!("c"), &json!(-32014)));
+    assert_eq!((&error["id"], &error["error"]["code"]), (&json!("c"), &json!(-31014)));
     // The answer to a question: it is the server that waits for it.
     server.says(&call("\"q\"", "roots/list", "{}")).await;
     let question = client.hears_json().await;
     client.says(&result(&question["id"], &format!(r#"["{}"]"#, long()))).await;
     let answer: Value = serde_json::from_str(&server.hears_answer().await.text).unwrap();
-    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("q"), &json!(-32014)));
+    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("q"), &json!(-31014)));
     client.says(&call(2, "x", "{}")).await;
     server.hears("x").await;
     house.close().await;

@@ -235,7 +235,7 @@ async fn refused_credentials_are_told_in_the_words_of_http() {
             );
             assert_eq!(reply.header("content-type"), Some("application/json"));
             let error = reply.json().await;
-            assert_eq!((&error["id"], &error["error"]["code"]), (&json!("hello"), &json!(-32007)), "{error}");
+            assert_eq!((&error["id"], &error["error"]["code"]), (&json!("hello"), &json!(-31007)), "{error}");
             assert_eq!(error["error"]["data"]["wwwAuthenticate"], CHALLENGE);
         }
     }
@@ -275,7 +275,7 @@ async fn a_refusal_that_comes_late_is_an_event() {
     let endpoint = stream.event().await.data;
     assert_eq!(stranger.post(INITIALIZE).path(endpoint).send().await.status, 202);
     let error = stream.data_json().await;
-    assert_eq!((&error["id"], &error["error"]["code"]), (&json!("hello"), &json!(-32007)), "{error}");
+    assert_eq!((&error["id"], &error["error"]["code"]), (&json!("hello"), &json!(-31007)), "{error}");
     assert_eq!(error["error"]["data"]["wwwAuthenticate"], CHALLENGE);
     drop(stream);
     fronts.close().await;

@@ -120,7 +120,7 @@ async fn a_server_that_ends_instead_of_answering_opens_no_session() {
     let reply = opening.reply().await;
     assert_eq!((reply.status, reply.header("mcp-session-id")), (200, None));
     let error = &reply.json().await["error"];
-    assert_eq!((&error["code"], &error["data"]["type"]), (&(-32011).into(), &"backend_unavailable".into()), "{error}");
+    assert_eq!((&error["code"], &error["data"]["type"]), (&(-31011).into(), &"backend_unavailable".into()), "{error}");
     assert!(error["message"].as_str().unwrap().contains("exited"), "{error}");
     house.empties().await;
     house.close().await;
@@ -206,7 +206,7 @@ async fn delete_ends_the_session_and_its_calls() {
     server.hears("slow").await;
     client.deletes().await;
     let error = calling.data_json().await;
-    assert_eq!((&error["id"], &error["error"]["code"]), (&1.into(), &(-32012).into()), "{error}");
+    assert_eq!((&error["id"], &error["error"]["code"]), (&1.into(), &(-31012).into()), "{error}");
     assert_eq!(error["error"]["data"]["reason"], "deleted");
     calling.ends().await;
     drop(listening);

@@ -150,7 +150,7 @@ async fn what_was_dropped_is_answered_with_an_error() {
     server.answers(&heard, &format!(r#""{}""#, "x".repeat(10_000))).await;
     let mut again = client.resumes(&prime).await;
     let error = again.data_json().await;
-    assert_eq!((&error["id"], &error["error"]["code"]), (&"big".into(), &(-32018).into()), "{error}");
+    assert_eq!((&error["id"], &error["error"]["code"]), (&"big".into(), &(-31018).into()), "{error}");
     assert_eq!(error["error"]["data"]["type"], "response_dropped");
     again.ends().await;
     // The same where many small ones pushed it out.
@@ -167,7 +167,7 @@ async fn what_was_dropped_is_answered_with_an_error() {
     }
     let mut again = client.resumes(&prime).await;
     let error = again.data_json().await;
-    assert_eq!((&error["id"], &error["error"]["code"]), (&"small".into(), &(-32018).into()), "{error}");
+    assert_eq!((&error["id"], &error["error"]["code"]), (&"small".into(), &(-31018).into()), "{error}");
     again.ends().await;
     house.close().await;
 }
@@ -185,7 +185,7 @@ async fn a_dropped_question_fails_for_the_server() {
     sleep(NOTICE).await;
     let mut again = client.resumes(&prime).await;
     let answer = server.hears_answer().await;
-    assert!(answer.id == "8" && answer.text.contains("-32017"), "{}", answer.text);
+    assert!(answer.id == "8" && answer.text.contains("-31017"), "{}", answer.text);
     again.stays_silent().await;
     house.close().await;
 }

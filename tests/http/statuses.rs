@@ -198,7 +198,7 @@ async fn a_large_body_is_refused_and_the_session_lives() {
     let reply = client.post(over).send().await;
     assert_eq!(reply.status, 413);
     let error = reply.json().await;
-    assert_eq!(error["error"]["code"], -32014);
+    assert_eq!(error["error"]["code"], -31014);
     assert_eq!(error["error"]["data"]["limit"], 2000);
     server.hears_nothing().await;
     let calling = client.asks(&fits);
@@ -219,7 +219,7 @@ async fn one_session_too_many_is_told_to_come_back() {
     let wait: u64 = reply.header("retry-after").unwrap().parse().unwrap();
     assert!(wait > 0 && reply.header("mcp-session-id").is_none());
     let error = reply.json().await;
-    assert_eq!((&error["id"], &error["error"]["code"]), (&"hello".into(), &(-32013).into()));
+    assert_eq!((&error["id"], &error["error"]["code"]), (&"hello".into(), &(-31013).into()));
     assert!(error["error"]["message"].as_str().unwrap().contains("sessions"), "{error}");
     house.no_more_servers();
     // The others are untouched, and there is room when one has ended.

@@ -170,7 +170,7 @@ async fn a_question_that_nobody_can_be_asked_fails() {
     let heard = server.hears("ask").await;
     server.says(&call(7, "elicitation/create", "{}")).await;
     let answer = json_of(&server.hears_answer().await.text);
-    assert_eq!((&answer["id"], &answer["error"]["code"]), (&7.into(), &(-32017).into()), "{answer}");
+    assert_eq!((&answer["id"], &answer["error"]["code"]), (&7.into(), &(-31017).into()), "{answer}");
     // A client that comes too late is not asked any more.
     let mut listening = client.listens().await;
     listening.block().await;

@@ -27,10 +27,10 @@ async fn a_shutdown_lets_calls_in_flight_end() {
     idle_server.sees_the_end().await;
     // Nothing new is begun.
     let refused = client.asks(&call(2, "new", "{}")).json().await;
-    assert_eq!((&refused["id"], &refused["error"]["code"]), (&json!(2), &json!(-32016)));
+    assert_eq!((&refused["id"], &refused["error"]["code"]), (&json!(2), &json!(-31016)));
     let reply = house.stranger().post(INITIALIZE).send().await;
     assert_eq!((reply.status, reply.header("retry-after").is_some()), (503, true));
-    assert_eq!(reply.json().await["error"]["code"], -32016);
+    assert_eq!(reply.json().await["error"]["code"], -31016);
     // What the call needs passes still.
     server.says(&call("\"q\"", "roots/list", "{}")).await;
     let mut calling = calling.reply().await;
@@ -57,7 +57,7 @@ async fn a_drain_has_an_end() {
     soon("the proxy shuts down", house.proxy.shutdown()).await;
     assert_eq!(begin.elapsed().as_secs(), 10);
     let error = calling.json().await;
-    assert_eq!((&error["id"], &error["error"]["code"]), (&json!(1), &json!(-32016)), "{error}");
+    assert_eq!((&error["id"], &error["error"]["code"]), (&json!(1), &json!(-31016)), "{error}");
     server.sees_the_end().await;
     house.close().await;
 }
@@ -74,10 +74,10 @@ async fn a_line_client_that_has_said_all_hears_the_answers() {
     client.closes_its_input();
     // Nobody is left to answer what the server asks, neither before nor after.
     let answer = json_of(&server.hears_answer().await.text);
-    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("before"), &json!(-32017)));
+    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("before"), &json!(-31017)));
     server.says(&call("\"after\"", "roots/list", "{}")).await;
     let answer = json_of(&server.hears_answer().await.text);
-    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("after"), &json!(-32017)));
+    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("after"), &json!(-31017)));
     after(5.0).await;
     server.says(&notice("notifications/x", "{}")).await;
     server.answers(&two, "{}").await;
@@ -100,7 +100,7 @@ async fn what_takes_longer_than_the_drain_is_told_so() {
     let begin = Instant::now();
     let error = client.hears_json().await;
     assert_eq!(begin.elapsed().as_secs(), 10);
-    assert_eq!((&error["id"], &error["error"]["code"]), (&json!(1), &json!(-32012)), "{error}");
+    assert_eq!((&error["id"], &error["error"]["code"]), (&json!(1), &json!(-31012)), "{error}");
     assert!(matches!(client.sees_the_end().await, EndReason::ClientLeft));
     house.close().await;
 }
@@ -139,7 +139,7 @@ async fn a_signal_lets_a_line_client_hear_its_answer() {
     client.is_told_to_stop();
     after(1.0).await;
     client.says(&call(2, "new", "{}")).await;
-    assert_eq!(client.hears_json().await["error"]["code"], -32016);
+    assert_eq!(client.hears_json().await["error"]["code"], -31016);
     server.answers(&heard, "{}").await;
     assert_eq!(client.hears().await, result(1, "{}"));
     assert!(matches!(client.sees_the_end().await, EndReason::Shutdown));

@@ -19,7 +19,7 @@ async fn a_question_waits_ten_seconds_for_a_stream() {
     server.says(&call("\"q\"", "roots/list", "{}")).await;
     let answer = json_of(&server.hears_answer().await.text);
     assert_eq!(begin.elapsed().as_secs(), 10);
-    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("q"), &json!(-32017)));
+    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("q"), &json!(-31017)));
     // One that is fetched in time is not answered by the proxy.
     server.says(&call(2, "roots/list", "{}")).await;
     after(9.5).await;
@@ -42,7 +42,7 @@ async fn a_question_on_a_lost_stream_fails_when_the_stream_is_given_up() {
     after(119.0).await;
     server.hears_nothing().await;
     let answer = json_of(&server.hears_answer().await.text);
-    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("q"), &json!(-32017)));
+    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("q"), &json!(-31017)));
     house.close().await;
 }
 
@@ -61,7 +61,7 @@ async fn a_call_that_takes_too_long_is_cancelled() {
         assert_eq!(begin.elapsed().as_secs(), 30);
         assert_eq!(json_of(&cancelled.params)["requestId"].to_string(), heard.id);
         let error = calling.json().await;
-        assert_eq!((&error["id"], &error["error"]["code"]), (&json!("c"), &json!(-32015)), "{error}");
+        assert_eq!((&error["id"], &error["error"]["code"]), (&json!("c"), &json!(-31015)), "{error}");
         assert_eq!(error["error"]["data"], json!({"type": "request_timeout", "afterMs": 30_000}));
         // Too late. The other call has time left.
         server.answers(&heard, "{}").await;
@@ -81,7 +81,7 @@ async fn a_server_that_never_answers_initialize_is_given_up() {
     after(31.0).await;
     let reply = opening.reply().await;
     assert_eq!(reply.header("mcp-session-id"), None);
-    assert_eq!(reply.json().await["error"]["code"], -32015);
+    assert_eq!(reply.json().await["error"]["code"], -31015);
     server.sees_the_end().await;
     house.empties().await;
     house.close().await;

@@ -25,12 +25,12 @@ async fn a_process_that_dies_leaves_the_others_at_work() {
     let answer = guest.answer_to(&slow).await;
     assert_eq!(
         (&answer["error"]["code"], &answer["error"]["data"]["server"]),
-        (&json!(-32010), &json!("child")),
+        (&json!(-31010), &json!("child")),
         "{answer}"
     );
     guest.hears_of("notifications/tools/list_changed").await;
     let (code, message) = guest.error("tools/call", json!({ "name": "child_increment" })).await;
-    assert!(code == -32010 && message.starts_with("server `child`: it exited"), "{message}");
+    assert!(code == -31010 && message.starts_with("server `child`: it exited"), "{message}");
     // The other has lost nothing.
     assert_eq!(guest.tool("here_increment", json!({})).await, "2");
     let tools = guest.names("tools/list", "tools", "name").await;
@@ -47,7 +47,7 @@ async fn a_program_that_is_not_there_leaves_the_others_at_work() {
     let proxy = Proxy::builder().server("missing", missing).server("here", demo()).build().unwrap();
     let (mut guest, _) = Guest::open(&proxy).await;
     let (code, message) = guest.error("tools/call", json!({ "name": "missing_x" })).await;
-    assert!(code == -32011 && message.starts_with("server `missing`: the backend could not be started"), "{message}");
+    assert!(code == -31011 && message.starts_with("server `missing`: the backend could not be started"), "{message}");
     assert_eq!(guest.tool("here_increment", json!({})).await, "1");
     guest.leaves(&proxy).await;
 }

@@ -16,7 +16,7 @@ async fn a_session_begins_without_a_slow_server_and_hears_when_it_comes() {
     assert_eq!(welcome["capabilities"]["tools"]["listChanged"], true);
     a.hears("notifications/initialized").await;
     let (code, message) = guest.error("tools/call", json!({ "name": "b_x" })).await;
-    assert!(code == -32011 && message.contains("`b`"), "{message}");
+    assert!(code == -31011 && message.contains("`b`"), "{message}");
     seconds(30).await;
     let mut b = welcomed(&mut servers_of_b, &tools).await;
     b.hears("notifications/initialized").await;

@@ -40,7 +40,7 @@ async fn a_session_that_ended_ends_its_stream_and_is_not_found() {
     server.hears("slow").await;
     assert_eq!(house.proxy.sessions().clear().await, 1);
     let error = client.hears_json().await;
-    assert_eq!((&error["id"], &error["error"]["code"]), (&json!(1), &json!(-32012)), "{error}");
+    assert_eq!((&error["id"], &error["error"]["code"]), (&json!(1), &json!(-31012)), "{error}");
     server.sees_the_end().await;
     for body in [call(2, "x", "{}"), initialize(), result(1, "{}")] {
         let reply = client.post(&body).send().await;
@@ -59,7 +59,7 @@ async fn a_server_that_ends_is_told_of() {
     server.hears("slow").await;
     server.exits(Err("out of memory")).await;
     let error = client.hears_json().await;
-    assert_eq!((&error["id"], &error["error"]["code"]), (&json!(1), &json!(-32010)), "{error}");
+    assert_eq!((&error["id"], &error["error"]["code"]), (&json!(1), &json!(-31010)), "{error}");
     assert_eq!(error["error"]["data"]["stateLost"], true);
     client.stream.ends().await;
     house.empties().await;

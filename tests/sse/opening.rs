@@ -155,7 +155,7 @@ async fn one_session_too_many_is_told_to_come_back() {
     let two = SseClient::open(&house).await;
     let reply = house.stranger().request("GET").path("/sse").send().await;
     assert_eq!((reply.status, reply.header("retry-after").is_some()), (503, true));
-    assert_eq!(reply.json().await["error"]["code"], -32013);
+    assert_eq!(reply.json().await["error"]["code"], -31013);
     drop(two);
     crate::common::until("there is room", || house.proxy.sessions().len() == 1).await;
     house.sse_session().await;

@@ -154,7 +154,7 @@ async fn a_body_has_its_form_and_its_bound() {
     let heard = server.hears("x").await;
     // What the server says has the same bound.
     server.answers(&heard, &format!(r#"{{"a":"{}"}}"#, "b".repeat(2000))).await;
-    assert_eq!(client.hears_json().await["error"]["code"], -32014);
+    assert_eq!(client.hears_json().await["error"]["code"], -31014);
     house.close().await;
 }
 

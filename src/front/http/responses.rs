@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     fn challenge(data: &str) -> (u16, String) {
-        let error = format!(r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":-32007,"message":"no","data":{data}}}}}"#);
+        let error = format!(r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":-31007,"message":"no","data":{data}}}}}"#);
         let challenge = Challenge::read(error.as_bytes());
         (challenge.status().as_u16(), challenge.header().to_str().unwrap().to_owned())
     }
@@ -242,7 +242,7 @@ mod tests {
         let error: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(
             (kind.as_str(), &error["id"], &error["error"]["code"]),
-            ("application/json", &7.into(), &(-32018).into())
+            ("application/json", &7.into(), &(-31018).into())
         );
         let (kind, text) = said(&Asked::Batch(vec![Id::number(7), Id::number(8)]), false).await;
         let data = text.strip_prefix("event: message\ndata: ").unwrap().strip_suffix("\n\n").unwrap();

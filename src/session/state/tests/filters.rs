@@ -83,7 +83,7 @@ fn what_is_filtered_is_cut_out_of_lists() {
     assert_eq!(town.answers(A, "3", listed), [format!("1< {}", result_of("8", told))]);
     // What cannot be filtered is not passed on; an error is.
     town.asks("9", "tools/list", "{}");
-    assert_eq!(error_of(&town.answers(A, "4", r#"{"tools":[],"tools":[{"name":"other"}]}"#)).0, -32009);
+    assert_eq!(error_of(&town.answers(A, "4", r#"{"tools":[],"tools":[{"name":"other"}]}"#)).0, -31009);
     town.asks("10", "tools/list", "{}");
     assert_eq!(error_of(&town.server(A, &error("5"))).0, -1);
     town.asks("11", "tasks/list", "{}");

@@ -111,14 +111,14 @@ fn the_diagram() {
 #[test]
 fn every_end_answers_every_call_once_and_closes_every_stream() {
     let reasons: [(EndReason, &str); 8] = [
-        (EndReason::Deleted, "-32012"),
-        (EndReason::ClientLeft, "-32012"),
-        (EndReason::Cleared, "-32012"),
-        (EndReason::Idle { after: secs(1) }, "-32012"),
-        (EndReason::Shutdown, "-32016"),
-        (EndReason::Refused, "-32012"),
-        (EndReason::BackendGone(exited()), "-32010"),
-        (EndReason::Failed, "-32012"),
+        (EndReason::Deleted, "-31012"),
+        (EndReason::ClientLeft, "-31012"),
+        (EndReason::Cleared, "-31012"),
+        (EndReason::Idle { after: secs(1) }, "-31012"),
+        (EndReason::Shutdown, "-31016"),
+        (EndReason::Refused, "-31012"),
+        (EndReason::BackendGone(exited()), "-31010"),
+        (EndReason::Failed, "-31012"),
     ];
     for (reason, code) in reasons {
         let mut stage = Stage::live(limits());
@@ -193,7 +193,7 @@ fn a_handshake_that_sessile_itself_refuses_opens_no_session() {
     let mut stage = Stage::new(limits());
     stage.event(Event::Drain);
     let lines = stage.post(1, &ask("0", "initialize"));
-    assert_eq!(lines, ["refusal 1: error 0 -32016", "close 1", "ended refused"]);
+    assert_eq!(lines, ["refusal 1: error 0 -31016", "close 1", "ended refused"]);
 }
 
 #[test]
@@ -216,11 +216,11 @@ fn calls_in_flight_may_end_after_the_input_has() {
     stage.client(1, &ask("1", "tools/call"));
     stage.client(1, &ask("2", "tools/call"));
     stage.server(&ask("50", "roots/list"));
-    assert_eq!(stage.event(Event::InputEnded), ["server: error 50 -32017"]);
+    assert_eq!(stage.event(Event::InputEnded), ["server: error 50 -31017"]);
     // Nobody can be asked any more, and nothing new is taken.
-    assert_eq!(stage.server(&ask("51", "roots/list")), ["server: error 51 -32017"]);
+    assert_eq!(stage.server(&ask("51", "roots/list")), ["server: error 51 -31017"]);
     assert_eq!(stage.server(&ask("52", "ping")), ["server: answer 52"]);
-    assert_eq!(stage.client(1, &ask("3", "tools/call")), ["client 1: error 3 -32016"]);
+    assert_eq!(stage.client(1, &ask("3", "tools/call")), ["client 1: error 3 -31016"]);
     assert_eq!(stage.server(&tell("log")), ["client 1: tell log"]);
     assert_eq!(stage.server(&answer("2")), ["client 1: answer 1"]);
     // What follows the last answer in one batch comes before the end.
@@ -233,7 +233,7 @@ fn a_drain_takes_no_new_calls_and_lets_the_others_end() {
     let mut stage = Stage::live(limits());
     stage.post(2, &ask("1", "tools/call"));
     assert!(stage.event(Event::Drain).is_empty());
-    assert_eq!(stage.post(3, &ask("2", "tools/call")), ["client 3: error 2 -32016", "close 3"]);
+    assert_eq!(stage.post(3, &ask("2", "tools/call")), ["client 3: error 2 -31016", "close 3"]);
     assert_eq!(stage.client(0, &tell("notifications/roots/list_changed")).len(), 1);
     assert_eq!(stage.server(&ask("9", "roots/list")), ["client 2: ask 1 roots/list"]);
     assert_eq!(stage.client(0, &answer("1")), ["server: answer 9"]);

@@ -45,12 +45,12 @@ fn there_is_a_limit_to_calls_and_to_questions() {
     stage.open(9, StreamKind::Get);
     stage.post(2, &ask("1", "x"));
     stage.post(3, &ask("2", "x"));
-    assert_eq!(stage.post(4, &ask("3", "x")), ["client 4: error 3 -32019", "close 4"]);
+    assert_eq!(stage.post(4, &ask("3", "x")), ["client 4: error 3 -31019", "close 4"]);
     stage.server(&answer("2"));
     assert_eq!(stage.post(5, &ask("4", "x")), ["server: ask 4 x"]);
     stage.server(&ask("1", "q"));
     stage.server(&ask("2", "q"));
-    assert_eq!(stage.server(&ask("3", "q")), ["server: error 3 -32019"]);
+    assert_eq!(stage.server(&ask("3", "q")), ["server: error 3 -31019"]);
     assert_eq!(stage.server(&ask("4", "ping")), ["server: answer 4"]);
 }
 
@@ -89,7 +89,7 @@ fn a_batch_that_is_all_refused_is_answered_at_once() {
     let mut stage = Stage::live(limits());
     stage.event(Event::Drain);
     let lines = stage.post_single(2, &batch(&[ask("1", "x"), ask("2", "x")]));
-    assert_eq!(lines, ["client 2: [error 1 -32016, error 2 -32016]", "close 2"]);
+    assert_eq!(lines, ["client 2: [error 1 -31016, error 2 -31016]", "close 2"]);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn the_reply_to_a_batch_is_no_larger_than_a_message_may_be() {
     let large = |id: u32| format!(r#"{{"jsonrpc":"2.0","id":{id},"result":"{}"}}"#, "x".repeat(600));
     stage.server(&large(2));
     stage.server(&large(3));
-    assert_eq!(stage.server(&answer("4"))[0], "client 2: [answer 1, error 2 -32014, answer 3]");
+    assert_eq!(stage.server(&answer("4"))[0], "client 2: [answer 1, error 2 -31014, answer 3]");
 }
 
 #[test]
@@ -237,9 +237,9 @@ fn what_the_server_says_badly() {
         ("{}", &[]),
         (r#"{"jsonrpc":"2.0","method":"x","params":3}"#, &[]),
         (r#"{"jsonrpc":"2.0","id":"q","method":"x","params":3}"#, &["server: error \"q\" -32600"]),
-        (r#"{"jsonrpc":"2.0","id":2,"result":1,"error":{}}"#, &["client 1: error 1 -32009"]),
-        (r#"{"jsonrpc":"1.0","id":3,"result":1}"#, &["client 1: error 2 -32009"]),
-        (r#"{"jsonrpc":"2.0","id":4}"#, &["client 1: error 3 -32009"]),
+        (r#"{"jsonrpc":"2.0","id":2,"result":1,"error":{}}"#, &["client 1: error 1 -31009"]),
+        (r#"{"jsonrpc":"1.0","id":3,"result":1}"#, &["client 1: error 2 -31009"]),
+        (r#"{"jsonrpc":"2.0","id":4}"#, &["client 1: error 3 -31009"]),
         (r#"{"jsonrpc":"2.0","id":5}"#, &[]),
     ];
     for (json, expected) in table {
@@ -259,14 +259,14 @@ fn what_is_too_large() {
         stage.event(Event::ServerOversized { link: LINK, id, request, size: 9 })
     };
     stage.open(2, StreamKind::Get);
-    assert_eq!(client(&mut stage, 2, Some("\"a\""), true), ["client 2: error \"a\" -32014"]);
-    assert_eq!(client(&mut stage, 2, None, false), ["client 2: error null -32014"]);
+    assert_eq!(client(&mut stage, 2, Some("\"a\""), true), ["client 2: error \"a\" -31014"]);
+    assert_eq!(client(&mut stage, 2, None, false), ["client 2: error null -31014"]);
     stage.server(&ask("\"q\"", "roots/list"));
-    assert_eq!(client(&mut stage, 2, Some("1"), false), ["server: error \"q\" -32014"]);
+    assert_eq!(client(&mut stage, 2, Some("1"), false), ["server: error \"q\" -31014"]);
     assert!(client(&mut stage, 2, Some("1"), false).is_empty());
-    assert_eq!(server(&mut stage, Some("\"q\""), true), ["server: error \"q\" -32014"]);
+    assert_eq!(server(&mut stage, Some("\"q\""), true), ["server: error \"q\" -31014"]);
     stage.post(3, &ask("5", "x"));
-    assert_eq!(server(&mut stage, Some("2"), false), ["client 3: error 5 -32014", "close 3"]);
+    assert_eq!(server(&mut stage, Some("2"), false), ["client 3: error 5 -31014", "close 3"]);
     assert!(server(&mut stage, Some("2"), false).is_empty());
     assert!(server(&mut stage, None, false).is_empty());
 }

@@ -115,9 +115,9 @@ fn an_answer_that_had_to_be_dropped_is_an_error() {
         stage.server(&answer(&stream.to_string()));
     }
     assert_eq!(stage.resume(7, 0), ["resumed 7", "client 7: answer \"c7\"", "close 7"]);
-    assert_eq!(stage.resume(2, 0), ["resumed 2", "client 2: error \"c2\" -32018", "close 2"]);
+    assert_eq!(stage.resume(2, 0), ["resumed 2", "client 2: error \"c2\" -31018", "close 2"]);
     // The error is kept like any other event, so it is not lost if the connection is.
-    assert_eq!(stage.resume(2, 0), ["resumed 2", "client 2: error \"c2\" -32018", "close 2"]);
+    assert_eq!(stage.resume(2, 0), ["resumed 2", "client 2: error \"c2\" -31018", "close 2"]);
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn an_answer_larger_than_the_store_costs_itself_only() {
     stage.lose(3);
     stage.server(&format!(r#"{{"jsonrpc":"2.0","id":2,"result":"{}"}}"#, "x".repeat(2000)));
     assert_eq!(stage.resume(2, 0), ["resumed 2", "client 2: tell log"]);
-    assert_eq!(stage.resume(3, 0), ["resumed 3", "client 3: error 1 -32018", "close 3"]);
+    assert_eq!(stage.resume(3, 0), ["resumed 3", "client 3: error 1 -31018", "close 3"]);
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn the_answers_to_a_batch_that_had_to_be_dropped_are_an_error_each() {
         assert!(stage.server(&format!(r#"{{"jsonrpc":"2.0","id":{number},"result":{result}}}"#)).is_empty());
     }
     let lines = stage.resume(2, 0);
-    assert_eq!(lines, ["resumed 2", "client 2: error 1 -32018", "client 2: error 2 -32018", "close 2"]);
+    assert_eq!(lines, ["resumed 2", "client 2: error 1 -31018", "client 2: error 2 -31018", "close 2"]);
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn a_question_that_had_to_be_dropped_fails_when_the_client_comes_back() {
     for _ in 0..5 {
         stage.server(&tell("log"));
     }
-    assert_eq!(stage.resume(2, 0), ["resumed 2", "server: error \"q\" -32017"]);
+    assert_eq!(stage.resume(2, 0), ["resumed 2", "server: error \"q\" -31017"]);
 }
 
 #[test]

@@ -111,7 +111,7 @@ fn a_question_waits_no_longer_than_it_may_and_a_notification_does() {
     stage.server(&tell("log"));
     stage.server(&ask("8", "roots/list"));
     assert!(stage.wait(secs(9)).is_empty());
-    assert_eq!(stage.wait(secs(1)), ["server: error 8 -32017"]);
+    assert_eq!(stage.wait(secs(1)), ["server: error 8 -31017"]);
     assert!(stage.wait(secs(1000)).is_empty());
     assert_eq!(stage.open(3, StreamKind::Get), ["client 3: tell log"]);
 }
@@ -135,7 +135,7 @@ fn what_waits_is_bounded_in_number() {
     for _ in 0..1023 {
         assert!(stage.server(&tell("log")).is_empty());
     }
-    assert_eq!(stage.server(&tell("log")), ["server: error 8 -32017"], "the oldest goes, and the server is told");
+    assert_eq!(stage.server(&tell("log")), ["server: error 8 -31017"], "the oldest goes, and the server is told");
     assert_eq!(stage.state.waiting.len(), 1024);
     assert_eq!(stage.open(3, StreamKind::Get).len(), 1024);
     assert_eq!(stage.state.waiting.bytes(), 0);
@@ -147,10 +147,10 @@ fn what_waits_is_bounded_in_bytes() {
     let large = |id: u32| format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"x","params":["{}"]}}"#, "x".repeat(1500));
     assert!(stage.server(&large(1)).is_empty());
     assert!(stage.server(&large(2)).is_empty());
-    assert_eq!(stage.server(&large(3)), ["server: error 1 -32017"]);
+    assert_eq!(stage.server(&large(3)), ["server: error 1 -31017"]);
     // One that is larger than all the room costs itself only.
     let huge = format!(r#"{{"jsonrpc":"2.0","id":4,"method":"x","params":["{}"]}}"#, "x".repeat(5000));
-    assert_eq!(stage.server(&huge), ["server: error 4 -32017"]);
+    assert_eq!(stage.server(&huge), ["server: error 4 -31017"]);
     assert_eq!(stage.open(3, StreamKind::Get), ["client 3: ask 2 x", "client 3: ask 3 x"]);
 }
 

@@ -83,7 +83,7 @@ fn the_questions_of_a_client_that_is_gone_fail_and_its_calls_go_on() {
     stage.server(&ask("7", "roots/list"));
     stage.lose(2);
     assert!(stage.wait(secs(599)).is_empty());
-    assert_eq!(stage.wait(secs(1)), ["server: error 7 -32017"]);
+    assert_eq!(stage.wait(secs(1)), ["server: error 7 -31017"]);
     assert!(stage.client(0, &answer("1")).is_empty(), "too late");
     assert!(stage.wait(secs(100_000)).is_empty());
     stage.server(&answer("2"));
@@ -97,7 +97,7 @@ fn a_lost_stream_fails_its_questions_though_another_is_open() {
     stage.server(&ask("7", "roots/list"));
     stage.lose(2);
     stage.open(3, StreamKind::Get);
-    assert_eq!(stage.wait(secs(600)), ["server: error 7 -32017"]);
+    assert_eq!(stage.wait(secs(600)), ["server: error 7 -31017"]);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_client_whose_last_stream_has_ended_may_answer_for_as_long_as_one_that_lost_
     stage.server(&ask("7", "roots/list"));
     assert_eq!(stage.server(&answer("2")), ["client 2: answer 1", "close 2"]);
     assert!(stage.wait(secs(599)).is_empty());
-    assert_eq!(stage.wait(secs(1)), ["server: error 7 -32017"]);
+    assert_eq!(stage.wait(secs(1)), ["server: error 7 -31017"]);
 }
 
 #[test]
@@ -140,10 +140,10 @@ fn a_call_may_take_no_longer_than_the_timeout() {
     stage.pass(secs(1));
     stage.post(3, &batch(&[ask("2", "x"), ask("3", "y")]));
     assert_eq!(stage.server(&answer("3")), Vec::<String>::new());
-    assert_eq!(stage.wait(secs(4)), ["client 2: error 1 -32015", "close 2", "server: tell notifications/cancelled 2"]);
+    assert_eq!(stage.wait(secs(4)), ["client 2: error 1 -31015", "close 2", "server: tell notifications/cancelled 2"]);
     assert_eq!(
         stage.wait(secs(1)),
-        ["client 3: [answer 2, error 3 -32015]", "close 3", "server: tell notifications/cancelled 4"]
+        ["client 3: [answer 2, error 3 -31015]", "close 3", "server: tell notifications/cancelled 4"]
     );
     assert!(stage.server(&answer("2")).is_empty(), "too late");
 }
@@ -155,7 +155,7 @@ fn a_timeout_in_the_last_moments_comes_before_the_end() {
     stage.event(Event::InputEnded);
     assert_eq!(
         stage.wait(secs(9)),
-        ["client 1: error 1 -32015", "server: tell notifications/cancelled 2", "close 1", "ended client left"]
+        ["client 1: error 1 -31015", "server: tell notifications/cancelled 2", "close 1", "ended client left"]
     );
 }
 
@@ -163,7 +163,7 @@ fn a_timeout_in_the_last_moments_comes_before_the_end() {
 fn a_handshake_that_is_not_answered_in_time_is_refused_and_not_cancelled() {
     let mut stage = Stage::new(Limits { request_timeout: Some(secs(5)), ..limits() });
     stage.post(1, &ask("0", "initialize"));
-    assert_eq!(stage.wait(secs(5)), ["refusal 1: error 0 -32015", "close 1", "ended refused"]);
+    assert_eq!(stage.wait(secs(5)), ["refusal 1: error 0 -31015", "close 1", "ended refused"]);
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn the_drain_after_the_input_has_an_end() {
     stage.event(Event::InputEnded);
     stage.pass(secs(5));
     stage.event(Event::InputEnded);
-    assert_eq!(stage.wait(secs(5)), ["client 1: error 1 -32012", "close 1", "ended client left"]);
+    assert_eq!(stage.wait(secs(5)), ["client 1: error 1 -31012", "close 1", "ended client left"]);
 }
 
 #[test]

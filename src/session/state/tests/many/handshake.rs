@@ -63,7 +63,7 @@ fn a_slow_server_is_not_waited_for_and_comes_later() {
     assert_eq!(capabilities["prompts"], json!({ "listChanged": true }), "it may have anything");
     assert_eq!(town.client(&tell("notifications/initialized")).len(), 1);
     let (code, message) = error_of(&town.asks("1", "tools/call", r#"{"name":"b_x"}"#));
-    assert!(code == -32011 && message.contains("server `b`: it has not answered the handshake yet"), "{message}");
+    assert!(code == -31011 && message.contains("server `b`: it has not answered the handshake yet"), "{message}");
     assert_eq!(town.asks("2", "tools/list", "{}"), [r#"1< {"jsonrpc":"2.0","id":2,"result":{"tools":[]}}"#]);
     let level = town.asks("3", "logging/setLevel", r#"{"level":"debug"}"#);
     assert_eq!(error_of(&level).0, -32601);
@@ -102,13 +102,13 @@ fn where_nobody_answers_the_client_is_told_who_does_not() {
         assert!(town.wait(secs(59)).is_empty());
         let (code, message) = error_of(&town.wait(secs(1)));
         assert!(
-            code == -32011 && message.contains("`a`: ") && message.contains("`b`: it has not answered"),
+            code == -31011 && message.contains("`a`: ") && message.contains("`b`: it has not answered"),
             "{message}"
         );
         // They are not asked twice, nor waited for as long again.
         assert_eq!(town.client(HELLO), [r#"named """#]);
         assert!(town.wait(secs(9)).is_empty());
-        assert_eq!(error_of(&town.wait(secs(1))).0, -32011);
+        assert_eq!(error_of(&town.wait(secs(1))).0, -31011);
         // Who comes while the client tries once more is there.
         town.client(HELLO);
         let lines = town.answers(B, "3", &welcome(r#"{"tools":{}}"#));
@@ -150,7 +150,7 @@ fn who_refuses_is_left_out() {
     let lines = town.answers(B, "3", &welcome("{}"));
     assert_eq!(json_of(&lines, "1< ")["id"], "i");
     let (code, message) = error_of(&town.asks("1", "tools/call", r#"{"name":"a_x"}"#));
-    assert_eq!((code, message.as_str()), (-32011, "server `a`: it refused the handshake: too old"));
+    assert_eq!((code, message.as_str()), (-31011, "server `a`: it refused the handshake: too old"));
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn where_all_are_gone_the_session_ends() {
     town.exits(A);
     let lines = town.exits(B);
     assert_eq!(lines.last().unwrap(), "ended backend gone");
-    assert_eq!(error_of(&lines).0, -32011);
+    assert_eq!(error_of(&lines).0, -31011);
     assert!(town.server(B, &answer("3")).is_empty());
 }
 

@@ -83,7 +83,7 @@ fn where_all_fail_the_client_is_told_why() {
         failure: CallFailure::Unreachable { reason: "refused".into() },
     });
     let (code, message) = error_of(&lines);
-    assert!(code == -32011 && message.starts_with("server `c`: the backend could not be reached"), "{message}");
+    assert!(code == -31011 && message.starts_with("server `c`: the backend could not be reached"), "{message}");
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn where_nobody_answers_in_time_the_client_is_told_who_does_not() {
     town.asks("7", "tools/list", "{}");
     assert!(town.wait(secs(9)).is_empty());
     let (code, message) = error_of(&town.wait(secs(1)));
-    assert_eq!((code, &*message), (-32011, "tools/list: `a` and `b` and `c` did not answer in time: try again later"));
+    assert_eq!((code, &*message), (-31011, "tools/list: `a` and `b` and `c` did not answer in time: try again later"));
     town.is_quiet();
     // To try again does not take as long again.
     assert_eq!(error_of(&town.asks("8", "tools/list", "{}")).1, message);
@@ -208,7 +208,7 @@ fn a_list_that_takes_too_long_is_cancelled() {
     let mut town = Town::opened(servers, Limits { request_timeout: Some(secs(5)), ..limits() });
     town.asks("7", "tools/list", "{}");
     let lines = town.wait(secs(5));
-    assert_eq!(error_of(&lines).0, -32015);
+    assert_eq!(error_of(&lines).0, -31015);
     assert_eq!(lines.len(), 3, "{lines:?}");
     town.is_quiet();
 }

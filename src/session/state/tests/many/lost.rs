@@ -16,7 +16,7 @@ fn its_calls_fail_with_its_name_and_the_session_goes_on() {
     let lines = town.exits(A);
     assert!(lines[0].starts_with("a! server `a`: it exited with status 3"), "{lines:?}");
     let error: Value = serde_json::from_str(lines[1].strip_prefix("1< ").unwrap()).unwrap();
-    assert_eq!((&error["id"], &error["error"]["code"]), (&json!(7), &json!(-32010)));
+    assert_eq!((&error["id"], &error["error"]["code"]), (&json!(7), &json!(-31010)));
     let message = error["error"]["message"].as_str().unwrap();
     assert!(
         message.starts_with("server `a`: it exited with status 3 and its state is lost: the other servers go on"),
@@ -29,7 +29,7 @@ fn its_calls_fail_with_its_name_and_the_session_goes_on() {
         assert!(lines.contains(&format!("1< {}", tell(&format!("notifications/{list}/list_changed")))), "{lines:?}");
     }
     // Its tools give the same error from now on, and the others go on.
-    assert_eq!(error_of(&town.asks("10", "tools/call", r#"{"name":"a_y"}"#)), (-32010, message.to_owned()));
+    assert_eq!(error_of(&town.asks("10", "tools/call", r#"{"name":"a_y"}"#)), (-31010, message.to_owned()));
     assert_eq!(town.answers(B, "6", "{}"), [format!("1< {}", result_of("8", "{}"))]);
     assert_eq!(town.asks("11", "tools/list", "{}").len(), 1, "it is not asked");
     // What it says now is nobody's, and it ends once.
@@ -91,7 +91,7 @@ fn it_was_never_ready() {
     let lines = town.answers(B, "3", &everything());
     assert_eq!(json_of(&lines, "1< ")["id"], 0);
     let (code, message) = error_of(&town.asks("1", "tools/call", r#"{"name":"a_x"}"#));
-    assert_eq!(code, -32011);
+    assert_eq!(code, -31011);
     assert!(message.starts_with("server `a`: the backend could not be started: it exited with status 3"), "{message}");
 }
 
