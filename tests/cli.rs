@@ -4,6 +4,8 @@
 
 #[path = "cli/check.rs"]
 mod check;
+#[path = "cli/descriptors.rs"]
+mod descriptors;
 #[path = "cli/environment.rs"]
 mod environment;
 #[path = "cli/precedence.rs"]

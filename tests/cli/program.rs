@@ -83,6 +83,8 @@ impl File {
     }
 }
 
+const DEMO: [&str; 5] = ["serve", "--listen", "127.0.0.1:0", "--log", "off"];
+
 /// The demo server behind an HTTP front on a free port.
 pub(crate) struct Serving {
     child: Child,
@@ -91,7 +93,19 @@ pub(crate) struct Serving {
 
 impl Serving {
     pub(crate) fn demo() -> Self {
-        let mut child = command(&["serve", "--listen", "127.0.0.1:0", "--log", "off"], &[]).spawn().unwrap();
+        Self::start(command(&DEMO, &[]))
+    }
+
+    /// The same, with so many file descriptors.
+    pub(crate) fn demo_with_descriptors(limit: usize) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\""), SESSILE]).args(DEMO);
+        command.env_remove("SESSILE_LOG").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::start(command)
+    }
+
+    fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         stderr.read_line(&mut line).unwrap();

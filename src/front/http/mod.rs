@@ -6,6 +6,7 @@
 
 mod body;
 mod checks;
+mod connections;
 mod eager;
 mod events;
 mod forwarded;
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::response::Response;
 use axum::routing::{any, get};
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, VARY};
@@ -36,10 +37,6 @@ use responses::{Early, Handled, fault_response, not_allowed, refuse, reject};
 
 pub(crate) use checks::Guests;
 pub(crate) use serve::serve;
-
-/// The address of a client, where the server that accepted its connection knows it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub SocketAddr);
 
 /// What the HTTP front has to know.
 #[derive(Debug)]
@@ -181,7 +178,9 @@ impl Front {
     fn visitor(&self, parts: &Parts) -> Result<Visitor, Early> {
         let brought = forwarded::collect(&self.forwards, &parts.headers);
         let brought = brought.map_err(|rejection| reject(&rejection, None))?;
-        let is_near = parts.extensions.get::<Peer>().is_some_and(|peer| peer.0.ip().to_canonical().is_loopback());
+        // Whoever accepted the connection says so: `serve.rs`, or an embedding program with axum's own means.
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        let is_near = peer.is_some_and(|peer| peer.0.ip().to_canonical().is_loopback());
         Ok(Visitor { is_near, brought })
     }
 

@@ -1,19 +1,26 @@
 //! Accepts connections and serves them, until it is told to stop.
 
+use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::routing::future::RouteFuture;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
+use tokio_util::task::TaskTracker;
+use tower_service::Service as _;
 use tracing::{debug, warn};
 
-use super::Peer;
+use super::connections::{Answer, Connections, Descriptors, InFlight, Seat, is_out_of_descriptors};
 use super::eager::Eager;
 
 /// How long a client may take to send its request's headers, and so how long a connection may be kept for the next one.
@@ -23,68 +30,223 @@ const HEADERS: Duration = Duration::from_secs(120);
 /// After how long a silence the system asks whether the other end is there, and how often then.
 const ASK_AFTER: Duration = Duration::from_secs(60);
 const ASK_EVERY: Duration = Duration::from_secs(15);
-/// How long connections may go on after the last session has ended: what they still have to say is on its way.
+/// How long connections may go on after the last session has ended: what they still have to say is on its way. The same
+/// for an idle one that is to close: its client may not have read all of the last response.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long to wait when no connection can be accepted, as when file descriptors have run out.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves `router` on `listener` until `ended` resolves. Connections are taken up to then, so that who comes while calls in
 /// flight end is told that the proxy is shutting down; those that are left have a moment to say their last words.
+///
+/// Handlers find the client's address as [`ConnectInfo`].
 pub(crate) async fn serve(listener: TcpListener, router: Router, ended: impl Future<Output = ()>) -> io::Result<()> {
-    let graceful = GracefulShutdown::new();
+    serve_within(Descriptors::of_process(), listener, router, ended).await;
+    Ok(())
+}
+
+async fn serve_within(
+    descriptors: Option<Descriptors>,
+    listener: TcpListener,
+    router: Router,
+    ended: impl Future<Output = ()>,
+) {
+    let connections = Connections::default();
+    let tasks = TaskTracker::new();
     let mut ended = std::pin::pin!(ended);
     loop {
         let (socket, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    warn!(%error, "no connection could be accepted");
+                    if is_out_of_descriptors(&error) {
+                        let closed = connections.give_way(descriptors.map_or(1, Descriptors::reserve));
+                        warn!(%error, closed, "no connection could be accepted: idle ones are closed");
+                    } else {
+                        warn!(%error, "no connection could be accepted");
+                    }
                     sleep(PAUSE).await;
                     continue;
                 }
             },
             () = &mut ended => break,
         };
-        // Messages are small and somebody waits for each of them.
-        let _ = socket.set_nodelay(true);
-        // A client whose machine has vanished says nothing: it is asked whether it is still there.
-        let keep_alive = TcpKeepalive::new().with_time(ASK_AFTER).with_interval(ASK_EVERY);
-        let _ = SockRef::from(&socket).set_tcp_keepalive(&keep_alive);
-        let service = TowerToHyperService::new(WithPeer { router: router.clone(), peer: Peer(peer) });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADERS)
-            .serve_connection(TokioIo::new(socket), service);
-        let connection = Eager::new(graceful.watch(connection));
-        tokio::spawn(async move {
+        let missing = descriptors.map_or(0, |descriptors| descriptors.missing_for(number(&socket)));
+        if missing > 0 {
+            let closed = connections.give_way(missing);
+            debug!(missing, closed, "file descriptors run short: idle connections are closed");
+        }
+        prepare(&socket);
+        let connection = Eager::new(talk(socket, Guest { router: router.clone(), peer, seat: connections.enter() }));
+        tasks.spawn(async move {
             if let Err(error) = connection.await {
                 debug!(%peer, %error, "connection ended");
             }
         });
     }
     drop(listener);
-    let _ = timeout(LAST_WORDS, graceful.shutdown()).await;
-    Ok(())
+    connections.close();
+    tasks.close();
+    let _ = timeout(LAST_WORDS, tasks.wait()).await;
 }
 
-/// Tells the handlers who is on the other end.
-#[derive(Clone)]
-struct WithPeer {
+fn prepare(socket: &TcpStream) {
+    // Messages are small and somebody waits for each of them: none may wait until the one before is acknowledged.
+    let _ = socket.set_nodelay(true);
+    // A client whose machine has vanished says nothing: it is asked whether it is still there.
+    let keep_alive = TcpKeepalive::new().with_time(ASK_AFTER).with_interval(ASK_EVERY);
+    let _ = SockRef::from(socket).set_tcp_keepalive(&keep_alive);
+}
+
+/// The number of a connection's file descriptor.
+#[cfg(unix)]
+fn number(socket: &TcpStream) -> u64 {
+    u64::try_from(std::os::fd::AsRawFd::as_raw_fd(socket)).unwrap_or(0)
+}
+
+#[cfg(not(unix))]
+fn number(_: &TcpStream) -> u64 {
+    0
+}
+
+/// Serves one connection to its end. When it is asked to leave, the request in flight is still answered.
+async fn talk(socket: TcpStream, guest: Guest) -> hyper::Result<()> {
+    let seat = guest.seat.clone();
+    // A router may have more than sessile's routes in it, web sockets among them: hence the upgrades.
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS)
+        .serve_connection(TokioIo::new(socket), guest)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        biased;
+        ended = connection.as_mut() => return ended,
+        () = seat.asked_to_leave() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    loop {
+        match timeout(LAST_WORDS, connection.as_mut()).await {
+            Ok(ended) => return ended,
+            // It has sent half a request's headers, or does not read the last response.
+            Err(_) if seat.is_idle() => return Ok(()),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Answers the requests of one connection, and tells the handlers who is on the other end.
+struct Guest {
     router: Router,
-    peer: Peer,
+    peer: SocketAddr,
+    seat: Arc<Seat>,
 }
 
-impl tower_service::Service<http::Request<hyper::body::Incoming>> for WithPeer {
-    type Response = axum::response::Response;
-    type Error = std::convert::Infallible;
-    type Future = <Router as tower_service::Service<http::Request<hyper::body::Incoming>>>::Future;
+impl hyper::service::Service<http::Request<hyper::body::Incoming>> for Guest {
+    type Response = http::Response<Answer>;
+    type Error = Infallible;
+    type Future = Answering;
 
-    fn poll_ready(&mut self, context: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
-        tower_service::Service::<http::Request<hyper::body::Incoming>>::poll_ready(&mut self.router, context)
+    fn call(&self, mut request: http::Request<hyper::body::Incoming>) -> Answering {
+        request.extensions_mut().insert(ConnectInfo(self.peer));
+        // It is always ready.
+        Answering { response: self.router.clone().call(request), request: self.seat.begin() }
+    }
+}
+
+/// A request on its way through the router.
+struct Answering {
+    response: RouteFuture<Infallible>,
+    request: InFlight,
+}
+
+impl Future for Answering {
+    type Output = Result<http::Response<Answer>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Ok(response) = ready!(Pin::new(&mut self.response).poll(context));
+        Poll::Ready(Ok(response.map(|body| Answer::new(body, self.request.clone()))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::sync::{Notify, oneshot};
+
+    use super::*;
+
+    async fn soon<T>(future: impl Future<Output = T>) -> T {
+        timeout(Duration::from_secs(20), future).await.unwrap()
     }
 
-    fn call(&mut self, mut request: http::Request<hyper::body::Incoming>) -> Self::Future {
-        request.extensions_mut().insert(self.peer);
-        self.router.call(request)
+    /// Sends a request on a connection of its own.
+    async fn ask(address: SocketAddr, path: &str) -> TcpStream {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes()).await.unwrap();
+        socket
+    }
+
+    /// Waits for a response that ends with this text.
+    async fn hear(socket: &mut TcpStream, text: &str) {
+        let mut heard = Vec::new();
+        while !heard.ends_with(text.as_bytes()) {
+            let read = soon(socket.read_buf(&mut heard)).await.unwrap();
+            assert!(read > 0, "{:?}", String::from_utf8_lossy(&heard));
+        }
+    }
+
+    async fn sees_the_end(mut socket: TcpStream) {
+        assert_eq!(soon(socket.read(&mut [0; 8])).await.unwrap_or(0), 0);
+    }
+
+    #[tokio::test]
+    async fn small_messages_do_not_wait_for_each_other() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        assert!(!socket.nodelay().unwrap());
+        prepare(&socket);
+        assert!(socket.nodelay().unwrap() && SockRef::from(&socket).keepalive().unwrap());
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn idle_connections_give_way_when_descriptors_run_short() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let line = u64::try_from(std::os::fd::AsRawFd::as_raw_fd(&listener)).unwrap() + 40;
+        let release = Arc::new(Notify::new());
+        let released = release.clone();
+        let slow = async move || {
+            released.notified().await;
+            "slow"
+        };
+        let router = Router::new().route("/slow", get(slow)).route("/quick", get(|| async { "quick" }));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let descriptors = Some(Descriptors { line, limit: line + 10 });
+        let serving = tokio::spawn(serve_within(descriptors, listener, router, async { drop(stopped.await) }));
+        let mut busy = ask(address, "/slow").await;
+        let silent = TcpStream::connect(address).await.unwrap();
+        let half = ask(address, "/quick HTTP/1.1\r\nhost: local").await;
+        let mut first = ask(address, "/quick").await;
+        hear(&mut first, "quick").await;
+        // Each end of a connection takes a descriptor: these are more than there may be.
+        let mut others = Vec::new();
+        for _ in 0..40 {
+            let mut other = ask(address, "/quick").await;
+            hear(&mut other, "quick").await;
+            others.push(other);
+        }
+        for idle in [silent, first] {
+            sees_the_end(idle).await;
+        }
+        drop(half);
+        // Who waits for a response is not idle, however long it takes.
+        release.notify_one();
+        hear(&mut busy, "slow").await;
+        stop.send(()).unwrap();
+        soon(serving).await.unwrap();
     }
 }

@@ -1,0 +1,273 @@
+//! The connections of one listener: which of them are idle, and who gives way when file descriptors run short.
+//!
+//! A connection is idle while no request is in flight on it: before the first request, between two, and while only a part
+//! of the next one's headers has come. Whoever serves a connection holds its [`Seat`].
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tokio_util::sync::CancellationToken;
+
+/// Most file descriptors that are kept free of idle connections, for what else needs one: new clients, and the pipes and
+/// sockets of servers.
+const MOST_RESERVE: u64 = 256;
+
+/// All connections of a listener.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Connections {
+    idle: Arc<Mutex<Idle>>,
+    closing: CancellationToken,
+}
+
+/// The idle connections, in the order in which they became idle.
+#[derive(Debug, Default)]
+struct Idle {
+    next: u64,
+    waiting: BTreeMap<u64, CancellationToken>,
+}
+
+impl Connections {
+    fn idle(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The place of a new connection.
+    pub(super) fn enter(&self) -> Arc<Seat> {
+        let seat = Seat {
+            connections: self.clone(),
+            requests: AtomicUsize::new(0),
+            place: Mutex::new(None),
+            leave: self.closing.child_token(),
+        };
+        seat.wait();
+        Arc::new(seat)
+    }
+
+    /// Asks so many idle connections to close, those first that have been idle for longest. Says how many there were.
+    pub(super) fn give_way(&self, count: usize) -> usize {
+        let mut idle = self.idle();
+        let longest = std::iter::from_fn(|| idle.waiting.pop_first()).take(count);
+        longest.inspect(|(_, leave)| leave.cancel()).count()
+    }
+
+    /// Asks all connections to close, each when the request in flight on it has been answered.
+    pub(super) fn close(&self) {
+        self.closing.cancel();
+    }
+}
+
+/// What is known of one connection.
+#[derive(Debug)]
+pub(super) struct Seat {
+    connections: Connections,
+    requests: AtomicUsize,
+    /// Where it stands among those that are idle.
+    place: Mutex<Option<u64>>,
+    leave: CancellationToken,
+}
+
+impl Seat {
+    /// Notes that a request has come. The connection is not idle until the guard is dropped.
+    pub(super) fn begin(self: &Arc<Self>) -> InFlight {
+        if self.requests.fetch_add(1, Ordering::AcqRel) == 0 {
+            self.stand_up();
+        }
+        InFlight(self.clone())
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.requests.load(Ordering::Acquire) == 0
+    }
+
+    /// Resolves when the connection is to close.
+    pub(super) async fn asked_to_leave(&self) {
+        self.leave.cancelled().await;
+    }
+
+    fn place(&self) -> MutexGuard<'_, Option<u64>> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait(&self) {
+        let mut idle = self.connections.idle();
+        idle.next += 1;
+        let place = idle.next;
+        idle.waiting.insert(place, self.leave.clone());
+        *self.place() = Some(place);
+    }
+
+    fn stand_up(&self) {
+        let mut idle = self.connections.idle();
+        if let Some(place) = self.place().take() {
+            idle.waiting.remove(&place);
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.stand_up();
+    }
+}
+
+/// A request that has not been answered to its end: held by whoever works on it, and then by the body of the response.
+#[derive(Debug)]
+pub(super) struct InFlight(Arc<Seat>);
+
+impl Clone for InFlight {
+    fn clone(&self) -> Self {
+        self.0.requests.fetch_add(1, Ordering::AcqRel);
+        Self(self.0.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if self.0.requests.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.wait();
+        }
+    }
+}
+
+/// The body of a response, with its request. The connection is idle when it has been handed over or given up.
+#[derive(Debug)]
+pub(super) struct Answer {
+    body: Body,
+    _request: InFlight,
+}
+
+impl Answer {
+    pub(super) fn new(body: Body, request: InFlight) -> Self {
+        Self { body, _request: request }
+    }
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// File descriptors, as far as a process may have them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Descriptors {
+    /// From this one on they are running short.
+    pub(super) line: u64,
+    pub(super) limit: u64,
+}
+
+impl Descriptors {
+    fn of(limit: u64) -> Self {
+        Self { line: limit - (limit / 4).min(MOST_RESERVE), limit }
+    }
+
+    /// How many this process may have; `None` where that is not known.
+    pub(super) fn of_process() -> Option<Self> {
+        #[cfg(target_os = "linux")]
+        return rustix::process::getrlimit(rustix::process::Resource::Nofile).current.map(Self::of);
+        #[cfg(not(target_os = "linux"))]
+        None
+    }
+
+    /// How many connections have to give way to the one that has this descriptor. A new one gets the lowest number that is
+    /// free, so all below it are in use, whatever for.
+    pub(super) fn missing_for(self, descriptor: u64) -> usize {
+        usize::try_from((descriptor + 1).saturating_sub(self.line)).unwrap_or(usize::MAX)
+    }
+
+    /// How many connections have to give way when there is no descriptor left.
+    pub(super) fn reserve(self) -> usize {
+        usize::try_from(self.limit - self.line).unwrap_or(usize::MAX).max(1)
+    }
+}
+
+/// Whether a connection could not be accepted because the process or the system has no file descriptor left.
+pub(super) fn is_out_of_descriptors(error: &std::io::Error) -> bool {
+    // EMFILE and ENFILE, which have the same numbers on all unix systems; WSAEMFILE.
+    let codes: &[i32] = if cfg!(windows) { &[10024] } else { &[24, 23] };
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_idle_for_longest_gives_way_first() {
+        let connections = Connections::default();
+        let seats: Vec<_> = (0..4).map(|_| connections.enter()).collect();
+        // The first one has become idle again after all others; the second is busy.
+        drop(seats[0].begin());
+        let busy = seats[1].begin();
+        let left = || seats.iter().map(|seat| seat.leave.is_cancelled()).collect::<Vec<_>>();
+        assert_eq!(connections.give_way(1), 1);
+        assert_eq!(left(), [false, false, true, false]);
+        assert_eq!(connections.give_way(10), 2);
+        assert_eq!(left(), [true, false, true, true]);
+        assert_eq!(connections.give_way(1), 0, "who is busy stays");
+        drop(busy);
+        assert_eq!(connections.give_way(1), 1);
+        assert_eq!(left(), [true; 4]);
+    }
+
+    #[test]
+    fn a_connection_is_idle_when_all_its_requests_are_answered() {
+        let connections = Connections::default();
+        let seat = connections.enter();
+        let (one, two) = (seat.begin(), seat.begin());
+        drop(one);
+        assert!(!seat.is_idle() && connections.give_way(1) == 0);
+        let answer = Answer::new(Body::empty(), two);
+        assert!(!seat.is_idle());
+        drop(answer);
+        assert!(seat.is_idle());
+        drop(seat);
+        assert!(connections.idle().waiting.is_empty(), "who has left is not counted");
+    }
+
+    #[test]
+    fn all_are_asked_to_leave_at_the_end() {
+        let connections = Connections::default();
+        let (idle, busy) = (connections.enter(), connections.enter());
+        let _request = busy.begin();
+        connections.close();
+        assert!(idle.leave.is_cancelled() && busy.leave.is_cancelled());
+        assert!(connections.enter().leave.is_cancelled());
+    }
+
+    #[test]
+    fn where_descriptors_run_short() {
+        for (limit, line, reserve) in [(256, 192, 64), (1024, 768, 256), (1_000_000, 999_744, 256), (3, 3, 1)] {
+            let descriptors = Descriptors::of(limit);
+            assert_eq!((descriptors.line, descriptors.reserve()), (line, reserve));
+            assert_eq!([line - 1, line, line + 4].map(|number| descriptors.missing_for(number)), [0, 1, 5]);
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn which_errors_are_a_want_of_descriptors() {
+        let of = |code| is_out_of_descriptors(&std::io::Error::from_raw_os_error(code));
+        assert!(of(24) && of(23) && !of(103) && !is_out_of_descriptors(&std::io::Error::other("x")));
+    }
+}
