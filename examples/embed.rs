@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .session(SessionSettings { max_sessions: Some(100), ..SessionSettings::default() })
         .build()?;
 
-    // Clones are the same proxy: one is served, one is asked, one is shut down at the end.
+    // Clones are the same proxy: one becomes a part of the application, one serves it.
     let sessions = proxy.sessions();
     let app = Router::new()
         .route("/sessions", get(move || async move { format!("{}\n", sessions.len()) }))
@@ -33,12 +33,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(address).await?;
     eprintln!("embed: listening on http://{}/mcp", listener.local_addr()?);
 
-    // Open streams last as long as their clients like, so the proxy is shut down first: that ends them, and then the
-    // HTTP server has nothing left to wait for.
-    axum::serve(listener, app)
-        .with_graceful_shutdown(async move {
+    // Sessile's own accept loop: small messages are sent at once, handlers know the client's address, and at the end the
+    // proxy is shut down first, because open streams last as long as their clients like.
+    proxy
+        .serve_router(listener, app, async {
             let _ = tokio::signal::ctrl_c().await;
-            proxy.shutdown().await;
         })
         .await?;
     Ok(())

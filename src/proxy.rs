@@ -182,21 +182,77 @@ impl Proxy {
         ProxyBuilder::default()
     }
 
-    /// Serves streamable HTTP at `/mcp` until `shutdown` resolves; then drains, ends all sessions, and returns.
+    /// Serves streamable HTTP at `/mcp` and HTTP+SSE at `/sse` until `shutdown` resolves; then drains, ends all sessions,
+    /// and returns.
     ///
     /// There is no authentication: whoever can reach the listener can open sessions. Requests must name a loopback host,
     /// or one of [`HttpSettings::allow_hosts`].
     pub async fn serve_http(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+        self.serve_router(listener, self.router(), shutdown).await
+    }
+
+    /// Serves a larger application, of which [`into_router`](Self::into_router) is a part, in the way that
+    /// [`serve_http`](Self::serve_http) serves sessile alone; until `shutdown` resolves.
+    ///
+    /// It speaks HTTP/1.1, and connections may be upgraded (`Upgrade`). Handlers find the client's address as axum's
+    /// `ConnectInfo<SocketAddr>`. At the end this proxy is shut down first, which ends its streams; then the requests in
+    /// flight on other routes have two seconds to end. Idle connections are closed when file descriptors run short.
+    ///
+    /// ```no_run
+    /// # async fn example(proxy: sessile::Proxy) -> Result<(), Box<dyn std::error::Error>> {
+    /// let app = axum::Router::new()
+    ///     .route("/hello", axum::routing::get(|| async { "hello" }))
+    ///     .nest("/tools", proxy.clone().into_router());
+    /// let listener = tokio::net::TcpListener::bind("127.0.0.1:8808").await?;
+    /// proxy.serve_router(listener, app, async { let _ = tokio::signal::ctrl_c().await; }).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn serve_router(
+        &self,
+        listener: TcpListener,
+        app: Router,
+        shutdown: impl Future<Output = ()>,
+    ) -> io::Result<()> {
         let ended = async {
             shutdown.await;
             self.shutdown().await;
         };
-        front::http::serve(listener, self.router(), ended).await
+        front::http::serve(listener, app, ended).await
     }
 
-    /// The HTTP front as an axum router, to be merged into a larger application.
+    /// The HTTP front as an axum router, to be merged into a larger application or nested in it.
     ///
-    /// Call [`Proxy::shutdown`] on a clone when the application ends.
+    /// Serve that application with [`serve_router`](Self::serve_router). A router knows nothing of its connections, so
+    /// whoever serves it in another way has to see to three things:
+    ///
+    /// - `TCP_NODELAY` is set on each connection. Without it, every message but the first on a stream waits until the
+    ///   client's system has acknowledged the one before, which takes 40 ms.
+    /// - Requests carry the client's address as axum's `ConnectInfo<SocketAddr>`. Without it, all clients count as remote,
+    ///   and none is told what a server wrote on stderr before it died, unless [`HttpSettings::expose_stderr`] is set.
+    /// - [`Proxy::shutdown`] is called on a clone before the HTTP server waits for its connections to end: open streams
+    ///   last as long as their clients like.
+    ///
+    /// With `axum::serve` that is:
+    ///
+    /// ```no_run
+    /// # async fn example(proxy: sessile::Proxy) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::net::SocketAddr;
+    ///
+    /// use axum::serve::ListenerExt as _;
+    ///
+    /// let app = axum::Router::new().nest("/tools", proxy.clone().into_router());
+    /// let listener = tokio::net::TcpListener::bind("127.0.0.1:8808").await?;
+    /// let listener = listener.tap_io(|connection| { let _ = connection.set_nodelay(true); });
+    /// axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
+    ///     .with_graceful_shutdown(async move {
+    ///         let _ = tokio::signal::ctrl_c().await;
+    ///         proxy.shutdown().await;
+    ///     })
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn into_router(self) -> Router {
         self.router()
     }

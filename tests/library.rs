@@ -4,6 +4,9 @@
 
 mod common;
 
+#[path = "library/served.rs"]
+mod served;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
