@@ -123,6 +123,24 @@ async fn only_known_hosts_and_origins_are_let_in() {
     house.close().await;
 }
 
+#[tokio::test]
+async fn pages_of_elsewhere_open_nothing() {
+    let house = House::new().await;
+    let image = || house.stranger().request("GET").path("/sse").header("accept", "image/avif,image/webp,*/*;q=0.8");
+    for site in ["cross-site", "same-site"] {
+        let get = image().header("sec-fetch-site", site).send().await;
+        assert_eq!((get.status, get.json().await["error"]["code"].as_i64()), (403, Some(-32600)), "{site}");
+        let post = house.stranger().post(INITIALIZE).header("sec-fetch-site", site).send().await;
+        assert_eq!(post.status, 403, "{site}");
+    }
+    assert_eq!(house.proxy.sessions().len(), 0);
+    for (site, origin) in [("none", ""), ("same-origin", ""), ("same-site", "http://localhost:6274")] {
+        let reply = image().header("sec-fetch-site", site).header("origin", origin).send().await;
+        assert_eq!(reply.status, 200, "{site}");
+    }
+    house.close().await;
+}
+
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 

@@ -27,9 +27,12 @@ impl Rejection {
     }
 }
 
+/// What a browser says of the page that makes a request (W3C, Fetch Metadata).
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
 /// Headers that decide something here. Of two of them somebody in front of us may have read the other one.
-const SINGLE: [HeaderName; 7] =
-    [HOST, ORIGIN, AUTHORIZATION, CONTENT_TYPE, SESSION_ID, PROTOCOL_VERSION, LAST_EVENT_ID];
+const SINGLE: [HeaderName; 8] =
+    [HOST, ORIGIN, AUTHORIZATION, CONTENT_TYPE, SESSION_ID, PROTOCOL_VERSION, LAST_EVENT_ID, FETCH_SITE];
 
 /// Refuses requests that say a thing twice that may be said once.
 pub(super) fn check_single(headers: &HeaderMap) -> Result<(), Rejection> {
@@ -72,6 +75,22 @@ impl Guests {
         let message = format!("origin {origin:?} is not allowed: add it with --allow-origin");
         Err(Rejection::new(StatusCode::FORBIDDEN, message))
     }
+}
+
+/// Refuses what a browser requests for a page of elsewhere without naming its origin, as it does for an image or a frame:
+/// such a page cannot read the response, but the request would have its effect all the same. Programs do not send the
+/// header.
+pub(super) fn check_site(headers: &HeaderMap, has_allowed_origin: bool) -> Result<(), Rejection> {
+    let Some(site) = headers.get(FETCH_SITE) else { return Ok(()) };
+    if has_allowed_origin || [&b"same-origin"[..], b"none"].contains(&site.as_bytes()) {
+        return Ok(());
+    }
+    let message = format!(
+        "a request of a web page of another origin ({}) is not allowed without its origin: send `Origin`, and add it \
+         with --allow-origin",
+        site.to_str().unwrap_or_default()
+    );
+    Err(Rejection::new(StatusCode::FORBIDDEN, message))
 }
 
 /// A host with or without a port.
@@ -254,6 +273,18 @@ mod tests {
             assert!(!allowed(origin), "{origin}");
         }
         assert_eq!(guests.check_origin(&HeaderMap::new()), Ok(None));
+    }
+
+    #[test]
+    fn pages_of_elsewhere_name_their_origin() {
+        let allowed = |site: &str, origin: bool| check_site(&headers(FETCH_SITE, site), origin).is_ok();
+        for site in ["same-origin", "none"] {
+            assert!(allowed(site, false) && allowed(site, true), "{site}");
+        }
+        for site in ["cross-site", "same-site", "", "None", "same-origin, none", "new-in-2030"] {
+            assert!(!allowed(site, false) && allowed(site, true), "{site}");
+        }
+        assert_eq!(check_site(&HeaderMap::new(), false), Ok(()));
     }
 
     #[test]

@@ -159,7 +159,9 @@ impl Front {
     fn check_guest(&self, parts: &Parts) -> Result<Option<HeaderValue>, Rejection> {
         checks::check_single(&parts.headers)?;
         self.guests.check_host(&parts.headers, &parts.uri)?;
-        Ok(self.guests.check_origin(&parts.headers)?.cloned())
+        let origin = self.guests.check_origin(&parts.headers)?;
+        checks::check_site(&parts.headers, origin.is_some())?;
+        Ok(origin.cloned())
     }
 
     async fn handle(&self, endpoint: Endpoint, parts: &Parts, body: &mut Body, from_page: bool) -> Handled {
