@@ -44,6 +44,8 @@ const MOST_SERVERS: usize = 256;
 #[derive(Debug, Clone)]
 pub struct Proxy {
     opener: Arc<Opener>,
+    /// Streams of HTTP+SSE that have no session yet.
+    waiting: Arc<front::http::Waiting>,
     http: HttpSettings,
 }
 
@@ -129,7 +131,7 @@ impl ProxyBuilder {
         }
         let backends = all.into_iter().map(|(_, backend)| backend).collect();
         let plan = Plan::new(backends, self.session, self.http.keep_alive).with_servers(servers);
-        Ok(Proxy { opener: Arc::new(Opener::new(plan)), http: self.http })
+        Ok(Proxy { opener: Arc::new(Opener::new(plan)), waiting: Arc::default(), http: self.http })
     }
 }
 
@@ -261,6 +263,7 @@ impl Proxy {
         let HttpSettings { allow_hosts, allow_origins, keep_alive, expose_stderr } = self.http.clone();
         front::http::router(front::http::Front {
             opener: self.opener.clone(),
+            waiting: self.waiting.clone(),
             guests: front::http::Guests { hosts: allow_hosts, origins: allow_origins },
             keep_alive,
             message_size: self.opener.plan().limits.message_size,
@@ -315,6 +318,7 @@ impl Proxy {
     /// how many links still run.
     pub async fn shutdown(&self) {
         self.opener.close().await;
+        self.waiting.close();
         let drain = self.opener.plan().limits.drain;
         let sessions = self.opener.registry().all();
         let drained = sessions.iter().map(|session| session.drain_then_end(drain));

@@ -11,6 +11,8 @@ mod opening;
 mod strangers;
 #[path = "sse/talk.rs"]
 mod talk;
+#[path = "sse/waiting.rs"]
+mod waiting;
 
 use common::{Client, House, INITIALIZE, INITIALIZED, Reply, Server, WELCOME, result};
 

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use crate::error::Fault;
 use crate::frame::{self, Incoming, Wire};
 use crate::lines::{Line, LineReader, write_lines};
-use crate::session::{EndReason, Opener, Refused, SessionHandle, Stream, StreamKind};
+use crate::session::{EndReason, FoundBy, Opener, Refused, SessionHandle, Stream, StreamKind};
 
 /// Messages between the session and the writer.
 const QUEUE: usize = 16;
@@ -136,7 +136,7 @@ impl<R: AsyncRead + Unpin> Input<R> {
     }
 
     async fn start(&mut self, first: Incoming, size: usize) -> Option<(SessionHandle, Stream)> {
-        let fresh = match self.opener.open(None, true).await {
+        let fresh = match self.opener.open(FoundBy::Nobody, true).await {
             Ok(fresh) => fresh,
             Err(refused) => {
                 let fault = match refused {

@@ -115,11 +115,8 @@ pub(crate) struct Shared {
     pub ended: watch::Sender<Option<EndReason>>,
     /// The links that still run. It is closed when the session ends, because none is opened after that.
     pub links: TaskTracker,
-    /// The stream that is the session, where its client has one connection for all that it is sent. The connection ends
-    /// when the actor lets go of it: hence the weak end.
-    own_stream: OnceLock<(StreamId, mpsc::WeakSender<Outgoing>)>,
-    /// Whether the client has sent `initialize`, as far as its front knows.
-    greeted: AtomicBool,
+    /// The stream that is the session, where its client has one connection for all that it is sent.
+    own_stream: OnceLock<StreamId>,
     /// Bytes handed to connections and not read by them.
     unread: Arc<AtomicUsize>,
     next_stream: AtomicU64,
@@ -142,7 +139,6 @@ impl Shared {
             ended: watch::Sender::new(None),
             links: TaskTracker::new(),
             own_stream: OnceLock::new(),
-            greeted: AtomicBool::new(false),
             unread: Arc::default(),
             next_stream: AtomicU64::new(1),
             next_attachment: AtomicU64::new(1),
@@ -218,28 +214,7 @@ impl SessionHandle {
 
     /// The stream that is the session, where its client has one connection for all that it is sent.
     pub(crate) fn own_stream(&self) -> Option<StreamId> {
-        self.shared.own_stream.get().map(|(stream, _)| *stream)
-    }
-
-    /// Says something on the session's own stream that the session itself need not know of. False if it has none that can
-    /// take it.
-    pub(crate) fn say(&self, wire: Wire) -> bool {
-        let own = self.shared.own_stream.get().and_then(|(_, queue)| queue.upgrade());
-        if self.shared.unread.load(Ordering::Relaxed) > self.unread_bound {
-            return false;
-        }
-        let unread = Unread::of(&self.shared.unread, wire.len());
-        own.is_some_and(|queue| queue.try_send(Outgoing { event: None, wire, role: Role::Failure, unread }).is_ok())
-    }
-
-    /// Notes that the client sends `initialize`.
-    pub(crate) fn greet(&self) {
-        self.shared.greeted.store(true, Ordering::Release);
-    }
-
-    /// Whether the client has sent `initialize`, as far as was noted.
-    pub(crate) fn was_greeted(&self) -> bool {
-        self.shared.greeted.load(Ordering::Acquire)
+        self.shared.own_stream.get().copied()
     }
 
     /// Takes up a stream that the client knows up to event `after`. `None` if this session never had such a stream.
@@ -252,7 +227,7 @@ impl SessionHandle {
         let attachment = Attachment(self.shared.next_attachment.fetch_add(1, Ordering::Relaxed));
         let (sender, queue) = mpsc::channel(self.queue);
         if kind.is_session() {
-            let _ = self.shared.own_stream.set((stream, sender.downgrade()));
+            let _ = self.shared.own_stream.set(stream);
         }
         let given_up = AtomicBool::new(false);
         let taken = Arc::new(Taken { since: Instant::now(), millis: AtomicU64::new(0), given_up });

@@ -24,11 +24,11 @@ use crate::error::Fault;
 pub(crate) use budget::Budget;
 pub(crate) use handle::{Outgoing, SessionHandle, Stream};
 pub use key::SessionId;
-pub(crate) use key::{Caller, Credentials, SessionSecret, Transport, generate_token};
+pub(crate) use key::{Caller, Credentials, SessionSecret, Transport};
 pub(crate) use registry::Registry;
 pub use server::{ServerInfo, ServerState};
 pub(crate) use state::{Attachment, Limits, Role, StreamId, StreamKind};
-pub(crate) use supervisor::{Opener, Plan, Refused};
+pub(crate) use supervisor::{FoundBy, Fresh, Opener, Plan, Refused, new_token};
 pub(crate) use union::{Server, Servers};
 
 /// Why a session ended.

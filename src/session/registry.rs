@@ -28,7 +28,9 @@ impl Registry {
 
     pub(super) fn remove(&self, id: SessionId) {
         if let Some((_, (_, Some(secret)))) = self.by_id.remove(&id) {
-            self.by_secret.remove(&secret);
+            // Unless another session has it by now: a client of HTTP+SSE that left while its session was being opened may
+            // have asked for one again.
+            self.by_secret.remove_if(&secret, |_, of| *of == id);
         }
     }
 
@@ -74,7 +76,7 @@ mod tests {
     use std::sync::Barrier;
     use std::time::Duration;
 
-    use super::super::{EndReason, Opener, Plan, Transport};
+    use super::super::{EndReason, FoundBy, Opener, Plan, Transport};
     use super::*;
     use crate::backend::{Backend, InProcessBackend};
     use crate::config::SessionSettings;
@@ -91,7 +93,7 @@ mod tests {
         let opener = opener();
         let registry = opener.registry();
         for round in 0..50 {
-            let keyed = (round % 5 > 0).then_some(CALLER);
+            let keyed = if round % 5 > 0 { FoundBy::NewToken(CALLER) } else { FoundBy::Nobody };
             let fresh = opener.open(keyed, false).await.unwrap();
             let (session, token) = if round % 2 == 0 {
                 fresh.take().unwrap()
@@ -114,7 +116,7 @@ mod tests {
     #[tokio::test]
     async fn an_entry_that_is_late_for_its_own_removal_goes_as_well() {
         let opener = opener();
-        let (session, _) = opener.open(None, false).await.unwrap().take().unwrap();
+        let (session, _) = opener.open(FoundBy::Nobody, false).await.unwrap().take().unwrap();
         let (registry, id) = (Registry::default(), session.shared().id);
         let secret = Some(SessionSecret::of("token", CALLER));
         registry.remove(id);
@@ -124,12 +126,27 @@ mod tests {
         assert_eq!((registry.by_id.len(), registry.by_secret.len()), (0, 0));
     }
 
+    #[tokio::test]
+    async fn a_late_removal_leaves_the_next_session_of_that_secret() {
+        let opener = opener();
+        let open = async || opener.open(FoundBy::Nobody, false).await.unwrap().take().unwrap().0;
+        let (old, new) = (open().await, open().await);
+        let (registry, secret) = (Registry::default(), SessionSecret::of("token", CALLER));
+        registry.insert(old.clone(), Some(secret));
+        registry.insert(new.clone(), Some(secret));
+        registry.remove(old.shared().id);
+        let found = registry.find("token", CALLER).map(|session| session.shared().id);
+        assert_eq!(found, Some(new.shared().id));
+        registry.remove(new.shared().id);
+        assert_eq!((registry.by_id.len(), registry.by_secret.len()), (0, 0));
+    }
+
     #[test]
     fn removals_that_come_in_between_leave_nothing() {
         const ROUNDS: usize = 2000;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let opener = opener();
-        let open = async { opener.open(None, false).await.unwrap().take().unwrap().0 };
+        let open = async { opener.open(FoundBy::Nobody, false).await.unwrap().take().unwrap().0 };
         let session = runtime.block_on(open);
         let id = session.shared().id;
         let registry = Registry::default();

@@ -13,8 +13,9 @@ use tracing::{error, info};
 use super::actor::{Arguments, SessionActor};
 use super::budget::Room;
 use super::handle::Shared;
+use super::key::generate_token;
 use super::union::{Server, Servers};
-use super::{Budget, Caller, EndReason, Limits, Registry, SessionHandle, SessionId, SessionSecret, generate_token};
+use super::{Budget, Caller, EndReason, Limits, Registry, SessionHandle, SessionId, SessionSecret};
 use crate::backend::Backend;
 use crate::config::{Filter, SessionSettings};
 
@@ -77,11 +78,21 @@ impl Plan {
     }
 }
 
+/// What a session is found by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum FoundBy {
+    /// It is not looked for: its client has one connection.
+    Nobody,
+    /// By this caller, with a token that is made with the session.
+    NewToken(Caller),
+    /// By a secret that its client was given before.
+    Secret(SessionSecret),
+}
+
 /// What the supervisor is asked.
 pub(crate) enum Ask {
     Open {
-        /// Who is to find the session by the token that comes with it; `None` if nobody is.
-        caller: Option<Caller>,
+        found_by: FoundBy,
         expose_stderr: bool,
         reply: RpcReplyPort<Result<Fresh, Refused>>,
     },
@@ -185,13 +196,18 @@ impl Opener {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Opens a session; with `caller`, one that is found by that caller with the token which comes with it.
-    pub(crate) async fn open(&self, caller: Option<Caller>, expose_stderr: bool) -> Result<Fresh, Refused> {
+    /// Why no session could be opened at this moment.
+    pub(crate) fn check_vacancy(&self) -> Result<(), Refused> {
+        check_vacancy(&self.plan, &self.registry, &self.tasks, &self.closed)
+    }
+
+    /// Opens a session.
+    pub(crate) async fn open(&self, found_by: FoundBy, expose_stderr: bool) -> Result<Fresh, Refused> {
         if self.is_closed() {
             return Err(Refused::ShuttingDown);
         }
         let supervisor = self.supervisor.get_or_try_init(|| self.start()).await?;
-        let opened = ractor::call!(supervisor, |reply| Ask::Open { caller, expose_stderr, reply });
+        let opened = ractor::call!(supervisor, |reply| Ask::Open { found_by, expose_stderr, reply });
         opened.unwrap_or_else(|reason| {
             if self.is_closed() {
                 return Err(Refused::ShuttingDown);
@@ -259,8 +275,8 @@ impl Actor for Supervisor {
     async fn handle(&self, myself: ActorRef<Ask>, ask: Ask, state: &mut Supervision) -> Result<(), ActorProcessingErr> {
         // Whoever asked may have left: a session that nobody takes ends by itself.
         match ask {
-            Ask::Open { caller, expose_stderr, reply } => {
-                let _ = reply.send(state.open(&myself, caller, expose_stderr).await);
+            Ask::Open { found_by, expose_stderr, reply } => {
+                let _ = reply.send(state.open(&myself, found_by, expose_stderr).await);
             }
             Ask::Settle(reply) => {
                 let _ = reply.send(());
@@ -288,28 +304,41 @@ impl Actor for Supervisor {
     }
 }
 
+/// Makes what a client will hold.
+pub(crate) fn new_token() -> Result<String, Refused> {
+    generate_token().map_err(|reason| {
+        error!(%reason, "the operating system gives no randomness");
+        Refused::Failed
+    })
+}
+
+/// Whether there is room for one more session.
+fn check_vacancy(plan: &Plan, registry: &Registry, tasks: &TaskTracker, closed: &AtomicBool) -> Result<(), Refused> {
+    if closed.load(Ordering::Acquire) {
+        return Err(Refused::ShuttingDown);
+    }
+    match plan.max_sessions {
+        // Backends that take long to end count as well, or clients that come and go could start any number of them.
+        Some(limit) if registry.len() >= limit || tasks.len() >= limit.saturating_mul(2).saturating_add(2) => {
+            Err(Refused::Limit(limit))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Supervision {
-    async fn open(
-        &self,
-        myself: &ActorRef<Ask>,
-        caller: Option<Caller>,
-        expose_stderr: bool,
-    ) -> Result<Fresh, Refused> {
+    async fn open(&self, myself: &ActorRef<Ask>, found_by: FoundBy, expose_stderr: bool) -> Result<Fresh, Refused> {
         let plan = &self.plan;
-        if self.closed.load(Ordering::Acquire) {
-            return Err(Refused::ShuttingDown);
-        }
-        if let Some(limit) = plan.max_sessions
-            // Backends that take long to end count as well, or clients that come and go could start any number of them.
-            && (self.registry.len() >= limit || self.tasks.len() >= limit.saturating_mul(2).saturating_add(2))
-        {
-            return Err(Refused::Limit(limit));
-        }
-        let token = caller.map(|_| generate_token()).transpose().map_err(|reason| {
-            error!(%reason, "the operating system gives no randomness");
-            Refused::Failed
-        })?;
-        let secret = caller.zip(token.as_deref()).map(|(caller, token)| SessionSecret::of(token, caller));
+        check_vacancy(plan, &self.registry, &self.tasks, &self.closed)?;
+        let (token, secret) = match found_by {
+            FoundBy::Nobody => (None, None),
+            FoundBy::NewToken(caller) => {
+                let token = new_token()?;
+                let secret = SessionSecret::of(&token, caller);
+                (Some(token), Some(secret))
+            }
+            FoundBy::Secret(secret) => (None, Some(secret)),
+        };
         let id = SessionId::generate();
         let shared = Arc::new(Shared::new(id, plan.servers.clone()));
         let arguments = Arguments {

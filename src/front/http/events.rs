@@ -12,17 +12,12 @@ use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::body::holding;
-use crate::session::{EndReason, Outgoing, Stream, StreamId};
+use crate::session::{Outgoing, Stream, StreamId};
 
 /// How long a client waits before it takes a lost stream up again, in milliseconds.
 const RETRY: u32 = 1000;
 /// An event up to this size is sent in one piece; a larger one as it is, without a copy.
 const ONE_PIECE: usize = 16 * 1024;
-
-/// How long a client of the HTTP+SSE transport may hold its stream open before it sends `initialize`. The SDKs send it at
-/// once. A browser's `EventSource` comes back by itself when a session has ended, and never speaks again: it would take up
-/// the place of a session for ever.
-const UNSPOKEN: Duration = Duration::from_secs(30);
 
 /// An event id names the stream and the place in it.
 pub(super) fn event_id(stream: StreamId, event: u64) -> String {
@@ -41,8 +36,6 @@ pub(super) struct EventBody {
     ready: VecDeque<Bytes>,
     every: Duration,
     silence: Pin<Box<Sleep>>,
-    /// When the session ends if its client has not sent `initialize` by then.
-    unspoken: Option<Pin<Box<Sleep>>>,
 }
 
 impl EventBody {
@@ -54,7 +47,6 @@ impl EventBody {
             ready: VecDeque::new(),
             every: keep_alive,
             silence: Box::pin(sleep(keep_alive)),
-            unspoken: None,
             stream,
         };
         if prime {
@@ -62,27 +54,6 @@ impl EventBody {
             body.ready.push_back(text.into());
         }
         body
-    }
-
-    /// The stream of the HTTP+SSE transport: it begins by naming the URI that the client posts its messages to
-    /// (2024-11-05, basic/transports, "HTTP with SSE").
-    pub(super) fn opening(stream: Stream, endpoint: &str, keep_alive: Duration) -> Self {
-        let mut body = Self::new(stream, false, Vec::new(), keep_alive);
-        body.ready.push_back(format!("event: endpoint\ndata: {endpoint}\n\n").into());
-        body.unspoken = Some(Box::pin(sleep(UNSPOKEN)));
-        body
-    }
-
-    /// Ends a session whose client says nothing; the stream ends with it.
-    fn end_if_unspoken(&mut self, context: &mut Context<'_>) {
-        if let Some(unspoken) = &mut self.unspoken
-            && (self.stream.session().was_greeted() || unspoken.as_mut().poll(context).is_ready())
-        {
-            self.unspoken = None;
-            if !self.stream.session().was_greeted() {
-                self.stream.session().end(EndReason::Idle { after: UNSPOKEN });
-            }
-        }
     }
 
     fn push(&mut self, message: Outgoing) {
@@ -114,7 +85,6 @@ impl Body for EventBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = &mut *self;
-        this.end_if_unspoken(context);
         loop {
             if let Some(bytes) = this.ready.pop_front() {
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));

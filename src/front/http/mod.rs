@@ -14,6 +14,7 @@ mod responses;
 mod serve;
 mod sse;
 mod streamable;
+mod waiting;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -37,11 +38,14 @@ use responses::{Early, Handled, fault_response, not_allowed, refuse, reject};
 
 pub(crate) use checks::Guests;
 pub(crate) use serve::serve;
+pub(crate) use waiting::Waiting;
 
 /// What the HTTP front has to know.
 #[derive(Debug)]
 pub(crate) struct Front {
     pub opener: Arc<Opener>,
+    /// Shared by all routers of a proxy, as its sessions are.
+    pub waiting: Arc<Waiting>,
     pub guests: Guests,
     pub keep_alive: Duration,
     pub message_size: usize,
@@ -171,7 +175,7 @@ impl Front {
             (Endpoint::Mcp, &Method::POST) => self.post(parts, body, visitor).await,
             (Endpoint::Mcp, &Method::GET) => self.get(&parts.headers, &visitor).await,
             (Endpoint::Mcp, &Method::DELETE) => self.delete(&parts.headers, &visitor).await,
-            (Endpoint::Sse, &Method::GET) => self.open_events(parts, &visitor).await,
+            (Endpoint::Sse, &Method::GET) => self.open_events(parts, &visitor),
             (Endpoint::Messages, &Method::POST) => self.message(parts, body, visitor).await,
             _ => Err(not_allowed(endpoint.methods()).into()),
         }

@@ -51,17 +51,25 @@ pub(super) fn refuse(session: Option<&SessionHandle>, error: &FrameError) -> Res
     response
 }
 
-/// No session was opened.
-pub(super) fn refusal(refused: Refused, id: Option<&Id>) -> Response {
-    let mut response = match refused {
-        Refused::Limit(limit) => fault_response(StatusCode::SERVICE_UNAVAILABLE, &Fault::SessionLimit { limit }, id),
-        Refused::ShuttingDown => fault_response(StatusCode::SERVICE_UNAVAILABLE, &Fault::ShuttingDown, id),
+/// Why no session was opened, as a client is told.
+pub(super) fn why_refused(refused: Refused) -> Fault {
+    match refused {
+        Refused::Limit(limit) => Fault::SessionLimit { limit },
+        Refused::ShuttingDown => Fault::ShuttingDown,
         Refused::Failed => {
             let reason = "the session could not be made; the log of the proxy says why".to_owned();
-            let fault = Fault::BackendUnavailable { reason, stderr: Vec::new() };
-            return fault_response(StatusCode::INTERNAL_SERVER_ERROR, &fault, id);
+            Fault::BackendUnavailable { reason, stderr: Vec::new() }
         }
-    };
+    }
+}
+
+/// No session was opened.
+pub(super) fn refusal(refused: Refused, id: Option<&Id>) -> Response {
+    let fault = why_refused(refused);
+    if refused == Refused::Failed {
+        return fault_response(StatusCode::INTERNAL_SERVER_ERROR, &fault, id);
+    }
+    let mut response = fault_response(StatusCode::SERVICE_UNAVAILABLE, &fault, id);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(TRY_AGAIN));
     response
 }
@@ -164,7 +172,7 @@ pub(super) fn sse_response(body: EventBody) -> Response {
     event_stream(Body::new(body))
 }
 
-fn event_stream(body: Body) -> Response {
+pub(super) fn event_stream(body: Body) -> Response {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

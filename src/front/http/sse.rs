@@ -1,8 +1,13 @@
 //! The HTTP+SSE transport of 2024-11-05 (basic/transports, "HTTP with SSE"), for clients that speak nothing newer.
 //!
-//! A GET opens the session, and its response is the stream of all that the client is sent; the stream's end is the
-//! session's. It begins by naming the URI that messages are posted to. The secret part of that URI is what finds the
-//! session: it stands in a URI because this transport has no other place for it, so no URI is ever logged.
+//! The response to a GET is the stream of all that the client is sent. It begins by naming the URI that messages are posted
+//! to. The secret part of that URI is what finds the stream, and then the session: it stands in a URI because this
+//! transport has no other place for it, so no URI is ever logged.
+//!
+//! The session is opened when `initialize` is posted ([`waiting`](super::waiting) holds the stream until then). From then on
+//! the stream is the session, and both end together.
+
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::OriginalUri;
@@ -10,36 +15,43 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 
 use super::checks::{self, Rejection};
-use super::events::EventBody;
-use super::responses::{Early, Handled, fault_response, gone, refusal, reject, sse_response, status_response};
-use super::{Front, Posted, Visitor, is_initialize};
+use super::responses::{Handled, event_stream, fault_response, gone, refusal, reject, status_response, why_refused};
+use super::waiting::Newcomer;
+use super::{Front, Visitor, is_initialize};
 use crate::error::Fault;
-use crate::frame::{Incoming, Kind};
-use crate::session::{Refused, SessionHandle, StreamId, StreamKind, Transport};
+use crate::frame::{Frame, Incoming, Kind};
+use crate::session::{Caller, FoundBy, Refused, SessionHandle, SessionSecret, StreamId, Transport, new_token};
 
 /// Where the stream is.
 pub(super) const PATH: &str = "/sse";
 /// Where messages go.
 pub(super) const MESSAGES: &str = "/messages";
-/// What names the session there.
+/// What names the stream there.
 const PARAMETER: &str = "session_id";
 /// Where a reverse proxy says what it has taken off in front of the path.
 const PREFIX: &str = "x-forwarded-prefix";
 
+/// Who posts to the message endpoint.
+enum Sender {
+    /// A client whose stream is open, and whose session is not.
+    Newcomer(Arc<Newcomer>),
+    /// A client of this session, and the stream that is the session.
+    Client(SessionHandle, StreamId),
+}
+
 impl Front {
-    /// Opens a session. No server is started before the first message for it.
-    pub(super) async fn open_events(&self, parts: &Parts, visitor: &Visitor) -> Handled {
+    /// Opens a stream, for which no session is opened yet.
+    pub(super) fn open_events(&self, parts: &Parts, visitor: &Visitor) -> Handled {
         checks::check_accepts_sse(&parts.headers).map_err(|rejection| reject(&rejection, None))?;
         checks::check_version(&parts.headers).map_err(|rejection| reject(&rejection, None))?;
-        let caller = visitor.caller(Transport::Sse);
-        let fresh = self.opener.open(Some(caller), self.may_see_stderr(visitor)).await;
-        let fresh = fresh.map_err(|refused| refusal(refused, None))?;
-        let Some(session) = fresh.session() else { return Err(refusal(Refused::Failed, None).into()) };
-        let stream = session.open_stream(StreamKind::Sse);
-        // From here on the stream is the session: both end together.
-        let token = fresh.take().and_then(|(_, token)| token).unwrap_or_default();
+        // Who could not open a session now is told so in HTTP's words, which this is the last chance for.
+        self.opener.check_vacancy().map_err(|refused| refusal(refused, None))?;
+        let token = new_token().map_err(|refused| refusal(refused, None))?;
+        let secret = SessionSecret::of(&token, visitor.caller(Transport::Sse));
         let endpoint = endpoint(&original_path(parts), &prefix(&parts.headers), &token);
-        Ok(sse_response(EventBody::opening(stream, &endpoint, self.keep_alive)))
+        let stream = self.waiting.enter(secret, self.may_see_stderr(visitor), &endpoint, self.keep_alive);
+        let stream = stream.ok_or_else(|| refusal(Refused::ShuttingDown, None))?;
+        Ok(event_stream(Body::new(stream)))
     }
 
     /// Takes a message for a session. What answers it goes out on the session's stream.
@@ -47,15 +59,27 @@ impl Front {
         checks::check_body_headers(&parts.headers).map_err(|rejection| reject(&rejection, None))?;
         checks::check_version(&parts.headers).map_err(|rejection| reject(&rejection, None))?;
         let token = token(parts.uri.query()).map_err(|rejection| reject(&rejection, None))?;
+        let caller = visitor.caller(Transport::Sse);
         // A session that is gone is said so before a large body is read for nothing.
-        let (session, stream) = self.events_session(token, &visitor).ok_or_else(|| gone(None))?;
-        let posted = self.take(parts, body, visitor, Some(&session)).await?;
-        if !session.was_greeted() && !greets(&session, &posted)? {
-            return Ok(status_response(StatusCode::ACCEPTED));
-        }
+        let session = match self.sender(token, caller).ok_or_else(|| gone(None))? {
+            Sender::Newcomer(_) => None,
+            Sender::Client(session, _) => Some(session),
+        };
+        let posted = self.take(parts, body, visitor, session.as_ref()).await?;
         let id = match &posted.incoming {
             Incoming::One(frame) => frame.id(),
             Incoming::Batch(_) => None,
+        };
+        // The body may have taken its time, and the stream is not held open for it.
+        let (session, stream) = match self.sender(token, caller).ok_or_else(|| gone(id.as_ref()))? {
+            Sender::Client(session, stream) => (session, stream),
+            Sender::Newcomer(newcomer) => match first_message(&posted.incoming) {
+                First::Initialize => match self.open_session(&newcomer, token, caller).await {
+                    Ok(opened) => opened,
+                    Err(refused) => return say(&newcomer, &posted.incoming, &why_refused(refused)),
+                },
+                First::Other(fault) => return say(&newcomer, &posted.incoming, &fault),
+            },
         };
         let incoming = posted.admitted(&session).await.ok_or_else(|| gone(id.as_ref()))?;
         session.hear(Some(stream), Ok(incoming));
@@ -65,40 +89,68 @@ impl Front {
         Ok(status_response(StatusCode::ACCEPTED))
     }
 
-    fn events_session(&self, token: &str, visitor: &Visitor) -> Option<(SessionHandle, StreamId)> {
-        let session = self.opener.registry().find(token, visitor.caller(Transport::Sse))?;
+    fn sender(&self, token: &str, caller: Caller) -> Option<Sender> {
+        // First those who wait: one who opens a session is known as its client before it waits no more.
+        if let Some(newcomer) = self.waiting.find(SessionSecret::of(token, caller)) {
+            return Some(Sender::Newcomer(newcomer));
+        }
+        let session = self.opener.registry().find(token, caller)?;
         let stream = session.own_stream()?;
-        Some((session, stream))
+        Some(Sender::Client(session, stream))
+    }
+
+    /// Opens the session of a client that sends `initialize`.
+    async fn open_session(
+        &self,
+        newcomer: &Newcomer,
+        token: &str,
+        caller: Caller,
+    ) -> Result<(SessionHandle, StreamId), Refused> {
+        let found_by = FoundBy::Secret(SessionSecret::of(token, caller));
+        let open = self.opener.open(found_by, newcomer.may_see_stderr());
+        let session = newcomer.session(&self.waiting, open).await?;
+        let stream = session.own_stream().ok_or(Refused::Failed)?;
+        Ok((session, stream))
     }
 }
 
-/// Whether this opens a session that is not open yet. Any other request is answered here, and no server is started for it:
-/// a client may ask only to find out which era it speaks to. And one whose stream was lost, and that comes back by itself
-/// with another one as `EventSource` does, would go on with a new server and not know that all state is gone.
-fn greets(session: &SessionHandle, posted: &Posted) -> Result<bool, Early> {
-    let fault = match &posted.incoming {
-        Incoming::One(frame) if is_initialize(frame) => {
-            session.greet();
-            return Ok(true);
-        }
+/// What a client posts that has no session yet.
+enum First {
+    Initialize,
+    /// Anything else is answered with this, and no server is started for it.
+    Other(Fault),
+}
+
+/// A client may ask only to find out which era it speaks to. And one whose stream was lost, and that opens another one by
+/// itself as `EventSource` does, would go on with a new server and not know that all state is gone.
+fn first_message(incoming: &Incoming) -> First {
+    match incoming {
+        Incoming::One(frame) if is_initialize(frame) => First::Initialize,
         Incoming::One(frame) if frame.method() == Some("server/discover") => {
-            Fault::MethodNotFound("server/discover".to_owned())
+            First::Other(Fault::MethodNotFound("server/discover".to_owned()))
         }
         Incoming::One(_) | Incoming::Batch(_) => {
             let message = "this session is not open yet: send `initialize` as a single request first; if there was a \
                            session before it, that one ended with its stream, and its state is lost";
-            Fault::InvalidRequest(message.to_owned())
+            First::Other(Fault::InvalidRequest(message.to_owned()))
         }
-    };
-    match &posted.incoming {
-        // On the stream, where answers are awaited: some clients never speak again after an error of the POST itself.
-        Incoming::One(frame) if frame.kind() == Kind::Request => {
-            let id = frame.id();
-            let said = session.say(fault.to_wire(id.as_ref()));
-            if said { Ok(false) } else { Err(gone(id.as_ref()).into()) }
-        }
-        Incoming::One(_) | Incoming::Batch(_) => Err(fault_response(StatusCode::BAD_REQUEST, &fault, None).into()),
     }
+}
+
+/// Answers what was posted before there is a session. A request is answered on the stream, where its answer is awaited:
+/// the Python SDK, for one, only logs an error of the POST, and its request waits until it times out.
+fn say(newcomer: &Newcomer, incoming: &Incoming, fault: &Fault) -> Handled {
+    let request = match incoming {
+        Incoming::One(frame) => Some(frame).filter(|frame| frame.kind() == Kind::Request),
+        Incoming::Batch(_) => None,
+    };
+    let Some(id) = request.map(Frame::id) else {
+        return Err(fault_response(StatusCode::BAD_REQUEST, fault, None).into());
+    };
+    if newcomer.say(fault.to_wire(id.as_ref())) {
+        return Ok(status_response(StatusCode::ACCEPTED));
+    }
+    Err(gone(id.as_ref()).into())
 }
 
 /// The secret in the query of the message endpoint.

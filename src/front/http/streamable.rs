@@ -20,7 +20,7 @@ use super::responses::{
 use super::{Front, Posted, Visitor, is_initialize};
 use crate::error::Fault;
 use crate::frame::{Frame, Id, Incoming, Kind};
-use crate::session::{EndReason, Outgoing, Refused, Role, SessionHandle, Stream, StreamKind, Transport};
+use crate::session::{EndReason, FoundBy, Outgoing, Refused, Role, SessionHandle, Stream, StreamKind, Transport};
 
 /// How long a response waits for its first message. An answer within this time comes in the form that suits it best; a
 /// call that takes longer gets its stream, and the means to resume it.
@@ -79,7 +79,7 @@ impl Front {
         let prime = version
             .and_then(|raw| serde_json::from_slice::<String>(raw).ok())
             .is_some_and(|version| checks::can_be_primed(&version));
-        let fresh = self.opener.open(Some(caller), may_see_stderr).await;
+        let fresh = self.opener.open(FoundBy::NewToken(caller), may_see_stderr).await;
         let fresh = fresh.map_err(|refused| refusal(refused, id.as_ref()))?;
         let Some(session) = fresh.session().cloned() else { return Err(refusal(Refused::Failed, id.as_ref()).into()) };
         let stream = send(&session, posted, answer).await;

@@ -1,0 +1,229 @@
+//! Streams of HTTP+SSE whose clients have not sent `initialize` yet. There is no session behind them: whoever opens one and
+//! says nothing more, as any web page can make a browser do, takes no place that a client needs.
+//!
+//! The table holds a bounded number of them. A stream ends when it is taken out, after a time, and with its client.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::body::holding;
+use super::events::EventBody;
+use crate::frame::Wire;
+use crate::session::{Fresh, Refused, SessionHandle, SessionSecret, Stream, StreamKind};
+
+/// Most streams that wait at once. When another one comes, the oldest gives way.
+const MOST: usize = 128;
+/// How long a client may hold its stream open before it sends `initialize`. The SDKs send it at once. A browser's
+/// `EventSource` opens another stream by itself when one has ended, and never sends anything.
+const UNSPOKEN: Duration = Duration::from_secs(30);
+/// Most bytes of errors that a client may leave unread before its session is open, and what one of them takes at least.
+const MOST_UNREAD: usize = 32 * 1024;
+const LEAST: usize = 1024;
+
+/// All streams that wait for their clients' `initialize`.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    streams: Mutex<Streams>,
+}
+
+#[derive(Debug, Default)]
+struct Streams {
+    /// The oldest first.
+    all: VecDeque<Arc<Newcomer>>,
+    /// Whether the proxy shuts down.
+    is_closed: bool,
+}
+
+/// A client that has opened its stream and not sent `initialize` yet.
+#[derive(Debug)]
+pub(super) struct Newcomer {
+    /// What it is found by: the secret that its stream has named, and its credentials.
+    secret: SessionSecret,
+    /// Whether it may be told what a server wrote on stderr.
+    may_see_stderr: bool,
+    said: mpsc::Sender<Said>,
+    unread: Arc<Semaphore>,
+    session: OnceCell<SessionHandle>,
+}
+
+/// What goes out on a stream that waits.
+#[derive(Debug)]
+enum Said {
+    Error(Wire, OwnedSemaphorePermit),
+    /// From here on it is the stream of this session.
+    Session(Box<Stream>),
+}
+
+impl Waiting {
+    fn streams(&self) -> MutexGuard<'_, Streams> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new stream that waits. `None` if the proxy shuts down.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        secret: SessionSecret,
+        may_see_stderr: bool,
+        endpoint: &str,
+        keep_alive: Duration,
+    ) -> Option<WaitingBody> {
+        // One message more than there are errors at most: the session.
+        let (said, hears) = mpsc::channel(MOST_UNREAD / LEAST + 1);
+        let unread = Arc::new(Semaphore::new(MOST_UNREAD));
+        let newcomer = Newcomer { secret, may_see_stderr, said, unread, session: OnceCell::new() };
+        let mut streams = self.streams();
+        if streams.is_closed {
+            return None;
+        }
+        if streams.all.len() >= MOST {
+            streams.all.pop_front();
+        }
+        streams.all.push_back(Arc::new(newcomer));
+        drop(streams);
+        Some(WaitingBody {
+            hears,
+            ready: Some(format!("event: endpoint\ndata: {endpoint}\n\n").into()),
+            every: keep_alive,
+            silence: Box::pin(sleep(keep_alive)),
+            unspoken: Box::pin(sleep(UNSPOKEN)),
+            session: None,
+            place: Place { waiting: self.clone(), secret },
+        })
+    }
+
+    /// The client that holds this secret, if it has not opened its session yet.
+    pub(super) fn find(&self, secret: SessionSecret) -> Option<Arc<Newcomer>> {
+        self.streams().all.iter().find(|newcomer| newcomer.secret == secret).cloned()
+    }
+
+    fn remove(&self, secret: SessionSecret) {
+        self.streams().all.retain(|newcomer| newcomer.secret != secret);
+    }
+
+    /// Ends all streams that wait. None is taken from now on.
+    pub(crate) fn close(&self) {
+        let mut streams = self.streams();
+        streams.is_closed = true;
+        streams.all.clear();
+    }
+}
+
+impl Newcomer {
+    pub(super) fn may_see_stderr(&self) -> bool {
+        self.may_see_stderr
+    }
+
+    /// The session of this client, which is opened with `open` if there is none yet. From then on its stream is the
+    /// session's, and both end together.
+    pub(super) async fn session(
+        &self,
+        waiting: &Waiting,
+        open: impl Future<Output = Result<Fresh, Refused>>,
+    ) -> Result<SessionHandle, Refused> {
+        let session = self.session.get_or_try_init(|| async {
+            let (session, _) = open.await?.take().ok_or(Refused::Failed)?;
+            let stream = session.open_stream(StreamKind::Sse);
+            // If the client has left in the meantime, the stream is dropped here, and the session ends with it.
+            let _ = self.said.try_send(Said::Session(Box::new(stream)));
+            // Only now: until the session could be found, this is where its client was known.
+            waiting.remove(self.secret);
+            Ok(session)
+        });
+        session.await.cloned()
+    }
+
+    /// Tells the client something on its stream. False if it has left, or leaves too much unread.
+    pub(super) fn say(&self, wire: Wire) -> bool {
+        let size = u32::try_from(wire.len().max(LEAST)).unwrap_or(u32::MAX);
+        let Ok(permit) = self.unread.clone().try_acquire_many_owned(size) else { return false };
+        self.said.try_send(Said::Error(wire, permit)).is_ok()
+    }
+}
+
+/// The stream of a client, as the body of a response: it begins by naming the URI that messages are posted to (2024-11-05,
+/// basic/transports, "HTTP with SSE").
+pub(super) struct WaitingBody {
+    hears: mpsc::Receiver<Said>,
+    ready: Option<Bytes>,
+    every: Duration,
+    silence: Pin<Box<Sleep>>,
+    /// When the stream ends if its client has not sent `initialize` by then.
+    unspoken: Pin<Box<Sleep>>,
+    session: Option<Box<EventBody>>,
+    place: Place,
+}
+
+/// A place in the table, which is given back when the stream has ended.
+struct Place {
+    waiting: Arc<Waiting>,
+    secret: SessionSecret,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.waiting.remove(self.secret);
+    }
+}
+
+impl WaitingBody {
+    /// The next bytes before there is a session; `None` when the stream ends, and nothing once there is one.
+    fn poll_waiting(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            if let Some(bytes) = self.ready.take() {
+                self.silence.as_mut().reset(Instant::now() + self.every);
+                return Poll::Ready(Some(bytes));
+            }
+            match self.hears.poll_recv(context) {
+                Poll::Ready(Some(Said::Error(wire, permit))) => {
+                    let event = [b"event: message\ndata: ", &*wire.into_bytes(), b"\n\n"].concat();
+                    self.ready = Some(holding(event.into(), permit));
+                }
+                Poll::Ready(Some(Said::Session(stream))) => {
+                    self.session = Some(Box::new(EventBody::new(*stream, false, Vec::new(), self.every)));
+                    return Poll::Ready(None);
+                }
+                // It was taken out of the table.
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending if self.unspoken.as_mut().poll(context).is_ready() => {
+                    // What comes now comes too late: its sender must not count on this stream.
+                    self.place.waiting.remove(self.place.secret);
+                    self.hears.close();
+                }
+                Poll::Pending => {
+                    ready!(self.silence.as_mut().poll(context));
+                    self.ready = Some(Bytes::from_static(b": keep-alive\n\n"));
+                }
+            }
+        }
+    }
+}
+
+impl Body for WaitingBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = &mut *self;
+        if this.session.is_none()
+            && let Some(bytes) = ready!(this.poll_waiting(context))
+        {
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        match &mut this.session {
+            Some(session) => Pin::new(&mut **session).poll_frame(context),
+            None => Poll::Ready(None),
+        }
+    }
+}
