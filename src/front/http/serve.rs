@@ -112,7 +112,10 @@ fn number(_: &TcpStream) -> u64 {
 /// Serves one connection to its end. When it is asked to leave, the request in flight is still answered.
 async fn talk(socket: TcpStream, guest: Guest) -> hyper::Result<()> {
     let seat = guest.seat.clone();
-    // A router may have more than sessile's routes in it, web sockets among them: hence the upgrades.
+    // A router may have more than sessile's routes in it, web sockets among them: hence the upgrades. A client that closes
+    // its sending side counts as gone (no `half_close`): most of those that do so have closed the whole connection, which
+    // looks the same, and hyper would notice that only when it writes. Calls of clients that left, and sessions of HTTP+SSE,
+    // would go on until then.
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS)
