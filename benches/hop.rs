@@ -6,7 +6,8 @@
 //!
 //! All paths end in the same server, which answers at once: this program, started again. They take turns in short rounds,
 //! so that what the machine does besides meets all of them alike; "adds" is the median of the differences between the
-//! medians of a round.
+//! medians of a round. The ways to embed sessile in a program are compared by calls with two progress notifications, which
+//! show whether small messages wait for one another.
 //!
 //! - `HOP_PEER_URL` names the endpoint of another proxy to be measured in the same run. Put it in front of the same
 //!   server: `cargo bench --bench hop -- --echo-stdio` on stdio, or `-- --echo-http 127.0.0.1:9000` for HTTP.
@@ -20,6 +21,8 @@
 mod calls;
 #[path = "kit/echo.rs"]
 mod echo;
+#[path = "kit/embed.rs"]
+mod embed;
 #[path = "kit/http.rs"]
 #[expect(dead_code, reason = "only the other bench listens")]
 mod http;
@@ -54,6 +57,8 @@ const BURST: Duration = Duration::from_secs(1);
 enum Client {
     Stdio(stdio::Client),
     Http(http::Client),
+    /// Its calls have progress notifications.
+    Progress(http::Client),
 }
 
 impl Client {
@@ -61,6 +66,7 @@ impl Client {
         match self {
             Self::Stdio(client) => client.call(id, size),
             Self::Http(client) => client.call(id, size),
+            Self::Progress(client) => client.call_with_progress(id, size),
         }
     }
 }
@@ -87,6 +93,9 @@ fn main() -> Outcome<()> {
         echo::serve_http(&listener);
         return Ok(());
     }
+    if let Some(at) = args.iter().position(|arg| arg == embed::EMBEDDED) {
+        return embed::serve(args.get(at + 1).map_or("", String::as_str));
+    }
     let thorough = args.iter().any(|arg| arg == "--bench");
 
     let this = std::env::current_exe()?;
@@ -105,7 +114,22 @@ fn main() -> Outcome<()> {
         let rounds = if thorough { rounds } else { 2 };
         latency(name, &routes, size, calls, rounds)?;
     }
+    embedded(&this, thorough)?;
     throughput(&routes, thorough)
+}
+
+/// The ways to embed sessile, in programs of their own.
+fn embedded(this: &Path, thorough: bool) -> Outcome<()> {
+    let serve = |way: &str| Served::start(this, &[embed::EMBEDDED.as_ref(), way.as_ref()]);
+    let served = embed::WAYS.iter().map(|way| serve(way)).collect::<Outcome<Vec<_>>>()?;
+    let route = |(at, served): (usize, &Served)| {
+        let target = served.target.clone();
+        let open: Open = Box::new(move || Ok(Client::Progress(http::Client::open(&target, Format::Events)?)));
+        Route { name: embed::WAYS[at], open, against: if at == 0 { &[] } else { &[0] } }
+    };
+    let routes: Vec<_> = served.iter().enumerate().map(route).collect();
+    let (_, size, calls, rounds) = SIZES[0];
+    latency("embedded, with two progress notifications", &routes, size, calls, if thorough { rounds } else { 2 })
 }
 
 /// What listens: the server itself, and sessile in front of it, on stdio and over HTTP.

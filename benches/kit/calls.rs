@@ -10,3 +10,8 @@ pub(crate) fn call(id: u64, size: usize) -> String {
         r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"echo","arguments":{{"size":{size},"note":"{note}"}}}}}}"#
     )
 }
+
+/// The same, which wants to be told how it goes on.
+pub(crate) fn call_with_progress(id: u64, size: usize) -> String {
+    call(id, size).replacen(r#""params":{"#, &format!(r#""params":{{"_meta":{{"progressToken":{id}}},"#), 1)
+}

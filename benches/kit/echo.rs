@@ -33,7 +33,8 @@ impl Answers {
     }
 }
 
-fn value_of<'a>(message: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+/// What stands behind a name, if it is a number or a word.
+pub(crate) fn value_of<'a>(message: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let value = &message[memmem::find(message, name)? + name.len()..];
     let end = value.iter().position(|byte| matches!(byte, b',' | b'}'))?;
     Some(&value[..end])

@@ -110,8 +110,18 @@ impl Client {
     }
 
     pub(crate) fn call(&mut self, id: u64, size: usize) -> Outcome<()> {
-        let response = self.send("POST", &calls::call(id, size))?;
-        let answered = memmem::find(&response.begin, format!("\"id\":{id},").as_bytes()).is_some();
+        self.call_for(&calls::call(id, size), &format!("\"id\":{id},"), id, size)
+    }
+
+    /// A call that is told twice how it goes on, before its answer.
+    pub(crate) fn call_with_progress(&mut self, id: u64, size: usize) -> Outcome<()> {
+        self.call_for(&calls::call_with_progress(id, size), "\"progress\":2", id, size)
+    }
+
+    /// Sends a call, whose response has to begin with something that has `mark` in it.
+    fn call_for(&mut self, call: &str, mark: &str, id: u64, size: usize) -> Outcome<()> {
+        let response = self.send("POST", call)?;
+        let answered = memmem::find(&response.begin, mark.as_bytes()).is_some();
         if response.status == 200 && answered && response.length > size {
             return Ok(());
         }
