@@ -29,7 +29,8 @@ pub(crate) struct LineReader<R> {
 pub(crate) enum Line {
     /// A line, without its newline. Never empty.
     Message(Bytes),
-    /// A line over the limit. Its bytes are gone.
+    /// A line over the limit. Its bytes are gone. `request` is whether it was a request or notification, or no message at
+    /// all: no answer in any case.
     Oversized { id: Option<Id>, request: bool, size: usize },
 }
 
@@ -75,7 +76,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
                 self.buffer.advance(1);
                 let skimmer = self.skimmer.take()?;
                 let size = skimmer.size();
-                let (id, request) = skimmer.finish();
+                let (id, request) = skimmer.finish_line();
                 return Some(Line::Oversized { id, request, size });
             }
             let mut line = self.buffer.split_to(end + 1).freeze();

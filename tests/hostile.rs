@@ -3,6 +3,8 @@
 
 mod common;
 
+#[path = "hostile/answers.rs"]
+mod answers;
 #[path = "hostile/clients.rs"]
 mod clients;
 #[path = "hostile/floods.rs"]

@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
-use sessile::frame::{Frame, FrameErrorKind, Id, Incoming, split};
+use sessile::frame::{Frame, FrameErrorKind, Id, Incoming, LONGEST_ID, split};
 
 fuzz_target!(|bytes: &[u8]| {
     let parsed = Frame::parse(bytes.to_vec());
@@ -16,11 +16,15 @@ fuzz_target!(|bytes: &[u8]| {
     // serde_json's own limit of depth is lower, and is an error that looks like one of syntax.
     let braces = bytes.iter().filter(|byte| matches!(byte, b'{' | b'[')).count();
     if !too_deep && braces < 100 {
-        assert_eq!(is_json, serde_json::from_slice::<&RawValue>(bytes).is_ok());
+        let text = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
+        assert_eq!(is_json, serde_json::from_slice::<&RawValue>(text).is_ok());
     }
     match parsed {
         Ok(frame) => relay(&frame),
-        Err(error) => assert!(error.offset <= bytes.len()),
+        Err(error) => {
+            assert!(error.offset <= bytes.len());
+            assert!(error.id.is_none_or(|id| id.raw().len() <= LONGEST_ID));
+        }
     }
     if let Ok(Incoming::Batch(elements)) = split(bytes.to_vec()) {
         elements.iter().flatten().for_each(relay);

@@ -246,7 +246,7 @@ pub(crate) trait Inlet: Send + Sync {
     /// Takes what room there is for an answer, which must not wait.
     fn admit_now(&self, bytes: usize) -> Option<Permit>;
     /// Messages of the server, in the order in which they came. `on` is the call whose response stream they came on, where
-    /// the transport knows.
+    /// the transport knows; 0, the number of no call, where they came on a stream on which no call is answered.
     fn deliver(&self, frames: Result<Incoming, FrameError>, on: Option<u64>);
     /// A call has no answer, and will have none; the link goes on.
     fn failed(&self, call: u64, failure: CallFailure);

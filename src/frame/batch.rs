@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::error::{Fault, FrameErrorKind};
 use super::scan::Cursor;
-use super::{Forwarded, Frame, FrameError, Permit, blank_lines, envelope, trim};
+use super::{Forwarded, Frame, FrameError, Named, Permit, blank_lines, envelope, trim};
 
 /// How many messages one batch may hold.
 pub const MAX_BATCH: usize = 1000;
@@ -49,16 +49,19 @@ impl Incoming {
     }
 }
 
-/// Reads one message, or an array of them. An array that is not JSON as a whole is refused as a whole.
+/// Reads one message, or an array of them, as [`Frame::parse`] does. An array that is not JSON as a whole is refused as a
+/// whole.
 pub fn split(bytes: impl Into<Bytes>) -> Result<Incoming, FrameError> {
     let mut bytes = bytes.into();
     let shift = trim(&mut bytes)?;
-    let shifted = |error: FrameError| FrameError { offset: error.offset + shift, ..error };
     if bytes.first() != Some(&b'[') {
-        return Frame::parse(bytes).map(Incoming::One).map_err(shifted);
+        return Frame::parse_trimmed(bytes, shift).map(Incoming::One);
     }
     let mut cursor = Cursor::new(&bytes, 0);
-    let elements = elements(&mut cursor).map_err(|fault| shifted(fault.bare()))?;
+    let elements = elements(&mut cursor).map_err(|fault| {
+        let named = if envelope::may_be_messages(&bytes) { Named::Unknown } else { Named::Nothing };
+        FrameError { offset: fault.offset + shift, named, ..fault.bare() }
+    })?;
     if cursor.newlines {
         bytes = blank_lines(bytes);
     }

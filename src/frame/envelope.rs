@@ -1,11 +1,15 @@
 //! The envelope of a message: what kind it is, and where the few fields stand that routing needs. One pass over the
 //! text finds it all; the rules of JSON-RPC are judged afterwards, because members come in any order.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use super::error::{Fault, FrameErrorKind};
 use super::scan::{Cursor, Text};
-use super::{FrameError, Id, Kind, text};
+use super::{FrameError, Id, Kind, LONGEST_ID, Named, text};
+
+/// How many ids one message may have that are all told apart, where it may have but one.
+const MOST_IDS: usize = 1024;
 
 /// A range of a frame's bytes. No field can start at 0, where the opening brace is: an empty span stands for none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -58,7 +62,7 @@ pub(super) fn scan(bytes: &[u8], start: usize) -> Result<(Envelope, bool), Frame
     };
     match envelope {
         Ok(envelope) => Ok((envelope, cursor.newlines)),
-        Err(Fault { kind, offset }) => Err(FrameError { kind, offset, id: draft.any_id(bytes), about: draft.about() }),
+        Err(fault) => Err(draft.refuse(bytes, fault)),
     }
 }
 
@@ -90,6 +94,10 @@ impl Value {
 
     fn is_id(self) -> bool {
         matches!(self.first, b'"' | b'-' | b'0'..=b'9')
+    }
+
+    fn is_long(self) -> bool {
+        self.end - self.start > LONGEST_ID
     }
 
     /// What stands between the quotes of a string.
@@ -130,9 +138,20 @@ impl Once {
         }
     }
 
-    /// The value's span, if it can be an id or a token. Other types are none, and are relayed as they are.
+    /// The value's span, if it can be an id or a token. What is of another type or too long is none, and is relayed as it
+    /// is.
     fn id_span(&self) -> Span {
-        self.value.filter(|value| value.is_id()).map_or(Span::NONE, Value::span)
+        self.value.filter(|value| value.is_id() && !value.is_long()).map_or(Span::NONE, Value::span)
+    }
+
+    /// What is kept for as long as a request is in flight must be short.
+    fn short(&self) -> Result<(), Fault> {
+        match self.value {
+            Some(value) if value.is_id() && value.is_long() => {
+                Err(Fault { kind: FrameErrorKind::LongId, offset: value.start })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -141,6 +160,8 @@ impl Once {
 struct Draft {
     start: usize,
     other_type: bool,
+    /// Whether all of it was read, and is JSON.
+    was_read: bool,
     jsonrpc: Once,
     id: Once,
     method: Once,
@@ -164,7 +185,9 @@ impl Draft {
             self.other_type = true;
             cursor.value(0)?;
         }
-        cursor.end()
+        cursor.end()?;
+        self.was_read = true;
+        Ok(())
     }
 
     fn member(&mut self, cursor: &mut Cursor<'_>, key: Text) -> Result<(), Fault> {
@@ -201,6 +224,7 @@ impl Draft {
         }
         self.jsonrpc.unique("jsonrpc")?;
         self.id.unique("id")?;
+        self.id.short()?;
         self.method.unique("method")?;
         self.params.unique("params")?;
         self.result.unique("result")?;
@@ -234,6 +258,7 @@ impl Draft {
             Some(id) if id.is_id() => {
                 self.meta.unique("_meta")?;
                 self.meta_token.unique("progressToken")?;
+                self.meta_token.short()?;
                 envelope.kind = Kind::Request;
                 envelope.progress_token = self.meta_token.id_span();
             }
@@ -283,7 +308,60 @@ impl Draft {
         }
     }
 
-    /// The id of a message that is refused. Two of them are none.
+    #[cold]
+    fn refuse(&self, bytes: &[u8], Fault { kind, offset }: Fault) -> FrameError {
+        FrameError { kind, offset, id: self.any_id(bytes), about: self.about(), named: self.named(bytes) }
+    }
+
+    fn named(&self, bytes: &[u8]) -> Named {
+        let is_null = || self.id.value.is_some_and(|id| id.first == b'n') && self.id.again.is_none();
+        match self.about() {
+            Some(Kind::Notification) => Named::Nothing,
+            Some(Kind::Request) => match self.id.value {
+                Some(id) if id.is_long() && id.is_id() || self.id.again.is_some() => Named::Unknown,
+                _ => Named::Nothing,
+            },
+            // Servers that answer notifications put in null.
+            Some(Kind::Response) | None if is_null() => Named::Nothing,
+            Some(Kind::Response) | None => match self.numbers(bytes) {
+                Some(numbers) => Named::Numbers(numbers.into()),
+                None if self.may_be_message(bytes) => Named::Unknown,
+                None => Named::Nothing,
+            },
+        }
+    }
+
+    /// Whether somebody tried to write a message of JSON-RPC, and not a line of a log.
+    fn may_be_message(&self, bytes: &[u8]) -> bool {
+        if self.was_read { self.jsonrpc.value.is_some() } else { may_be_messages(&bytes[self.start..]) }
+    }
+
+    /// Which numbers stand as ids, in order and each once; `None` if there is no id at all. What stands behind the place
+    /// where the text breaks off is not seen.
+    fn numbers(&self, bytes: &[u8]) -> Option<Vec<u64>> {
+        if self.id.again.is_none() {
+            return self.any_id(bytes).map(|id| id.as_u64().into_iter().collect());
+        }
+        let (mut has_id, mut numbers, mut seen) = (false, Vec::new(), HashSet::new());
+        let mut cursor = Cursor::new(bytes, self.start);
+        let _ = cursor.object(|cursor, key| {
+            let start = cursor.pos;
+            cursor.value(1)?;
+            let value = &bytes[start..cursor.pos];
+            if name(cursor, key, &["id"]).is_some()
+                && value.len() <= LONGEST_ID
+                && numbers.len() < MOST_IDS
+                && let Some(id) = Id::from_raw(value)
+            {
+                has_id = true;
+                numbers.extend(id.as_u64().filter(|number| seen.insert(*number)));
+            }
+            Ok(())
+        });
+        has_id.then_some(numbers)
+    }
+
+    /// The id of a message that is refused. Two of them are none, and so is one that is too long to be repeated.
     fn any_id(&self, bytes: &[u8]) -> Option<Id> {
         if self.id.again.is_some() {
             return None;
@@ -299,6 +377,15 @@ impl Draft {
             (None, ..) => Some(Kind::Response),
         }
     }
+}
+
+/// Whether somebody may have tried to write messages in this text, which is not JSON, or more of it than is taken: an object
+/// or an array of them, and something about JSON-RPC in it. `[info] jsonrpc is ready` is a line of a log.
+#[cold]
+pub(super) fn may_be_messages(bytes: &[u8]) -> bool {
+    let text = text::trim(bytes);
+    let first = text.strip_prefix(b"[").map_or(text, text::trim);
+    first.starts_with(b"{") && memchr::memmem::find(first, b"jsonrpc").is_some()
 }
 
 fn read_meta(cursor: &mut Cursor<'_>, token: &mut Once) -> Result<(), Fault> {

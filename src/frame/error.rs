@@ -1,6 +1,6 @@
 //! What is wrong with a message, where, and whom to tell. It renders no HTTP: the front does that.
 
-use super::{Id, Kind, Wire, error_response};
+use super::{Id, Kind, LONGEST_ID, Wire, error_response};
 
 /// A message that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,6 +15,22 @@ pub struct FrameError {
     /// What the message looked like, as far as it was read. For [`Kind::Response`] the id names a request of the
     /// *receiver*: that request is to be failed, and no error is to be sent back.
     pub about: Option<Kind>,
+    /// Which requests of the *receiver* the message was to answer. Of a request it says no more than whether that has an id
+    /// which cannot be repeated.
+    pub named: Named,
+}
+
+/// Which requests a message names that was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Named {
+    /// None: it is a notification, says that its id is null, or is no message of JSON-RPC at all. Many servers print the
+    /// lines of their log where their messages go, also as JSON, and no request has failed for that.
+    Nothing,
+    /// One, and which one cannot be made out.
+    Unknown,
+    /// Those with these numbers: more than one where `id` stands more than once, for nobody can tell which of them counts.
+    /// An id that is no such number names nothing, because sessile gives its own requests no other ids.
+    Numbers(Box<[u64]>),
 }
 
 impl FrameError {
@@ -26,6 +42,23 @@ impl FrameError {
     /// The error response that tells the sender.
     pub fn response(&self) -> Wire {
         error_response(self.id.as_ref(), self.code(), &self.to_string(), None)
+    }
+
+    /// Whether it was a request, whose sender may wait for an answer. Nobody waits for the answer to one whose id is null.
+    pub fn is_request(&self) -> bool {
+        self.about == Some(Kind::Request) && (self.id.is_some() || self.named == Named::Unknown)
+    }
+
+    /// Whether this was, or has to be taken for, the answer to the request with this number, on whose own stream it came.
+    pub fn is_answer_to(&self, number: u64) -> bool {
+        if self.about == Some(Kind::Request) {
+            return false;
+        }
+        match &self.named {
+            Named::Nothing => false,
+            Named::Unknown => true,
+            Named::Numbers(numbers) => numbers.contains(&number),
+        }
     }
 }
 
@@ -74,6 +107,9 @@ pub enum FrameErrorKind {
     /// `id` is neither a string nor a number.
     #[error("`id` must be a string or a number; leave it out of a notification")]
     IdType,
+    /// An id, or the progress token of a request, of more than [`LONGEST_ID`] bytes.
+    #[error("an id or a progress token is too long; keep it to {LONGEST_ID} bytes")]
+    LongId,
     /// A response without an id, where there must be one.
     #[error("a result must carry the `id` of its request")]
     IdMissing,
@@ -124,6 +160,7 @@ impl FrameErrorKind {
             | Self::Version
             | Self::Duplicate(_)
             | Self::IdType
+            | Self::LongId
             | Self::IdMissing
             | Self::MethodType
             | Self::ParamsType
@@ -148,6 +185,6 @@ pub(super) struct Fault {
 impl Fault {
     /// As an error about no message in particular.
     pub(super) fn bare(self) -> FrameError {
-        FrameError { kind: self.kind, offset: self.offset, id: None, about: None }
+        FrameError { kind: self.kind, offset: self.offset, id: None, about: None, named: Named::Nothing }
     }
 }

@@ -9,6 +9,10 @@ use smallvec::SmallVec;
 use super::scan::Cursor;
 use super::text;
 
+/// The longest id or progress token, in bytes as it is spelled. Both are kept for as long as their request is in flight,
+/// and an error repeats the id, when the room that the message itself had is free again: nothing else bounds them.
+pub const LONGEST_ID: usize = 1024;
+
 /// The id of a request, or a progress token: the raw JSON text of a string or a number.
 ///
 /// Two ids are equal if a peer may take one for the other: strings are compared after unescaping, because an answer may
@@ -70,10 +74,11 @@ impl Id {
         Some(text::unescape(self.content()?))
     }
 
-    /// The number, if it is spelled as a plain unsigned integer and fits.
+    /// The number, if it is an unsigned integer that fits, in any spelling: a peer that keeps its numbers as floating-point
+    /// ones answers `5` with `5.0` or `5e0`.
     pub fn as_u64(&self) -> Option<u64> {
         let plain = !self.0.is_empty() && self.0.iter().all(u8::is_ascii_digit);
-        if plain { self.as_str().parse().ok() } else { None }
+        if plain { self.as_str().parse().ok() } else { integer(&self.0) }
     }
 
     /// What stands between the quotes.
@@ -93,6 +98,49 @@ impl Id {
             _ => Cow::Borrowed(&self.0),
         }
     }
+}
+
+/// The unsigned integer that this JSON number is equal to, if there is one and it fits. It is reckoned in decimal digits, so
+/// nothing is rounded.
+#[cold]
+fn integer(number: &[u8]) -> Option<u64> {
+    let (mantissa, exponent) = match number.iter().position(|byte| matches!(byte, b'e' | b'E')) {
+        Some(at) => (&number[..at], shift(&number[at + 1..])?),
+        None => (number, 0),
+    };
+    let (is_negative, mantissa) = match mantissa.strip_prefix(b"-") {
+        Some(rest) => (true, rest),
+        None => (false, mantissa),
+    };
+    let (whole, fraction) = match mantissa.iter().position(|byte| *byte == b'.') {
+        Some(at) => (&mantissa[..at], &mantissa[at + 1..]),
+        None => (mantissa, &[][..]),
+    };
+    let digits = || whole.iter().chain(fraction);
+    if !digits().all(u8::is_ascii_digit) {
+        return None;
+    }
+    // The digits from the first to the last that is not zero, and by how many places the last one is shifted.
+    let leading = digits().take_while(|digit| **digit == b'0').count();
+    if leading == whole.len() + fraction.len() {
+        return Some(0).filter(|_| !whole.is_empty());
+    }
+    let trailing = digits().rev().take_while(|digit| **digit == b'0').count();
+    let places =
+        exponent.checked_sub(i64::try_from(fraction.len()).ok()?)?.checked_add(i64::try_from(trailing).ok()?)?;
+    let places = u32::try_from(places).ok()?;
+    if is_negative {
+        return None;
+    }
+    let count = whole.len() + fraction.len() - leading - trailing;
+    let append = |sum: u64, digit: &u8| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
+    let significant = digits().skip(leading).take(count).try_fold(0, append)?;
+    significant.checked_mul(10_u64.checked_pow(places)?)
+}
+
+/// What stands behind the `e` of a number. One that does not fit belongs to no integer that does.
+fn shift(exponent: &[u8]) -> Option<i64> {
+    std::str::from_utf8(exponent).ok()?.parse().ok()
 }
 
 impl PartialEq for Id {

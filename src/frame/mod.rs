@@ -31,9 +31,9 @@ use std::fmt;
 use bytes::{Buf, Bytes, BytesMut};
 
 pub use batch::{Incoming, MAX_BATCH, split};
-pub use error::{FrameError, FrameErrorKind};
+pub use error::{FrameError, FrameErrorKind, Named};
 pub use forwarded::Forwarded;
-pub use id::Id;
+pub use id::{Id, LONGEST_ID};
 pub use items::{Item, elements, members, only, quoted, string};
 pub use make::{error_response, notification, request, response};
 pub use permit::Permit;
@@ -64,11 +64,17 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// Reads exactly one JSON-RPC object. White space around it is taken off, and line breaks within become spaces: in
-    /// place if these bytes have no other owner, else in a copy. Nothing else is changed or copied.
+    /// Reads exactly one JSON-RPC object. A byte order mark in front of it and white space around it are taken off, and
+    /// line breaks within become spaces: in place if these bytes have no other owner, else in a copy. Nothing else is
+    /// changed or copied.
     pub fn parse(bytes: impl Into<Bytes>) -> Result<Self, FrameError> {
         let mut bytes = bytes.into();
         let start = trim(&mut bytes)?;
+        Self::parse_trimmed(bytes, start)
+    }
+
+    /// As [`parse`](Self::parse), for a text without anything around it. `start` is how many bytes stood in front.
+    fn parse_trimmed(mut bytes: Bytes, start: usize) -> Result<Self, FrameError> {
         let shift = |error: FrameError| FrameError { offset: error.offset + start, ..error };
         let (envelope, newlines) = envelope::scan(&bytes, 0).map_err(shift)?;
         if newlines {
@@ -117,12 +123,14 @@ impl Frame {
     }
 
     /// The progress token: of a request, that of `params._meta`; of `notifications/progress`, that of `params`. One
-    /// that is neither a string nor a number counts as absent.
+    /// that is neither a string nor a number counts as absent; so does one of a notification that no request can have,
+    /// because it is longer than [`LONGEST_ID`].
     pub fn progress_token(&self) -> Option<Id> {
         self.id_at(self.envelope.progress_token)
     }
 
-    /// The `requestId` of `notifications/cancelled`. One that is neither a string nor a number counts as absent.
+    /// The `requestId` of `notifications/cancelled`. One that is neither a string nor a number, or that is longer than
+    /// [`LONGEST_ID`], counts as absent.
     pub fn cancelled_id(&self) -> Option<Id> {
         self.id_at(self.envelope.cancelled_id)
     }
@@ -201,10 +209,14 @@ impl fmt::Debug for Frame {
     }
 }
 
-/// Takes off the white space around the text, and says how much of it was in front. What is left can be addressed.
+/// Takes off a byte order mark and the white space around the text, and says how many bytes were in front. What is left can
+/// be addressed.
+///
+/// JSON is sent without such a mark, and whoever reads it may ignore one all the same (RFC 8259, section 8.1). Some programs
+/// write one at the start of their output, which is a response's body or the first line of a server.
 fn trim(bytes: &mut Bytes) -> Result<usize, FrameError> {
     let whole = bytes.len();
-    let text = text::trim(bytes);
+    let text = text::trim(bytes.strip_prefix(text::MARK).unwrap_or(&**bytes));
     let refuse = |kind, offset| Err(error::Fault { kind, offset }.bare());
     if text.is_empty() {
         return refuse(FrameErrorKind::Empty, whole);

@@ -3,10 +3,10 @@
 //! A message over the limit is thrown away as it comes in, but whoever waits for its answer must be told. So its bytes
 //! are skimmed on their way past: in constant space, and without a claim that the message is valid.
 
-use super::Id;
+use super::{Id, LONGEST_ID, text};
 
-/// Longest key or id that is looked at.
-const LONGEST: usize = 256;
+/// Longest key that is looked at.
+const LONGEST_KEY: usize = 256;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -29,6 +29,8 @@ pub(crate) struct Skimmer {
     value: Vec<u8>,
     id: Option<Id>,
     has_method: bool,
+    /// The first two bytes, white space and a byte order mark aside.
+    start: Vec<u8>,
     size: usize,
 }
 
@@ -43,6 +45,7 @@ impl Skimmer {
             value: Vec::new(),
             id: None,
             has_method: false,
+            start: Vec::new(),
             size: 0,
         }
     }
@@ -65,6 +68,9 @@ impl Skimmer {
     }
 
     fn step(&mut self, byte: u8) {
+        if self.start.len() < 2 && !b" \t\r\n".contains(&byte) && !text::MARK.contains(&byte) {
+            self.start.push(byte);
+        }
         if self.in_string {
             self.note(byte);
             match byte {
@@ -101,8 +107,12 @@ impl Skimmer {
         if self.depth != 1 {
             return;
         }
-        let text = if self.place == Place::Value { &mut self.value } else { &mut self.key };
-        if text.len() < LONGEST {
+        let (text, most) = match self.place {
+            // One byte more, which tells an id that is too long from one that is not.
+            Place::Value => (&mut self.value, LONGEST_ID + 1),
+            Place::Key | Place::Colon => (&mut self.key, LONGEST_KEY),
+        };
+        if text.len() < most {
             text.push(byte);
         }
     }
@@ -112,7 +122,7 @@ impl Skimmer {
             return;
         }
         match self.key.as_slice() {
-            b"\"id\"" => self.id = Id::from_raw(&self.value),
+            b"\"id\"" => self.id = Id::from_raw(&self.value).filter(|id| id.raw().len() <= LONGEST_ID),
             b"\"method\"" => self.has_method = true,
             _ => {}
         }
@@ -128,6 +138,15 @@ impl Skimmer {
     /// The id, if there was one, and whether the message was a request or notification.
     pub(crate) fn finish(self) -> (Option<Id>, bool) {
         (self.id, self.has_method)
+    }
+
+    /// As [`finish`](Self::finish), for a line. Programs print other things there too: what does not begin like a message or a
+    /// batch of them has no id, and counts as a notification, which answers nothing.
+    pub(crate) fn finish_line(self) -> (Option<Id>, bool) {
+        match *self.start {
+            [b'{', b'"'] | [b'[', b'{'] => self.finish(),
+            _ => (None, true),
+        }
     }
 }
 
@@ -152,10 +171,44 @@ mod tests {
             (r#"{"method":"x","params":{"method":"y"}}"#, None, true),
             (r#"{"id":null,"result":1}"#, None, false),
             (r#"[{"id":1}]"#, None, false),
+            ("\u{feff} {\n\"id\":17,\"result\":1}", Some("17"), false),
         ];
         for (text, id, method) in cases {
             for piece in [1, 2, 3, 7, 1000] {
                 assert_eq!(skim(text, piece), (id.map(str::to_owned), method), "{text} in pieces of {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_no_message_answers_nothing() {
+        for (text, id, no_answer) in [
+            (r#"{"id":1,"result":2}"#, Some("1"), false),
+            ("\u{feff}{ \"result\":2}", None, false),
+            (r#" [ {"id":1,"result":2}]"#, None, false),
+            (r#"{"id":1,"method":2}"#, Some("1"), true),
+            (r#"[info] {"id":1}"#, None, true),
+            (r#"sent {"id":1}"#, None, true),
+            ("{id: 1}", None, true),
+            (r#"["a"]"#, None, true),
+            ("", None, true),
+        ] {
+            let mut skimmer = Skimmer::new();
+            text.as_bytes().chunks(1).for_each(|chunk| skimmer.feed(chunk));
+            assert_eq!(skimmer.finish_line(), (id.map(|id| Id::from_raw(id.as_bytes()).unwrap()), no_answer), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_id_that_is_too_long_is_none() {
+        for (digit, quotes) in [("7", ""), ("x", "\"")] {
+            for length in [LONGEST_ID - 1, LONGEST_ID, LONGEST_ID + 1, LONGEST_ID + 2, 5000] {
+                let id = format!("{quotes}{}{quotes}", digit.repeat(length - 2 * quotes.len()));
+                let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"x"}}"#);
+                for piece in [1, 1000] {
+                    let expected = (length <= LONGEST_ID).then(|| id.clone());
+                    assert_eq!(skim(&text, piece), (expected, true), "{length} bytes in pieces of {piece}");
+                }
             }
         }
     }

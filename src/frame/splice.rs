@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
 use super::envelope::Span;
-use super::error::FrameErrorKind;
+use super::error::{Fault, FrameErrorKind};
 use super::text::{one_line, quote, trim};
 use super::wire::JOIN_BELOW;
 use super::{Frame, FrameError, Id, Wire};
@@ -172,7 +172,8 @@ impl<'a> Splice<'a> {
     }
 
     fn refuse<T>(&self, kind: FrameErrorKind, offset: usize) -> Result<T, FrameError> {
-        Err(FrameError { kind, offset, id: self.frame.id(), about: Some(self.frame.kind()) })
+        let fault = Fault { kind, offset };
+        Err(FrameError { id: self.frame.id(), about: Some(self.frame.kind()), ..fault.bare() })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tests of frames: the rules one by one, properties against a slow oracle, and figures.
 
+mod ids;
 mod oracle;
 mod parts;
 mod properties;

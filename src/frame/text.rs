@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+/// A byte order mark in UTF-8.
+pub(super) const MARK: &[u8] = b"\xEF\xBB\xBF";
+
 /// A piece of an unescaped string.
 enum Piece<'a> {
     Plain(&'a [u8]),

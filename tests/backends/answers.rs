@@ -192,3 +192,58 @@ async fn a_server_that_is_not_there_is_named() {
     fronts.empty().await;
     fronts.close().await;
 }
+
+#[tokio::test]
+async fn an_answer_may_begin_with_a_mark_and_spell_its_number_in_another_way() {
+    let mut ground = Ground::http().await;
+    let mut anna = ground.session("Anna").await;
+    for spell in [".0", "e0", "0e-1"] {
+        for headers in [JSON, SSE] {
+            let (id, asked) = ground.calling(&mut anna).await;
+            let answer = result(format!("{}{spell}", asked.id()), "{}");
+            let body = if headers == JSON { answer } else { format!("data: \u{feff}{answer}\n\n") };
+            asked.replies("200 OK", &[headers], format!("\u{feff}{body}")).await;
+            assert_eq!(anna.answer(id).await["result"], json!({}), "{spell} {headers:?}");
+        }
+        let (id, asked) = ground.calling(&mut anna).await;
+        let own = format!(r#"{{"jsonrpc":"2.0","id":{}{spell},"error":{{"code":-32099,"message":"no"}}}}"#, asked.id());
+        asked.replies("400 Bad Request", &[JSON], own).await;
+        assert_eq!(anna.answer(id).await["error"], json!({"code": -32099, "message": "no"}));
+    }
+    ground.leaves(anna).await;
+    ground.close().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_read_fails_its_call_while_its_stream_goes_on() {
+    let mut ground = Ground::http().await;
+    let (mut anna, mut get) = ground.listening_session("Anna").await;
+    get.streams().await;
+    let (other, others) = ground.calling(&mut anna).await;
+    for unreadable in [
+        r#"{"jsonrpc":"2.0","result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":ID,"id":"x","result":{}}"#,
+        r#"[{"jsonrpc":"2.0","id":"x","id":ID,"result":{}}]"#,
+        r#"{"jsonrpc":"2.0","id":,"result":{}}"#,
+    ] {
+        let (id, mut asked) = ground.calling(&mut anna).await;
+        let unreadable = unreadable.replace("ID", &asked.id().to_string());
+        asked.streams().await;
+        // What is no answer, or did not come on its stream, is not taken for that.
+        asked.event("", "ready").await;
+        get.event("", r#"{"jsonrpc":"2.0","result":{}}"#).await;
+        asked.event("", r#"{"jsonrpc":"2.0","method":"notifications/x"}"#).await;
+        get.event("", r#"{"jsonrpc":"2.0","method":"notifications/y"}"#).await;
+        anna.is_told("notifications/x").await;
+        anna.is_told("notifications/y").await;
+        assert!(!anna.is_answered(id));
+        asked.event("", &unreadable).await;
+        fault(&mut anna, id, "bad_server_message").await;
+        asked.sees_the_client_leave().await;
+    }
+    let answer = others.result("{}");
+    others.answers(&answer).await;
+    assert_eq!(anna.answer(other).await["result"], json!({}));
+    ground.leaves(anna).await;
+    ground.close().await;
+}

@@ -223,7 +223,7 @@ async fn texts_that_are_no_texts() {
         &b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"\xff\"}"[..],
         b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"x\",\"params\":[\"\xc3\"]}",
         b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"x\",\"params\":[\"\xed\xa0\x80\"]}",
-        b"\xef\xbb\xbf{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"x\"}",
+        b"\xef\xbb\xbf\xef\xbb\xbf{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"x\"}",
         b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"x\ny\"}",
         b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"x\0\"}",
     ] {

@@ -47,6 +47,9 @@ const KEPT: usize = 1024 * 1024;
 /// Of how many open questions it is known on which call's stream they came.
 const MOST_QUESTIONS: usize = 1024;
 
+/// The number of no call: the first one is 1.
+const NO_CALL: u64 = 0;
+
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -302,8 +305,15 @@ impl Link {
         }
     }
 
-    /// Hands on what belongs to no call, until the stream ends.
-    pub(super) async fn carry(&self, reader: &mut Reader, mut see: impl FnMut(&Frame)) -> Result<(), String> {
+    /// Hands on what comes on a stream of no call's own, until it ends. With `answers` the server's answers come there too;
+    /// else what cannot be read there is taken for the answer to no call.
+    pub(super) async fn carry(
+        &self,
+        reader: &mut Reader,
+        answers: bool,
+        mut see: impl FnMut(&Frame),
+    ) -> Result<(), String> {
+        let on = (!answers).then_some(NO_CALL);
         while let Some(event) = reader.next().await? {
             match event {
                 Event::Message(data) => {
@@ -314,10 +324,13 @@ impl Link {
                         Ok(Incoming::Batch(frames)) => frames.iter().flatten().for_each(&mut see),
                         Err(_) => {}
                     }
-                    link::hand_on(received, size, None, &*self.inlet).await;
+                    link::hand_on(received, size, on, &*self.inlet).await;
                 }
                 Event::Other(..) => {}
-                Event::Oversized { id, request, size } => self.inlet.oversized(id, request, size),
+                Event::Oversized { id, request, size } => {
+                    let no_answer = request || id.is_none() && !answers;
+                    self.inlet.oversized(id, no_answer, size);
+                }
             }
         }
         Ok(())
@@ -333,13 +346,20 @@ impl Link {
         {
             received = split(mended);
         }
-        let answers = |frame: &Frame| frame.kind() == Kind::Response && frame.id().as_ref() == Some(&id);
+        let answers = |frame: &Frame| frame.kind() == Kind::Response && names(frame, call);
         let answer = match &received {
             Ok(Incoming::One(frame)) => answers(frame).then_some(frame),
             Ok(Incoming::Batch(frames)) => frames.iter().flatten().find(|frame| answers(frame)),
             Err(error) => return Handed::Bad(error.clone()),
         };
-        let handed = if answer.is_some() { Handed::Answer } else { Handed::Other };
+        let is_unreadable = match &received {
+            // With one of them the session fails the call.
+            Ok(Incoming::Batch(frames)) => {
+                frames.iter().any(|frame| frame.as_ref().is_err_and(|error| error.is_answer_to(call)))
+            }
+            _ => false,
+        };
+        let handed = if answer.is_some() || is_unreadable { Handed::Answer } else { Handed::Other };
         if let (Some(answer), true) = (answer, opening) {
             self.agree(answer);
         }
@@ -354,7 +374,7 @@ impl Link {
 
     /// Hands on that what came for a call is no message. True if that is the call's outcome.
     pub(super) fn hand_on_bad(&self, error: FrameError, call: u64) -> bool {
-        let answered = error.about != Some(Kind::Request) && error.id == Some(Id::number(call));
+        let answered = error.is_answer_to(call);
         self.inlet.deliver(Err(error), Some(call));
         answered
     }
@@ -389,7 +409,7 @@ pub(super) fn answer_with_404(body: &Bytes, call: Option<u64>) -> Option<Bytes> 
     let Ok(Incoming::One(frame)) = split(body.clone()) else { return None };
     let found = frame.id()?;
     let same = match call {
-        Some(call) => found == Id::number(call),
+        Some(call) => found.as_u64() == Some(call),
         None => found.to_text().as_deref() == Some("sessile-ping"),
     };
     let code = frame.lookup(&["error", "code"]).ok().flatten()?;
@@ -403,10 +423,15 @@ pub(super) fn explained(body: &Bytes, call: u64) -> Option<Bytes> {
     if !frame.is_error() {
         return None;
     }
-    let id = Id::number(call);
-    match frame.id() {
-        Some(found) if found == id => Some(frame.bytes().clone()),
-        // Some servers put in what they like; it came with this call and answers no other.
-        _ => Some(frame.splice().set(&["id"], id.raw()).ok()?.finish().into_bytes()),
+    if names(&frame, call) {
+        return Some(frame.bytes().clone());
     }
+    // Some servers put in what they like; it came with this call and answers no other.
+    let id = Id::number(call);
+    Some(frame.splice().set(&["id"], id.raw()).ok()?.finish().into_bytes())
+}
+
+/// Whether the id of the message is this number, however the server spells it.
+pub(super) fn names(frame: &Frame, call: u64) -> bool {
+    frame.id().is_some_and(|id| id.as_u64() == Some(call))
 }

@@ -14,13 +14,13 @@ use super::body::Passed;
 use super::call::{self, words};
 use super::choice::Orders;
 use super::events::{Event, Position};
-use super::link::{Link, explained};
+use super::link::{Link, explained, names};
 use super::reader::{self, Reader};
 use super::rules::{self, Reply};
 use super::streamable::Gate;
 use crate::backend::http::site::Ask;
 use crate::backend::{CallFailure, LinkExit, Outward, Purpose, panics};
-use crate::frame::{Id, Kind};
+use crate::frame::Kind;
 
 /// How long a server may take to open its stream, and then to say where messages go.
 const OPENING: Duration = Duration::from_secs(15);
@@ -89,7 +89,7 @@ pub(super) async fn run(link: &Arc<Link>, orders: &mut Orders, connection: Conne
     let mut tasks = JoinSet::new();
     let (own, seen) = (link.clone(), opened.clone());
     tasks.spawn(async move {
-        let ended = own.carry(&mut reader, |frame| seen.see(frame)).await;
+        let ended = own.carry(&mut reader, true, |frame| seen.see(frame)).await;
         Done::Ended(ended.err().unwrap_or_else(|| "its stream ended".to_owned()))
     });
     let begin = |tasks: &mut JoinSet<Done>, outward: Outward, deadline: &mut Instant| {
@@ -157,7 +157,7 @@ impl Opened {
             return;
         }
         let number = self.number.load(Ordering::Relaxed);
-        if frame.id() == Some(Id::number(number)) && self.settle(number) {
+        if names(frame, number) && self.settle(number) {
             self.is_open.fetch_or(!frame.is_error(), Ordering::Relaxed);
         }
     }

@@ -268,7 +268,7 @@ async fn listen(link: Arc<Link>, passed: Passed) -> Done {
                         let mut reader =
                             Reader::new(response, link.limit, std::mem::take(&mut position), &link.rooms.unended);
                         let opened_at = Instant::now();
-                        let carried = link.carry(&mut reader, |_| {}).await;
+                        let carried = link.carry(&mut reader, false, |_| {}).await;
                         position = reader.position();
                         pace.ended(reader.brought(), opened_at.elapsed());
                         (had_stream, asked) = (true, false);

@@ -7,6 +7,7 @@ use crate::backend::Purpose;
 use crate::error::Fault;
 use crate::frame::{Id, Wire};
 use crate::session::EndReason;
+use crate::session::union::LinkId;
 
 impl State {
     /// The answer of a call goes to its client, alone or with the rest of its batch.
@@ -62,10 +63,15 @@ impl State {
     /// The answer to a server's question goes back on the link that it came from, alone or with the rest of its batch.
     pub(super) fn reply(&mut self, question: Question, wire: Wire) {
         let Question { link, group, server_id, .. } = question;
+        self.reply_to(link, Some(&server_id), group, wire);
+    }
+
+    /// As [`reply`](Self::reply), also where the id of the server's request cannot be made out.
+    pub(super) fn reply_to(&mut self, link: LinkId, id: Option<&Id>, group: Option<u64>, wire: Wire) {
         let whole = match group {
             None => Some(wire),
             Some(group) => {
-                let wire = self.fit(group, wire, Some(&server_id));
+                let wire = self.fit(group, wire, id);
                 self.pending.join_group(group, wire, None).map(|(wire, _)| wire)
             }
         };

@@ -6,15 +6,12 @@ use std::time::Instant;
 use super::{About, Attachment, Call, CallKind, Effect, Phase, Question, Received, Role, State, StreamId, StreamKind};
 use crate::backend::Purpose;
 use crate::error::Fault;
-use crate::frame::{Frame, FrameError, Id, Incoming, Kind, Wire};
+use crate::frame::{Frame, FrameError, Id, Incoming, Kind, Named, Wire};
 use crate::session::EndReason;
 use crate::session::union::{LinkId, Mode, Shape};
 
 /// The one server of a session that has one.
 pub(super) const LINK: LinkId = LinkId(0);
-/// The longest id or progress token, in bytes: they are kept for as long as their request is in flight, and nothing else
-/// bounds them.
-pub(super) const LONGEST_ID: usize = 1024;
 
 impl State {
     pub(super) fn attached(
@@ -143,11 +140,13 @@ impl State {
         self.answer_fault(call, &Fault::Frame(error), now);
     }
 
-    /// An answer that cannot be read: the server would wait for it for ever.
+    /// The server would wait for ever for a response that cannot be read: each of its requests that the response names
+    /// fails.
     fn fail_unreadable_answer(&mut self, error: &FrameError) {
-        let asked = error.id.as_ref().filter(|_| error.about == Some(Kind::Response));
-        if let Some(number) = asked.and_then(Id::as_u64) {
-            self.fail_question(number, &Fault::Frame(error.clone()));
+        let (Some(Kind::Response), Named::Numbers(numbers)) = (error.about, &error.named) else { return };
+        let fault = Fault::Frame(FrameError { named: Named::Nothing, ..error.clone() });
+        for number in numbers {
+            self.fail_question(*number, &fault);
         }
     }
 
@@ -199,10 +198,6 @@ impl State {
 
     /// Why a request is not even passed on.
     fn refusal(&self, frame: &Frame) -> Option<Fault> {
-        let longest = [frame.id(), frame.progress_token()].iter().flatten().map(|id| id.raw().len()).max();
-        if longest.is_some_and(|length| length > LONGEST_ID) {
-            return Some(Fault::InvalidRequest(format!("ids and progress tokens may have {LONGEST_ID} bytes at most")));
-        }
         if self.draining || matches!(self.phase, Phase::Finishing { .. }) {
             return Some(Fault::ShuttingDown);
         }

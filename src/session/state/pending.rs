@@ -118,10 +118,14 @@ impl Pending {
         self.calls.get_mut(&number)
     }
 
+    /// The numbers of the calls that were passed on to this server.
+    pub(crate) fn numbers_of(&self, link: LinkId) -> impl Iterator<Item = u64> {
+        self.calls.iter().filter(move |(_, call)| call.link == Some(link)).map(|(number, _)| *number)
+    }
+
     /// The numbers of the calls that were passed on to this server, in order.
     pub(crate) fn calls_of(&self, link: LinkId) -> Vec<u64> {
-        let of_link = self.calls.iter().filter(|(_, call)| call.link == Some(link));
-        let mut numbers: Vec<_> = of_link.map(|(number, _)| *number).collect();
+        let mut numbers: Vec<_> = self.numbers_of(link).collect();
         numbers.sort_unstable();
         numbers
     }

@@ -2,12 +2,11 @@
 
 use std::time::Instant;
 
-use super::client::LONGEST_ID;
 use super::pending::Token;
 use super::{About, Call, CallKind, Effect, Phase, Question, Received, Role, State, StreamId, Verdict};
 use crate::backend::{CallFailure, Purpose};
 use crate::error::Fault;
-use crate::frame::{Frame, FrameError, Id, Incoming, Kind, Wire};
+use crate::frame::{Frame, FrameError, Id, Incoming, Kind, Named, Wire};
 use crate::session::union::{LinkId, Mode, version_of};
 
 impl State {
@@ -18,18 +17,18 @@ impl State {
         }
         match frames {
             Ok(Incoming::One(frame)) => self.server_frame(link, on, frame, None, now),
-            Err(error) => self.server_bad(link, &error, None, now),
+            Err(error) => self.server_bad(link, on, &error, None, now),
             Ok(Incoming::Batch(frames)) => {
                 let asks = |frame: &Result<Frame, FrameError>| match frame {
                     Ok(frame) => frame.kind() == Kind::Request,
-                    Err(error) => error.about == Some(Kind::Request) && error.id.is_some(),
+                    Err(error) => error.is_request(),
                 };
                 let answers = frames.iter().filter(|frame| asks(frame)).count();
                 let group = (answers > 0).then(|| self.pending.open_group(answers));
                 for frame in frames {
                     match frame {
                         Ok(frame) => self.server_frame(link, on, frame, group, now),
-                        Err(error) => self.server_bad(link, &error, group, now),
+                        Err(error) => self.server_bad(link, on, &error, group, now),
                     }
                 }
             }
@@ -45,41 +44,61 @@ impl State {
         }
     }
 
-    /// A call whose answer cannot be read would hang for ever, and so would a question: both end with an error.
-    fn server_bad(&mut self, link: LinkId, error: &FrameError, group: Option<u64>, now: Instant) {
-        let Some(id) = &error.id else { return };
-        if error.about == Some(Kind::Request) {
-            self.reply_fault(Question::new(link, id.clone(), group), &Fault::Frame(error.clone()));
-        } else {
-            self.fail_asked(link, id, Fault::BadServerMessage(error.clone()), now);
+    /// A message that cannot be read. A call whose response it was would hang for ever, and so would the server's request:
+    /// both end with an error. Where the response does not say which call it answers, it must be that on whose own stream
+    /// it came (`on`), or else the only one that the server has in hand.
+    fn server_bad(&mut self, link: LinkId, on: Option<u64>, error: &FrameError, group: Option<u64>, now: Instant) {
+        if error.is_request() {
+            let wire = Fault::Frame(error.clone()).to_wire(error.id.as_ref());
+            self.reply_to(link, error.id.as_ref(), group, wire);
+            return;
         }
+        let fault = || Fault::BadServerMessage(FrameError { named: Named::Nothing, ..error.clone() });
+        match &error.named {
+            Named::Numbers(numbers) => {
+                let fault = fault();
+                numbers.iter().for_each(|number| self.fail_asked(link, *number, fault.clone(), now));
+            }
+            Named::Unknown => {
+                if let Some(number) = on.or_else(|| self.only_asked(link)) {
+                    self.fail_asked(link, number, fault(), now);
+                }
+            }
+            Named::Nothing => {}
+        }
+    }
+
+    /// The number of the only request that this server has not answered yet, if there is just one.
+    fn only_asked(&self, link: LinkId) -> Option<u64> {
+        let mut asked = self.pending.numbers_of(link).chain(self.many.parts_of(link));
+        let only = asked.next()?;
+        asked.next().is_none().then_some(only)
     }
 
     /// The call that this answer of a server belongs to; none if it was cancelled, has timed out, or never was one of
     /// that server.
-    fn take_call_of(&mut self, link: LinkId, id: &Id) -> Option<(u64, Call)> {
-        let number = id.as_u64()?;
+    fn take_call_of(&mut self, link: LinkId, number: u64) -> Option<Call> {
         self.pending.call(number).filter(|call| call.link == Some(link))?;
-        Some((number, self.pending.take_call(number)?))
+        self.pending.take_call(number)
     }
 
-    /// What was asked of that server under this id has no answer.
-    fn fail_asked(&mut self, link: LinkId, id: &Id, fault: Fault, now: Instant) {
-        if let Some((part, role)) = id.as_u64().and_then(|number| self.many.take_part(link, number)) {
+    /// What was asked of that server under this number has no answer.
+    fn fail_asked(&mut self, link: LinkId, number: u64, fault: Fault, now: Instant) {
+        if let Some((part, role)) = self.many.take_part(link, number) {
             self.part_failed(link, part, &role, fault, now);
-        } else if let Some((_, call)) = self.take_call_of(link, id) {
+        } else if let Some(call) = self.take_call_of(link, number) {
             let fault = self.named(link, fault);
             self.answer_fault(call, &fault, now);
         }
     }
 
     fn server_answer(&mut self, link: LinkId, mut frame: Frame, now: Instant) {
-        let Some(id) = frame.id() else { return };
-        if let Some((part, role)) = id.as_u64().and_then(|number| self.many.take_part(link, number)) {
+        let Some(number) = frame.id().and_then(|id| id.as_u64()) else { return };
+        if let Some((part, role)) = self.many.take_part(link, number) {
             self.part_answered(link, part, role, frame, now);
             return;
         }
-        let Some((number, call)) = self.take_call_of(link, &id) else { return };
+        let Some(call) = self.take_call_of(link, number) else { return };
         if call.kind == CallKind::Initialize {
             self.opened(&frame, number);
             self.many.look_into_welcome(link, &frame);
@@ -123,12 +142,6 @@ impl State {
         if self.many.mode() == Mode::Many {
             // Two servers may have chosen the same one.
             question.token = frame.progress_token();
-        }
-        let longest = [Some(&question.server_id), question.token.as_ref()];
-        if longest.into_iter().flatten().any(|id| id.raw().len() > LONGEST_ID) {
-            let fault = Fault::InvalidRequest(format!("ids and progress tokens may have {LONGEST_ID} bytes at most"));
-            self.reply_fault(question, &fault);
-            return;
         }
         // Servers use pings to find out whether to give up on a session: the answer must not hang on a client's streams.
         if frame.method() == Some("ping") {
@@ -205,15 +218,23 @@ impl State {
 
     pub(super) fn call_failed(&mut self, link: LinkId, call: u64, failure: CallFailure, now: Instant) {
         let fault = Fault::from_failure(failure, self.limits.message_size);
-        self.fail_asked(link, &Id::number(call), fault, now);
+        self.fail_asked(link, call, fault, now);
     }
 
     pub(super) fn server_oversized(&mut self, link: LinkId, id: Option<Id>, request: bool, size: usize, now: Instant) {
         let fault = Fault::MessageTooLarge { limit: self.limits.message_size, size };
-        match id {
-            Some(server_id) if request => self.reply_fault(Question::new(link, server_id, None), &fault),
-            Some(id) => self.fail_asked(link, &id, fault, now),
-            None => {}
+        let asked = match id {
+            Some(server_id) if request => {
+                self.reply_fault(Question::new(link, server_id, None), &fault);
+                return;
+            }
+            Some(id) => id.as_u64(),
+            None if request => None,
+            // An answer that does not say to what: see `server_bad`.
+            None => self.only_asked(link),
+        };
+        if let Some(number) = asked {
+            self.fail_asked(link, number, fault, now);
         }
     }
 

@@ -217,8 +217,8 @@ async fn the_servers_own_stream_is_opened_again() {
     ];
     let (server, mut session) = scripted(vec![], gets).await;
     session.open().await;
-    assert_eq!(session.hear().await, message(TOLD, None));
-    assert_eq!(session.hear().await, message(TOLD, None));
+    assert_eq!(session.hear().await, message(TOLD, Some(0)));
+    assert_eq!(session.hear().await, message(TOLD, Some(0)));
     let gets = server.saw("GET", 5).await;
     let places: Vec<_> = gets.iter().map(|get| get.header("last-event-id")).collect();
     assert_eq!(places, [None, Some("1"), Some("1"), Some("1"), Some("3")]);

@@ -115,7 +115,7 @@ async fn the_servers_own_stream_is_heard() {
     session.open().await;
     server.saw("GET", 1).await;
     said.send("data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}\n\n".to_owned()).await.unwrap();
-    assert_eq!(session.hear().await, message(r#"{"jsonrpc":"2.0","method":"notifications/x"}"#, None));
+    assert_eq!(session.hear().await, message(r#"{"jsonrpc":"2.0","method":"notifications/x"}"#, Some(0)));
     session.stop().await;
     timeout(LONG, said.closed()).await.expect("the stream ends with the session");
 }

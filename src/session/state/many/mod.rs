@@ -215,6 +215,11 @@ impl Many {
         self.parts.remove(&number).map(|part| (number, part.role))
     }
 
+    /// The numbers under which that server was asked for parts that it has not answered yet.
+    pub(in crate::session::state) fn parts_of(&self, link: LinkId) -> impl Iterator<Item = u64> {
+        self.parts.iter().filter(move |(_, part)| part.link == link).map(|(number, _)| *number)
+    }
+
     /// How much there is in all tables, but for what was learnt.
     #[cfg(test)]
     pub(in crate::session::state) fn under_way(&self) -> usize {

@@ -11,6 +11,7 @@ mod requests;
 mod resume;
 mod streams;
 mod time;
+mod unreadable;
 
 use std::time::{Duration, Instant};
 
@@ -137,8 +138,13 @@ impl Stage {
     }
 
     fn server(&mut self, json: &str) -> Vec<String> {
+        self.server_on(None, json)
+    }
+
+    /// The server says something on the stream of this call.
+    fn server_on(&mut self, on: Option<u64>, json: &str) -> Vec<String> {
         let frames = frame::split(String::from(json));
-        self.event(Event::FromServer { link: LINK, on: None, frames })
+        self.event(Event::FromServer { link: LINK, on, frames })
     }
 
     fn end(&mut self, reason: EndReason) -> Vec<String> {

@@ -7,7 +7,7 @@ fn a_server_answers_what_it_was_never_asked() {
     let mut stage = Stage::live(limits());
     stage.open(2, StreamKind::Get);
     stage.post(3, &ask("1", "x"));
-    for id in ["0", "99", "\"2\"", "2.0", "-2", "18446744073709551616", "\"1\""] {
+    for id in ["0", "99", "\"2\"", "2.5", "-2", "18446744073709551616", "\"1\""] {
         assert!(stage.server(&answer(id)).is_empty(), "{id}");
     }
     let nobodys = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-1,"message":"no"}}"#;
@@ -83,7 +83,7 @@ fn a_client_answers_what_it_was_never_asked_or_twice() {
     let mut stage = Stage::live(limits());
     stage.open(2, StreamKind::Get);
     stage.server(&ask("\"q\"", "roots/list"));
-    for id in ["0", "2", "\"q\"", "\"1\"", "1.0", "18446744073709551616"] {
+    for id in ["0", "2", "\"q\"", "\"1\"", "1.5", "18446744073709551616"] {
         assert!(stage.client(0, &answer(id)).is_empty(), "{id}");
     }
     assert_eq!(stage.client(0, &answer("1")), ["server: answer \"q\""]);

@@ -33,10 +33,15 @@ fn an_id_may_not_be_used_twice_at_once_however_it_is_spelled() {
 fn an_id_without_end_is_refused_on_either_side() {
     let mut stage = Stage::live(limits());
     let long = format!("\"{}\"", "x".repeat(2000));
-    assert!(stage.post(2, &ask(&long, "x"))[0].ends_with("-32600"));
-    assert!(stage.post(3, &ask_with_token("1", &long))[0].ends_with("-32600"));
-    let lines = stage.server(&ask(&long, "roots/list"));
-    assert!(lines.len() == 1 && lines[0].starts_with("server: error") && lines[0].ends_with("-32600"));
+    assert_eq!(stage.post(2, &ask(&long, "x")), ["client 2: error null -32600", "close 2"]);
+    assert_eq!(stage.post(3, &ask_with_token("1", &long)), ["client 3: error 1 -32600", "close 3"]);
+    let messages = [ask(&long, "x"), ask("1", "x"), ask_with_token("2", &long)];
+    assert_eq!(stage.post(4, &batch(&messages)), ["server: ask 2 x"]);
+    assert_eq!(stage.server(&answer("2")), ["client 4: [error null -32600, error 2 -32600, answer 1]", "close 4"]);
+    assert_eq!(stage.server(&ask(&long, "roots/list")), ["server: error null -32600"]);
+    assert_eq!(stage.server(&ask_with_token("1", &long)), ["server: error 1 -32600"]);
+    let messages = [ask(&long, "roots/list"), ask("1", "ping"), ask_with_token("2", &long)];
+    assert_eq!(stage.server(&batch(&messages)), ["server: [error null -32600, answer 1, error 2 -32600]"]);
 }
 
 #[test]

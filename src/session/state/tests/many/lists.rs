@@ -70,6 +70,24 @@ fn a_server_that_fails_is_left_out() {
 }
 
 #[test]
+fn a_part_without_an_id_is_that_of_the_only_request_to_its_server() {
+    let mut town = town();
+    assert_eq!(town.asks("7", "tools/call", r#"{"name":"a_x"}"#).len(), 1);
+    assert_eq!(town.asks("8", "tools/list", "{}").len(), 3);
+    let unreadable = r#"{"jsonrpc":"2.0","result":{}}"#;
+    assert!(town.server(A, unreadable).is_empty(), "it may be the answer to the call");
+    assert!(town.server(B, unreadable).is_empty());
+    assert!(town.answers(C, "9.0", r#"{"tools":[{"name":"z"}]}"#).is_empty());
+    let lines = town.server(A, r#"{"jsonrpc":"2.0","id":5.0,"id":7.0,"result":{}}"#);
+    let (code, message) = error_of(&lines[..1]);
+    assert!(code == -31009 && message.contains("stands more than once"), "{message}");
+    let left_out = |line: &String| line.contains("left out of tools/list");
+    assert_eq!(lines.iter().filter(|line| left_out(line)).count(), 2, "{lines:?}");
+    assert_eq!(lines.last().unwrap(), &format!("1< {}", result_of("8", r#"{"tools":[{"name":"c_z"}]}"#)));
+    town.is_quiet();
+}
+
+#[test]
 fn where_all_fail_the_client_is_told_why() {
     let mut town = town();
     town.asks("7", "prompts/list", "{}");
