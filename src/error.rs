@@ -5,13 +5,14 @@
 //! -32019, and keeps -32020 to -32099 for itself (2026-07-28, basic, "Error codes"). -32001 for a session that is not known
 //! is what the official SDKs use, and -32002 for a resource is MCP's own. The README lists all of them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::backend::{CallFailure, Exit, LinkExit, Whose};
-use crate::frame::{FrameError, Id, Wire};
+use crate::frame::{FrameError, Id, Lost, Wire};
 
 /// Sessile's own JSON-RPC error codes.
 pub mod code {
@@ -27,6 +28,8 @@ pub mod code {
     pub const SESSION_LIMIT: i32 = -31013;
     /// A message is larger than the limit (HTTP 413).
     pub const MESSAGE_TOO_LARGE: i32 = -31014;
+    /// The rest of a message did not come in time (HTTP 408).
+    pub const MESSAGE_STALLED: i32 = -31020;
     /// The server did not answer within the request timeout.
     pub const REQUEST_TIMEOUT: i32 = -31015;
     /// Sessile is shutting down and takes no new calls.
@@ -86,6 +89,10 @@ pub(crate) enum Fault {
         "the message has {size} bytes or more and the limit is {limit}: send less at once, or let the operator raise --max-message-size"
     )]
     MessageTooLarge { limit: usize, size: usize },
+    #[error(
+        "the rest of the message did not come for a while, and the memory that it took was needed for others: send it again"
+    )]
+    MessageStalled,
     #[error("the backend did not answer within {} seconds, and the call was cancelled", .after.as_secs_f32())]
     RequestTimeout { after: Duration },
     #[error("the proxy is shutting down and takes no new calls: try again in a moment")]
@@ -104,16 +111,16 @@ pub(crate) enum Fault {
     BadServerMessage(FrameError),
     #[error("{0}")]
     Frame(FrameError),
-    #[error("{0}")]
+    #[error("{}", cut(.0))]
     InvalidRequest(String),
-    #[error("method not found: {0}")]
+    #[error("method not found: {}", cut(.0))]
     MethodNotFound(String),
-    #[error("{0}")]
+    #[error("{}", cut(.0))]
     InvalidParams(String),
     /// `hint` says what to do about it.
-    #[error("unknown {noun}: {name}{}", hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default())]
+    #[error("unknown {noun}: {}{}", cut(name), hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default())]
     Unknown { noun: &'static str, name: String, hint: Option<String> },
-    #[error("{noun} {name} is offered by {}: {remedy}", listed(.servers))]
+    #[error("{noun} {} is offered by {}: {remedy}", cut(name), listed(.servers))]
     Clash { noun: &'static str, name: String, servers: Vec<Arc<str>>, remedy: &'static str },
     #[error("it has not answered the handshake yet: try again in a moment")]
     NotReady,
@@ -126,6 +133,14 @@ pub(crate) enum Fault {
     /// A fault of one of several servers.
     #[error("server `{server}`: {}", of_one(.fault))]
     Of { server: Arc<str>, fault: Box<Fault> },
+}
+
+/// The longest text of a peer's that an error repeats, in bytes: nobody has charged the peer for the repetition.
+const LONGEST: usize = 1024;
+
+fn cut(text: &str) -> Cow<'_, str> {
+    let end = (0..=LONGEST.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    if end == text.len() { text.into() } else { format!("{}...", &text[..end]).into() }
 }
 
 fn listed(servers: &[Arc<str>]) -> String {
@@ -167,6 +182,7 @@ impl Fault {
             Self::SessionNotFound => code::SESSION_NOT_FOUND,
             Self::SessionLimit { .. } => code::SESSION_LIMIT,
             Self::MessageTooLarge { .. } => code::MESSAGE_TOO_LARGE,
+            Self::MessageStalled => code::MESSAGE_STALLED,
             Self::RequestTimeout { .. } => code::REQUEST_TIMEOUT,
             Self::ShuttingDown => code::SHUTTING_DOWN,
             Self::Undeliverable => code::UNDELIVERABLE,
@@ -228,6 +244,7 @@ impl Fault {
             Self::MessageTooLarge { limit, size } => {
                 json!({ "type": "message_too_large", "limit": limit, "size": size })
             }
+            Self::MessageStalled => json!({ "type": "message_stalled" }),
             Self::RequestTimeout { after } => {
                 json!({ "type": "request_timeout", "afterMs": u64::try_from(after.as_millis()).unwrap_or(u64::MAX) })
             }
@@ -236,7 +253,7 @@ impl Fault {
             Self::ResponseDropped { limit } => json!({ "type": "response_dropped", "limit": limit }),
             Self::TooManyCalls { limit } => json!({ "type": "too_many_calls", "limit": limit }),
             Self::BadServerMessage(_) | Self::BadAnswer { .. } => json!({ "type": "bad_server_message" }),
-            Self::Unknown { noun: "resource" | "resource template", name, .. } => json!({ "uri": name }),
+            Self::Unknown { noun: "resource" | "resource template", name, .. } => json!({ "uri": cut(name) }),
             Self::Unknown { .. }
             | Self::Frame(_)
             | Self::DuplicateId
@@ -268,6 +285,14 @@ impl Fault {
         })
     }
 
+    /// What is told of a message that was not kept; `limit` is the largest.
+    pub(crate) fn from_lost(why: Lost, limit: usize, size: usize) -> Self {
+        match why {
+            Lost::Oversized => Self::MessageTooLarge { limit, size },
+            Lost::Stalled => Self::MessageStalled,
+        }
+    }
+
     /// What a call is told that failed although its link goes on; `limit` is the largest message.
     pub(crate) fn from_failure(failure: CallFailure, limit: usize) -> Self {
         match failure {
@@ -278,6 +303,7 @@ impl Fault {
                 Self::Unauthorized { status, challenge, whose, reason }
             }
             CallFailure::TooLarge { size } => Self::MessageTooLarge { limit, size },
+            CallFailure::Stalled => Self::MessageStalled,
             CallFailure::BadAnswer { reason } => Self::BadAnswer { reason },
         }
     }
@@ -337,5 +363,23 @@ impl LinkExit {
                 Fault::BackendUnavailable { reason: reason.clone(), stderr: Vec::new() }
             }
         }
+    }
+}
+
+#[cfg(test)]
+#[test]
+fn an_error_does_not_repeat_a_name_of_any_length() {
+    for (length, told) in [(1024, 1024), (1025, 1027), (60_000_000, 1027)] {
+        assert_eq!(cut(&"x".repeat(length)).len(), told);
+    }
+    assert_eq!(cut(&"é".repeat(1000)), format!("{}...", "é".repeat(512)));
+    let name = "n".repeat(10_000_000);
+    for fault in [
+        Fault::MethodNotFound(name.clone()),
+        Fault::InvalidParams(name.clone()),
+        Fault::Unknown { noun: "resource", name: name.clone(), hint: None },
+        Fault::Clash { noun: "tool", name, servers: Vec::new(), remedy: "" },
+    ] {
+        assert!(fault.to_wire(None).len() < 3000, "{}", fault.code());
     }
 }

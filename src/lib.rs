@@ -16,6 +16,7 @@
 
 mod assemble;
 pub mod backend;
+mod budget;
 pub mod config;
 pub mod demo;
 mod error;
@@ -27,6 +28,7 @@ mod lines;
 mod proxy;
 pub mod reaper;
 mod session;
+mod sessions;
 
 pub use backend::{Backend, Channel, ChildBackend, HttpBackend, HttpBackendError, InProcessBackend, Transport};
 pub use config::{
@@ -34,5 +36,6 @@ pub use config::{
     SessionSettings,
 };
 pub use error::code;
-pub use proxy::{Proxy, ProxyBuilder, SessionInfo, Sessions};
+pub use proxy::{BytesUnderWay, Proxy, ProxyBuilder};
 pub use session::{EndReason, ServerInfo, ServerState, SessionId};
+pub use sessions::{SessionInfo, Sessions};

@@ -1,42 +1,72 @@
 //! Messages as lines: the stdio transport, on either side (2025-11-25, basic/transports, "stdio").
 
 use std::borrow::Borrow;
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes};
 use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
-use crate::frame::{Id, Skimmer, Wire};
+use crate::budget::{FREE, GaveWay, Growth};
+use crate::frame::{Id, Lost, Permit, Skimmer, Wire};
 
-/// What is read at once when little is expected. An idle session holds on to no more than this.
+/// The buffer of a reader that expects little. An idle session holds on to no more than this.
 const SMALL: usize = 4 * 1024;
-/// What is read at once in a message that turned out long.
+/// The most that is read at once.
 const LARGE: usize = 256 * 1024;
+/// From this length on a message takes the buffer that it was read into along. A shorter one is copied out of it, because
+/// it would keep all of the buffer alive.
+const TAKES_BUFFER: usize = 16 * 1024;
 
 /// Takes a stream of bytes apart at its newlines.
 pub(crate) struct LineReader<R> {
     reader: R,
-    buffer: BytesMut,
+    buffer: Vec<u8>,
+    /// Where the line begins that is being read.
+    begin: usize,
+    /// Up to where there is no newline in it.
     searched: usize,
     limit: usize,
+    /// What the line is charged with, where anybody is.
+    growth: Option<Growth>,
     skimmer: Option<Skimmer>,
+    /// Whether the line is skimmed because its sender gave way to others, and not because it is too large.
+    stalled: Option<Told>,
     ended: bool,
+}
+
+/// Whether somebody was told that a line is lost whose sender stalled.
+#[derive(Debug)]
+enum Told {
+    Already,
+    NotYet,
 }
 
 #[derive(Debug)]
 pub(crate) enum Line {
-    /// A line, without its newline. Never empty.
-    Message(Bytes),
-    /// A line over the limit. Its bytes are gone. `request` is whether it was a request or notification, or no message at
+    /// A line, without its newline. Never empty. A long one comes with the permit that it was received with.
+    Message { bytes: Bytes, permit: Option<Permit> },
+    /// A line that was not kept. Its bytes are gone. `request` is whether it was a request or notification, or no message at
     /// all: no answer in any case.
-    Oversized { id: Option<Id>, request: bool, size: usize },
+    Lost { id: Option<Id>, request: bool, size: usize, why: Lost },
 }
 
 impl<R: AsyncRead + Unpin> LineReader<R> {
-    pub(crate) fn new(reader: R, limit: usize) -> Self {
-        Self { reader, buffer: BytesMut::new(), searched: 0, limit, skimmer: None, ended: false }
+    /// Reads lines of up to `limit` bytes. The memory that a long line takes is charged to `growth` before it is taken.
+    pub(crate) fn new(reader: R, limit: usize, growth: impl Into<Option<Growth>>) -> Self {
+        Self {
+            reader,
+            buffer: Vec::new(),
+            begin: 0,
+            searched: 0,
+            limit,
+            growth: growth.into(),
+            skimmer: None,
+            stalled: None,
+            ended: false,
+        }
     }
 
     /// The next line; `None` at the end. What stands after the last newline counts as a line.
@@ -50,15 +80,64 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             if self.ended {
                 return Ok(None);
             }
-            let room = if self.buffer.is_empty() { SMALL } else { self.buffer.len().clamp(SMALL, LARGE) };
-            self.buffer.reserve(room);
-            if self.reader.read_buf(&mut self.buffer).await? == 0 {
-                self.ended = true;
-                if !self.buffer.is_empty() || self.skimmer.is_some() {
-                    self.buffer.extend_from_slice(b"\n");
+            self.make_space().await;
+            let mut space = (&mut self.buffer).limit(LARGE);
+            let read = match &self.growth {
+                Some(growth) => tokio::select! {
+                    biased;
+                    read = self.reader.read_buf(&mut space) => Ok(read?),
+                    gave_way = growth.gave_way() => Err(gave_way),
+                },
+                None => Ok(self.reader.read_buf(&mut space).await?),
+            };
+            match read {
+                Ok(0) => {
+                    self.ended = true;
+                    if !self.buffer.is_empty() || self.skimmer.is_some() {
+                        self.buffer.push(b'\n');
+                    }
+                }
+                Ok(read) => {
+                    if let Some(growth) = &self.growth {
+                        growth.received(read);
+                    }
+                }
+                Err(GaveWay) => {
+                    self.skim(self.buffer.len());
+                    // Whoever waits for this response need not wait for the end of the line, which may never come.
+                    let (id, size) = self.skimmer.as_ref().map_or((None, 0), |line| (line.answers(), line.size()));
+                    self.stalled = Some(if id.is_some() { Told::Already } else { Told::NotYet });
+                    if id.is_some() {
+                        return Ok(Some(Line::Lost { id, request: false, size, why: Lost::Stalled }));
+                    }
                 }
             }
         }
+    }
+
+    /// Sees to it that there is space to read into.
+    async fn make_space(&mut self) {
+        if self.begin > 0 {
+            self.buffer.drain(..self.begin);
+            self.searched -= self.begin;
+            self.begin = 0;
+        }
+        let (length, mut capacity) = (self.buffer.len(), self.buffer.capacity());
+        if length == capacity {
+            // One more than the limit, to see that it is passed.
+            let most = self.limit.saturating_add(1).max(SMALL);
+            capacity = match capacity {
+                0 => SMALL,
+                1..=LARGE => capacity * 2,
+                _ => capacity + capacity / 2,
+            };
+            capacity = capacity.min(most).max(length + 1);
+        }
+        // What is left of a read may take more than is free, too.
+        if let Some(growth) = &mut self.growth {
+            growth.reach(capacity).await;
+        }
+        self.buffer.reserve_exact(capacity - length);
     }
 
     fn take_line(&mut self) -> Option<Line> {
@@ -66,36 +145,71 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             let found = memchr::memchr(b'\n', &self.buffer[self.searched..]).map(|at| self.searched + at);
             let Some(end) = found else {
                 self.searched = self.buffer.len();
-                if self.skimmer.is_some() || self.buffer.len() > self.limit {
+                if self.skimmer.is_some() || self.buffer.len() - self.begin > self.limit {
                     self.skim(self.buffer.len());
+                } else if self.begin == self.buffer.len() {
+                    self.empty();
                 }
                 return None;
             };
-            if self.skimmer.is_some() || end > self.limit {
+            if self.skimmer.is_some() || end - self.begin > self.limit {
                 self.skim(end);
-                self.buffer.advance(1);
+                (self.begin, self.searched) = (self.begin + 1, self.begin + 1);
                 let skimmer = self.skimmer.take()?;
                 let size = skimmer.size();
                 let (id, request) = skimmer.finish_line();
-                return Some(Line::Oversized { id, request, size });
+                let why = match self.stalled.take() {
+                    None => Lost::Oversized,
+                    Some(Told::NotYet) => Lost::Stalled,
+                    Some(Told::Already) => continue,
+                };
+                return Some(Line::Lost { id, request, size, why });
             }
-            let mut line = self.buffer.split_to(end + 1).freeze();
-            self.searched = 0;
-            if self.buffer.is_empty() {
-                // A long message's buffer goes with the message.
-                self.buffer = BytesMut::new();
+            let line = self.begin..end;
+            (self.begin, self.searched) = (end + 1, end + 1);
+            if self.buffer[line.clone()].iter().all(u8::is_ascii_whitespace) {
+                continue;
             }
-            line.truncate(end);
-            if !line.iter().all(u8::is_ascii_whitespace) {
-                return Some(Line::Message(line));
-            }
+            let bytes = if line.start == 0 && line.end >= TAKES_BUFFER {
+                self.take_buffer(line.end)
+            } else {
+                Bytes::copy_from_slice(&self.buffer[line])
+            };
+            let permit = self.growth.as_mut().and_then(|growth| growth.finish(bytes.len()));
+            return Some(Line::Message { bytes, permit });
         }
     }
 
+    /// Takes the buffer for the line that ends there. What stands behind it goes into a new one.
+    fn take_buffer(&mut self, end: usize) -> Bytes {
+        let rest = self.buffer[end + 1..].to_vec();
+        let mut line = std::mem::replace(&mut self.buffer, rest);
+        (self.begin, self.searched) = (0, 0);
+        line.truncate(end);
+        // It is charged for its length from now on.
+        line.shrink_to_fit();
+        line.into()
+    }
+
+    /// Looks through the line up to there, and throws it away.
     fn skim(&mut self, end: usize) {
-        self.skimmer.get_or_insert_with(Skimmer::new).feed(&self.buffer[..end]);
-        self.buffer.advance(end);
-        self.searched = 0;
+        self.skimmer.get_or_insert_with(Skimmer::new).feed(&self.buffer[self.begin..end]);
+        (self.begin, self.searched) = (end, end);
+        if end == self.buffer.len() {
+            self.empty();
+        }
+    }
+
+    fn empty(&mut self) {
+        (self.begin, self.searched) = (0, 0);
+        self.buffer.clear();
+        // While a line is skimmed there is more to come.
+        if self.buffer.capacity() > if self.skimmer.is_some() { FREE } else { SMALL } {
+            self.buffer = Vec::new();
+        }
+        if let Some(growth) = &mut self.growth {
+            growth.clear();
+        }
     }
 }
 
@@ -104,35 +218,108 @@ const MOST: usize = 64;
 
 /// Writes messages as lines until the queue ends or the peer is gone.
 ///
-/// The room that a message takes is given back when it is written.
+/// The permit of a message is given back when it is written. `moved` is told how many bytes were written at once, and the
+/// first message that they are of.
 pub(crate) async fn write_lines<W: AsyncWrite + Unpin, M: Borrow<Wire>>(
     mut writer: W,
     mut queue: mpsc::Receiver<M>,
+    moved: impl Fn(&M, usize),
 ) -> io::Result<()> {
-    let mut wires = Vec::new();
-    while queue.recv_many(&mut wires, MOST).await > 0 {
-        write_all(&mut writer, &wires).await?;
+    let mut unwritten = Unwritten::default();
+    while unwritten.receive(&mut queue).await {
+        while !unwritten.is_empty() {
+            unwritten.write(&mut writer, &moved).await?;
+        }
         writer.flush().await?;
-        wires.clear();
-        wires.shrink_to(4);
     }
     Ok(())
 }
 
-async fn write_all<W: AsyncWrite + Unpin, M: Borrow<Wire>>(writer: &mut W, wires: &[M]) -> io::Result<()> {
-    let mut slices: SmallVec<[IoSlice<'_>; 8]> = SmallVec::new();
-    for wire in wires {
-        slices.extend(wire.borrow().parts().iter().map(|part| IoSlice::new(part)));
-        slices.push(IoSlice::new(b"\n"));
+/// Messages that are to be written as lines, the first of them perhaps in part already.
+#[derive(Debug)]
+pub(crate) struct Unwritten<M> {
+    messages: VecDeque<M>,
+    /// How many bytes of the first one have been written.
+    written: usize,
+    received: Vec<M>,
+}
+
+impl<M> Default for Unwritten<M> {
+    fn default() -> Self {
+        Self { messages: VecDeque::new(), written: 0, received: Vec::new() }
     }
-    let mut rest = slices.as_mut_slice();
-    while !rest.is_empty() {
-        match writer.write_vectored(rest).await? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            written => IoSlice::advance_slices(&mut rest, written),
+}
+
+impl<M: Borrow<Wire>> Unwritten<M> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// Waits for more messages; false at the end of the queue. Nothing is lost if the future is dropped.
+    pub(crate) async fn receive(&mut self, queue: &mut mpsc::Receiver<M>) -> bool {
+        // An idle session does not hold on to the space of its busiest moment.
+        self.received.shrink_to(4);
+        self.messages.shrink_to(4);
+        let received = queue.recv_many(&mut self.received, MOST).await;
+        self.messages.extend(self.received.drain(..));
+        received > 0
+    }
+
+    /// Writes what can be written at once. A message that was written as a whole is dropped. Nothing is lost if the future is dropped.
+    /// `moved` is as for [`write_lines`].
+    pub(crate) async fn write<W: AsyncWrite + Unpin>(
+        &mut self,
+        writer: &mut W,
+        moved: impl Fn(&M, usize),
+    ) -> io::Result<()> {
+        let mut slices: SmallVec<[IoSlice<'_>; 8]> = SmallVec::new();
+        for message in &self.messages {
+            slices.extend(message.borrow().parts().iter().map(|part| IoSlice::new(part)));
+            slices.push(IoSlice::new(b"\n"));
         }
+        let mut rest = slices.as_mut_slice();
+        IoSlice::advance_slices(&mut rest, self.written);
+        let written = writer.write_vectored(rest).await?;
+        drop(slices);
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        if let Some(first) = self.messages.front() {
+            moved(first, written);
+        }
+        self.written += written;
+        while let Some(first) = self.messages.front()
+            && self.written > first.borrow().len()
+        {
+            self.written -= first.borrow().len() + 1;
+            self.messages.pop_front();
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Takes out the messages that `is_wanted` chooses, but for one that was written in part.
+    pub(crate) fn take(&mut self, mut is_wanted: impl FnMut(&M) -> bool) -> Vec<M> {
+        let begun = usize::from(self.written > 0);
+        let mut taken = Vec::new();
+        for (place, message) in std::mem::take(&mut self.messages).into_iter().enumerate() {
+            if place >= begun && is_wanted(&message) {
+                taken.push(message);
+            } else {
+                self.messages.push_back(message);
+            }
+        }
+        taken
+    }
+
+    /// The messages that were not written as a whole yet.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &M> {
+        self.messages.iter()
+    }
+
+    /// Adds a message behind the others.
+    pub(crate) fn push(&mut self, message: M) {
+        self.messages.push_back(message);
+    }
 }
 
 #[cfg(test)]
@@ -140,12 +327,13 @@ mod tests {
     use super::*;
 
     async fn lines(input: &[u8], limit: usize) -> Vec<String> {
-        let mut reader = LineReader::new(input, limit);
+        let mut reader = LineReader::new(input, limit, None);
         let mut lines = Vec::new();
         while let Some(line) = reader.next().await.unwrap() {
             lines.push(match line {
-                Line::Message(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
-                Line::Oversized { id, request, size } => {
+                Line::Message { bytes, .. } => String::from_utf8(bytes.to_vec()).unwrap(),
+                Line::Lost { id, request, size, why } => {
+                    assert_eq!(why, Lost::Oversized);
                     format!("over {:?} {request} {size}", id.map(|id| id.to_string()))
                 }
             });
@@ -178,10 +366,12 @@ mod tests {
         }
         drop(sender);
         let (client, server) = tokio::io::duplex(64);
-        let writing = tokio::spawn(write_lines(client, receiver));
-        let mut reader = LineReader::new(server, 1000);
+        let writing = tokio::spawn(write_lines(client, receiver, |_: &Wire, _| {}));
+        let mut reader = LineReader::new(server, 1000, None);
         for number in 0..500 {
-            let Some(Line::Message(line)) = reader.next().await.unwrap() else { panic!("a line is missing") };
+            let Some(Line::Message { bytes: line, .. }) = reader.next().await.unwrap() else {
+                panic!("a line is missing")
+            };
             assert_eq!(line, format!("{{\"id\":{number}}}"));
         }
         assert!(reader.next().await.unwrap().is_none());

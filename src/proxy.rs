@@ -2,27 +2,20 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use futures_util::future::join_all;
 use http::HeaderName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::time::timeout;
-use tokio_util::task::TaskTracker;
-use tracing::warn;
 
 use crate::backend::Backend;
 use crate::config::{ConfigError, Filter, HttpSettings, SessionSettings};
 use crate::front;
 use crate::reaper;
-use crate::session::{EndReason, Opener, Plan, Registry, Server, ServerInfo, Servers, SessionHandle, SessionId};
+use crate::session::{Charged, EndReason, Opener, Plan, Server, Servers};
+use crate::sessions::{Sessions, teardown};
 
-/// How long the links of ended sessions may take to leave nothing behind, before whoever waits for that goes on without
-/// them. Their reapers go on by themselves.
-const TEARDOWN: Duration = Duration::from_secs(15);
 /// Most servers in one session: their lists are asked for and searched one by one.
 const MOST_SERVERS: usize = 256;
 
@@ -310,7 +303,14 @@ impl Proxy {
 
     /// The sessions that live now. The handle is no clone of the proxy: it does not keep it alive.
     pub fn sessions(&self) -> Sessions {
-        Sessions { registry: self.opener.registry().clone(), tasks: self.opener.tasks().clone() }
+        Sessions::new(self.opener.registry().clone(), self.opener.tasks().clone())
+    }
+
+    /// What messages that are under way take now, in bytes, with all that is received, queued, or kept for clients that
+    /// resume a stream. For each direction it never passes [`SessionSettings::process_budget`] and 64 KiB for each session.
+    pub fn bytes_under_way(&self) -> BytesUnderWay {
+        let Charged { upward, downward, strangers } = self.opener.charged();
+        BytesUnderWay { to_servers: upward, to_clients: downward, without_session: strangers }
     }
 
     /// Ends the proxy: no new sessions and calls; those in flight have [`SessionSettings::drain`] to end; then all
@@ -329,116 +329,21 @@ impl Proxy {
     }
 }
 
-/// Waits until links have ended, but not for ever.
-async fn teardown(ended: impl Future<Output = ()>, tasks: &TaskTracker) {
-    if timeout(TEARDOWN, ended).await.is_err() {
-        warn!(links = tasks.len(), "some backends have not ended yet; they are left to their reapers");
-    }
-}
-
 /// What a server wants of each request.
 fn forwards(backend: &Backend) -> Vec<HeaderName> {
     backend.forwards().iter().filter_map(|name| name.parse().ok()).collect()
 }
 
-/// The living sessions of a [`Proxy`]: to be listed and ended.
-///
-/// It does not keep the proxy alive. Once that was dropped, there are no sessions; the links that still run are counted to
-/// their end.
-#[derive(Debug, Clone)]
-pub struct Sessions {
-    registry: Arc<Registry>,
-    tasks: TaskTracker,
-}
-
-/// What may be known of a session. Nothing in here opens it.
-#[derive(Debug, Clone)]
+/// What messages that are under way take, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct SessionInfo {
-    /// Its public name.
-    pub id: SessionId,
-    /// When it was opened.
-    pub opened_at: SystemTime,
-    /// How long ago its client last said something.
-    pub idle_for: Duration,
-    /// Name and version that the client gave of itself, once it has.
-    pub client: Option<String>,
-    /// The protocol version that was negotiated, once it was.
-    pub version: Option<String>,
-    /// Its servers, in the order in which they were configured.
-    pub servers: Vec<ServerInfo>,
-    /// Calls without an answer.
-    pub calls_in_flight: usize,
-}
-
-impl Sessions {
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.registry.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// All of them, the oldest first.
-    pub fn list(&self) -> Vec<SessionInfo> {
-        let mut list: Vec<_> = self.registry.all().iter().map(info).collect();
-        list.sort_by_key(|session| session.opened_at);
-        list
-    }
-
-    /// Ends one, with an error for its calls in flight. False if there is none of that name.
-    ///
-    /// Returns when nothing of it is left, neither the processes that its servers have started nor its sessions on servers
-    /// over HTTP, or after 15 seconds. Then the log says so, and [`links`](Self::links) counts what still runs; on Linux the
-    /// processes go on being ended.
-    pub async fn end(&self, id: SessionId) -> bool {
-        let Some(session) = self.registry.get(id) else { return false };
-        session.end(EndReason::Cleared);
-        let gone = async {
-            session.ended().await;
-            session.shared().links.wait().await;
-        };
-        teardown(gone, &self.tasks).await;
-        true
-    }
-
-    /// Ends all of them, and says how many there were.
-    ///
-    /// Returns when nothing of them is left, as [`end`](Self::end) does, nor of sessions that had ended before, or after 15
-    /// seconds.
-    pub async fn clear(&self) -> usize {
-        let sessions = self.registry.all();
-        for session in &sessions {
-            session.end(EndReason::Cleared);
-        }
-        let gone = async {
-            join_all(sessions.iter().map(SessionHandle::ended)).await;
-            join_all(self.registry.leaving().iter().map(TaskTracker::wait)).await;
-        };
-        teardown(gone, &self.tasks).await;
-        sessions.len()
-    }
-
-    /// Links to backends that still run, those of ended sessions too: zero when nothing is left behind.
-    pub fn links(&self) -> usize {
-        self.tasks.len()
-    }
-}
-
-fn info(session: &SessionHandle) -> SessionInfo {
-    let shared = session.shared();
-    SessionInfo {
-        id: shared.id,
-        opened_at: shared.opened_at,
-        idle_for: shared.idle_for(),
-        client: shared.client.get().cloned(),
-        version: shared.version.get().cloned(),
-        servers: shared.servers(),
-        calls_in_flight: shared.calls.load(Ordering::Relaxed),
-    }
+pub struct BytesUnderWay {
+    /// From clients to servers.
+    pub to_servers: usize,
+    /// From servers to clients.
+    pub to_clients: usize,
+    /// From clients that have no session yet.
+    pub without_session: usize,
 }
 
 #[cfg(test)]
@@ -447,8 +352,11 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::time::Instant;
 
+    use std::time::Duration;
+
     use super::*;
     use crate::backend::{Connect, Launch};
+    use crate::sessions::TEARDOWN;
 
     /// A backend whose links do not end when they are stopped.
     struct Stubborn;

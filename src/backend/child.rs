@@ -13,10 +13,11 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::growing::growing;
+use super::outlet::Outlet;
 use super::spawn::{self, Child, Command, ExitStatusKind, Inherit};
 use super::{Connect, Exit, Launch, LinkExit, link, panics};
 use crate::config::speaks_of_secrets;
-use crate::lines::{Line, LineReader, write_lines};
+use crate::lines::{Line, LineReader};
 
 /// How long a server may take to leave by itself when its stdin has closed. Playwright needs about a second to close its browser.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -149,7 +150,7 @@ impl std::fmt::Debug for ChildBackend {
 }
 
 async fn run(command: Command, secrets: Arc<[String]>, launch: Launch) {
-    let Launch { name, server, inlet, outgoing, stop, message_size, .. } = launch;
+    let Launch { name, server, inlet, outgoing, backlog, stalled, stop, message_size, .. } = launch;
     let mut child = match spawn::spawn_until(&command, &stop).await {
         Ok(Some(child)) => child,
         Ok(None) => return,
@@ -170,8 +171,9 @@ async fn run(command: Command, secrets: Arc<[String]>, launch: Launch) {
         inlet.closed(LinkExit::Failed { reason: "the backend has no pipes".to_owned() });
         return;
     };
+    let outlet = Outlet { queue: outgoing, backlog, stalled, inlet: inlet.clone() };
     // The writer ends, and closes stdin, when the session drops its end of the queue.
-    let mut writing = watched(write_lines(growing(stdin), outgoing));
+    let mut writing = watched(outlet.write(growing(stdin)));
     let mut reading = watched(link::read(growing(stdout), message_size, inlet.clone()));
     let mut listening = watched(listen(stderr, (name.clone(), server), secrets, words.clone()));
     let gone = tokio::select! {
@@ -262,11 +264,11 @@ async fn listen(
     secrets: Arc<[String]>,
     words: Arc<LastWords>,
 ) {
-    let mut lines = LineReader::new(stderr, LONGEST_WORDS);
+    let mut lines = LineReader::new(stderr, LONGEST_WORDS, None);
     while let Ok(Some(line)) = lines.next().await {
         let text = match line {
-            Line::Message(bytes) => mask(&String::from_utf8_lossy(&bytes), &secrets),
-            Line::Oversized { size, .. } => format!("[a line of {size} bytes]"),
+            Line::Message { bytes, .. } => mask(&String::from_utf8_lossy(&bytes), &secrets),
+            Line::Lost { size, .. } => format!("[a line of {size} bytes]"),
         };
         info!(target: "sessile::backend", %session, %server, "{text}");
         words.add(text);

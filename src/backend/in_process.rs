@@ -10,6 +10,7 @@ use tokio::task::JoinError;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::outlet::Outlet;
 use super::{Connect, Exit, Launch, LinkExit, factory, link, panics};
 use crate::frame::Wire;
 use crate::lines::write_lines;
@@ -86,8 +87,8 @@ impl InProcessBackend {
 }
 
 async fn pump_in(reader: impl tokio::io::AsyncRead + Unpin, to_server: mpsc::Sender<bytes::Bytes>) {
-    let mut lines = crate::lines::LineReader::new(reader, usize::MAX);
-    while let Ok(Some(crate::lines::Line::Message(message))) = lines.next().await {
+    let mut lines = crate::lines::LineReader::new(reader, usize::MAX, None);
+    while let Ok(Some(crate::lines::Line::Message { bytes: message, .. })) = lines.next().await {
         if to_server.send(message).await.is_err() {
             break;
         }
@@ -103,7 +104,7 @@ async fn pump_out(writer: impl tokio::io::AsyncWrite + Unpin, mut from_server: m
             }
         }
     };
-    let _ = tokio::join!(forward, write_lines(writer, wires));
+    let _ = tokio::join!(forward, write_lines(writer, wires, |_: &Wire, _| {}));
 }
 
 impl Connect for InProcessBackend {
@@ -126,13 +127,14 @@ impl Connect for InProcessBackend {
 }
 
 async fn run(launch: Launch, io: DuplexStream, server: BoxFuture<'static, Result<(), String>>) {
-    let Launch { name, inlet, outgoing, stop, message_size, .. } = launch;
+    let Launch { name, inlet, outgoing, backlog, stalled, stop, message_size, .. } = launch;
     let (reader, writer) = tokio::io::split(io);
     let mut server = spawn(server);
+    let outlet = Outlet { queue: outgoing, backlog, stalled, inlet: inlet.clone() };
     // Ends with the actor's end of the queue: the server sees its input end.
     let mut writing = spawn(async move {
         let mut writer = writer;
-        let written = write_lines(&mut writer, outgoing).await;
+        let written = outlet.write(&mut writer).await;
         let _ = tokio::io::AsyncWriteExt::shutdown(&mut writer).await;
         written
     });

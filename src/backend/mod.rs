@@ -12,6 +12,7 @@ mod http;
 mod in_process;
 mod link;
 mod oauth;
+mod outlet;
 mod panics;
 #[doc(hidden)]
 pub mod spawn;
@@ -27,10 +28,11 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::frame::{FrameError, Id, Incoming, Permit, Wire};
+use crate::budget::{Backlog, Budget, Held};
+use crate::frame::{FrameError, Id, Incoming, Lost, Permit, Wire};
 
 pub use child::ChildBackend;
 pub use http::{HttpBackend, HttpBackendError, Transport};
@@ -108,6 +110,8 @@ pub enum CallFailure {
         /// How large it is at least, in bytes.
         size: usize,
     },
+    /// The rest of the answer did not come for a while, and the memory that it took was needed for others.
+    Stalled,
     /// What came back is no answer.
     BadAnswer {
         /// What it is.
@@ -213,6 +217,11 @@ pub(crate) enum Purpose {
 pub(crate) struct Outward {
     pub wire: Wire,
     pub purpose: Purpose,
+    /// What it holds of the bytes that all sessions have in common, until the link has taken it.
+    pub held: Option<Held>,
+    /// Counts a response until it is written: a server that asks without end and reads no response is given up.
+    #[expect(dead_code, reason = "counted, not read")]
+    pub response: Option<Arc<()>>,
 }
 
 impl Borrow<Wire> for Outward {
@@ -235,23 +244,41 @@ pub(crate) struct Launch {
     pub inlet: Arc<dyn Inlet>,
     /// What goes to the server. When it ends, so does the link.
     pub outgoing: mpsc::Receiver<Outward>,
+    /// What this session may have under way to the server.
+    pub outgoing_budget: Budget,
+    /// What waits in `outgoing`, and in the link itself, for a server that does not read.
+    pub backlog: Backlog,
+    /// Notified when the server has read next to nothing for a while and others need the memory of what waits for it.
+    pub stalled: Arc<Notify>,
     /// Ends the link: gently first, then for certain.
     pub stop: CancellationToken,
 }
 
+/// What is known of a message that was not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LostMessage {
+    pub id: Option<Id>,
+    /// Whether it was a request or notification.
+    pub request: bool,
+    /// How many bytes of it came, at least.
+    pub size: usize,
+    pub why: Lost,
+}
+
 /// Where a link delivers what its server says.
 pub(crate) trait Inlet: Send + Sync {
-    /// Waits for room for a message of so many bytes that asks or tells something.
-    fn admit(&self, bytes: usize) -> BoxFuture<'_, Option<Permit>>;
-    /// Takes what room there is for an answer, which must not wait.
-    fn admit_now(&self, bytes: usize) -> Option<Permit>;
+    /// What this session may have under way from its servers. A message is let in by it before it is delivered.
+    fn budget(&self) -> &Budget;
+    /// What this session may have under way to its servers, with the responses that sessile itself gives them.
+    fn answers(&self) -> &Budget;
     /// Messages of the server, in the order in which they came. `on` is the call whose response stream they came on, where
-    /// the transport knows; 0, the number of no call, where they came on a stream on which no call is answered.
-    fn deliver(&self, frames: Result<Incoming, FrameError>, on: Option<u64>);
+    /// the transport knows; 0, the number of no call, where they came on a stream on which no call is answered. `permit` is
+    /// that of messages which could not be read.
+    fn deliver(&self, frames: Result<Incoming, FrameError>, permit: Option<Permit>, on: Option<u64>);
     /// A call has no answer, and will have none; the link goes on.
     fn failed(&self, call: u64, failure: CallFailure);
-    /// A message that was too large and is gone.
-    fn oversized(&self, id: Option<Id>, request: bool, size: usize);
+    /// A message that was not kept and is gone.
+    fn lost(&self, message: LostMessage, permit: Permit);
     /// The server runs under this process id.
     fn started(&self, pid: u32);
     /// The server is gone. Nothing follows.

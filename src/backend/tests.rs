@@ -18,24 +18,24 @@ struct Session {
     stop: CancellationToken,
 }
 
-struct Fragile(mpsc::Sender<LinkExit>);
+struct Fragile(mpsc::Sender<LinkExit>, Budget);
 
 impl Inlet for Fragile {
-    fn admit(&self, _: usize) -> BoxFuture<'_, Option<Permit>> {
-        Box::pin(std::future::ready(None))
+    fn budget(&self) -> &Budget {
+        &self.1
     }
 
-    fn admit_now(&self, _: usize) -> Option<Permit> {
-        None
+    fn answers(&self) -> &Budget {
+        &self.1
     }
 
-    fn deliver(&self, _: Result<Incoming, FrameError>, _: Option<u64>) {
+    fn deliver(&self, _: Result<Incoming, FrameError>, _: Option<Permit>, _: Option<u64>) {
         panic!("a defect in the reader");
     }
 
     fn failed(&self, _: u64, _: CallFailure) {}
 
-    fn oversized(&self, _: Option<Id>, _: bool, _: usize) {}
+    fn lost(&self, _: LostMessage, _: Permit) {}
 
     fn started(&self, _: u32) {}
 
@@ -48,13 +48,17 @@ fn session() -> (Launch, Session) {
     let (outgoing, waiting) = mpsc::channel(8);
     let (ends, closed) = mpsc::channel(8);
     let stop = CancellationToken::new();
+    let budget = Budget::ample();
     let launch = Launch {
         name: "test".into(),
         server: "test".into(),
         scratch: std::env::temp_dir().join(format!("sessile-test-{}", uuid::Uuid::new_v4())),
         message_size: 1024,
-        inlet: Arc::new(Fragile(ends)),
+        inlet: Arc::new(Fragile(ends, Budget::ample())),
         outgoing: waiting,
+        backlog: budget.backlog(|| ()),
+        outgoing_budget: budget,
+        stalled: Arc::default(),
         stop: stop.clone(),
     };
     (launch, Session { outgoing, closed, stop })
@@ -83,7 +87,7 @@ fn fragile_wire() -> Outward {
         }
     }
     let wire = Wire::from("{}".to_owned()).with_permit(Permit::new(Bomb));
-    Outward { wire, purpose: Purpose::Notice }
+    Outward { wire, purpose: Purpose::Notice, held: None, response: None }
 }
 
 fn speaks() -> InProcessBackend {

@@ -78,9 +78,12 @@ pub struct SessionSettings {
     pub max_message_size: usize,
     /// Bytes kept for each session so that a client can take up a lost stream. 1 MiB.
     pub replay_bytes: usize,
-    /// Bytes under way in one direction of a session before its reader waits. 4 MiB.
+    /// What one session takes at most, in each direction, of the bytes that all sessions have in common, besides one larger
+    /// message and what it keeps for clients that resume a stream. 4 MiB.
     pub session_budget: usize,
-    /// Bytes under way in one direction of all sessions together; one message of each always passes. 256 MiB.
+    /// The bytes that all sessions have in common in each direction, for messages that are received, queued, unread, or
+    /// kept. At least twice [`max_message_size`](Self::max_message_size). Besides, each session has 64 KiB of its own in each
+    /// direction. 256 MiB.
     pub process_budget: usize,
     /// Most calls in flight in a session, and most of its server's requests without an answer. 1024.
     pub max_in_flight: usize,
@@ -194,11 +197,15 @@ impl SessionSettings {
             ("max_sessions", self.max_sessions.unwrap_or(1)),
             ("max_in_flight", self.max_in_flight),
             ("session_budget", self.session_budget),
-            ("process_budget", self.process_budget),
         ] {
             if value == 0 {
                 return out(setting, value.to_string(), "at least 1");
             }
+        }
+        // One message that grows to the limit must always have its place beside another that is not read.
+        if self.process_budget / 2 < self.max_message_size {
+            let expected = "at least twice max_message_size: raise it, or lower max_message_size";
+            return out("process_budget", self.process_budget.to_string(), expected);
         }
         for (setting, value) in [
             ("idle_timeout", self.idle_timeout.unwrap_or(Duration::MAX)),

@@ -1,7 +1,5 @@
 //! What came in one piece: a message, or a batch of them.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use super::error::{Fault, FrameErrorKind};
@@ -29,8 +27,8 @@ impl Incoming {
             (incoming, None) => incoming,
             (Self::One(frame), permit) => Self::One(frame.with_permit(permit)),
             (Self::Batch(elements), Some(permit)) => {
-                let permit = Arc::new(permit);
-                let hold = |frame: Frame| frame.with_permit(Permit::new(Arc::clone(&permit)));
+                let permit = permit.shared();
+                let hold = |frame: Frame| frame.with_permit(permit());
                 Self::Batch(elements.into_iter().map(|element| element.map(hold)).collect())
             }
         }
@@ -68,7 +66,7 @@ pub fn split(bytes: impl Into<Bytes>) -> Result<Incoming, FrameError> {
     let frame = |(start, end)| {
         let bytes = bytes.slice(start..end);
         match envelope::scan(&bytes, 0) {
-            Ok((envelope, _)) => Ok(Frame { bytes, envelope, permit: None, forwarded: None }),
+            Ok((envelope, _)) => Ok(Frame::new(bytes, envelope)),
             Err(error) => Err(FrameError { offset: error.offset + start + shift, ..error }),
         }
     };

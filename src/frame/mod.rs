@@ -36,7 +36,7 @@ pub use forwarded::Forwarded;
 pub use id::{Id, LONGEST_ID};
 pub use items::{Item, elements, members, only, quoted, string};
 pub use make::{error_response, notification, request, response};
-pub use permit::Permit;
+pub use permit::{Permit, Room};
 pub use scan::MAX_DEPTH;
 pub(crate) use skim::Skimmer;
 pub use splice::Splice;
@@ -55,6 +55,15 @@ pub enum Kind {
     Response,
 }
 
+/// Why a message was not kept while it was received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// It is over the limit.
+    Oversized,
+    /// Its sender stalled in the middle of it, and others needed the memory.
+    Stalled,
+}
+
 /// One valid JSON-RPC message, as its own bytes, on one line.
 pub struct Frame {
     bytes: Bytes,
@@ -64,6 +73,10 @@ pub struct Frame {
 }
 
 impl Frame {
+    fn new(bytes: Bytes, envelope: Envelope) -> Self {
+        Self { bytes, envelope, permit: None, forwarded: None }
+    }
+
     /// Reads exactly one JSON-RPC object. A byte order mark in front of it and white space around it are taken off, and
     /// line breaks within become spaces: in place if these bytes have no other owner, else in a copy. Nothing else is
     /// changed or copied.
@@ -80,7 +93,7 @@ impl Frame {
         if newlines {
             bytes = blank_lines(bytes);
         }
-        Ok(Self { bytes, envelope, permit: None, forwarded: None })
+        Ok(Self::new(bytes, envelope))
     }
 
     /// What the message is for.
@@ -179,7 +192,7 @@ impl Frame {
     /// The same message once more, sharing its bytes. The permit and the headers stay here.
     #[must_use]
     pub fn share(&self) -> Self {
-        Self { bytes: self.bytes.clone(), envelope: self.envelope.clone(), permit: None, forwarded: None }
+        Self::new(self.bytes.clone(), self.envelope.clone())
     }
 
     /// Starts a copy of the message with a few fields changed.
@@ -189,7 +202,7 @@ impl Frame {
 
     /// The message as it is, to be written.
     pub fn into_wire(self) -> Wire {
-        Wire::from(self.bytes).with_permit(self.permit).with_forwarded(self.forwarded)
+        Wire::of(self.bytes).with_permit(self.permit).with_forwarded(self.forwarded)
     }
 
     fn id_at(&self, span: Span) -> Option<Id> {

@@ -1,23 +1,58 @@
-//! The proof that a frame has been paid for.
+//! The proof that bytes were charged.
 
 use std::fmt;
+use std::sync::Arc;
 
-/// Proof that room for a frame was reserved in a byte budget. It travels with the frame and then with its wire, and
-/// what it holds is dropped, and so given back, when the last of the bytes are.
+/// What a [`Permit`] holds. Its drop gives it back.
+pub trait Room: Send + Sync {
+    /// How many bytes of it other sessions could have.
+    fn pooled(&self) -> usize {
+        0
+    }
+
+    /// How many bytes it holds in all.
+    fn charged(&self) -> usize {
+        0
+    }
+}
+
+/// Proof that bytes for a frame were charged to a budget. It travels with the frame and then with its wire, and what it
+/// holds is dropped, and so given back, when the last of the bytes are.
 ///
-/// A plain trait object, so that the core knows no runtime's semaphores.
-pub struct Permit(Box<dyn Send + Sync>);
+/// A plain trait object, so that the core knows no runtime and no clock.
+pub struct Permit(Box<dyn Room>);
 
 impl Permit {
     /// A permit that holds on to `held`.
     pub fn new(held: impl Send + Sync + 'static) -> Self {
-        Self(Box::new(held))
+        Self(Box::new(Uncounted(held)))
+    }
+
+    /// A permit for `room`.
+    pub fn from_room(room: Box<dyn Room>) -> Self {
+        Self(room)
     }
 
     /// A permit that holds on to what both do.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
-        Self::new((self.0, other.0))
+        Self(Box::new(Both(self, other)))
+    }
+
+    /// A permit that holds on to what this one does until the last of its clones is dropped.
+    pub fn shared(self) -> impl Fn() -> Self {
+        let shared = Arc::new(self);
+        move || Self(Box::new(SharedPermit(shared.clone())))
+    }
+
+    /// How many bytes it holds that other sessions could have.
+    pub fn pooled(&self) -> usize {
+        self.0.pooled()
+    }
+
+    /// How many bytes it holds in all.
+    pub fn charged(&self) -> usize {
+        self.0.charged()
     }
 
     /// Adds `more` to what `slot` holds: a permit is never given back before its frame is gone.
@@ -26,6 +61,34 @@ impl Permit {
             (Some(held), Some(more)) => Some(held.and(more)),
             (held, more) => held.or(more),
         };
+    }
+}
+
+struct Uncounted<T>(T);
+
+impl<T: Send + Sync> Room for Uncounted<T> {}
+
+struct Both(Permit, Permit);
+
+impl Room for Both {
+    fn pooled(&self) -> usize {
+        self.0.pooled().saturating_add(self.1.pooled())
+    }
+
+    fn charged(&self) -> usize {
+        self.0.charged().saturating_add(self.1.charged())
+    }
+}
+
+struct SharedPermit(Arc<Permit>);
+
+impl Room for SharedPermit {
+    fn pooled(&self) -> usize {
+        self.0.pooled()
+    }
+
+    fn charged(&self) -> usize {
+        self.0.charged()
     }
 }
 

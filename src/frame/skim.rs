@@ -135,6 +135,12 @@ impl Skimmer {
         self.size
     }
 
+    /// The id, if what came up to now shows that the message is a response: it is in the middle of its result or error.
+    pub(crate) fn answers(&self) -> Option<Id> {
+        let is_outcome = matches!(self.key.as_slice(), b"\"result\"" | b"\"error\"") && self.place == Place::Value;
+        self.id.clone().filter(|_| is_outcome && !self.has_method)
+    }
+
     /// The id, if there was one, and whether the message was a request or notification.
     pub(crate) fn finish(self) -> (Option<Id>, bool) {
         (self.id, self.has_method)

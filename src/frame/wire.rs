@@ -32,6 +32,12 @@ impl Wire {
         wire
     }
 
+    /// The bytes of a frame, as they are. A short one is copied: it may be a small part of a large buffer, which would live
+    /// for as long as the wire waits to be written, and nobody would be charged for it.
+    pub(super) fn of(bytes: Bytes) -> Self {
+        if bytes.len() < JOIN_BELOW { Bytes::copy_from_slice(&bytes).into() } else { bytes.into() }
+    }
+
     /// What is to be written, in this order.
     pub fn parts(&self) -> &[Bytes] {
         &self.parts
@@ -70,6 +76,16 @@ impl Wire {
     /// The headers that are to go with it, for a server that is reached over HTTP.
     pub fn forwarded(&self) -> Option<&Forwarded> {
         self.forwarded.as_ref()
+    }
+
+    /// How many bytes its permit holds that other sessions could have.
+    pub fn pooled(&self) -> usize {
+        self.permit.as_ref().map_or(0, Permit::pooled)
+    }
+
+    /// How many of its bytes no permit is held for.
+    pub fn uncharged(&self) -> usize {
+        self.len().saturating_sub(self.permit.as_ref().map_or(0, Permit::charged))
     }
 
     /// Takes the permit out.

@@ -25,7 +25,7 @@ pub(crate) async fn serve(opener: Arc<Opener>, mut transport: impl Transport<Rol
     let never = || std::future::pending::<()>();
     let session = tokio::spawn(stdio::serve(opener, reader, writer, never(), never()));
     let (reader, mut writer) = split(ours);
-    let mut lines = LineReader::new(reader, limit.saturating_mul(2));
+    let mut lines = LineReader::new(reader, limit.saturating_mul(2), None);
     // One message of each direction is under way at a time, and neither waits for the other.
     let mut heard = Bytes::new();
     let mut hearing = true;
@@ -48,7 +48,7 @@ pub(crate) async fn serve(opener: Arc<Opener>, mut transport: impl Transport<Rol
                 }
             }
             line = lines.next(), if said.is_none() => {
-                let Ok(Some(Line::Message(bytes))) = line else { break };
+                let Ok(Some(Line::Message { bytes, .. })) = line else { break };
                 said = from_line(&bytes).map(|message| Box::pin(transport.send(message)));
             }
             sent = finished(&mut said), if said.is_some() => {

@@ -7,11 +7,13 @@ use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
+use crate::budget::Budget;
 use crate::error::Fault;
-use crate::frame::{self, Incoming, Wire};
+use crate::frame::{self, Incoming, Permit, Wire};
 use crate::lines::{Line, LineReader, write_lines};
-use crate::session::{EndReason, FoundBy, Opener, Refused, SessionHandle, Stream, StreamKind};
+use crate::session::{EndReason, FoundBy, Opener, Outgoing, Refused, Role, SessionHandle, Stream, StreamKind};
 
 /// Messages between the session and the writer.
 const QUEUE: usize = 16;
@@ -35,7 +37,10 @@ pub(crate) async fn serve(
     let drain = opener.plan().limits.drain;
     let (output, queue) = mpsc::channel(QUEUE);
     let writing = tokio::spawn(write_out(writer, queue));
-    let mut input = Input { lines: LineReader::new(reader, opener.plan().limits.message_size), opener, output };
+    let upward = opener.upward();
+    let lines = LineReader::new(reader, opener.plan().limits.message_size, upward.growth());
+    let mut input = Input { lines, opener, upward, output, cut: CancellationToken::new() };
+    let cut = input.cut.clone();
     let mut stop = std::pin::pin!(stop);
     let first = tokio::select! {
         first = input.open() => first,
@@ -67,6 +72,8 @@ pub(crate) async fn serve(
                 session.drain_then_end(drain).await;
             });
         } => {}
+        // It does not read what it is sent, and others need the memory.
+        () = cut.cancelled() => session.end(EndReason::ClientStalled),
         // A client that does not read its last words does not get them.
         () = async {
             session.ended().await;
@@ -79,19 +86,27 @@ pub(crate) async fn serve(
     let reason = session.shared().ended.borrow().clone();
     drop(input);
     // A client that does not read must not keep the process alive.
-    let _ = timeout(LAST_WORDS, writing).await;
+    let mut writing = writing;
+    if timeout(LAST_WORDS, &mut writing).await.is_err() {
+        writing.abort();
+    }
     reason.unwrap_or(EndReason::Failed)
 }
 
-async fn write_out(mut writer: impl AsyncWrite + Unpin, queue: mpsc::Receiver<Wire>) {
-    let _ = write_lines(&mut writer, queue).await;
+async fn write_out(mut writer: impl AsyncWrite + Unpin, queue: mpsc::Receiver<Outgoing>) {
+    let moved = |message: &Outgoing, bytes| {
+        if let Some(held) = &message.held {
+            held.moved(bytes);
+        }
+    };
+    let _ = write_lines(&mut writer, queue, moved).await;
     let _ = writer.shutdown().await;
 }
 
 /// Carries the session's messages to the writer, until there are no more or the client is gone.
-async fn pump(mut stream: Stream, output: mpsc::Sender<Wire>) {
+async fn pump(mut stream: Stream, output: mpsc::Sender<Outgoing>) {
     while let Some(message) = stream.next().await {
-        if output.send(message.wire).await.is_err() {
+        if output.send(message).await.is_err() {
             return;
         }
     }
@@ -100,17 +115,21 @@ async fn pump(mut stream: Stream, output: mpsc::Sender<Wire>) {
 struct Input<R> {
     lines: LineReader<R>,
     opener: Arc<Opener>,
-    output: mpsc::Sender<Wire>,
+    /// What the client may have under way to the servers, before there is a session and in it.
+    upward: Budget,
+    output: mpsc::Sender<Outgoing>,
+    /// Cancelled when the client does not read what it is sent and others need the memory.
+    cut: CancellationToken,
 }
 
 impl<R: AsyncRead + Unpin> Input<R> {
     /// Waits for the first message that needs a session; `None` if none comes or none can be had.
     async fn open(&mut self) -> Option<(SessionHandle, Stream)> {
         while let Ok(Some(line)) = self.lines.next().await {
-            let bytes = match line {
-                Line::Message(bytes) => bytes,
-                Line::Oversized { id, size, .. } => {
-                    let fault = Fault::MessageTooLarge { limit: self.opener.plan().limits.message_size, size };
+            let (bytes, grown) = match line {
+                Line::Message { bytes, permit } => (bytes, permit),
+                Line::Lost { id, size, why, .. } => {
+                    let fault = Fault::from_lost(why, self.opener.plan().limits.message_size, size);
                     self.answer(fault.to_wire(id.as_ref())).await?;
                     continue;
                 }
@@ -118,7 +137,7 @@ impl<R: AsyncRead + Unpin> Input<R> {
             let size = bytes.len();
             let frame = match frame::split(bytes) {
                 Ok(Incoming::One(frame)) => frame,
-                Ok(incoming @ Incoming::Batch(_)) => return self.start(incoming, size).await,
+                Ok(incoming @ Incoming::Batch(_)) => return self.start(incoming, size, grown).await,
                 Err(error) => {
                     let id = error.id.clone();
                     self.answer(Fault::Frame(error).to_wire(id.as_ref())).await?;
@@ -130,13 +149,13 @@ impl<R: AsyncRead + Unpin> Input<R> {
                 self.answer(fault.to_wire(frame.id().as_ref())).await?;
                 continue;
             }
-            return self.start(Incoming::One(frame), size).await;
+            return self.start(Incoming::One(frame), size, grown).await;
         }
         None
     }
 
-    async fn start(&mut self, first: Incoming, size: usize) -> Option<(SessionHandle, Stream)> {
-        let fresh = match self.opener.open(FoundBy::Nobody, true).await {
+    async fn start(&mut self, first: Incoming, size: usize, grown: Option<Permit>) -> Option<(SessionHandle, Stream)> {
+        let fresh = match self.opener.open(FoundBy::Nobody, true, Some(self.upward.clone())).await {
             Ok(fresh) => fresh,
             Err(refused) => {
                 let fault = match refused {
@@ -156,30 +175,24 @@ impl<R: AsyncRead + Unpin> Input<R> {
             }
         };
         let (session, _) = fresh.take()?;
-        let stream = session.open_stream(StreamKind::Duplex);
-        let first = session.admit(first, size).await?;
-        session.hear(Some(stream.id), Ok(first));
+        let stream = session.open_stream(StreamKind::Duplex, self.cut.clone());
+        let first = session.let_in(Ok(first), size, grown).await;
+        session.hear(Some(stream.id), first);
         Some((session, stream))
     }
 
     async fn answer(&self, wire: Wire) -> Option<()> {
-        self.output.send(wire).await.ok()
+        self.output.send(Outgoing { event: None, wire, role: Role::Failure, held: None }).await.ok()
     }
 
     /// Hands on what the client says until it says no more.
     async fn relay(&mut self, session: &SessionHandle, stream: crate::session::StreamId) {
         while let Ok(Some(line)) = self.lines.next().await {
             match line {
-                Line::Oversized { id, request, size } => session.client_oversized(stream, id, request, size),
-                Line::Message(bytes) => {
+                Line::Lost { id, request, size, why } => session.client_lost(stream, id, request, size, why).await,
+                Line::Message { bytes, permit } => {
                     let size = bytes.len();
-                    let received = match frame::split(bytes) {
-                        Ok(incoming) => {
-                            let Some(incoming) = session.admit(incoming, size).await else { return };
-                            Ok(incoming)
-                        }
-                        Err(error) => Err(error),
-                    };
+                    let received = session.let_in(frame::split(bytes), size, permit).await;
                     session.hear(Some(stream), received);
                 }
             }

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -22,15 +22,36 @@ use super::handle::{Shared, Sink};
 use super::inlet::SessionInlet;
 use super::noise::Noise;
 use super::server::ServerState;
-use super::state::{Effect, Effects, Event, State};
+use super::state::{Effect, Effects, Event, Keeper, State};
 use super::union::{LinkId, Servers};
-use super::{Attachment, Budget, EndReason, Limits, Registry, StreamId, StreamKind};
-use crate::backend::{Backend, Exit, Launch, LinkExit, Outward};
+use super::{Attachment, EndReason, Limits, Registry, StreamId, StreamKind};
+use crate::backend::{Backend, Exit, Launch, LinkExit, Outward, Purpose};
+use crate::budget::{Backlog, Budget};
+use crate::frame::{Permit, Wire};
+
+/// A server that has left more responses of sessile itself unread, behind what its pipe holds, asks without end and reads
+/// nothing: it is given up.
+const MOST_UNREAD_RESPONSES: usize = 100;
 
 #[derive(Debug)]
 pub(super) enum Message {
-    Attach { stream: StreamId, attachment: Attachment, kind: StreamKind, after: Option<u64>, sink: Sink },
-    Event(Event),
+    Attach {
+        stream: StreamId,
+        attachment: Attachment,
+        kind: StreamKind,
+        after: Option<u64>,
+        sink: Sink,
+    },
+    /// `permit` is for what the event takes in the mailbox, where its frames have no permits of their own.
+    Event {
+        event: Event,
+        permit: Option<Permit>,
+    },
+    /// The connection of that stream is given up, because its client does not read.
+    GivenUp {
+        stream: StreamId,
+        attachment: Attachment,
+    },
     Tick,
 }
 
@@ -51,7 +72,10 @@ pub(super) struct Arguments {
     pub backends: Arc<[Backend]>,
     pub servers: Arc<Servers>,
     pub scratch: PathBuf,
+    pub upward: Budget,
     pub downward: Budget,
+    /// Most messages queued for a link.
+    pub queue: usize,
     pub registry: Arc<Registry>,
     pub tasks: TaskTracker,
 }
@@ -76,24 +100,50 @@ struct Links {
     backends: Arc<[Backend]>,
     servers: Arc<Servers>,
     /// What goes to the servers, by link, and what ends each.
-    open: Vec<Option<(mpsc::Sender<Outward>, CancellationToken)>>,
+    open: Vec<Option<OpenLink>>,
     /// Most messages queued for a link.
     bound: usize,
+    /// Most responses of sessile itself that a server leaves unread.
+    most_responses: usize,
     scratch: PathBuf,
     message_size: usize,
+    upward: Budget,
     downward: Budget,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
+/// What goes to one server.
+struct OpenLink {
+    queue: mpsc::Sender<Outward>,
+    /// What the server has not read yet.
+    backlog: Backlog,
+    upward: Budget,
+    /// As many clones of this are there as responses of sessile itself wait for the server to read them.
+    responses: Arc<()>,
+    /// The most of them that wait.
+    most_responses: usize,
+    stop: CancellationToken,
+}
+
+impl OpenLink {
+    /// False if the server reads so little that its queue is full. A link that is gone says so itself.
+    fn send(&self, wire: Wire, purpose: Purpose) -> bool {
+        let is_own = purpose == Purpose::Answer && wire.uncharged() > 0;
+        let wire = self.upward.owe(wire);
+        let held = self.backlog.hold(wire.pooled());
+        let response = is_own.then(|| self.responses.clone());
+        let message = Outward { wire, purpose, held, response };
+        if Arc::strong_count(&self.responses) > self.most_responses.saturating_add(2) {
+            return false;
+        }
+        !matches!(self.queue.try_send(message), Err(mpsc::error::TrySendError::Full(_)))
+    }
+}
+
 impl Links {
     /// What goes to the server of this link, which is opened if it is not yet.
-    fn queue(
-        &mut self,
-        link: LinkId,
-        actor: &ActorRef<Message>,
-        shared: &Arc<Shared>,
-    ) -> Option<&mpsc::Sender<Outward>> {
+    fn open(&mut self, link: LinkId, actor: &ActorRef<Message>, shared: &Arc<Shared>) -> Option<&OpenLink> {
         let index = usize::from(link.0);
         let backend = self.backends.get(index)?;
         let open = self.open.get_mut(index)?;
@@ -103,8 +153,12 @@ impl Links {
             let name = self.servers.name(link);
             let noise = Noise::default();
             let server = name.clone();
-            let inlet = SessionInlet { actor: actor.clone(), shared: shared.clone(), budget, link, name, noise };
+            let (answers, actor) = (self.upward.clone(), actor.clone());
+            let inlet = SessionInlet { actor, shared: shared.clone(), budget, answers, link, name, noise };
             let stop = self.stop.child_token();
+            let stalled = Arc::new(Notify::new());
+            let notified = stalled.clone();
+            let backlog = self.upward.backlog(move || notified.notify_one());
             // Two servers of one session must not meet in one folder.
             let mut scratch = self.scratch.clone().into_os_string();
             if index > 0 {
@@ -117,6 +171,9 @@ impl Links {
                 message_size: self.message_size,
                 inlet: Arc::new(inlet),
                 outgoing: waiting,
+                outgoing_budget: self.upward.clone(),
+                backlog: backlog.clone(),
+                stalled,
                 stop: stop.clone(),
             });
             // The session's own count is the outer one: whoever waits for it then finds the proxy's lower already.
@@ -124,17 +181,40 @@ impl Links {
             if let Some(server) = shared.server(link) {
                 server.becomes(ServerState::Opening);
             }
-            *open = Some((outgoing, stop));
+            let most_responses = self.most_responses;
+            *open = Some(OpenLink {
+                queue: outgoing,
+                backlog,
+                upward: self.upward.clone(),
+                responses: Arc::new(()),
+                most_responses,
+                stop,
+            });
         }
-        open.as_ref().map(|(queue, _)| queue)
+        open.as_ref()
     }
 
     /// Ends one of them, whatever its server does.
     fn end(&self, link: LinkId) {
-        if let Some(Some((_, stop))) = self.open.get(usize::from(link.0)) {
-            stop.cancel();
+        if let Some(Some(open)) = self.open.get(usize::from(link.0)) {
+            open.stop.cancel();
         }
     }
+}
+
+/// Permits for what is kept for a client that may come back. It is dropped when others need the memory.
+fn keeper(budget: &Budget, actor: &ActorRef<Message>) -> Keeper {
+    let actor = actor.clone();
+    let backlog = budget.backlog(move || {
+        let _ = actor.send_message(Message::Event { event: Event::GiveWay, permit: None });
+    });
+    let (budget, holding) = (budget.clone(), backlog.clone());
+    let keep = move |bytes| {
+        let permit = budget.keep(bytes)?;
+        let held = backlog.hold(permit.pooled());
+        Some(permit.and(Permit::new(held)))
+    };
+    Keeper::new(keep, move |bytes| Some(Permit::new(holding.hold(bytes)?)))
 }
 
 /// What carries a stream now.
@@ -184,24 +264,27 @@ impl Actor for SessionActor {
     type State = Shell;
     type Arguments = Arguments;
 
-    async fn pre_start(&self, _myself: ActorRef<Message>, args: Arguments) -> Result<Shell, ActorProcessingErr> {
-        let Arguments { shared, limits, stall, expose_stderr, backends, servers, scratch, downward, registry, tasks } =
-            args;
+    async fn pre_start(&self, myself: ActorRef<Message>, args: Arguments) -> Result<Shell, ActorProcessingErr> {
+        let Arguments { shared, limits, stall, expose_stderr, backends, servers, scratch, .. } = args;
+        let Arguments { upward, downward, queue, registry, tasks, .. } = args;
+        let keeper = keeper(&downward, &myself);
         let stop = CancellationToken::new();
         let links = Links {
             open: backends.iter().map(|_| None).collect(),
             backends,
             servers: servers.clone(),
-            // Both directions have budgets of one size.
-            bound: downward.queue(limits.in_flight),
+            bound: queue,
+            most_responses: limits.in_flight.min(MOST_UNREAD_RESPONSES),
             scratch,
             message_size: limits.message_size,
+            upward,
             downward,
             tasks,
             stop: stop.clone(),
         };
         Ok(Shell {
-            core: State::new(shared.name.clone(), servers, limits, expose_stderr, Instant::now().into_std()),
+            core: State::new(shared.name.clone(), servers, limits, expose_stderr, Instant::now().into_std())
+                .with_keeper(keeper),
             connections: HashMap::new(),
             stall,
             links,
@@ -223,13 +306,19 @@ impl Actor for SessionActor {
         message: Message,
         shell: &mut Shell,
     ) -> Result<(), ActorProcessingErr> {
+        // What an event takes in the mailbox is given back when it was dealt with.
+        let mut _permit = None;
         let event = match message {
             Message::Attach { stream, attachment, kind, after, sink } => {
                 let connection = Connection { attachment, sink, kept_alive: kind.is_kept_alive() };
                 shell.connections.insert(stream, connection);
                 Event::Attached { stream, attachment, kind, after }
             }
-            Message::Event(event) => event,
+            Message::Event { event, permit: held } => {
+                _permit = held;
+                event
+            }
+            Message::GivenUp { stream, attachment } => Event::Detached { stream, attachment },
             Message::Tick => {
                 shell.timer = None;
                 Event::Tick
@@ -277,6 +366,8 @@ impl Shell {
             match effect {
                 Effect::ToClient { stream, event, wire, role } => {
                     let Some(connection) = self.connections.get(&stream) else { continue };
+                    // What sessile says itself, nobody has waited for the permit of.
+                    let wire = self.links.downward.owe(wire);
                     if !connection.sink.send(event, wire, role) {
                         // It is gone, or it does not read. What it missed waits in the outbox.
                         debug!(session = %self.end.shared.id, stream = stream.0, "connection given up");
@@ -286,10 +377,10 @@ impl Shell {
                 }
                 Effect::Close { stream } => drop(self.connections.remove(&stream)),
                 Effect::ToServer { link, wire, purpose } => {
-                    let Some(queue) = self.links.queue(link, myself, &self.end.shared) else { continue };
-                    // A link that is gone says so itself. What the client says is bounded, so a full queue is one that the
-                    // server fills, with requests whose answers it does not take.
-                    if let Err(mpsc::error::TrySendError::Full(_)) = queue.try_send(Outward { wire, purpose }) {
+                    let Some(open) = self.links.open(link, myself, &self.end.shared) else { continue };
+                    // What the client says is bounded, so a full queue is one that the server fills, with requests whose
+                    // answers it does not take.
+                    if !open.send(wire, purpose) {
                         let server = self.links.servers.name(link);
                         warn!(session = %self.end.shared.id, %server, "the backend does not read: it is given up");
                         // With several servers the session goes on without it.

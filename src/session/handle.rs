@@ -1,20 +1,23 @@
 //! The door to a session: what a front may do with one.
 
+use std::borrow::Borrow;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use ractor::ActorRef;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::actor::Message;
 use super::server::{ServerCell, ServerInfo};
 use super::state::{Event, Received};
 use super::union::{LinkId, Servers};
-use super::{Attachment, Budget, EndReason, Limits, Role, SessionId, StreamId, StreamKind};
-use crate::frame::{Frame, Id, Incoming, Kind, Wire};
+use super::{Attachment, EndReason, Role, SessionId, StreamId, StreamKind};
+use crate::budget::{Backlog, Budget, Held};
+use crate::frame::{Id, Lost, Permit, Wire};
 
 /// How often a drain looks whether it is done.
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
@@ -25,27 +28,14 @@ pub(crate) struct Outgoing {
     pub event: Option<u64>,
     pub wire: Wire,
     pub role: Role,
-    /// Counts it as unread until it is dropped, which is to be when it was written.
-    pub unread: Unread,
+    /// What it holds of the bytes that all sessions have in common, until it is dropped, which is to be when it was
+    /// written.
+    pub held: Option<Held>,
 }
 
-/// So many bytes that were handed to a connection and not read by its client.
-#[derive(Debug)]
-pub(crate) struct Unread {
-    all: Arc<AtomicUsize>,
-    bytes: usize,
-}
-
-impl Unread {
-    fn of(all: &Arc<AtomicUsize>, bytes: usize) -> Self {
-        all.fetch_add(bytes, Ordering::Relaxed);
-        Self { all: all.clone(), bytes }
-    }
-}
-
-impl Drop for Unread {
-    fn drop(&mut self) {
-        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+impl Borrow<Wire> for Outgoing {
+    fn borrow(&self) -> &Wire {
+        &self.wire
     }
 }
 
@@ -53,8 +43,8 @@ impl Drop for Unread {
 #[derive(Debug)]
 pub(crate) struct Sink {
     queue: mpsc::Sender<Outgoing>,
-    unread: Arc<AtomicUsize>,
-    bound: usize,
+    /// What waits for the client to read it.
+    backlog: Backlog,
     taken: Arc<Taken>,
 }
 
@@ -64,7 +54,7 @@ pub(crate) struct Sink {
 struct Taken {
     since: Instant,
     millis: AtomicU64,
-    /// Set when it was given up because its client was too far behind.
+    /// Set when it was given up because its client does not read.
     given_up: AtomicBool,
 }
 
@@ -75,16 +65,10 @@ impl Taken {
 }
 
 impl Sink {
-    /// False if the connection is gone, or so far behind that it is given up.
+    /// False if the connection is gone, or was given up because its client does not read.
     pub(crate) fn send(&self, event: Option<u64>, wire: Wire, role: Role) -> bool {
-        let bytes = wire.len();
-        // One message is always let through, however large.
-        if self.unread.load(Ordering::Relaxed) > self.bound {
-            self.taken.given_up.store(true, Ordering::Release);
-            return false;
-        }
-        let unread = Unread::of(&self.unread, bytes);
-        let sent = self.queue.try_send(Outgoing { event, wire, role, unread });
+        let held = self.backlog.hold(wire.pooled());
+        let sent = self.queue.try_send(Outgoing { event, wire, role, held });
         if matches!(sent, Err(mpsc::error::TrySendError::Full(_))) {
             self.taken.given_up.store(true, Ordering::Release);
         }
@@ -117,8 +101,6 @@ pub(crate) struct Shared {
     pub links: TaskTracker,
     /// The stream that is the session, where its client has one connection for all that it is sent.
     own_stream: OnceLock<StreamId>,
-    /// Bytes handed to connections and not read by them.
-    unread: Arc<AtomicUsize>,
     next_stream: AtomicU64,
     next_attachment: AtomicU64,
 }
@@ -139,7 +121,6 @@ impl Shared {
             ended: watch::Sender::new(None),
             links: TaskTracker::new(),
             own_stream: OnceLock::new(),
-            unread: Arc::default(),
             next_stream: AtomicU64::new(1),
             next_attachment: AtomicU64::new(1),
         }
@@ -165,51 +146,54 @@ impl Shared {
 pub(crate) struct SessionHandle {
     actor: ActorRef<Message>,
     shared: Arc<Shared>,
-    intake: Budget,
-    budget: Budget,
+    /// What the client may have under way to the servers.
+    upward: Budget,
+    /// What the servers may have under way to the client.
+    downward: Budget,
     /// Most messages queued for one connection.
     queue: usize,
-    unread_bound: usize,
+    /// How much one session may have under way, to be named in errors.
+    share: usize,
 }
 
 impl SessionHandle {
     pub(super) fn new(
         actor: ActorRef<Message>,
         shared: Arc<Shared>,
-        intake: Budget,
-        budget: Budget,
-        limits: &Limits,
-        unread_bound: usize,
+        upward: Budget,
+        downward: Budget,
+        queue: usize,
+        share: usize,
     ) -> Self {
-        let queue = budget.queue(limits.in_flight);
-        Self { actor, shared, intake, budget, queue, unread_bound }
+        Self { actor, shared, upward, downward, queue, share }
     }
 
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
     }
 
-    /// The room for what the client says while it is read, and until [`admit`](Self::admit) lets it in: without it, bodies
-    /// that wait for a server that does not read would be bounded by nothing but their number.
-    pub(crate) fn intake(&self) -> &Budget {
-        &self.intake
+    /// What the client may have under way to the servers.
+    pub(crate) fn upward(&self) -> &Budget {
+        &self.upward
     }
 
-    /// Waits until there is room for what the client says. Answers and cancellations do not wait: something may wait for
-    /// them. `None` if the session has no more room to give, because it is over.
-    pub(crate) async fn admit(&self, incoming: Incoming, bytes: usize) -> Option<Incoming> {
-        let at_once =
-            |frame: &Frame| frame.kind() == Kind::Response || frame.method() == Some("notifications/cancelled");
-        match incoming {
-            Incoming::One(frame) if at_once(&frame) => Some(Incoming::One(frame)),
-            incoming => Some(incoming.with_permit(self.budget.admit(bytes).await?)),
-        }
+    /// Waits until what came in `size` bytes has its permit, unless `grown` is the one that it was received with.
+    pub(crate) async fn let_in(
+        &self,
+        received: Received,
+        size: usize,
+        grown: Option<Permit>,
+    ) -> (Received, Option<Permit>) {
+        self.upward.let_in(received, size, grown, &self.downward).await
     }
 
     /// Opens a stream to the client.
-    pub(crate) fn open_stream(&self, kind: StreamKind) -> Stream {
+    ///
+    /// `cut` is cancelled when the client does not read what is sent to it while others need the memory: whoever has the
+    /// connection ends it then.
+    pub(crate) fn open_stream(&self, kind: StreamKind, cut: CancellationToken) -> Stream {
         let stream = StreamId(self.shared.next_stream.fetch_add(1, Ordering::Relaxed));
-        self.attach(stream, kind, None)
+        self.attach(stream, kind, None, cut)
     }
 
     /// The stream that is the session, where its client has one connection for all that it is sent.
@@ -217,13 +201,14 @@ impl SessionHandle {
         self.shared.own_stream.get().copied()
     }
 
-    /// Takes up a stream that the client knows up to event `after`. `None` if this session never had such a stream.
-    pub(crate) fn resume_stream(&self, stream: StreamId, after: u64) -> Option<Stream> {
+    /// Takes up a stream that the client knows up to event `after`. `None` if this session never had such a stream. `cut`
+    /// is as for [`open_stream`](Self::open_stream).
+    pub(crate) fn resume_stream(&self, stream: StreamId, after: u64, cut: CancellationToken) -> Option<Stream> {
         let known = stream.0 > 0 && stream.0 < self.shared.next_stream.load(Ordering::Relaxed);
-        known.then(|| self.attach(stream, StreamKind::Get, Some(after)))
+        known.then(|| self.attach(stream, StreamKind::Get, Some(after), cut))
     }
 
-    fn attach(&self, stream: StreamId, kind: StreamKind, after: Option<u64>) -> Stream {
+    fn attach(&self, stream: StreamId, kind: StreamKind, after: Option<u64>, cut: CancellationToken) -> Stream {
         let attachment = Attachment(self.shared.next_attachment.fetch_add(1, Ordering::Relaxed));
         let (sender, queue) = mpsc::channel(self.queue);
         if kind.is_session() {
@@ -231,20 +216,34 @@ impl SessionHandle {
         }
         let given_up = AtomicBool::new(false);
         let taken = Arc::new(Taken { since: Instant::now(), millis: AtomicU64::new(0), given_up });
-        let unread = self.shared.unread.clone();
-        let sink = Sink { queue: sender, unread, bound: self.unread_bound, taken: taken.clone() };
+        let queue = Arc::new(Mutex::new(queue));
+        let unread = Arc::downgrade(&queue);
+        let (stalled, actor) = (taken.clone(), self.actor.clone());
+        let backlog = self.downward.backlog(move || {
+            stalled.given_up.store(true, Ordering::Release);
+            cut.cancel();
+            // Where the connection is somebody else's, at least nothing more is sent to it, and what is queued is dropped.
+            let dropped = unread.upgrade().map(|unread| take_all(&mut lock(&unread)));
+            drop(dropped);
+            let _ = actor.send_message(Message::GivenUp { stream, attachment });
+        });
+        let sink = Sink { queue: sender, backlog, taken: taken.clone() };
         self.cast(Message::Attach { stream, attachment, kind, after, sink });
         Stream { id: stream, attachment, queue, taken, session: self.clone() }
     }
 
-    pub(crate) fn hear(&self, stream: Option<StreamId>, frames: Received) {
+    /// Hands on what the client has sent. `permit` is that of a message which could not be read.
+    pub(crate) fn hear(&self, stream: Option<StreamId>, (frames, permit): (Received, Option<Permit>)) {
         let active = u64::try_from(self.shared.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.shared.active.store(active, Ordering::Relaxed);
-        self.event(Event::FromClient { stream: stream.unwrap_or(StreamId(0)), frames });
+        let event = Event::FromClient { stream: stream.unwrap_or(StreamId(0)), frames };
+        self.cast(Message::Event { event, permit });
     }
 
-    pub(crate) fn client_oversized(&self, stream: StreamId, id: Option<Id>, request: bool, size: usize) {
-        self.event(Event::ClientOversized { stream, id, request, size });
+    /// Tells of a message of the client that was not kept.
+    pub(crate) async fn client_lost(&self, stream: StreamId, id: Option<Id>, request: bool, size: usize, why: Lost) {
+        let permit = Some(self.upward.unreadable(&self.downward).await);
+        self.cast(Message::Event { event: Event::ClientLost { stream, id, request, size, why }, permit });
     }
 
     pub(crate) fn input_ended(&self) {
@@ -279,7 +278,7 @@ impl SessionHandle {
     }
 
     fn event(&self, event: Event) {
-        self.cast(Message::Event(event));
+        self.cast(Message::Event { event, permit: None });
     }
 
     fn cast(&self, message: Message) {
@@ -293,7 +292,7 @@ impl SessionHandle {
 pub(crate) struct Stream {
     pub(crate) id: StreamId,
     attachment: Attachment,
-    queue: mpsc::Receiver<Outgoing>,
+    queue: Arc<Mutex<mpsc::Receiver<Outgoing>>>,
     taken: Arc<Taken>,
     session: SessionHandle,
 }
@@ -306,18 +305,27 @@ impl Stream {
 
     pub(crate) fn poll_next(&mut self, context: &mut std::task::Context<'_>) -> std::task::Poll<Option<Outgoing>> {
         self.taken.now();
-        self.queue.poll_recv(context)
+        lock(&self.queue).poll_recv(context)
     }
 
-    /// If the stream has ended because its client has too much unread: more than so many bytes. What it would have
-    /// carried next is lost to this connection.
+    /// If the stream has ended because its client does not read: how many bytes may wait for it. What it would have carried
+    /// next is lost to this connection.
     pub(crate) fn given_up(&self) -> Option<usize> {
-        self.taken.given_up.load(Ordering::Acquire).then_some(self.session.unread_bound)
+        self.taken.given_up.load(Ordering::Acquire).then_some(self.session.share)
     }
 
     pub(crate) fn session(&self) -> &SessionHandle {
         &self.session
     }
+}
+
+fn lock(queue: &Mutex<mpsc::Receiver<Outgoing>>) -> MutexGuard<'_, mpsc::Receiver<Outgoing>> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn take_all(queue: &mut mpsc::Receiver<Outgoing>) -> Vec<Outgoing> {
+    queue.close();
+    std::iter::from_fn(|| queue.try_recv().ok()).collect()
 }
 
 impl Drop for Stream {

@@ -2,23 +2,23 @@
 
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
 use ractor::ActorRef;
 use tracing::{info, warn};
 
-use super::Budget;
 use super::actor::Message;
 use super::handle::Shared;
 use super::noise::Noise;
 use super::state::Event;
 use super::union::LinkId;
-use crate::backend::{CallFailure, Inlet, LinkExit};
-use crate::frame::{FrameError, Id, Incoming, Permit};
+use crate::backend::{CallFailure, Inlet, LinkExit, LostMessage};
+use crate::budget::Budget;
+use crate::frame::{FrameError, Incoming, Permit};
 
 pub(super) struct SessionInlet {
     pub actor: ActorRef<Message>,
     pub shared: Arc<Shared>,
     pub budget: Budget,
+    pub answers: Budget,
     pub link: LinkId,
     /// The server's name.
     pub name: Arc<str>,
@@ -26,39 +26,41 @@ pub(super) struct SessionInlet {
 }
 
 impl SessionInlet {
-    fn event(&self, event: Event) {
-        let _ = self.actor.send_message(Message::Event(event));
+    fn event(&self, event: Event, permit: Option<Permit>) {
+        let _ = self.actor.send_message(Message::Event { event, permit });
     }
 }
 
 impl Inlet for SessionInlet {
-    fn admit(&self, bytes: usize) -> BoxFuture<'_, Option<Permit>> {
-        Box::pin(self.budget.admit(bytes))
+    fn budget(&self) -> &Budget {
+        &self.budget
     }
 
-    fn admit_now(&self, bytes: usize) -> Option<Permit> {
-        self.budget.admit_now(bytes)
+    fn answers(&self) -> &Budget {
+        &self.answers
     }
 
-    fn deliver(&self, frames: Result<Incoming, FrameError>, on: Option<u64>) {
+    fn deliver(&self, frames: Result<Incoming, FrameError>, permit: Option<Permit>, on: Option<u64>) {
         if let Err(error) = &frames
             && let Some(quiet) = self.noise.tell()
         {
             let (session, server) = (&self.shared.id, &self.name);
             warn!(%session, %server, %error, quiet, "the backend said something that is not JSON-RPC");
         }
-        self.event(Event::FromServer { link: self.link, on, frames });
+        self.event(Event::FromServer { link: self.link, on, frames }, permit);
     }
 
     fn failed(&self, call: u64, failure: CallFailure) {
-        self.event(Event::CallFailed { link: self.link, call, failure });
+        self.event(Event::CallFailed { link: self.link, call, failure }, None);
     }
 
-    fn oversized(&self, id: Option<Id>, request: bool, size: usize) {
+    fn lost(&self, message: LostMessage, permit: Permit) {
         if let Some(quiet) = self.noise.tell() {
-            warn!(session = %self.shared.id, server = %self.name, size, quiet, "a message of the backend is over the limit");
+            let LostMessage { size, why, .. } = &message;
+            warn!(session = %self.shared.id, server = %self.name, size, ?why, quiet, "a message of the backend was not kept");
         }
-        self.event(Event::ServerOversized { link: self.link, id, request, size });
+        let LostMessage { id, request, size, why } = message;
+        self.event(Event::ServerLost { link: self.link, id, request, size, why }, Some(permit));
     }
 
     fn started(&self, pid: u32) {
@@ -69,6 +71,6 @@ impl Inlet for SessionInlet {
     }
 
     fn closed(&self, exit: LinkExit) {
-        self.event(Event::LinkClosed { link: self.link, exit });
+        self.event(Event::LinkClosed { link: self.link, exit }, None);
     }
 }

@@ -4,7 +4,6 @@
 //! is the only one to do so; [`registry`] finds a session by its key. Nothing in here speaks HTTP.
 
 mod actor;
-mod budget;
 mod handle;
 mod inlet;
 mod key;
@@ -21,14 +20,13 @@ use std::time::Duration;
 use crate::backend::LinkExit;
 use crate::error::Fault;
 
-pub(crate) use budget::Budget;
 pub(crate) use handle::{Outgoing, SessionHandle, Stream};
 pub use key::SessionId;
 pub(crate) use key::{Caller, Credentials, SessionSecret, Transport};
 pub(crate) use registry::Registry;
 pub use server::{ServerInfo, ServerState};
-pub(crate) use state::{Attachment, Limits, Role, StreamId, StreamKind};
-pub(crate) use supervisor::{FoundBy, Fresh, Opener, Plan, Refused, new_token};
+pub(crate) use state::{Attachment, Limits, Received, Role, StreamId, StreamKind};
+pub(crate) use supervisor::{Charged, FoundBy, Fresh, Opener, Plan, Refused, new_token};
 pub(crate) use union::{Server, Servers};
 
 /// Why a session ended.
@@ -46,6 +44,8 @@ pub enum EndReason {
         /// The idle timeout.
         after: Duration,
     },
+    /// Its client's only connection was not read for a while, and the memory of what waited for it was needed for others.
+    ClientStalled,
     /// The proxy shut down.
     Shutdown,
     /// The server refused or never answered the handshake.
@@ -68,6 +68,7 @@ impl EndReason {
             Self::ClientLeft => "client left",
             Self::Cleared => "cleared",
             Self::Idle { .. } => "idle",
+            Self::ClientStalled => "client stalled",
             Self::Shutdown => "shutdown",
             Self::Refused => "refused",
             Self::BackendGone(_) => "backend gone",
@@ -80,9 +81,13 @@ impl EndReason {
         match self {
             Self::BackendGone(exit) => exit.fault(session, opened, expose_stderr),
             Self::Shutdown => Fault::ShuttingDown,
-            Self::Deleted | Self::ClientLeft | Self::Cleared | Self::Idle { .. } | Self::Refused | Self::Failed => {
-                Fault::SessionEnded { reason: self.name(), session: session.clone() }
-            }
+            Self::Deleted
+            | Self::ClientLeft
+            | Self::ClientStalled
+            | Self::Cleared
+            | Self::Idle { .. }
+            | Self::Refused
+            | Self::Failed => Fault::SessionEnded { reason: self.name(), session: session.clone() },
         }
     }
 }

@@ -94,7 +94,7 @@ mod tests {
         let registry = opener.registry();
         for round in 0..50 {
             let keyed = if round % 5 > 0 { FoundBy::NewToken(CALLER) } else { FoundBy::Nobody };
-            let fresh = opener.open(keyed, false).await.unwrap();
+            let fresh = opener.open(keyed, false, None).await.unwrap();
             let (session, token) = if round % 2 == 0 {
                 fresh.take().unwrap()
             } else {
@@ -116,7 +116,7 @@ mod tests {
     #[tokio::test]
     async fn an_entry_that_is_late_for_its_own_removal_goes_as_well() {
         let opener = opener();
-        let (session, _) = opener.open(FoundBy::Nobody, false).await.unwrap().take().unwrap();
+        let (session, _) = opener.open(FoundBy::Nobody, false, None).await.unwrap().take().unwrap();
         let (registry, id) = (Registry::default(), session.shared().id);
         let secret = Some(SessionSecret::of("token", CALLER));
         registry.remove(id);
@@ -129,7 +129,7 @@ mod tests {
     #[tokio::test]
     async fn a_late_removal_leaves_the_next_session_of_that_secret() {
         let opener = opener();
-        let open = async || opener.open(FoundBy::Nobody, false).await.unwrap().take().unwrap().0;
+        let open = async || opener.open(FoundBy::Nobody, false, None).await.unwrap().take().unwrap().0;
         let (old, new) = (open().await, open().await);
         let (registry, secret) = (Registry::default(), SessionSecret::of("token", CALLER));
         registry.insert(old.clone(), Some(secret));
@@ -146,7 +146,7 @@ mod tests {
         const ROUNDS: usize = 2000;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let opener = opener();
-        let open = async { opener.open(FoundBy::Nobody, false).await.unwrap().take().unwrap().0 };
+        let open = async { opener.open(FoundBy::Nobody, false, None).await.unwrap().take().unwrap().0 };
         let session = runtime.block_on(open);
         let id = session.shared().id;
         let registry = Registry::default();

@@ -11,12 +11,12 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
 use super::actor::{Arguments, SessionActor};
-use super::budget::Room;
 use super::handle::Shared;
 use super::key::generate_token;
 use super::union::{Server, Servers};
-use super::{Budget, Caller, EndReason, Limits, Registry, SessionHandle, SessionId, SessionSecret};
+use super::{Caller, EndReason, Limits, Registry, SessionHandle, SessionId, SessionSecret};
 use crate::backend::Backend;
+use crate::budget::{Bounds, Budget, OVERHEAD, Pool, RESERVE};
 use crate::config::{Filter, SessionSettings};
 
 /// Why no session was opened.
@@ -38,9 +38,9 @@ pub(crate) struct Plan {
     pub servers: Arc<Servers>,
     pub limits: Limits,
     pub max_sessions: Option<usize>,
-    /// Bytes under way in one direction of a session.
-    pub budget: usize,
-    /// Bytes under way in the whole process, for each direction.
+    /// What one session takes at most of the bytes that all have in common, in each direction.
+    pub session_budget: usize,
+    /// The bytes that all sessions have in common, in each direction.
     pub process_budget: usize,
     pub scratch: PathBuf,
     /// How often a silent connection is sent a comment.
@@ -65,11 +65,24 @@ impl Plan {
                 message_size: settings.max_message_size,
             },
             max_sessions: settings.max_sessions,
-            budget: settings.session_budget,
+            session_budget: settings.session_budget,
             process_budget: settings.process_budget,
             scratch: settings.scratch,
             keep_alive,
         }
+    }
+
+    /// Of one direction, in which a session keeps at most so much to be sent once more.
+    fn bounds(&self, keep: usize) -> Bounds {
+        let largest = self.limits.message_size.saturating_add(READ_AHEAD).min(self.process_budget);
+        Bounds { pool: self.process_budget, largest, share: self.session_budget, reserve: RESERVE, keep }
+    }
+
+    /// Most messages in a queue behind a budget: all that it lets through, and for each request in flight, in either
+    /// direction, its error and its cancellation.
+    fn queue(&self) -> usize {
+        let messages = self.session_budget.saturating_add(RESERVE) / OVERHEAD;
+        messages.saturating_add(self.limits.in_flight.saturating_mul(4)).saturating_add(64)
     }
 
     /// With these names and filters for the servers.
@@ -89,11 +102,29 @@ pub(crate) enum FoundBy {
     Secret(SessionSecret),
 }
 
+/// What a session keeps of messages for HTTP servers, for a second sending, in bytes.
+const COPIES: usize = 1024 * 1024;
+/// What a buffer may be larger than the message that it is for: what was read behind it.
+const READ_AHEAD: usize = 64 * 1024;
+/// The largest message that is read of a client which has no session, and all such messages together, in bytes.
+const STRANGER: usize = 4 * 1024 * 1024;
+const STRANGERS: usize = 32 * 1024 * 1024;
+
+/// What is charged to the sessions of a proxy, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Charged {
+    pub upward: usize,
+    pub downward: usize,
+    pub strangers: usize,
+}
+
 /// What the supervisor is asked.
 pub(crate) enum Ask {
     Open {
         found_by: FoundBy,
         expose_stderr: bool,
+        /// What its client may have under way, if that was counted before there was a session.
+        upward: Option<Budget>,
         reply: RpcReplyPort<Result<Fresh, Refused>>,
     },
     /// Whether everything that was asked before is done.
@@ -146,17 +177,23 @@ pub(crate) struct Opener {
     tasks: TaskTracker,
     supervisor: OnceCell<ActorRef<Ask>>,
     closed: Arc<AtomicBool>,
-    strangers: Budget,
-    intake: Room,
+    /// From clients to servers.
+    upward: Pool,
+    /// From servers to clients.
+    downward: Pool,
+    /// From clients that have no session: they must not be in the way of those who have.
+    strangers: Pool,
 }
 
 impl Opener {
     pub(crate) fn new(plan: Plan) -> Self {
-        let room = || Room::new(plan.process_budget);
+        let largest = plan.limits.message_size.min(STRANGER).saturating_add(READ_AHEAD);
+        let strangers = Bounds { pool: STRANGERS, largest, share: largest, reserve: RESERVE, keep: 0 };
         Self {
-            // A room of their own: who has no session yet must not be in the way of those who have.
-            strangers: Budget::new(plan.process_budget, room()),
-            intake: room(),
+            upward: Pool::new(plan.bounds(COPIES)),
+            // What was sent, what waits for a stream, and what is being sent again.
+            downward: Pool::new(plan.bounds(plan.limits.replay_bytes.saturating_mul(3))),
+            strangers: Pool::new(strangers),
             plan: Arc::new(plan),
             registry: Arc::default(),
             tasks: TaskTracker::new(),
@@ -173,9 +210,27 @@ impl Opener {
         &self.plan
     }
 
-    /// The room for bodies of requests that name no session, while they are read.
-    pub(crate) fn strangers(&self) -> &Budget {
-        &self.strangers
+    /// What a client that has no session may have under way for one message.
+    pub(crate) fn stranger(&self) -> Budget {
+        self.strangers.open()
+    }
+
+    /// The largest message of a client that has no session, in bytes.
+    pub(crate) fn stranger_limit(&self) -> usize {
+        self.plan.limits.message_size.min(STRANGER)
+    }
+
+    /// What the client of a connection may have under way that is to have a session.
+    pub(crate) fn upward(&self) -> Budget {
+        self.upward.open()
+    }
+
+    pub(crate) fn charged(&self) -> Charged {
+        Charged {
+            upward: self.upward.charged(),
+            downward: self.downward.charged(),
+            strangers: self.strangers.charged(),
+        }
     }
 
     /// Links that still run, those of ended sessions too.
@@ -201,13 +256,18 @@ impl Opener {
         check_vacancy(&self.plan, &self.registry, &self.tasks, &self.closed)
     }
 
-    /// Opens a session.
-    pub(crate) async fn open(&self, found_by: FoundBy, expose_stderr: bool) -> Result<Fresh, Refused> {
+    /// Opens a session. `upward` is what its client may have under way, if that was counted before.
+    pub(crate) async fn open(
+        &self,
+        found_by: FoundBy,
+        expose_stderr: bool,
+        upward: Option<Budget>,
+    ) -> Result<Fresh, Refused> {
         if self.is_closed() {
             return Err(Refused::ShuttingDown);
         }
         let supervisor = self.supervisor.get_or_try_init(|| self.start()).await?;
-        let opened = ractor::call!(supervisor, |reply| Ask::Open { found_by, expose_stderr, reply });
+        let opened = ractor::call!(supervisor, |reply| Ask::Open { found_by, expose_stderr, upward, reply });
         opened.unwrap_or_else(|reason| {
             if self.is_closed() {
                 return Err(Refused::ShuttingDown);
@@ -218,15 +278,13 @@ impl Opener {
     }
 
     async fn start(&self) -> Result<ActorRef<Ask>, Refused> {
-        let (upward, downward) = (Room::new(self.plan.process_budget), Room::new(self.plan.process_budget));
         let arguments = Supervision {
             plan: self.plan.clone(),
             registry: self.registry.clone(),
             tasks: self.tasks.clone(),
             closed: self.closed.clone(),
-            intake: self.intake.clone(),
-            upward,
-            downward,
+            upward: self.upward.clone(),
+            downward: self.downward.clone(),
         };
         match Actor::spawn(None, Supervisor, arguments).await {
             Ok((supervisor, _)) => Ok(supervisor),
@@ -254,9 +312,8 @@ pub(crate) struct Supervision {
     registry: Arc<Registry>,
     tasks: TaskTracker,
     closed: Arc<AtomicBool>,
-    intake: Room,
-    upward: Room,
-    downward: Room,
+    upward: Pool,
+    downward: Pool,
 }
 
 impl Actor for Supervisor {
@@ -275,8 +332,8 @@ impl Actor for Supervisor {
     async fn handle(&self, myself: ActorRef<Ask>, ask: Ask, state: &mut Supervision) -> Result<(), ActorProcessingErr> {
         // Whoever asked may have left: a session that nobody takes ends by itself.
         match ask {
-            Ask::Open { found_by, expose_stderr, reply } => {
-                let _ = reply.send(state.open(&myself, found_by, expose_stderr).await);
+            Ask::Open { found_by, expose_stderr, upward, reply } => {
+                let _ = reply.send(state.open(&myself, found_by, expose_stderr, upward).await);
             }
             Ask::Settle(reply) => {
                 let _ = reply.send(());
@@ -327,7 +384,13 @@ fn check_vacancy(plan: &Plan, registry: &Registry, tasks: &TaskTracker, closed: 
 }
 
 impl Supervision {
-    async fn open(&self, myself: &ActorRef<Ask>, found_by: FoundBy, expose_stderr: bool) -> Result<Fresh, Refused> {
+    async fn open(
+        &self,
+        myself: &ActorRef<Ask>,
+        found_by: FoundBy,
+        expose_stderr: bool,
+        upward: Option<Budget>,
+    ) -> Result<Fresh, Refused> {
         let plan = &self.plan;
         check_vacancy(plan, &self.registry, &self.tasks, &self.closed)?;
         let (token, secret) = match found_by {
@@ -341,6 +404,9 @@ impl Supervision {
         };
         let id = SessionId::generate();
         let shared = Arc::new(Shared::new(id, plan.servers.clone()));
+        let upward = upward.unwrap_or_else(|| self.upward.open());
+        let downward = self.downward.open();
+        let queue = plan.queue();
         let arguments = Arguments {
             shared: shared.clone(),
             limits: plan.limits.clone(),
@@ -350,7 +416,9 @@ impl Supervision {
             backends: plan.backends.clone(),
             servers: plan.servers.clone(),
             scratch: plan.scratch.join(format!("sessile-{id}")),
-            downward: Budget::new(plan.budget, self.downward.clone()),
+            upward: upward.clone(),
+            downward: downward.clone(),
+            queue,
             registry: self.registry.clone(),
             tasks: self.tasks.clone(),
         };
@@ -359,11 +427,7 @@ impl Supervision {
             error!(%reason, "a session did not start");
             Refused::Failed
         })?;
-        let upward = Budget::new(plan.budget, self.upward.clone());
-        let intake = Budget::new(plan.budget, self.intake.clone());
-        // What the budget lets through, and what bypasses it: answers.
-        let unread = plan.limits.message_size.saturating_add(plan.budget).saturating_mul(2);
-        let session = SessionHandle::new(actor, shared, intake, upward, &plan.limits, unread);
+        let session = SessionHandle::new(actor, shared, upward, downward, queue, plan.session_budget);
         self.registry.insert(session.clone(), secret);
         // An end that came before the entry could not remove it.
         if session.shared().ended.borrow().is_some() {

@@ -113,7 +113,6 @@ async fn an_open_stream_is_never_idle() {
 fn tight() -> SessionSettings {
     SessionSettings {
         session_budget: 256 * 1024,
-        process_budget: 256 * 1024,
         lost_stream: Duration::from_millis(400),
         ..SessionSettings::default()
     }
@@ -144,9 +143,10 @@ async fn who_does_not_read_loses_the_session_and_nobody_else_anything() {
 
 #[tokio::test]
 async fn who_lets_answers_pile_up_loses_the_session() {
-    let settings = SessionSettings { max_message_size: 4096, session_budget: 4096, ..SessionSettings::default() };
+    let settings = SessionSettings { max_message_size: 4096, session_budget: 4096, ..tight() };
+    let http = HttpSettings { keep_alive: Duration::from_millis(50), ..HttpSettings::default() };
     // Without a socket, nothing is taken that is not read.
-    let mut house = House::in_process(settings, HttpSettings::default());
+    let mut house = House::in_process(settings, http);
     let (client, mut server) = house.sse_session().await;
     let large = format!(r#""{}""#, "y".repeat(3000));
     let mut answered = 0;
@@ -155,15 +155,18 @@ async fn who_lets_answers_pile_up_loses_the_session() {
         if reply.status == 404 {
             break;
         }
-        let heard = server.hears("x").await;
-        server.answers(&heard, &large).await;
+        if answered < 10 {
+            let heard = server.hears("x").await;
+            server.answers(&heard, &large).await;
+        }
         answered += 1;
-        assert!(answered < 50, "all of it is kept");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert!(answered > 4, "{answered}: it had no chance");
+    assert!(answered > 10, "{answered}: it had no chance");
     server.sees_the_end().await;
     house.empties().await;
+    drop(client);
+    until("nothing is left of it", || house.proxy.bytes_under_way().to_clients == 0).await;
     house.close().await;
 }
 
@@ -177,7 +180,7 @@ async fn who_asks_too_early_and_does_not_read_is_bounded() {
     // Each of these errors has the long id in it.
     while client.post(&call(&long, "x", "{}")).send().await.status == 202 {
         told += 1;
-        assert!(told < 20, "all of it is kept");
+        assert!(told < 40, "all of it is kept");
     }
     assert!(told > 3, "{told}: it had no chance");
     house.no_more_servers();

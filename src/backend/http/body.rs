@@ -10,39 +10,58 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
-use super::room::{Held, Room};
+use crate::budget::{Backlog, Budget, Held};
 use crate::frame::{Permit, Wire};
 
 /// The longest message that is kept until it was accepted, in bytes, so that it can be sent again after a redirect or with
 /// other credentials. What is longer is freed as it is written, as on any other transport.
 const KEPT: usize = 1024 * 1024;
 /// Up to so many bytes are kept without asking for room: there are never more of them than calls in flight.
-const SMALL: usize = 16 * 1024;
+pub(super) const SMALL: usize = 16 * 1024;
+/// How much of a message is handed to its connection at once, in bytes: when it has left, the server is seen to read.
+const STEP: usize = 64 * 1024;
 
 /// Fires when it is dropped.
 pub(super) type Passed = oneshot::Sender<()>;
 
 /// A message, until something of it is taken to be sent.
-type Unsent = Arc<Mutex<Option<(Wire, Option<Passed>)>>>;
+type Unsent = Arc<Mutex<Option<First>>>;
+
+/// The message, what waits until it has been written, and what it holds of the bytes that others could have.
+type First = (Wire, Option<Passed>, Option<Held>);
 
 /// A message to be sent, more than once if it has to be.
 pub(super) struct Parcel {
     first: Unsent,
-    again: Option<(Bytes, Option<Held>)>,
+    again: Option<(Bytes, Option<Permit>)>,
+    /// Only of a message that takes memory which others may need.
+    backlog: Option<(Backlog, CancellationToken)>,
 }
 
 impl Parcel {
-    /// `passed` is dropped when the message has been written. A copy is kept if it is small or there is `room` for it.
-    pub(super) fn new(wire: Wire, passed: Option<Passed>, room: &Room) -> Self {
-        let held = match wire.len() {
+    /// `passed` is dropped when the message has been written. A copy is kept if it is small or `budget` has memory for it.
+    pub(super) fn new(wire: Wire, passed: Option<Passed>, budget: &Budget) -> Self {
+        let permit = match wire.len() {
             0..=SMALL => Some(None),
-            size if size <= KEPT => room.take_now(size).map(Some),
+            size if size <= KEPT => budget.keep(size).map(Some),
             _ => None,
         };
         // The original may be a small part of something large, which would live as long as it does.
-        let again = held.map(|held| (wire.parts().concat().into(), held));
-        Self { first: unsent(wire, passed), again }
+        let again = permit.map(|permit| (wire.parts().concat().into(), permit));
+        let backlog = (wire.pooled() > 0).then(|| {
+            let gave_way = CancellationToken::new();
+            let asked = gave_way.clone();
+            (budget.backlog(move || asked.cancel()), gave_way)
+        });
+        let held = backlog.as_ref().and_then(|(backlog, _)| backlog.hold(wire.pooled()));
+        Self { first: Arc::new(Mutex::new(Some((wire, passed, held)))), again, backlog }
+    }
+
+    /// Cancelled when the server does not take the message and others need the memory that it takes.
+    pub(super) fn gave_way(&self) -> Option<CancellationToken> {
+        self.backlog.as_ref().map(|(_, gave_way)| gave_way.clone())
     }
 
     /// Whether it was sent and not kept.
@@ -52,28 +71,30 @@ impl Parcel {
 
     /// The message as a body, and whether anything of it was taken to be sent; `None` if it [is spent](Self::is_spent).
     pub(super) fn pack(&mut self) -> Option<(reqwest::Body, Arc<AtomicBool>)> {
-        let waiting = lock(&self.first).as_ref().map(|(wire, _)| wire.len());
+        let waiting = lock(&self.first).as_ref().map(|(wire, ..)| wire.len());
         let (source, len) = match (waiting, &self.again) {
             (Some(len), _) => (self.first.clone(), len),
-            (None, Some((again, _))) => (unsent(Wire::from(again.clone()), None), again.len()),
+            (None, Some((again, _))) => {
+                let wire = Wire::from(again.clone());
+                (Arc::new(Mutex::new(Some((wire, None, None)))), again.len())
+            }
             (None, None) => return None,
         };
         let taken = Arc::new(AtomicBool::new(false));
-        let body = Sending { source, parts: SmallVec::new(), left: len as u64, hold: None, taken: taken.clone() };
+        let backlog = self.backlog.as_ref().map(|(backlog, _)| backlog.clone());
+        let body =
+            Sending { source, parts: SmallVec::new(), left: len as u64, hold: None, backlog, taken: taken.clone() };
         Some((reqwest::Body::wrap(body), taken))
     }
 }
 
-fn unsent(wire: Wire, passed: Option<Passed>) -> Unsent {
-    Arc::new(Mutex::new(Some((wire, passed))))
-}
-
-fn lock(unsent: &Unsent) -> MutexGuard<'_, Option<(Wire, Option<Passed>)>> {
+fn lock(unsent: &Unsent) -> MutexGuard<'_, Option<First>> {
     unsent.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Never read: its drop gives the room back, and tells that the message has left.
 struct Hold {
+    _held: Option<Held>,
     _permit: Option<Permit>,
     _passed: Option<Passed>,
 }
@@ -85,13 +106,23 @@ struct Sending {
     parts: SmallVec<[Bytes; 3]>,
     left: u64,
     hold: Option<Arc<Hold>>,
+    backlog: Option<Backlog>,
     taken: Arc<AtomicBool>,
 }
 
 /// A part on its way into a socket.
 struct Part {
     bytes: Bytes,
+    backlog: Option<Backlog>,
     _hold: Option<Arc<Hold>>,
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if let Some(backlog) = &self.backlog {
+            backlog.moved(self.bytes.len());
+        }
+    }
 }
 
 impl AsRef<[u8]> for Part {
@@ -106,15 +137,23 @@ impl http_body::Body for Sending {
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let begun = lock(&self.source).take();
-        if let Some((mut wire, passed)) = begun {
-            self.hold = Some(Arc::new(Hold { _permit: wire.take_permit(), _passed: passed }));
+        if let Some((mut wire, passed, held)) = begun {
+            self.hold = Some(Arc::new(Hold { _held: held, _permit: wire.take_permit(), _passed: passed }));
             self.parts = wire.parts().iter().rev().cloned().collect();
         }
-        let Some(bytes) = self.parts.pop() else { return Poll::Ready(None) };
+        let Some(mut bytes) = self.parts.pop() else { return Poll::Ready(None) };
+        if self.backlog.is_some() && bytes.len() > STEP {
+            let rest = bytes.split_off(STEP);
+            self.parts.push(rest);
+        }
         self.taken.store(true, Ordering::Release);
         self.left = self.left.saturating_sub(bytes.len() as u64);
         let hold = if self.parts.is_empty() { self.hold.take() } else { self.hold.clone() };
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(Part { bytes, _hold: hold })))))
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(Part {
+            bytes,
+            backlog: self.backlog.clone(),
+            _hold: hold,
+        })))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -131,7 +170,6 @@ mod tests {
     use std::time::Duration;
 
     use http_body_util::BodyExt as _;
-    use tokio::sync::Semaphore;
     use tokio::time::timeout;
 
     use super::*;
@@ -141,7 +179,7 @@ mod tests {
         let (passed, mut gone) = oneshot::channel();
         let (permit, mut freed) = oneshot::channel::<()>();
         let wire = Wire::from("hello".to_owned()).with_permit(Permit::new(permit));
-        let mut parcel = Parcel::new(wire, Some(passed), &room(0));
+        let mut parcel = Parcel::new(wire, Some(passed), &nothing());
         let (mut body, taken) = parcel.pack().unwrap();
         assert!(!taken.load(Ordering::Acquire));
         let frame = body.frame().await.unwrap().unwrap();
@@ -155,13 +193,14 @@ mod tests {
         assert_eq!(again.collect().await.unwrap().to_bytes(), "hello");
     }
 
-    fn room(bytes: usize) -> Room {
-        Room::new(bytes, Arc::new(Semaphore::new(bytes)))
+    /// A budget in which nothing can be kept.
+    fn nothing() -> Budget {
+        Budget::of(1, 1)
     }
 
     /// Sends a message of so many bytes, and says whether it can be sent again.
-    async fn is_kept(size: usize, room: &Room) -> (Parcel, bool) {
-        let mut parcel = Parcel::new(Wire::from(vec![b'x'; size]), None, room);
+    async fn is_kept(size: usize, budget: &Budget) -> (Parcel, bool) {
+        let mut parcel = Parcel::new(Wire::from(vec![b'x'; size]), None, budget);
         let (body, _) = parcel.pack().unwrap();
         assert_eq!(body.collect().await.unwrap().to_bytes().len(), size);
         let kept = parcel.pack().is_some();
@@ -170,20 +209,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_long_is_kept_while_there_is_room() {
-        assert!(!is_kept(KEPT + 1, &room(10 * KEPT)).await.1);
-        let room = room(100_000);
-        let (first, kept) = is_kept(60_000, &room).await;
+    async fn what_is_long_is_kept_while_there_is_memory() {
+        assert!(!is_kept(KEPT + 1, &Budget::ample()).await.1);
+        // Half of it is for what is kept.
+        let budget = Budget::of(200_000, 1);
+        let (first, kept) = is_kept(60_000, &budget).await;
         assert!(kept);
-        assert!(!is_kept(60_000, &room).await.1, "the room is taken");
-        assert!(is_kept(SMALL, &room).await.1, "a small one needs none");
+        assert!(!is_kept(60_000, &budget).await.1, "the memory is taken");
+        assert!(is_kept(SMALL, &budget).await.1, "a small one needs no permit");
         drop(first);
-        assert!(is_kept(60_000, &room).await.1);
+        assert!(is_kept(60_000, &budget).await.1);
     }
 
     #[tokio::test]
     async fn what_was_not_begun_is_not_lost() {
-        let mut parcel = Parcel::new(Wire::from(vec![b'x'; KEPT + 1]), None, &room(0));
+        let mut parcel = Parcel::new(Wire::from(vec![b'x'; KEPT + 1]), None, &nothing());
         drop(parcel.pack().unwrap());
         assert!(!parcel.is_spent());
         let (body, taken) = parcel.pack().unwrap();
@@ -203,7 +243,7 @@ mod tests {
     async fn a_copy_keeps_nothing_but_itself() {
         let (large, gone) = oneshot::channel::<()>();
         let batch = Bytes::from_owner(Large(vec![b'x'; 1_000_000], large));
-        let mut parcel = Parcel::new(Wire::from(batch.slice(..10)), None, &room(0));
+        let mut parcel = Parcel::new(Wire::from(batch.slice(..10)), None, &nothing());
         drop(batch);
         let (body, _) = parcel.pack().unwrap();
         drop(body.collect().await.unwrap());

@@ -13,13 +13,13 @@ use reqwest::Response;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::body::Passed;
-use super::events::{Event, Position};
+use super::events::Position;
 use super::link::{Handed, Link, answer_with_404, explained};
-use super::reader::{self, NoBody, Reader};
+use super::reader::{self, Item, NoBody, Reader};
 use super::rules::{self, Pace, Reply};
-use super::site::Personal;
-use crate::backend::{CallFailure, LinkExit, Outward};
-use crate::frame::FrameErrorKind;
+use super::site::{Personal, Untaken};
+use crate::backend::{CallFailure, LinkExit, LostMessage, Outward, link};
+use crate::frame::{FrameErrorKind, Lost, Permit};
 
 /// How long a stream is still read behind the answer: most servers end it there, and the connection can be used again.
 const AFTER_ANSWER: Duration = Duration::from_secs(1);
@@ -71,8 +71,10 @@ impl Call {
             self.link.begin().await;
         }
         self.personal = self.link.personal(&outward.wire);
-        let Outward { wire, purpose } = outward;
-        let again = self.may_be_sse.then(|| wire.clone_parts().with_forwarded(wire.forwarded().cloned()));
+        let Outward { wire, purpose, held, response: _ } = outward;
+        // From here on the request itself holds what it takes.
+        drop(held);
+        let again = if self.may_be_sse { self.link.copy(&wire) } else { None };
         let had_session = self.link.has_session();
         let mut ask = self.link.post(&self.link.site.url, wire, self.personal.clone(), passed);
         ask.patience = self.is_opening.then_some(OPENING);
@@ -96,7 +98,7 @@ impl Call {
                 let explained = explained(&body, self.number);
                 let refusal = CallFailure::Refused { status: status.as_u16(), reason: body.excerpt() };
                 if let Some(wire) = again.filter(|_| rules::may_be_sse(status, explained.is_some())) {
-                    let outward = Outward { wire, purpose };
+                    let outward = Outward { wire, purpose, held: None, response: None };
                     let attempt = Attempt { outward, number: self.number, refusal, explained };
                     return Ended::Sse(Box::new(attempt));
                 }
@@ -115,7 +117,18 @@ impl Call {
     }
 
     /// Reads the answer, which to `initialize` must come within a time.
-    async fn read(&mut self, response: Response, how: impl AsyncFnOnce(&mut Self, Response) -> Ended) -> Ended {
+    async fn read(&mut self, mut response: Response, how: impl AsyncFnOnce(&mut Self, Response) -> Ended) -> Ended {
+        let Some(Untaken(gave_way)) = response.extensions_mut().remove() else {
+            return self.read_all(response, how).await;
+        };
+        if let Some(ended) = gave_way.run_until_cancelled(self.read_all(response, how)).await {
+            return ended;
+        }
+        let reason = "it does not take the message, and others needed the memory that it took".to_owned();
+        self.fail(CallFailure::Broken { reason })
+    }
+
+    async fn read_all(&mut self, response: Response, how: impl AsyncFnOnce(&mut Self, Response) -> Ended) -> Ended {
         if !self.is_opening {
             return how(self, response).await;
         }
@@ -134,15 +147,15 @@ impl Call {
 
     async fn refused(&mut self, refusal: CallFailure, explained: Option<Bytes>) -> Ended {
         if let Some(error) = explained
-            && matches!(self.hand_on(error).await, Handed::Answer)
+            && matches!(self.hand_on(error, None).await, Handed::Answer)
         {
             return Ended::Done;
         }
         self.fail(refusal)
     }
 
-    async fn hand_on(&mut self, data: Bytes) -> Handed {
-        let handed = self.link.hand_on(data, self.number, self.is_opening).await;
+    async fn hand_on(&mut self, data: Bytes, grown: Option<Permit>) -> Handed {
+        let handed = self.link.hand_on(data, grown, self.number, self.is_opening).await;
         if matches!(handed, Handed::Answer) {
             self.opening = None;
         }
@@ -151,12 +164,13 @@ impl Call {
 
     /// The answer is a JSON body.
     async fn whole(&mut self, response: Response) -> Ended {
-        let body = match reader::whole(response, self.link.limit, &self.link.rooms.unended).await {
+        let (body, grown) = match reader::whole(response, self.link.limit, self.link.inlet.budget()).await {
             Ok(body) => body,
+            Err(NoBody::Stalled) => return self.fail(CallFailure::Stalled),
             Err(NoBody::TooLarge(size)) => return self.fail(CallFailure::TooLarge { size }),
             Err(NoBody::Cut(reason)) => return self.fail(CallFailure::Broken { reason }),
         };
-        match self.hand_on(body).await {
+        match self.hand_on(body, grown).await {
             Handed::Answer => Ended::Done,
             Handed::Other => {
                 self.fail(CallFailure::BadAnswer { reason: "what came is no answer to this call".to_owned() })
@@ -167,7 +181,7 @@ impl Call {
             }
             Handed::Bad(error) => {
                 let reason = error.to_string();
-                if self.link.hand_on_bad(error, self.number) {
+                if self.link.hand_on_bad(error, self.number).await {
                     Ended::Done
                 } else {
                     self.fail(CallFailure::BadAnswer { reason })
@@ -178,7 +192,7 @@ impl Call {
 
     /// The answer comes on a stream of events, or on several in turn.
     async fn follow(&mut self, response: Response) -> Ended {
-        let mut reader = Reader::new(response, self.link.limit, Position::default(), &self.link.rooms.unended);
+        let mut reader = Reader::new(response, self.link.limit, Position::default(), self.link.inlet.budget());
         let mut pace = Pace::default();
         let mut broken_at = None;
         loop {
@@ -204,7 +218,7 @@ impl Call {
                 pace.failures += 1;
                 match self.resume(&position).await {
                     Resumed::Open(response) => {
-                        break Reader::new(response, self.link.limit, position, &self.link.rooms.unended);
+                        break Reader::new(response, self.link.limit, position, self.link.inlet.budget());
                     }
                     Resumed::NotYet(why) => reason = why,
                     Resumed::Never(why) => return self.fail(CallFailure::Broken { reason: why }),
@@ -223,7 +237,7 @@ impl Call {
             Err(CallFailure::Refused { status, reason } | CallFailure::Unauthorized { status, reason, .. }) => {
                 return Resumed::Never(format!("resuming its stream was refused with HTTP status {status}: {reason}"));
             }
-            Err(CallFailure::TooLarge { .. } | CallFailure::BadAnswer { .. }) => {
+            Err(CallFailure::TooLarge { .. } | CallFailure::BadAnswer { .. } | CallFailure::Stalled) => {
                 return Resumed::Never("its stream could not be resumed".to_owned());
             }
         };
@@ -260,24 +274,28 @@ impl Call {
     /// Hands on one event. True if the call has its outcome with it; an error at the end of the stream.
     async fn step(&mut self, reader: &mut Reader) -> Result<bool, String> {
         match reader.next().await? {
-            Some(Event::Message(data)) => Ok(match self.hand_on(data).await {
+            Some(Item::Message(data, grown)) => Ok(match self.hand_on(data, grown).await {
                 Handed::Answer => true,
                 Handed::Other => false,
-                Handed::Bad(error) => self.link.hand_on_bad(error, self.number),
+                Handed::Bad(error) => self.link.hand_on_bad(error, self.number).await,
             }),
-            Some(Event::Other(..)) => Ok(false),
-            Some(Event::Oversized { id, request, size }) => Ok(self.oversized(id, request, size)),
+            Some(Item::Other(..)) => Ok(false),
+            Some(Item::Lost(message)) => Ok(self.lost(message).await),
             None => Err("its stream ended before the answer".to_owned()),
         }
     }
 
-    /// True if what was too large was the answer, or may have been.
-    fn oversized(&mut self, id: Option<crate::frame::Id>, request: bool, size: usize) -> bool {
+    /// True if what was not kept was the answer, or may have been.
+    async fn lost(&mut self, message: LostMessage) -> bool {
+        let LostMessage { id, request, size, why } = &message;
         let answer = !request && id.as_ref().is_none_or(|id| id.as_u64() == Some(self.number));
         if answer {
-            self.fail(CallFailure::TooLarge { size });
+            self.fail(match why {
+                Lost::Oversized => CallFailure::TooLarge { size: *size },
+                Lost::Stalled => CallFailure::Stalled,
+            });
         } else {
-            self.link.inlet.oversized(id, request, size);
+            link::lost(message, &*self.link.inlet).await;
         }
         answer
     }
@@ -295,7 +313,7 @@ impl Attempt {
     /// It was no HTTP+SSE either: the call gets its outcome.
     pub(super) async fn fail(self, link: &Link, sse: CallFailure) {
         if let Some(error) = self.explained
-            && matches!(link.hand_on(error, self.number, true).await, Handed::Answer)
+            && matches!(link.hand_on(error, None, self.number, true).await, Handed::Answer)
         {
             return;
         }
@@ -322,5 +340,6 @@ pub(super) fn words(failure: CallFailure) -> String {
             format!("HTTP status {status}: {reason}")
         }
         CallFailure::TooLarge { size } => format!("{size} bytes are too many"),
+        CallFailure::Stalled => "the rest of its answer did not come".to_owned(),
     }
 }

@@ -1,9 +1,10 @@
 //! Which transport carries a link (2025-11-25, basic/transports, "Backwards Compatibility").
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::Transport;
@@ -12,19 +13,48 @@ use super::link::Link;
 use super::site::Site;
 use super::sse;
 use super::streamable::{self, End};
-use crate::backend::{CallFailure, Launch, Outward, Purpose};
+use crate::backend::outlet::{fail_unsent, may_be_dropped};
+use crate::backend::{CallFailure, Inlet, Launch, Outward, Purpose};
 
 /// The session's end of a link.
 pub(super) struct Orders {
     pub outgoing: mpsc::Receiver<Outward>,
+    /// Messages that were taken out of `outgoing` and not sent yet.
+    kept: VecDeque<Outward>,
+    /// Notified when the server is stalled and others need the memory of what waits for it.
+    pub stalled: Arc<Notify>,
     pub stop: CancellationToken,
+}
+
+impl Orders {
+    /// The next message; `None` if there will be none. Nothing is lost if the future is dropped.
+    pub(super) async fn next(&mut self) -> Option<Outward> {
+        match self.kept.pop_front() {
+            Some(message) => Some(message),
+            None => self.outgoing.recv().await,
+        }
+    }
+
+    /// Drops the messages that others need the memory of, and fails their calls: nothing of them was sent.
+    pub(super) fn give_way(&mut self, inlet: &dyn Inlet) {
+        while let Ok(message) = self.outgoing.try_recv() {
+            self.kept.push_back(message);
+        }
+        for message in std::mem::take(&mut self.kept) {
+            if may_be_dropped(&message) {
+                fail_unsent(&message, inlet);
+            } else {
+                self.kept.push_back(message);
+            }
+        }
+    }
 }
 
 /// Runs a link with the transport that was asked for, or with the one that the server turns out to speak.
 pub(super) async fn run(site: Arc<Site>, transport: Transport, launch: Launch) {
-    let Launch { name, message_size, inlet, outgoing, stop, .. } = launch;
-    let link = Arc::new(Link::new(site, inlet, message_size, name));
-    let mut orders = Orders { outgoing, stop };
+    let Launch { name, message_size, inlet, outgoing, outgoing_budget, stalled, stop, .. } = launch;
+    let link = Arc::new(Link::new(site, inlet, message_size, name, outgoing_budget));
+    let mut orders = Orders { outgoing, kept: VecDeque::new(), stalled, stop };
     let stop = orders.stop.clone();
     match transport {
         Transport::Http => drop(streamable::run(&link, &mut orders, None, false).await),
@@ -35,9 +65,11 @@ pub(super) async fn run(site: Arc<Site>, transport: Transport, launch: Launch) {
 
 /// The next message; `None` if the link has to end.
 async fn next(orders: &mut Orders) -> Option<Outward> {
+    let stop = orders.stop.clone();
     tokio::select! {
-        () = orders.stop.cancelled() => None,
-        message = orders.outgoing.recv() => message,
+        biased;
+        () = stop.cancelled() => None,
+        message = orders.next() => message,
     }
 }
 

@@ -14,6 +14,8 @@ use crate::frame::{Id, Skimmer};
 
 /// The longest line that is not data, in bytes: a comment, a name, an id. Longer ones are dropped.
 const LONGEST_LINE: usize = 4 * 1024;
+/// A chunk is hardly ever larger, in bytes.
+const CHUNK: usize = 16 * 1024;
 /// What stands in front of an event's data at most.
 const DATA: &[u8] = b"data: ";
 const BOM: &[u8] = b"\xEF\xBB\xBF";
@@ -67,7 +69,7 @@ pub(super) struct Decoder {
     /// their client had last.
     had: Option<Bytes>,
     /// The start of a line whose end has not come yet.
-    line: BytesMut,
+    line: Vec<u8>,
     state: Line,
     event: Draft,
 }
@@ -111,6 +113,14 @@ impl Data {
 }
 
 impl Draft {
+    fn capacity(&self) -> usize {
+        match &self.data {
+            None => 0,
+            Some(Data::Line(line)) => line.len(),
+            Some(Data::Lines(lines)) => lines.capacity(),
+        }
+    }
+
     fn len(&self) -> usize {
         match &self.data {
             None => 0,
@@ -176,7 +186,7 @@ impl Decoder {
             chunk_len: 0,
             after_cr: false,
             first_line: true,
-            line: BytesMut::new(),
+            line: Vec::new(),
             state: Line::Gathered,
             event: Draft::default(),
         }
@@ -229,9 +239,27 @@ impl Decoder {
         self.line.len() + self.event.len()
     }
 
+    /// How much memory that will take when the next chunk is there, in bytes.
+    pub(super) fn will_take(&self) -> usize {
+        self.event.capacity() + grown(&self.line, CHUNK)
+    }
+
     /// How much has come of an event over the limit whose end has not come yet, in bytes.
     pub(super) fn skimmed(&self) -> usize {
         self.event.skimmer.as_ref().map_or(0, Skimmer::size)
+    }
+
+    /// From here on the data of the event that is being read is not kept, although it is within the limit. Its id, if it
+    /// has shown that it is a response.
+    pub(super) fn drop_event(&mut self) -> Option<Id> {
+        if self.line.starts_with(b"data:") {
+            let line = self.take_line();
+            let (_, value) = field(&line);
+            skim_line(self.event.skim(), value);
+            self.event.begun = true;
+            self.state = Line::Skimmed;
+        }
+        self.event.skim().answers()
     }
 
     /// Gives up an event over the limit whose end has not come yet.
@@ -257,6 +285,7 @@ impl Decoder {
             }
             Line::Dropped => return,
         }
+        self.line.reserve_exact(grown(&self.line, piece.len()) - self.line.len());
         self.line.extend_from_slice(piece);
         let line = if self.first_line { self.line.strip_prefix(BOM).unwrap_or(&self.line) } else { &self.line };
         if line.starts_with(b"data:") {
@@ -273,7 +302,7 @@ impl Decoder {
             if line.starts_with(b"id:") {
                 self.event.id = NewId::None;
             }
-            self.line = BytesMut::new();
+            self.line = Vec::new();
             self.first_line = false;
             self.state = Line::Dropped;
         }
@@ -299,7 +328,9 @@ impl Decoder {
 
     /// What was gathered of the line. A long line's buffer goes with it.
     fn take_line(&mut self) -> Bytes {
-        let mut line = std::mem::take(&mut self.line).freeze();
+        let mut line = std::mem::take(&mut self.line);
+        line.shrink_to_fit();
+        let mut line = Bytes::from(line);
         if std::mem::take(&mut self.first_line) && line.starts_with(BOM) {
             line.advance(BOM.len());
         }
@@ -372,6 +403,13 @@ impl Decoder {
             _ => Some(Event::Message(data)),
         }
     }
+}
+
+/// How large the buffer of a line is when so many more bytes are to have their place in it: it grows by halves, so that it
+/// is not much larger than what it is for.
+fn grown(line: &Vec<u8>, more: usize) -> usize {
+    let needed = line.len() + more;
+    if needed <= line.capacity() { line.capacity() } else { needed.max(line.capacity() + line.capacity() / 2) }
 }
 
 /// A line's field and value. A comment is a field without a name.

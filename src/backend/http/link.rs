@@ -13,14 +13,14 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 use url::Url;
 
-use super::body::{Parcel, Passed};
-use super::events::{Event, Position};
-use super::reader::{self, Reader};
-use super::room::Rooms;
+use super::body::{Parcel, Passed, SMALL};
+use super::events::Position;
+use super::reader::{self, Item, Reader};
 use super::rules::{self, Reply};
 use super::site::{Ask, Personal, Site};
-use crate::backend::{CallFailure, Inlet, LinkExit, link};
-use crate::frame::{Frame, FrameError, Id, Incoming, Kind, Wire, split};
+use crate::backend::{CallFailure, Inlet, LinkExit, LostMessage, link};
+use crate::budget::Budget;
+use crate::frame::{Frame, FrameError, Id, Incoming, Kind, Permit, Wire, split};
 use crate::headers::is_credential;
 
 /// How long a server may take to accept a notification or an answer.
@@ -63,8 +63,8 @@ pub(super) struct Link {
     pub inlet: Arc<dyn Inlet>,
     /// The largest message, in bytes.
     pub limit: usize,
-    /// The room for what is kept meanwhile.
-    pub rooms: Rooms,
+    /// What the session may have under way to the server, and copies of it for a second sending.
+    pub outgoing: Budget,
     /// A name for logs.
     pub name: Arc<str>,
     known: Mutex<Known>,
@@ -82,9 +82,8 @@ struct Known {
 }
 
 impl Link {
-    pub(super) fn new(site: Arc<Site>, inlet: Arc<dyn Inlet>, limit: usize, name: Arc<str>) -> Self {
-        let rooms = Rooms::new(&site.shared);
-        Self { site, inlet, limit, rooms, name, known: Mutex::default(), questions: Mutex::default() }
+    pub(super) fn new(site: Arc<Site>, inlet: Arc<dyn Inlet>, limit: usize, name: Arc<str>, outgoing: Budget) -> Self {
+        Self { site, inlet, limit, outgoing, name, known: Mutex::default(), questions: Mutex::default() }
     }
 
     fn known<T>(&self, read: impl FnOnce(&mut Known) -> T) -> T {
@@ -173,7 +172,7 @@ impl Link {
         Ask {
             headers,
             personal,
-            parcel: Some(Parcel::new(wire, passed, &self.rooms.copies)),
+            parcel: Some(Parcel::new(wire, passed, &self.outgoing)),
             ..Ask::new(Method::POST, url)
         }
     }
@@ -215,10 +214,16 @@ impl Link {
         timeout(ASKING, asking).await.ok().flatten().unwrap_or_default()
     }
 
+    /// A copy of a message, for a second sending, if there is memory for it.
+    pub(super) fn copy(&self, wire: &Wire) -> Option<Wire> {
+        let permit = if wire.len() <= SMALL { None } else { Some(self.outgoing.keep(wire.len())?) };
+        Some(wire.clone_parts().with_forwarded(wire.forwarded().cloned()).with_permit(permit))
+    }
+
     /// Sends an answer to a question of the server's, more than once if the server is busy: it waits for it. Sending it twice
     /// does no harm, because a question is answered once.
     pub(super) async fn answer(&self, url: &Url, wire: Wire) -> Result<Response, CallFailure> {
-        let kept = (wire.len() <= KEPT).then(|| wire.clone_parts().with_forwarded(wire.forwarded().cloned()));
+        let kept = if wire.len() <= KEPT { self.copy(&wire) } else { None };
         let begun_at = Instant::now();
         let (mut wire, mut tries) = (wire, 0);
         loop {
@@ -316,7 +321,7 @@ impl Link {
         let on = (!answers).then_some(NO_CALL);
         while let Some(event) = reader.next().await? {
             match event {
-                Event::Message(data) => {
+                Item::Message(data, grown) => {
                     let size = data.len();
                     let received = split(data);
                     match &received {
@@ -324,12 +329,12 @@ impl Link {
                         Ok(Incoming::Batch(frames)) => frames.iter().flatten().for_each(&mut see),
                         Err(_) => {}
                     }
-                    link::hand_on(received, size, on, &*self.inlet).await;
+                    link::hand_on(received, size, grown, on, &*self.inlet).await;
                 }
-                Event::Other(..) => {}
-                Event::Oversized { id, request, size } => {
-                    let no_answer = request || id.is_none() && !answers;
-                    self.inlet.oversized(id, no_answer, size);
+                Item::Other(..) => {}
+                Item::Lost(message) => {
+                    let request = message.request || message.id.is_none() && !answers;
+                    link::lost(LostMessage { request, ..message }, &*self.inlet).await;
                 }
             }
         }
@@ -337,7 +342,7 @@ impl Link {
     }
 
     /// Hands on what came for a call, and says what it was.
-    pub(super) async fn hand_on(&self, data: Bytes, call: u64, opening: bool) -> Handed {
+    pub(super) async fn hand_on(&self, data: Bytes, grown: Option<Permit>, call: u64, opening: bool) -> Handed {
         let size = data.len();
         let mut received = split(data);
         let id = Id::number(call);
@@ -368,14 +373,14 @@ impl Link {
             Ok(Incoming::Batch(frames)) => frames.iter().flatten().for_each(|frame| self.asked(frame, call)),
             Err(_) => {}
         }
-        link::hand_on(received, size, Some(call), &*self.inlet).await;
+        link::hand_on(received, size, grown, Some(call), &*self.inlet).await;
         handed
     }
 
     /// Hands on that what came for a call is no message. True if that is the call's outcome.
-    pub(super) fn hand_on_bad(&self, error: FrameError, call: u64) -> bool {
+    pub(super) async fn hand_on_bad(&self, error: FrameError, call: u64) -> bool {
         let answered = error.is_answer_to(call);
-        self.inlet.deliver(Err(error), Some(call));
+        link::hand_on(Err(error), 0, None, Some(call), &*self.inlet).await;
         answered
     }
 }

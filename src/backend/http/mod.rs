@@ -10,7 +10,6 @@ mod choice;
 mod events;
 mod link;
 mod reader;
-mod room;
 mod rules;
 mod secrets;
 mod site;
@@ -32,7 +31,6 @@ use reqwest::{Client, redirect};
 use tokio::sync::OnceCell;
 
 use self::address::Address;
-use self::room::Shared;
 use self::site::Site;
 use super::credentials::{CredentialError, Credentials};
 use super::fixed::Fixed;
@@ -263,7 +261,6 @@ impl HttpBackend {
             credentials: self.credentials.clone(),
             token: Mutex::default(),
             sse: AtomicBool::new(false),
-            shared: Shared::default(),
         })
     }
 }

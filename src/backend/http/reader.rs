@@ -6,15 +6,19 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::Response;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::events::{Decoder, Event, Position};
-use super::room::{FREE, Growth, Room};
 use super::rules::{self, Brought, Reply};
 use super::secrets::Secrets;
+use crate::backend::LostMessage;
+use crate::budget::{Budget, FREE, GaveWay, Growth};
+use crate::frame::{Lost, Permit};
 
 /// How much longer than the limit an event may become before its end is waited for no more, in bytes.
 const ENDLESS: usize = 16 * 1024 * 1024;
+/// How large the buffer of a body is at the beginning at most, in bytes.
+const BEGIN: usize = 1024 * 1024;
 /// What is read of the body of a refusal, in bytes, and how long that may take.
 const REFUSAL: usize = 64 * 1024;
 const REFUSAL_TIME: Duration = Duration::from_secs(5);
@@ -28,50 +32,101 @@ pub(super) struct Reader {
     response: Response,
     decoder: Decoder,
     limit: usize,
-    /// The room for the event that is being read.
+    /// What the event is charged to that is being read.
     growth: Growth,
     /// Whether an event was given up because it had no end.
     endless: bool,
+    /// Set while the rest of an event is read whose server was stalled: whether it was told of already.
+    stalled: Option<bool>,
+}
+
+/// What comes on a stream of events.
+#[derive(Debug)]
+pub(super) enum Item {
+    /// A message, and the permit that it was received with, if it was large.
+    Message(Bytes, Option<Permit>),
+    /// An event of another type: that type, and its data, which may be empty.
+    Other(Bytes, Bytes),
+    /// A message that was not kept.
+    Lost(LostMessage),
 }
 
 impl Reader {
-    /// Events may have up to `limit` bytes of data, and large ones take `room` as they come. The stream is taken up at
-    /// `position`.
-    pub(super) fn new(response: Response, limit: usize, position: Position, room: &Room) -> Self {
-        let growth = Growth::new(room.clone());
-        Self { response, decoder: Decoder::new(limit, position), limit, growth, endless: false }
+    /// Events may have up to `limit` bytes of data, and large ones are charged to `budget` as they come. The stream is taken
+    /// up at `position`.
+    pub(super) fn new(response: Response, limit: usize, position: Position, budget: &Budget) -> Self {
+        let (decoder, growth) = (Decoder::new(limit, position), budget.growth());
+        Self { response, decoder, limit, growth, endless: false, stalled: None }
     }
 
     /// The next event; `None` at the end of the stream, and an error where it broke off. An event over the limit that does not
     /// end is given up, and the stream with it.
     ///
     /// Nothing is lost if the future is dropped.
-    pub(super) async fn next(&mut self) -> Result<Option<Event>, String> {
+    pub(super) async fn next(&mut self) -> Result<Option<Item>, String> {
         loop {
             if let Some(event) = self.decoder.next() {
-                self.growth.clear();
-                return Ok(Some(event));
+                match self.take(event) {
+                    Some(item) => return Ok(Some(item)),
+                    None => continue,
+                }
             }
             if self.endless {
                 return Err("an event on its stream had no end".to_owned());
             }
             if self.decoder.skimmed() > self.limit.saturating_add(ENDLESS) {
                 self.endless = true;
-                return Ok(self.decoder.give_up());
+                return Ok(self.decoder.give_up().and_then(|event| self.take(event)));
             }
-            let gathered = self.decoder.gathered();
-            let chunk = if gathered > FREE {
-                self.growth.reach(gathered).await;
-                timeout(SILENCE, self.response.chunk()).await.map_err(|_| silent())?
-            } else {
-                self.response.chunk().await
+            if self.decoder.gathered() == 0 {
+                // The event before it may have been dropped, because it had come before.
+                self.growth.clear();
+            }
+            self.growth.reach(self.decoder.will_take()).await;
+            let is_long = self.decoder.gathered() > FREE;
+            let next = tokio::select! {
+                biased;
+                chunk = self.response.chunk() => Ok(chunk),
+                gave_way = self.growth.gave_way() => Err(gave_way),
+                () = sleep(SILENCE), if is_long => return Err(silent()),
+            };
+            let Ok(chunk) = next else {
+                let size = self.decoder.gathered();
+                let id = self.decoder.drop_event();
+                self.growth.clear();
+                self.stalled = Some(id.is_some());
+                if id.is_some() {
+                    return Ok(Some(Item::Lost(LostMessage { id, request: false, size, why: Lost::Stalled })));
+                }
+                continue;
             };
             match chunk {
-                Ok(Some(chunk)) => self.decoder.feed(chunk),
+                Ok(Some(chunk)) => {
+                    self.growth.received(chunk.len());
+                    self.decoder.feed(chunk);
+                }
                 Ok(None) => return Ok(None),
                 Err(error) => return Err(chain(error)),
             }
         }
+    }
+
+    /// What a complete event is. `None` if it was told of already.
+    fn take(&mut self, event: Event) -> Option<Item> {
+        let item = match event {
+            Event::Message(data) => {
+                let permit = self.growth.finish(data.len());
+                return Some(Item::Message(data, permit));
+            }
+            Event::Other(kind, data) => Some(Item::Other(kind, data)),
+            Event::Oversized { id, request, size } => match self.stalled.take() {
+                None => Some(Item::Lost(LostMessage { id, request, size, why: Lost::Oversized })),
+                Some(false) => Some(Item::Lost(LostMessage { id, request, size, why: Lost::Stalled })),
+                Some(true) => None,
+            },
+        };
+        self.growth.clear();
+        item
     }
 
     /// What has come in complete events.
@@ -98,47 +153,73 @@ pub(super) enum NoBody {
     TooLarge(usize),
     /// It broke off.
     Cut(String),
+    /// Its rest did not come for a while, and others needed the memory.
+    Stalled,
 }
 
-/// The whole body, if it is within the limit. What is over it is not read. A large one takes `room` as it comes.
-pub(super) async fn whole(mut response: Response, limit: usize, room: &Room) -> Result<Bytes, NoBody> {
+/// The whole body, if it is within the limit, with the permit that it was received with, if it was large. What is over the
+/// limit is not read.
+pub(super) async fn whole(
+    mut response: Response,
+    limit: usize,
+    budget: &Budget,
+) -> Result<(Bytes, Option<Permit>), NoBody> {
     let announced = response.content_length().and_then(|length| usize::try_from(length).ok());
     if let Some(length) = announced.filter(|length| *length > limit) {
         return Err(NoBody::TooLarge(length));
     }
-    let mut growth = Growth::new(room.clone());
+    let mut growth = budget.growth();
     // How long the first byte of the answer takes is up to the call.
     let Some(first) = response.chunk().await.map_err(|error| NoBody::Cut(chain(error)))? else {
-        return Ok(Bytes::new());
-    };
-    let mut next = async || match timeout(SILENCE, response.chunk()).await {
-        Ok(chunk) => chunk.map_err(|error| NoBody::Cut(chain(error))),
-        Err(_) => Err(NoBody::Cut(silent())),
+        return Ok((Bytes::new(), None));
     };
     if first.len() > limit {
         return Err(NoBody::TooLarge(first.len()));
     }
     growth.reach(first.len()).await;
-    let Some(second) = next().await? else { return Ok(first) };
-    // What is announced is not there yet: room is made for a part of it only.
-    let space =
-        announced.unwrap_or_default().clamp(first.len() + second.len(), 1024 * 1024 + first.len() + second.len());
-    let mut body = BytesMut::with_capacity(space);
-    body.extend_from_slice(&first);
-    drop(first);
-    let mut chunk = second;
+    let Some(mut chunk) = next_chunk(&mut response, &growth).await? else {
+        let permit = growth.finish(first.len());
+        return Ok((first, permit));
+    };
+    let mut body = Vec::new();
+    let mut first = Some(first);
     loop {
-        let size = body.len() + chunk.len();
+        let before = first.as_ref().map_or(body.len(), Bytes::len);
+        let size = before + chunk.len();
         if size > limit {
             return Err(NoBody::TooLarge(size));
         }
-        growth.reach(size).await;
+        if size > body.capacity() {
+            // What is announced is not there yet: the buffer begins with a part of it, and grows by halves.
+            let most = announced.unwrap_or(limit).clamp(size, limit);
+            let grown = (body.capacity() + body.capacity() / 2).max(announced.map_or(0, |length| length.min(BEGIN)));
+            let capacity = grown.clamp(size, most);
+            growth.reach(capacity).await;
+            body.reserve_exact(capacity - body.len());
+        }
+        if let Some(first) = first.take() {
+            body.extend_from_slice(&first);
+        }
         body.extend_from_slice(&chunk);
-        match next().await? {
+        match next_chunk(&mut response, &growth).await? {
             Some(next) => chunk = next,
-            None => return Ok(body.freeze()),
+            None => break,
         }
     }
+    body.shrink_to_fit();
+    let permit = growth.finish(body.len());
+    Ok((body.into(), permit))
+}
+
+async fn next_chunk(response: &mut Response, growth: &Growth) -> Result<Option<Bytes>, NoBody> {
+    let chunk = tokio::select! {
+        biased;
+        chunk = timeout(SILENCE, response.chunk()) => chunk,
+        GaveWay = growth.gave_way() => return Err(NoBody::Stalled),
+    };
+    let chunk = chunk.map_err(|_| NoBody::Cut(silent()))?.map_err(|error| NoBody::Cut(chain(error)))?;
+    growth.received(chunk.as_ref().map_or(0, Bytes::len));
+    Ok(chunk)
 }
 
 fn silent() -> String {

@@ -9,12 +9,12 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use reqwest::{Client, Response};
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::address::{secrets, shown};
 use super::body::Parcel;
 use super::reader;
-use super::room::Shared;
 use super::rules::{self, Redirect, Reply};
 use super::secrets::Secrets;
 use crate::backend::credentials::{CredentialError, Credentials, Refusal, Token};
@@ -42,9 +42,11 @@ pub(super) struct Site {
     pub token: Mutex<Option<Token>>,
     /// Whether the last session found that the server speaks HTTP+SSE.
     pub sse: AtomicBool,
-    /// What the sessions may keep, all of them together.
-    pub shared: Shared,
 }
+
+/// Cancelled when the server does not take the rest of the message that it has responded to, and others need the memory.
+#[derive(Debug, Clone)]
+pub(super) struct Untaken(pub CancellationToken);
 
 /// Headers of a client's request, for this server.
 pub(super) type Personal = Vec<(HeaderName, HeaderValue)>;
@@ -170,12 +172,14 @@ impl Site {
             headers.insert(header::AUTHORIZATION, token.header());
         }
         let mut packed = None;
+        let mut gave_way = None;
         if let Some(parcel) = &mut ask.parcel {
             let Some((body, begun)) = parcel.pack() else {
                 return Err(too_long_to_redirect(StatusCode::TEMPORARY_REDIRECT, &ask.url));
             };
             *request.body_mut() = Some(body);
             packed = Some(begun);
+            gave_way = parcel.gave_way();
         }
         // Without a body there is nothing that could have had an effect.
         let was_sent = || packed.as_ref().is_some_and(|begun| begun.load(Ordering::Acquire));
@@ -183,7 +187,13 @@ impl Site {
             let reason = format!("{}: {reason}", shown(&ask.url));
             if was_sent() { CallFailure::Broken { reason } } else { CallFailure::Unreachable { reason } }
         };
-        let response = self.client.execute(request);
+        let executing = self.client.execute(request);
+        let response = async {
+            match &gave_way {
+                None => Some(executing.await),
+                Some(gave_way) => gave_way.run_until_cancelled(executing).await,
+            }
+        };
         let response = match ask.patience {
             None => response.await,
             Some(patience) => match timeout(patience, response).await {
@@ -191,7 +201,15 @@ impl Site {
                 Err(_) => return Err(failed(format!("it did not answer within {} seconds", patience.as_secs_f32()))),
             },
         };
-        response.map_err(|error| failed(reader::chain(error)))
+        let Some(response) = response else {
+            return Err(failed("it does not take the message, and others needed the memory that it took".to_owned()));
+        };
+        let mut response = response.map_err(|error| failed(reader::chain(error)))?;
+        if let Some(gave_way) = gave_way {
+            // A server may respond before it has taken all of the message.
+            response.extensions_mut().insert(Untaken(gave_way));
+        }
+        Ok(response)
     }
 
     /// The operator's token, unless the client sent credentials of its own in that place.

@@ -13,9 +13,9 @@ use url::Url;
 use super::body::Passed;
 use super::call::{self, words};
 use super::choice::Orders;
-use super::events::{Event, Position};
+use super::events::Position;
 use super::link::{Link, explained, names};
-use super::reader::{self, Reader};
+use super::reader::{self, Item, Reader};
 use super::rules::{self, Reply};
 use super::streamable::Gate;
 use crate::backend::http::site::Ask;
@@ -55,10 +55,10 @@ pub(super) async fn connect(link: &Link, first: &Outward) -> Result<Connection, 
         }
     }
     let from = response.url().clone();
-    let mut reader = Reader::new(response, link.limit, Position::default(), &link.rooms.unended);
+    let mut reader = Reader::new(response, link.limit, Position::default(), link.inlet.budget());
     let bad = |reason: &str| Err(CallFailure::BadAnswer { reason: reason.to_owned() });
     let endpoint = match timeout(OPENING, reader.next()).await {
-        Ok(Ok(Some(Event::Other(kind, said)))) if *kind == *b"endpoint" => rules::endpoint(&from, &said),
+        Ok(Ok(Some(Item::Other(kind, said)))) if *kind == *b"endpoint" => rules::endpoint(&from, &said),
         Ok(Ok(Some(_))) => return bad("its stream does not begin with an `endpoint` event"),
         Ok(Ok(None)) => return bad("its stream ended before the `endpoint` event"),
         Ok(Err(reason)) => return bad(&format!("its stream broke off before the `endpoint` event: {reason}")),
@@ -105,10 +105,11 @@ pub(super) async fn run(link: &Arc<Link>, orders: &mut Orders, connection: Conne
     // When the handshake has to be over that is under way.
     let mut deadline = Instant::now();
     let mut gate = begin(&mut tasks, first, &mut deadline);
+    let (stop, stalled) = (orders.stop.clone(), orders.stalled.clone());
     let exit = loop {
         tokio::select! {
             biased;
-            () = orders.stop.cancelled() => break None,
+            () = stop.cancelled() => break None,
             Some(done) = tasks.join_next() => match done {
                 Ok(Done::Ended(reason)) => {
                     let is_open = opened.is_open.load(Ordering::Relaxed);
@@ -126,7 +127,8 @@ pub(super) async fn run(link: &Arc<Link>, orders: &mut Orders, connection: Conne
                 }
             }
             () = Gate::wait(&mut gate), if gate.is_some() => gate = None,
-            message = orders.outgoing.recv(), if gate.is_none() => match message {
+            () = stalled.notified() => orders.give_way(&*link.inlet),
+            message = orders.next(), if gate.is_none() => match message {
                 Some(message) => gate = begin(&mut tasks, message, &mut deadline),
                 None => break None,
             },
@@ -181,7 +183,9 @@ fn number_of(purpose: Purpose) -> Option<u64> {
 
 /// Sends one message. Its answer, if there is one, comes on the stream.
 async fn post(link: Arc<Link>, endpoint: Arc<Url>, outward: Outward, passed: Passed) -> Done {
-    let Outward { wire, purpose } = outward;
+    let Outward { wire, purpose, held, response: _ } = outward;
+    // From here on the request itself holds what it takes.
+    drop(held);
     let call = number_of(purpose);
     let mut waiting = None;
     let sent = if call.is_some() {
@@ -206,7 +210,7 @@ async fn post(link: Arc<Link>, endpoint: Arc<Url>, outward: Outward, passed: Pas
             let status = response.status().as_u16();
             let body = reader::refusal(response).await;
             if let Some((number, error)) = call.and_then(|call| Some((call, explained(&body, call)?))) {
-                link.hand_on(error, number, false).await;
+                link.hand_on(error, None, number, false).await;
                 return Done::Over(number);
             }
             CallFailure::Refused { status, reason: body.excerpt() }

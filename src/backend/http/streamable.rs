@@ -82,10 +82,11 @@ pub(super) async fn run(link: &Arc<Link>, orders: &mut Orders, first: Option<Out
     let mut tasks =
         Tasks { link, may_be_sse, set: JoinSet::new(), calls: HashMap::new(), opening: false, listening: None };
     let mut gate = first.and_then(|first| tasks.begin(first));
+    let (stop, stalled) = (orders.stop.clone(), orders.stalled.clone());
     let exit = loop {
         tokio::select! {
             biased;
-            () = orders.stop.cancelled() => break None,
+            () = stop.cancelled() => break None,
             Some(done) = tasks.set.join_next() => match done {
                 Ok(Done::Call(number, ended)) => {
                     tasks.calls.remove(&number);
@@ -126,7 +127,8 @@ pub(super) async fn run(link: &Arc<Link>, orders: &mut Orders, first: Option<Out
                 gate = None;
                 tasks.opening = false;
             }
-            message = orders.outgoing.recv(), if gate.is_none() => match message {
+            () = stalled.notified() => orders.give_way(&*link.inlet),
+            message = orders.next(), if gate.is_none() => match message {
                 Some(message) => gate = tasks.begin(message),
                 None => break None,
             },
@@ -210,7 +212,9 @@ impl Tasks<'_> {
 
 /// Sends a message that has no answer.
 async fn notice(link: Arc<Link>, outward: Outward, passed: Passed) -> Done {
-    let Outward { wire, purpose } = outward;
+    let Outward { wire, purpose, held, response: _ } = outward;
+    // From here on the request itself holds what it takes.
+    drop(held);
     let had_session = link.has_session();
     let mut calls = Vec::new();
     let sent = if matches!(purpose, Purpose::Answer) {
@@ -266,7 +270,7 @@ async fn listen(link: Arc<Link>, passed: Passed) -> Done {
                 match reader::reply(&response) {
                     Reply::Events => {
                         let mut reader =
-                            Reader::new(response, link.limit, std::mem::take(&mut position), &link.rooms.unended);
+                            Reader::new(response, link.limit, std::mem::take(&mut position), link.inlet.budget());
                         let opened_at = Instant::now();
                         let carried = link.carry(&mut reader, false, |_| {}).await;
                         position = reader.position();

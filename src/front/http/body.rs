@@ -1,17 +1,22 @@
-//! Reads a request's body, up to the limit; and bytes that hold the room they take until they are written.
+//! Reads a request's body, up to the limit; and bytes that hold on to what they are charged to until they are written.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, EXPECT};
+use http_body::SizeHint;
 use http_body_util::BodyExt as _;
 use tokio::time::timeout;
 
+use crate::budget::{GaveWay, Growth, Held};
 use crate::error::Fault;
 use crate::frame::Permit;
-use crate::session::Budget;
 
 /// How long the rest of a body that is too large is read and thrown away: a client that is still sending would not see
 /// the answer.
@@ -20,55 +25,75 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a client may be silent in the middle of a body: what has come of it is kept in the meantime.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// A body of no more bytes is read without asking for room: it costs about what its headers do, and answers and
-/// cancellations, which must not wait, are hardly ever larger.
+/// How much of a large message is handed to a connection at once, in bytes: when it has gone to the socket, the client is
+/// seen to read.
+const STEP: usize = 64 * 1024;
+/// The buffer of a body begins with so many bytes, or with what was announced up to the larger of these, and is doubled up
+/// to that size; then it grows by halves.
 const SMALL: usize = 64 * 1024;
+const LARGE: usize = 1024 * 1024;
 
-/// The whole body, and the part of `room` that it takes. One that comes in a single piece is not copied.
-///
-/// A large one is not read before there is room for it; where nobody has said how large it will be, that is room for the
-/// largest.
+/// The whole body, and the permit that it was received with, if it was large. One that comes in a single piece is not
+/// copied.
 pub(super) async fn read(
     headers: &HeaderMap,
     body: &mut Body,
     limit: usize,
-    room: &Budget,
+    mut growth: Growth,
 ) -> Result<(Bytes, Option<Permit>), Fault> {
     let announced =
         headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
     if let Some(size) = announced.filter(|size: &usize| *size > limit) {
         return Err(Fault::MessageTooLarge { limit, size });
     }
-    let mut held = None;
-    if let Some(size) = announced.filter(|size| *size > SMALL) {
-        held = room.admit(size).await;
-    }
-    let mut whole = BytesMut::new();
+    let mut whole = Vec::new();
     let mut only = Bytes::new();
     loop {
-        let next = timeout(SILENCE, body.frame()).await;
+        let next = tokio::select! {
+            biased;
+            next = timeout(SILENCE, body.frame()) => next,
+            GaveWay = growth.gave_way() => return Err(Fault::MessageStalled),
+        };
         let next = next.map_err(|_| Fault::InvalidRequest("the body did not come: it was given up".to_owned()))?;
         let Some(piece) = next else { break };
         let piece = piece.map_err(|error| Fault::InvalidRequest(format!("the body ended early: {error}")))?;
         let Ok(bytes) = piece.into_data() else { continue };
+        growth.received(bytes.len());
         if whole.is_empty() && only.is_empty() {
             only = bytes;
-        } else {
-            if whole.is_empty() {
-                whole.reserve(announced.unwrap_or(0).max(only.len() + bytes.len()));
-                whole.extend_from_slice(&only);
-            }
-            whole.extend_from_slice(&bytes);
+            continue;
         }
-        let size = whole.len().max(only.len());
+        let size = whole.len().max(only.len()) + bytes.len();
         if size > limit {
             return Err(Fault::MessageTooLarge { limit, size });
         }
-        if size > SMALL && held.is_none() {
-            held = room.admit(limit).await;
+        if size > whole.capacity() {
+            let capacity = capacity(size, whole.capacity(), announced, limit);
+            growth.reach(capacity).await;
+            whole.reserve_exact(capacity - whole.len());
         }
+        whole.extend_from_slice(&std::mem::take(&mut only));
+        whole.extend_from_slice(&bytes);
     }
-    Ok((if whole.is_empty() { only } else { whole.freeze() }, held))
+    if whole.is_empty() {
+        let permit = growth.finish(only.len());
+        return if only.len() > limit {
+            Err(Fault::MessageTooLarge { limit, size: only.len() })
+        } else {
+            Ok((only, permit))
+        };
+    }
+    whole.shrink_to_fit();
+    let permit = growth.finish(whole.len());
+    Ok((whole.into(), permit))
+}
+
+/// How large the buffer of a body is to be that has `size` bytes by now: what was announced is not there yet, so it is
+/// not all made room for at once.
+fn capacity(size: usize, before: usize, announced: Option<usize>, limit: usize) -> usize {
+    let grown = if before < LARGE { before * 2 } else { before + before / 2 };
+    let most = announced.unwrap_or(limit).clamp(size, limit.max(size));
+    grown.max(announced.map_or(SMALL, |length| length.min(LARGE))).clamp(size, most)
 }
 
 /// Reads what is left of a body, and throws it away.
@@ -81,16 +106,73 @@ pub(super) async fn discard(headers: &HeaderMap, body: &mut Body) {
     let _ = timeout(PATIENCE, rest).await;
 }
 
-/// Bytes that hold something, such as the room that they take, until they have gone to the socket.
-pub(super) fn holding(bytes: Bytes, held: impl Send + Sync + 'static) -> Bytes {
-    struct Holding<T> {
-        bytes: Bytes,
-        _held: T,
+/// What a message on its way to a client is charged to, until the last of its bytes has gone to the socket.
+pub(super) type Charged = Arc<(Option<Permit>, Option<Held>)>;
+
+/// Bytes that hold on to what they are charged to until they have gone to the socket.
+pub(super) fn holding(bytes: Bytes, charged: Charged) -> Bytes {
+    Bytes::from_owner(Holding { bytes, charged })
+}
+
+struct Holding {
+    bytes: Bytes,
+    charged: Charged,
+}
+
+impl AsRef<[u8]> for Holding {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
-    impl<T> AsRef<[u8]> for Holding<T> {
-        fn as_ref(&self) -> &[u8] {
-            &self.bytes
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        if let Some(held) = &self.charged.1 {
+            held.moved(self.bytes.len());
         }
     }
-    Bytes::from_owner(Holding { bytes, _held: held })
+}
+
+/// A message as a whole body, handed to the connection step by step: where others wait for its memory, a client that
+/// reads slowly must be seen to read.
+pub(super) struct Whole {
+    rest: Bytes,
+    charged: Charged,
+}
+
+impl Whole {
+    pub(super) fn new(bytes: Bytes, charged: Charged) -> Self {
+        Self { rest: bytes, charged }
+    }
+}
+
+/// Takes the next step off `rest`, holding on to what it is charged to.
+pub(super) fn step(rest: &mut Bytes, charged: &Charged) -> Bytes {
+    // What is charged to the session's own reserve is small, or is waited for by nobody.
+    let length = if charged.1.is_some() { rest.len().min(STEP) } else { rest.len() };
+    holding(rest.split_to(length), charged.clone())
+}
+
+impl http_body::Body for Whole {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        if self.rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        let Self { rest, charged } = &mut *self;
+        Poll::Ready(Some(Ok(http_body::Frame::data(step(rest, charged)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.len() as u64)
+    }
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::body::holding;
+use super::body::{holding, step};
 use crate::session::{Outgoing, Stream, StreamId};
 
 /// How long a client waits before it takes a lost stream up again, in milliseconds.
@@ -57,20 +57,24 @@ impl EventBody {
     }
 
     fn push(&mut self, message: Outgoing) {
-        let Outgoing { event, mut wire, unread, .. } = message;
+        let Outgoing { event, mut wire, held, .. } = message;
         let id = event.map(|event| format!("id: {}\n", event_id(self.stream.id, event))).unwrap_or_default();
         let head = format!("event: message\n{id}data: ");
-        let room = (wire.take_permit(), unread);
+        let charged = Arc::new((wire.take_permit(), held));
         if wire.len() <= ONE_PIECE {
             let mut whole = Vec::with_capacity(head.len() + wire.len() + 2);
             whole.extend_from_slice(head.as_bytes());
             wire.parts().iter().for_each(|part| whole.extend_from_slice(part));
             whole.extend_from_slice(b"\n\n");
-            self.ready.push_back(holding(whole.into(), room));
+            self.ready.push_back(holding(whole.into(), charged));
         } else {
             self.ready.push_back(head.into());
-            let room = Arc::new(room);
-            self.ready.extend(wire.parts().iter().map(|part| holding(part.clone(), room.clone())));
+            for part in wire.parts() {
+                let mut rest = part.clone();
+                while !rest.is_empty() {
+                    self.ready.push_back(step(&mut rest, &charged));
+                }
+            }
             self.ready.push_back(Bytes::from_static(b"\n\n"));
         }
     }

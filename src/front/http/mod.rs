@@ -28,10 +28,12 @@ use axum::routing::{any, get};
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, VARY};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::error::Fault;
 use crate::frame::{self, Frame, Incoming, Kind, Permit};
-use crate::session::{Caller, Opener, SessionHandle, Transport};
+use crate::session::{Caller, Opener, Received, SessionHandle, Transport};
 use checks::Rejection;
 use forwarded::Brought;
 use responses::{Early, Handled, fault_response, not_allowed, refuse, reject};
@@ -39,6 +41,9 @@ use responses::{Early, Handled, fault_response, not_allowed, refuse, reject};
 pub(crate) use checks::Guests;
 pub(crate) use serve::serve;
 pub(crate) use waiting::Waiting;
+
+/// How long a client that has no session may take to send a message.
+const STRANGER: Duration = Duration::from_secs(30);
 
 /// What the HTTP front has to know.
 #[derive(Debug)]
@@ -117,18 +122,23 @@ struct Posted {
     incoming: Incoming,
     /// In bytes, with the headers that go along.
     size: usize,
-    /// The room that it takes until then.
-    room: Option<Permit>,
+    /// What its body was charged to while it was received, if it was large.
+    grown: Option<Permit>,
+    /// Whether that is charged to its session already.
+    has_session: bool,
 }
 
 impl Posted {
     /// Waits until the session lets it in.
-    async fn admitted(self, session: &SessionHandle) -> Option<Incoming> {
-        let Self { incoming, size, room } = self;
-        let admitted = session.admit(incoming, size).await;
-        // Only now is it paid for otherwise.
-        drop(room);
-        admitted
+    async fn let_in(self, session: &SessionHandle) -> (Received, Option<Permit>) {
+        let Self { incoming, size, grown, has_session } = self;
+        if has_session {
+            return session.let_in(Ok(incoming), size, grown).await;
+        }
+        let received = session.let_in(Ok(incoming), size, None).await;
+        // Only now is it charged to the session.
+        drop(grown);
+        received
     }
 }
 
@@ -173,7 +183,7 @@ impl Front {
         match (endpoint, &parts.method) {
             (_, &Method::OPTIONS) if from_page => Ok(responses::preflight(&self.forwards)),
             (Endpoint::Mcp, &Method::POST) => self.post(parts, body, visitor).await,
-            (Endpoint::Mcp, &Method::GET) => self.get(&parts.headers, &visitor).await,
+            (Endpoint::Mcp, &Method::GET) => self.get(parts, &visitor).await,
             (Endpoint::Mcp, &Method::DELETE) => self.delete(&parts.headers, &visitor).await,
             (Endpoint::Sse, &Method::GET) => self.open_events(parts, &visitor),
             (Endpoint::Messages, &Method::POST) => self.message(parts, body, visitor).await,
@@ -203,20 +213,40 @@ impl Front {
         visitor: Visitor,
         session: Option<&SessionHandle>,
     ) -> Result<Posted, Early> {
-        let room = session.map_or(self.opener.strangers(), SessionHandle::intake);
-        let read = body::read(&parts.headers, body, self.message_size, room).await;
-        let (bytes, room) = read.map_err(|fault| {
+        let read = if let Some(session) = session {
+            let growth = session.upward().growth();
+            body::read(&parts.headers, body, self.message_size, growth).await
+        } else {
+            let growth = self.opener.stranger().growth();
+            let reading = body::read(&parts.headers, body, self.opener.stranger_limit(), growth);
+            timeout(STRANGER, reading).await.unwrap_or(Err(Fault::MessageStalled))
+        };
+        let (bytes, grown) = read.map_err(|fault| {
             let status = match fault {
                 Fault::MessageTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+                Fault::MessageStalled => StatusCode::REQUEST_TIMEOUT,
                 _ => StatusCode::BAD_REQUEST,
             };
             fault_response(status, &fault, None)
         })?;
         let size = bytes.len() + visitor.brought.bytes;
-        let incoming = frame::split(bytes).map_err(|error| refuse(session, &error))?;
-        Ok(Posted { incoming: incoming.with_forwarded(visitor.brought.forwarded), size, room })
+        let incoming = match frame::split(bytes) {
+            Ok(incoming) => incoming.with_forwarded(visitor.brought.forwarded),
+            Err(error) => return Err(refuse(session, &error).await.into()),
+        };
+        Ok(Posted { incoming, size, grown, has_session: session.is_some() })
     }
 }
+
+/// What ends the connection of a request if its client does not read the response while others need the memory. Where the
+/// connection is somebody else's, nobody listens to that.
+fn cut(parts: &Parts) -> CancellationToken {
+    parts.extensions.get::<Cut>().map(|cut| cut.0.clone()).unwrap_or_default()
+}
+
+/// Ends the connection that a request came on.
+#[derive(Debug, Clone)]
+pub(crate) struct Cut(pub CancellationToken);
 
 /// The request that a session is opened with, if this is one.
 fn is_initialize(frame: &Frame) -> bool {

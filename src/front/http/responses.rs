@@ -1,5 +1,7 @@
 //! The responses that the HTTP front gives: faults, whole messages, streams, and the refusals of the servers behind.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
@@ -41,12 +43,12 @@ pub(super) fn gone(id: Option<&Id>) -> Response {
 
 /// A body that cannot be read. If it was to answer the server's question, that has to end as well; and its id is the
 /// server's, so the client is told without one.
-pub(super) fn refuse(session: Option<&SessionHandle>, error: &FrameError) -> Response {
+pub(super) async fn refuse(session: Option<&SessionHandle>, error: &FrameError) -> Response {
     let is_answer = error.about == Some(Kind::Response);
     let id = error.id.clone().filter(|_| !is_answer);
     let response = fault_response(StatusCode::BAD_REQUEST, &Fault::Frame(error.clone()), id.as_ref());
     if let Some(session) = session.filter(|_| is_answer) {
-        session.hear(None, Err(error.clone()));
+        session.hear(None, session.let_in(Err(error.clone()), 0, None).await);
     }
     response
 }
@@ -91,7 +93,11 @@ pub(super) fn fault_response(status: StatusCode, fault: &Fault, id: Option<&Id>)
 }
 
 pub(super) fn json_response(status: StatusCode, wire: Wire) -> Response {
-    let mut response = Response::new(Body::from(wire.into_bytes()));
+    json_body(status, Body::from(wire.into_bytes()))
+}
+
+fn json_body(status: StatusCode, body: Body) -> Response {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
@@ -100,12 +106,12 @@ pub(super) fn json_response(status: StatusCode, wire: Wire) -> Response {
 /// A message of the session as the whole response. If a server behind has refused the client's own credentials, that is
 /// said in HTTP's words as well, because it is what makes a client get others.
 pub(super) fn whole_response(message: Outgoing) -> Response {
-    let Outgoing { mut wire, unread, role, .. } = message;
+    let Outgoing { mut wire, held, role, .. } = message;
     let permit = wire.take_permit();
     let bytes = wire.into_bytes();
     let challenge = (role == Role::Challenge).then(|| Challenge::read(&bytes));
     let status = challenge.as_ref().map_or(StatusCode::OK, Challenge::status);
-    let mut response = json_response(status, body::holding(bytes, (permit, unread)).into());
+    let mut response = json_body(status, Body::new(body::Whole::new(bytes, Arc::new((permit, held)))));
     if let Some(challenge) = challenge {
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge.header());
     }

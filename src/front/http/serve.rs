@@ -16,10 +16,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 use tracing::{debug, warn};
 
+use super::Cut;
 use super::connections::{Answer, Connections, Descriptors, InFlight, Seat, is_out_of_descriptors};
 use super::eager::Eager;
 
@@ -30,6 +32,9 @@ const HEADERS: Duration = Duration::from_secs(120);
 /// After how long a silence the system asks whether the other end is there, and how often then.
 const ASK_AFTER: Duration = Duration::from_secs(60);
 const ASK_EVERY: Duration = Duration::from_secs(15);
+/// The most that a connection buffers of what it reads, and of what it writes in small pieces, in bytes. Headers of
+/// requests have to fit into it.
+const BUFFER: usize = 64 * 1024;
 /// How long connections may go on after the last session has ended: what they still have to say is on its way. The same
 /// for an idle one that is to close: its client may not have read all of the last response.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -77,10 +82,14 @@ async fn serve_within(
             debug!(missing, closed, "file descriptors run short: idle connections are closed");
         }
         prepare(&socket);
-        let connection = Eager::new(talk(socket, Guest { router: router.clone(), peer, seat: connections.enter() }));
+        let cut = CancellationToken::new();
+        let guest = Guest { router: router.clone(), peer, seat: connections.enter(), cut: Cut(cut.clone()) };
+        let connection = Eager::new(talk(socket, guest));
         tasks.spawn(async move {
-            if let Err(error) = connection.await {
-                debug!(%peer, %error, "connection ended");
+            match cut.run_until_cancelled(connection).await {
+                Some(Ok(())) => {}
+                Some(Err(error)) => debug!(%peer, %error, "connection ended"),
+                None => debug!(%peer, "connection ended: its client does not read, and others need the memory"),
             }
         });
     }
@@ -119,6 +128,7 @@ async fn talk(socket: TcpStream, guest: Guest) -> hyper::Result<()> {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS)
+        .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(socket), guest)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
@@ -143,6 +153,7 @@ struct Guest {
     router: Router,
     peer: SocketAddr,
     seat: Arc<Seat>,
+    cut: Cut,
 }
 
 impl hyper::service::Service<http::Request<hyper::body::Incoming>> for Guest {
@@ -152,6 +163,7 @@ impl hyper::service::Service<http::Request<hyper::body::Incoming>> for Guest {
 
     fn call(&self, mut request: http::Request<hyper::body::Incoming>) -> Answering {
         request.extensions_mut().insert(ConnectInfo(self.peer));
+        request.extensions_mut().insert(self.cut.clone());
         // It is always ready.
         Answering { response: self.router.clone().call(request), request: self.seat.begin() }
     }

@@ -17,7 +17,7 @@ use http::{HeaderMap, StatusCode};
 use super::checks::{self, Rejection};
 use super::responses::{Handled, event_stream, fault_response, gone, refusal, reject, status_response, why_refused};
 use super::waiting::Newcomer;
-use super::{Front, Visitor, is_initialize};
+use super::{Front, Visitor, cut, is_initialize};
 use crate::error::Fault;
 use crate::frame::{Frame, Incoming, Kind};
 use crate::session::{Caller, FoundBy, Refused, SessionHandle, SessionSecret, StreamId, Transport, new_token};
@@ -49,7 +49,7 @@ impl Front {
         let token = new_token().map_err(|refused| refusal(refused, None))?;
         let secret = SessionSecret::of(&token, visitor.caller(Transport::Sse));
         let endpoint = endpoint(&original_path(parts), &prefix(&parts.headers), &token);
-        let stream = self.waiting.enter(secret, self.may_see_stderr(visitor), &endpoint, self.keep_alive);
+        let stream = self.waiting.enter(secret, self.may_see_stderr(visitor), cut(parts), &endpoint, self.keep_alive);
         let stream = stream.ok_or_else(|| refusal(Refused::ShuttingDown, None))?;
         Ok(event_stream(Body::new(stream)))
     }
@@ -81,8 +81,8 @@ impl Front {
                 First::Other(fault) => return say(&newcomer, &posted.incoming, &fault),
             },
         };
-        let incoming = posted.admitted(&session).await.ok_or_else(|| gone(id.as_ref()))?;
-        session.hear(Some(stream), Ok(incoming));
+        let received = posted.let_in(&session).await;
+        session.hear(Some(stream), received);
         if session.is_over() {
             return Err(gone(id.as_ref()).into());
         }
@@ -107,7 +107,7 @@ impl Front {
         caller: Caller,
     ) -> Result<(SessionHandle, StreamId), Refused> {
         let found_by = FoundBy::Secret(SessionSecret::of(token, caller));
-        let open = self.opener.open(found_by, newcomer.may_see_stderr());
+        let open = self.opener.open(found_by, newcomer.may_see_stderr(), None);
         let session = newcomer.session(&self.waiting, open).await?;
         let stream = session.own_stream().ok_or(Refused::Failed)?;
         Ok((session, stream))

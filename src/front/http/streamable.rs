@@ -10,6 +10,7 @@ use axum::response::Response;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::checks::{self, Answer, LAST_EVENT_ID, Rejection, SESSION_ID};
 use super::events::{self, EventBody};
@@ -17,7 +18,7 @@ use super::responses::{
     Asked, Early, Handled, dropped, fault_response, gone, refusal, reject, sse_response, status_response,
     whole_response,
 };
-use super::{Front, Posted, Visitor, is_initialize};
+use super::{Front, Posted, Visitor, cut, is_initialize};
 use crate::error::Fault;
 use crate::frame::{Frame, Id, Incoming, Kind};
 use crate::session::{EndReason, FoundBy, Outgoing, Refused, Role, SessionHandle, Stream, StreamKind, Transport};
@@ -43,7 +44,7 @@ impl Front {
         match self.session(headers, &visitor)? {
             Some(session) => {
                 let posted = self.take(parts, body, visitor, Some(&session)).await?;
-                self.relay(session, posted, answer).await
+                self.relay(session, posted, answer, cut(parts)).await
             }
             None => self.open(parts, body, visitor, answer).await,
         }
@@ -79,11 +80,10 @@ impl Front {
         let prime = version
             .and_then(|raw| serde_json::from_slice::<String>(raw).ok())
             .is_some_and(|version| checks::can_be_primed(&version));
-        let fresh = self.opener.open(FoundBy::NewToken(caller), may_see_stderr).await;
+        let fresh = self.opener.open(FoundBy::NewToken(caller), may_see_stderr, None).await;
         let fresh = fresh.map_err(|refused| refusal(refused, id.as_ref()))?;
         let Some(session) = fresh.session().cloned() else { return Err(refusal(Refused::Failed, id.as_ref()).into()) };
-        let stream = send(&session, posted, answer).await;
-        let stream = stream.ok_or_else(|| refusal(Refused::Failed, id.as_ref()))?;
+        let stream = send(&session, posted, answer, cut(parts)).await;
         // From here on the stream answers for the session: if it is dropped before the handshake, both end.
         let token = fresh.take().and_then(|(_, token)| token).unwrap_or_default();
         let (stream, mut said) = handshake(stream).await;
@@ -103,7 +103,7 @@ impl Front {
         Ok(response)
     }
 
-    async fn relay(&self, session: SessionHandle, posted: Posted, answer: Answer) -> Handled {
+    async fn relay(&self, session: SessionHandle, posted: Posted, answer: Answer, cut: CancellationToken) -> Handled {
         let Some(asked) = asked(&posted.incoming) else {
             let id = match &posted.incoming {
                 Incoming::One(frame) => frame.id(),
@@ -114,11 +114,7 @@ impl Front {
                 None => Err(gone(id.as_ref()).into()),
             };
         };
-        let id = match &asked {
-            Asked::One(id) => id.as_ref(),
-            Asked::Batch(_) => None,
-        };
-        let stream = send(&session, posted, answer).await.ok_or_else(|| gone(id))?;
+        let stream = send(&session, posted, answer, cut).await;
         let prime = is_primed(&session);
         Ok(self.await_answer(stream, answer, prime, &asked).await)
     }
@@ -153,17 +149,18 @@ impl Front {
         }
     }
 
-    pub(super) async fn get(&self, headers: &HeaderMap, visitor: &Visitor) -> Handled {
+    pub(super) async fn get(&self, parts: &Parts, visitor: &Visitor) -> Handled {
+        let headers = &parts.headers;
         checks::check_accepts_sse(headers).map_err(|rejection| reject(&rejection, None))?;
         checks::check_version(headers).map_err(|rejection| reject(&rejection, None))?;
         let session = self.named_session(headers, visitor)?;
         let Some(last) = headers.get(LAST_EVENT_ID) else {
             let prime = is_primed(&session);
-            let stream = session.open_stream(StreamKind::Get);
+            let stream = session.open_stream(StreamKind::Get, cut(parts));
             return Ok(sse_response(EventBody::new(stream, prime, Vec::new(), self.keep_alive)));
         };
         let event = last.to_str().ok().and_then(events::parse_event_id);
-        let resumed = event.and_then(|(stream, event)| session.resume_stream(stream, event));
+        let resumed = event.and_then(|(stream, event)| session.resume_stream(stream, event, cut(parts)));
         let mut stream = resumed.ok_or_else(|| {
             let message = "this Last-Event-ID is not one of this session: open the stream without it";
             reject(&Rejection::new(StatusCode::BAD_REQUEST, message), None)
@@ -223,19 +220,20 @@ fn is_primed(session: &SessionHandle) -> bool {
 }
 
 /// Hands messages that want an answer to the session, with a stream for it.
-async fn send(session: &SessionHandle, posted: Posted, answer: Answer) -> Option<Stream> {
-    let incoming = posted.admitted(session).await?;
-    let stream = session.open_stream(match answer {
+async fn send(session: &SessionHandle, posted: Posted, answer: Answer, cut: CancellationToken) -> Stream {
+    let received = posted.let_in(session).await;
+    let kind = match answer {
         Answer::Sse { .. } => StreamKind::Post,
         Answer::Json => StreamKind::Single,
-    });
-    session.hear(Some(stream.id), Ok(incoming));
-    Some(stream)
+    };
+    let stream = session.open_stream(kind, cut);
+    session.hear(Some(stream.id), received);
+    stream
 }
 
 async fn send_silent(session: &SessionHandle, posted: Posted) -> Option<()> {
-    let incoming = posted.admitted(session).await?;
-    session.hear(None, Ok(incoming));
+    let received = posted.let_in(session).await;
+    session.hear(None, received);
     (!session.is_over()).then_some(())
 }
 

@@ -14,10 +14,11 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, Sleep, sleep};
+use tokio_util::sync::CancellationToken;
 
 use super::body::holding;
 use super::events::EventBody;
-use crate::frame::Wire;
+use crate::frame::{Permit, Wire};
 use crate::session::{Fresh, Refused, SessionHandle, SessionSecret, Stream, StreamKind};
 
 /// Most streams that wait at once. When another one comes, the oldest gives way.
@@ -50,6 +51,8 @@ pub(super) struct Newcomer {
     secret: SessionSecret,
     /// Whether it may be told what a server wrote on stderr.
     may_see_stderr: bool,
+    /// Ends its connection if it does not read its session's messages while others need the memory.
+    cut: CancellationToken,
     said: mpsc::Sender<Said>,
     unread: Arc<Semaphore>,
     session: OnceCell<SessionHandle>,
@@ -73,13 +76,14 @@ impl Waiting {
         self: &Arc<Self>,
         secret: SessionSecret,
         may_see_stderr: bool,
+        cut: CancellationToken,
         endpoint: &str,
         keep_alive: Duration,
     ) -> Option<WaitingBody> {
         // One message more than there are errors at most: the session.
         let (said, hears) = mpsc::channel(MOST_UNREAD / LEAST + 1);
         let unread = Arc::new(Semaphore::new(MOST_UNREAD));
-        let newcomer = Newcomer { secret, may_see_stderr, said, unread, session: OnceCell::new() };
+        let newcomer = Newcomer { secret, may_see_stderr, cut, said, unread, session: OnceCell::new() };
         let mut streams = self.streams();
         if streams.is_closed {
             return None;
@@ -131,7 +135,7 @@ impl Newcomer {
     ) -> Result<SessionHandle, Refused> {
         let session = self.session.get_or_try_init(|| async {
             let (session, _) = open.await?.take().ok_or(Refused::Failed)?;
-            let stream = session.open_stream(StreamKind::Sse);
+            let stream = session.open_stream(StreamKind::Sse, self.cut.clone());
             // If the client has left in the meantime, the stream is dropped here, and the session ends with it.
             let _ = self.said.try_send(Said::Session(Box::new(stream)));
             // Only now: until the session could be found, this is where its client was known.
@@ -185,7 +189,7 @@ impl WaitingBody {
             match self.hears.poll_recv(context) {
                 Poll::Ready(Some(Said::Error(wire, permit))) => {
                     let event = [b"event: message\ndata: ", &*wire.into_bytes(), b"\n\n"].concat();
-                    self.ready = Some(holding(event.into(), permit));
+                    self.ready = Some(holding(event.into(), Arc::new((Some(Permit::new(permit)), None))));
                 }
                 Poll::Ready(Some(Said::Session(stream))) => {
                     self.session = Some(Box::new(EventBody::new(*stream, false, Vec::new(), self.every)));

@@ -26,6 +26,8 @@ impl State {
             None => self.send(stream, wire, About::Answer(client_id.into_iter().collect()), role, now),
             Some(group) => {
                 let wire = self.fit(group, wire, client_id.as_ref());
+                // The rest of its batch may take its time.
+                let wire = self.keeper.hold(wire);
                 if let Some((wire, ids)) = self.pending.join_group(group, wire, client_id) {
                     self.send(stream, wire, About::Answer(ids), role, now);
                 }
@@ -86,7 +88,7 @@ impl State {
     }
 
     pub(super) fn send(&mut self, stream: StreamId, wire: Wire, about: About, role: Role, now: Instant) {
-        if let Some((event, wire)) = self.outbox.record(stream, wire, about, now) {
+        if let Some((event, wire)) = self.outbox.record(stream, wire, about, &self.keeper, now) {
             self.effects.push(Effect::ToClient { stream, event, wire, role });
         }
     }

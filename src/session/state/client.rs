@@ -32,7 +32,7 @@ impl State {
     }
 
     fn resumed(&mut self, stream: StreamId, attachment: Attachment, after: u64, now: Instant) {
-        let resumed = self.outbox.resume(stream, attachment, after);
+        let resumed = self.outbox.resume(stream, attachment, after, &self.keeper);
         let begin = self.effects.len();
         for (event, wire) in resumed.replay {
             self.effects.push(Effect::ToClient { stream, event: Some(event), wire, role: Role::Message });
@@ -252,22 +252,14 @@ impl State {
         self.reply(question, wire);
     }
 
-    pub(super) fn client_oversized(
-        &mut self,
-        stream: StreamId,
-        id: Option<Id>,
-        request: bool,
-        size: usize,
-        now: Instant,
-    ) {
-        let fault = Fault::MessageTooLarge { limit: self.limits.message_size, size };
+    pub(super) fn client_lost(&mut self, stream: StreamId, id: Option<Id>, request: bool, fault: &Fault, now: Instant) {
         if request || id.is_none() {
             if self.outbox.knows(stream) {
                 self.outbox.call_began(stream);
-                self.answer_fault(call(id, stream, None), &fault, now);
+                self.answer_fault(call(id, stream, None), fault, now);
             }
         } else if let Some(number) = id.and_then(|id| id.as_u64()) {
-            self.fail_question(number, &fault);
+            self.fail_question(number, fault);
         }
     }
 

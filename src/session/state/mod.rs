@@ -21,6 +21,7 @@
 
 mod answers;
 mod client;
+mod keeper;
 mod many;
 mod outbox;
 mod pending;
@@ -38,10 +39,12 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use crate::backend::{CallFailure, LinkExit, Purpose};
-use crate::frame::{Frame, FrameError, Id, Incoming, Wire};
+use crate::error::Fault;
+use crate::frame::{Frame, FrameError, Id, Incoming, Lost, Wire};
 use crate::session::EndReason;
 use crate::session::union::{LinkId, Mode, Servers};
 
+pub(crate) use keeper::Keeper;
 use many::Many;
 pub(crate) use outbox::{About, Attachment, Outbox, StreamId, StreamKind};
 pub(crate) use pending::{Call, CallKind, Pending, Question};
@@ -69,6 +72,9 @@ pub(crate) struct Limits {
     /// The largest message, in bytes: to be named in errors, and what the gathered answers to a batch may come to.
     pub message_size: usize,
 }
+
+/// To so many calls the last words of a server are told that has ended under them.
+const MOST_QUOTES: usize = 16;
 
 /// Longer than any session lives: a deadline as far away as that can still be reckoned with.
 const EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
@@ -98,18 +104,20 @@ pub(crate) enum Event {
     InputEnded,
     /// Messages of one body or line of the client; more than one, or `batch`, is a JSON-RPC batch.
     FromClient { stream: StreamId, frames: Received },
-    /// A message of the client that was larger than the limit, and was thrown away.
-    ClientOversized { stream: StreamId, id: Option<Id>, request: bool, size: usize },
+    /// A message of the client that was not kept: it was too large, or its rest did not come.
+    ClientLost { stream: StreamId, id: Option<Id>, request: bool, size: usize, why: Lost },
     /// Messages of the server. `on` is the call whose response stream they came on, where the transport knows.
     FromServer { link: LinkId, on: Option<u64>, frames: Received },
-    /// A message of the server that was larger than the limit, and was thrown away.
-    ServerOversized { link: LinkId, id: Option<Id>, request: bool, size: usize },
+    /// A message of the server that was not kept: it was too large, or its rest did not come.
+    ServerLost { link: LinkId, id: Option<Id>, request: bool, size: usize, why: Lost },
     /// One call of that link has no answer and will have none; the link goes on.
     CallFailed { link: LinkId, call: u64, failure: CallFailure },
     /// The server is gone, or could not be started.
     LinkClosed { link: LinkId, exit: LinkExit },
     /// A deadline has come.
     Tick,
+    /// Others need the memory of what is kept for a client that has not come back for it.
+    GiveWay,
     /// No new calls are taken from now on; those in flight may go on.
     Drain,
     /// The session has to end.
@@ -206,6 +214,7 @@ pub(crate) struct State {
     pending: Pending,
     outbox: Outbox,
     waiting: Waiting,
+    keeper: Keeper,
     /// What there is to know about several servers, or filters.
     many: Box<Many>,
     /// When the session was last seen to be busy.
@@ -227,6 +236,7 @@ impl State {
         Self {
             outbox: Outbox::new(limits.replay_bytes, limits.lost_stream),
             waiting: Waiting::new(limits.replay_bytes),
+            keeper: Keeper::default(),
             many: Box::new(Many::new(servers)),
             limits,
             name,
@@ -238,6 +248,13 @@ impl State {
             ending: None,
             effects: Effects::new(),
         }
+    }
+
+    /// The same, with permits for what is kept from `keeper`.
+    #[must_use]
+    pub(crate) fn with_keeper(mut self, keeper: Keeper) -> Self {
+        self.keeper = keeper;
+        self
     }
 
     /// Takes one event, and says what follows from it.
@@ -254,20 +271,35 @@ impl State {
                 self.active = now;
                 self.hear_client(stream, frames, now);
             }
-            Event::ClientOversized { stream, id, request, size } => {
+            Event::ClientLost { stream, id, request, size, why } => {
                 self.active = now;
-                self.client_oversized(stream, id, request, size, now);
+                self.client_lost(stream, id, request, &Fault::from_lost(why, self.limits.message_size, size), now);
             }
             Event::FromServer { link, on, frames } => self.hear_server(link, on, frames, now),
-            Event::ServerOversized { link, id, request, size } => self.server_oversized(link, id, request, size, now),
+            Event::ServerLost { link, id, request, size, why } => {
+                self.server_lost(link, id, request, &Fault::from_lost(why, self.limits.message_size, size), now);
+            }
             Event::CallFailed { link, call, failure } => self.call_failed(link, call, failure, now),
             Event::LinkClosed { link, exit } => self.link_closed(link, exit, now),
             Event::Tick => self.tick(now),
+            Event::GiveWay => self.give_way(),
             Event::Drain => self.draining = true,
             Event::End(reason) => self.end(reason),
         }
         self.end_if_due(now);
         std::mem::take(&mut self.effects)
+    }
+
+    /// Drops what is kept for a client that may come back: it is told if it does.
+    fn give_way(&mut self) {
+        self.outbox.drop_kept();
+        let limit = self.limits.replay_bytes;
+        self.pending.replace_parts(|id| Fault::ResponseDropped { limit }.to_wire(Some(id)));
+        for dropped in self.waiting.take() {
+            if let About::Question(number) = dropped.about {
+                self.fail_question(number, &Fault::Undeliverable);
+            }
+        }
     }
 
     fn link_closed(&mut self, link: LinkId, exit: LinkExit, now: Instant) {
@@ -297,8 +329,14 @@ impl State {
         let opened = matches!(self.phase, Phase::Live | Phase::Finishing { opened: true, .. });
         self.phase = Phase::Ended;
         let fault = reason.fault(&self.name, opened, self.expose_stderr);
-        for call in self.pending.take_calls() {
-            self.answer_fault(call, &fault, now);
+        let brief = reason.fault(&self.name, opened, false);
+        for (place, call) in self.pending.take_calls().into_iter().enumerate() {
+            // A few of them are enough to tell the server's last words to: thousands of copies would be megabytes.
+            if place < MOST_QUOTES {
+                self.answer_fault(call, &fault, now);
+            } else {
+                self.answer_fault(call, &brief, now);
+            }
         }
         for stream in self.outbox.detach_all() {
             self.effects.push(Effect::Close { stream });

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+use super::keeper::Keeper;
 use super::replay::{Released, Replay, Resumed};
 use crate::frame::{Id, Wire};
 
@@ -134,10 +135,10 @@ impl Outbox {
     }
 
     /// Attaches a stream that the client knows up to event `after`.
-    pub(super) fn resume(&mut self, stream: StreamId, attachment: Attachment, after: u64) -> Resumed {
+    pub(super) fn resume(&mut self, stream: StreamId, attachment: Attachment, after: u64, keeper: &Keeper) -> Resumed {
         // A stream that is forgotten by now goes on as a GET stream: there is nothing to be said on it but what comes.
         self.attach(stream, attachment, StreamKind::Get);
-        let resumed = self.replay.resume(stream, after);
+        let resumed = self.replay.resume(stream, after, keeper);
         if let Some(entry) = self.streams.get_mut(&stream) {
             entry.kept = entry.kept.saturating_sub(resumed.released);
         }
@@ -218,6 +219,7 @@ impl Outbox {
         stream: StreamId,
         wire: Wire,
         about: About,
+        keeper: &Keeper,
         now: Instant,
     ) -> Option<(Option<u64>, Wire)> {
         let entry = self.streams.get_mut(&stream)?;
@@ -228,9 +230,15 @@ impl Outbox {
         entry.kept += 1;
         self.newest += 1;
         let event = self.newest;
-        let released = self.replay.keep(stream, event, &wire, about, now);
+        let released = self.replay.keep(stream, event, &wire, about, now, keeper);
         self.release(&released);
         attached.then_some((Some(event), wire))
+    }
+
+    /// Drops what is kept for clients that resume a stream.
+    pub(super) fn drop_kept(&mut self) {
+        let released = self.replay.drop_kept();
+        self.release(&released);
     }
 
     fn release(&mut self, released: &Released) {

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::StreamId;
 use super::outbox::ROOMY;
-use crate::frame::{Id, Wire};
+use crate::frame::{Id, Permit, Wire};
 use crate::session::union::{LinkId, Shape};
 
 /// What sessile itself has to know of a call's method.
@@ -55,7 +55,8 @@ pub(crate) struct Question {
 #[derive(Debug)]
 pub(crate) struct Group {
     left: usize,
-    parts: Vec<Wire>,
+    /// Each with the id that it answers.
+    parts: Vec<(Option<Id>, Wire)>,
     bytes: usize,
     ids: SmallVec<[Id; 1]>,
 }
@@ -273,7 +274,7 @@ impl Pending {
     pub(crate) fn join_group(&mut self, number: u64, wire: Wire, id: Option<Id>) -> Option<(Wire, SmallVec<[Id; 1]>)> {
         let group = self.groups.get_mut(&number)?;
         group.bytes += wire.len() + 1;
-        group.parts.push(wire);
+        group.parts.push((id.clone(), wire));
         group.ids.extend(id);
         group.left -= 1;
         self.complete(number)
@@ -285,23 +286,39 @@ impl Pending {
         self.complete(number)
     }
 
+    /// Replaces what was gathered for batches of the client and takes memory that others need.
+    pub(crate) fn replace_parts(&mut self, replace: impl Fn(&Id) -> Wire) {
+        for group in self.groups.values_mut() {
+            for (id, wire) in &mut group.parts {
+                if let Some(id) = id
+                    && wire.pooled() > 0
+                {
+                    group.bytes = group.bytes.saturating_sub(wire.len());
+                    *wire = replace(id);
+                    group.bytes += wire.len();
+                }
+            }
+        }
+    }
+
     fn complete(&mut self, number: u64) -> Option<(Wire, SmallVec<[Id; 1]>)> {
         if self.groups.get(&number)?.left > 0 {
             return None;
         }
-        let group = self.groups.remove(&number)?;
+        let mut group = self.groups.remove(&number)?;
         if group.parts.is_empty() {
             return None;
         }
+        let permits = group.parts.iter_mut().filter_map(|(_, wire)| wire.take_permit()).reduce(Permit::and);
         let mut whole = Vec::with_capacity(group.bytes + 1);
-        for (position, part) in group.parts.iter().enumerate() {
+        for (position, (_, part)) in group.parts.iter().enumerate() {
             whole.push(if position == 0 { b'[' } else { b',' });
             for bytes in part.parts() {
                 whole.extend_from_slice(bytes);
             }
         }
         whole.push(b']');
-        Some((Wire::from(whole), group.ids))
+        Some((Wire::from(whole).with_permit(permits), group.ids))
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
-use super::{About, StreamId};
+use super::{About, Keeper, StreamId};
 use crate::frame::{Id, Wire};
 
 /// What a kept message costs besides its bytes: its place here, that of its stream, and what allocators add.
@@ -78,19 +78,38 @@ impl Replay {
     }
 
     /// Keeps a message, at the cost of the oldest ones. One that is larger than the bound costs itself only.
-    pub(super) fn keep(&mut self, stream: StreamId, event: u64, wire: &Wire, about: About, at: Instant) -> Released {
+    pub(super) fn keep(
+        &mut self,
+        stream: StreamId,
+        event: u64,
+        wire: &Wire,
+        about: About,
+        at: Instant,
+        keeper: &Keeper,
+    ) -> Released {
         let mut released = Released::new();
         let cost = wire.len() + OVERHEAD;
-        if cost > self.bound {
+        let copy = if cost > self.bound { None } else { keeper.keep(cost, || compact(wire)) };
+        let Some(wire) = copy else {
             self.remember(Dropped { stream, event, about, at }, &mut released);
             return released;
-        }
+        };
         self.kept_bytes += cost;
-        self.kept.push_back(Kept { stream, event, wire: compact(wire), about, at });
+        self.kept.push_back(Kept { stream, event, wire, about, at });
         while self.kept_bytes > self.bound
             && let Some(Kept { stream, event, wire, about, at }) = self.kept.pop_front()
         {
             self.kept_bytes -= wire.len() + OVERHEAD;
+            self.remember(Dropped { stream, event, about, at }, &mut released);
+        }
+        released
+    }
+
+    /// Drops all that is kept, as if there were no more space for it.
+    pub(super) fn drop_kept(&mut self) -> Released {
+        let mut released = Released::new();
+        self.kept_bytes = 0;
+        for Kept { stream, event, about, at, .. } in std::mem::take(&mut self.kept) {
             self.remember(Dropped { stream, event, about, at }, &mut released);
         }
         released
@@ -112,12 +131,15 @@ impl Replay {
     }
 
     /// What the client has not seen of a stream that it knows up to event `after`.
-    pub(super) fn resume(&mut self, stream: StreamId, after: u64) -> Resumed {
-        let replay = self.kept.iter().filter(|kept| kept.stream == stream && kept.event > after);
-        let mut resumed = Resumed {
-            replay: replay.map(|kept| (kept.event, kept.wire.clone_parts())).collect(),
-            ..Resumed::default()
-        };
+    pub(super) fn resume(&mut self, stream: StreamId, after: u64, keeper: &Keeper) -> Resumed {
+        let mut resumed = Resumed::default();
+        for kept in self.kept.iter().filter(|kept| kept.stream == stream && kept.event > after) {
+            // It is on its way to the client and kept at the same time, and each may last longer than the other.
+            match keeper.keep(kept.wire.len() + OVERHEAD, || kept.wire.clone_parts()) {
+                Some(wire) => resumed.replay.push((kept.event, wire)),
+                None => resumed.dropped.push(kept.about.clone()),
+            }
+        }
         let bytes = &mut self.dropped_bytes;
         self.dropped.retain(|dropped| {
             if dropped.stream != stream {

@@ -221,11 +221,10 @@ impl State {
         self.fail_asked(link, call, fault, now);
     }
 
-    pub(super) fn server_oversized(&mut self, link: LinkId, id: Option<Id>, request: bool, size: usize, now: Instant) {
-        let fault = Fault::MessageTooLarge { limit: self.limits.message_size, size };
+    pub(super) fn server_lost(&mut self, link: LinkId, id: Option<Id>, request: bool, fault: &Fault, now: Instant) {
         let asked = match id {
             Some(server_id) if request => {
-                self.reply_fault(Question::new(link, server_id, None), &fault);
+                self.reply_fault(Question::new(link, server_id, None), fault);
                 return;
             }
             Some(id) => id.as_u64(),
@@ -234,7 +233,7 @@ impl State {
             None => self.only_asked(link),
         };
         if let Some(number) = asked {
-            self.fail_asked(link, number, fault, now);
+            self.fail_asked(link, number, fault.clone(), now);
         }
     }
 
@@ -244,7 +243,7 @@ impl State {
         match near.or_else(|| self.stream_for_message(link)) {
             Some(stream) => self.send_routed(stream, wire, about, now),
             None => {
-                for dropped in self.waiting.push(link, &wire, about, now + self.limits.stream_wait) {
+                for dropped in self.waiting.push(link, &wire, about, now + self.limits.stream_wait, &self.keeper) {
                     if let About::Question(number) = dropped {
                         self.fail_question(number, &Fault::Undeliverable);
                     }

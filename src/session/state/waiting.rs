@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use smallvec::SmallVec;
 
-use super::About;
 use super::replay::{OVERHEAD, compact};
+use super::{About, Keeper};
 use crate::frame::Wire;
 use crate::session::union::LinkId;
 
@@ -36,17 +36,25 @@ impl Waiting {
     }
 
     /// Lets a message wait, at the cost of the oldest ones: what had to go is given back.
-    pub(super) fn push(&mut self, link: LinkId, wire: &Wire, about: About, until: Instant) -> SmallVec<[About; 1]> {
+    pub(super) fn push(
+        &mut self,
+        link: LinkId,
+        wire: &Wire,
+        about: About,
+        until: Instant,
+        keeper: &Keeper,
+    ) -> SmallVec<[About; 1]> {
         let mut dropped = SmallVec::new();
         let cost = wire.len() + OVERHEAD;
-        if cost > self.bound {
+        // It gets a permit of its own, because that of the server's messages would hold up the server.
+        let copy = if cost > self.bound { None } else { keeper.keep(cost, || compact(wire)) };
+        let Some(wire) = copy else {
             dropped.push(about);
             return dropped;
-        }
+        };
         self.bytes += cost;
         self.questions += usize::from(is_question(&about));
-        // What waits is bounded here, so its permit need not hold up the server as well.
-        self.messages.push_back(Message { link, wire: compact(wire), about, until });
+        self.messages.push_back(Message { link, wire, about, until });
         while (self.messages.len() > MOST || self.bytes > self.bound)
             && let Some(oldest) = self.messages.pop_front()
         {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::backend::http::HttpBackend;
+use crate::frame::Lost;
 
 const LARGE: &[u8] = include_bytes!("large.json.gz");
 const LARGE_EVENT: &[u8] = include_bytes!("large.sse.gz");
@@ -85,7 +86,8 @@ async fn what_is_too_large_and_no_answer_is_told_apart() {
     })
     .await;
     session.call(2);
-    assert_eq!(session.hear().await, Heard::Oversized { id: Some(Id::from("q")), request: true, size });
+    let lost = LostMessage { id: Some(Id::from("q")), request: true, size, why: Lost::Oversized };
+    assert_eq!(session.hear().await, Heard::Lost(lost));
     session.answer(2).await;
 }
 

@@ -1,13 +1,12 @@
 //! What is kept while a server takes its time, and what is shown of what it says.
 
-use tokio::sync::Semaphore;
-
 use super::*;
 use crate::backend::Whose;
 use crate::backend::http::HttpBackend;
 use crate::backend::http::events::Position;
-use crate::backend::http::reader::{NoBody, Reader, whole};
-use crate::backend::http::room::{FREE, Room};
+use crate::backend::http::reader::{Item, NoBody, Reader, whole};
+use crate::budget::FREE;
+use crate::frame::Lost;
 
 const MEGABYTE: usize = 1024 * 1024;
 
@@ -27,28 +26,26 @@ fn response(chunks: usize, chunk: Bytes, hangs: bool, read: &Arc<Mutex<usize>>) 
     http::Response::new(reqwest::Body::wrap_stream(body)).into()
 }
 
-fn room(bytes: usize) -> Room {
-    Room::new(bytes, Arc::new(Semaphore::new(bytes)))
-}
-
 #[tokio::test(start_paused = true)]
-async fn bodies_that_do_not_end_take_no_more_than_their_room() {
-    let (room, read) = (room(4 * MEGABYTE), Arc::default());
+async fn bodies_that_do_not_end_take_no_more_than_their_budget() {
+    const POOL: usize = 16 * MEGABYTE;
+    let (budget, read) = (Budget::of(POOL, 8 * MEGABYTE), Arc::default());
     let chunk = Bytes::from(vec![b' '; FREE / 2]);
     let bodies: Vec<_> = (0..24)
         .map(|_| {
-            let (response, room) = (response(200, chunk.clone(), true, &read), room.clone());
-            tokio::spawn(async move { whole(response, 100 * MEGABYTE, &room).await })
+            let (response, budget) = (response(200, chunk.clone(), true, &read), budget.clone());
+            tokio::spawn(async move { whole(response, 7 * MEGABYTE, &budget).await })
         })
         .collect();
-    sleep(Duration::from_secs(30)).await;
+    sleep(Duration::from_secs(4)).await;
     let kept = *read.lock().unwrap();
-    // One of them needs no room, and each may have what is free and the chunk for which it waits.
-    assert!(kept <= 4 * MEGABYTE + 200 * FREE / 2 + 24 * 2 * FREE, "{kept} bytes are kept");
+    // Each may have what is free, and the chunk for which it waits.
+    assert!(kept <= POOL + 24 * 2 * FREE, "{kept} bytes are kept");
     for body in bodies {
-        // Whoever is silent is given up, and another takes its place.
+        // Whoever is silent gives way to the others, or is given up at last.
         match timeout(Duration::from_secs(3600), body).await.expect("it is kept for ever").unwrap() {
             Err(NoBody::Cut(reason)) => assert!(reason.contains("60 seconds"), "{reason}"),
+            Err(NoBody::Stalled) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -56,48 +53,64 @@ async fn bodies_that_do_not_end_take_no_more_than_their_room() {
 
 #[tokio::test(start_paused = true)]
 async fn bodies_that_end_all_come_through() {
-    let (room, read) = (room(MEGABYTE), Arc::default());
+    let (budget, read) = (Budget::of(5 * MEGABYTE, 2 * MEGABYTE + FREE), Arc::default());
     let chunk = Bytes::from(vec![b' '; FREE]);
     let bodies: Vec<_> = (0..10)
         .map(|_| {
-            let (response, room) = (response(32, chunk.clone(), false, &read), room.clone());
-            tokio::spawn(async move { whole(response, 100 * MEGABYTE, &room).await })
+            let (response, budget) = (response(32, chunk.clone(), false, &read), budget.clone());
+            tokio::spawn(async move {
+                let (body, permit) = whole(response, 2 * MEGABYTE, &budget).await.unwrap();
+                // Whoever waits for the next one does not read this one in the meantime: it is read at once.
+                (body.len(), permit.map(|permit| permit.pooled()))
+            })
         })
         .collect();
     for body in bodies {
-        let body = timeout(LONG, body).await.expect("they wait for each other").unwrap();
-        assert_eq!(body.unwrap().len(), 32 * FREE);
+        let (read, charged) = timeout(LONG, body).await.expect("they wait for each other").unwrap();
+        assert_eq!(read, 32 * FREE);
+        assert!(charged.is_some_and(|charged| charged >= read), "it is charged for what it takes");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_without_an_end_takes_room_and_is_given_up() {
-    let (room, read) = (room(MEGABYTE), Arc::default());
-    let chunk = Bytes::from(format!("data: {}", "x".repeat(FREE)));
+async fn an_event_without_an_end_gives_way_or_is_given_up() {
+    const POOL: usize = 10 * MEGABYTE;
+    let (budget, read) = (Budget::of(POOL, 5 * MEGABYTE), Arc::default());
+    let begin = r#"data: {"jsonrpc":"2.0","id":7,"result":""#;
+    let chunk = Bytes::from(format!("{begin}{}", "x".repeat(FREE)));
     let mut readers: Vec<_> = (0..10)
         .map(|_| {
             let response = response(64, chunk.clone(), true, &read);
-            Reader::new(response, 100 * MEGABYTE, Position::default(), &room)
+            Reader::new(response, 100 * MEGABYTE, Position::default(), &budget)
         })
         .collect();
     let ends = futures_util::future::join_all(readers.iter_mut().map(Reader::next));
     let mut ends = Box::pin(ends);
-    assert!(timeout(Duration::from_secs(30), &mut ends).await.is_err());
+    assert!(timeout(Duration::from_secs(4), &mut ends).await.is_err());
     let kept = *read.lock().unwrap();
-    assert!(kept <= MEGABYTE + 65 * chunk.len() + 10 * 3 * chunk.len(), "{kept} bytes are kept");
-    let ends = timeout(Duration::from_secs(60), ends).await;
-    assert!(ends.is_err(), "those that wait are not silent");
-    let mut reader = Reader::new(response(64, chunk, true, &read), 100 * MEGABYTE, Position::default(), &room);
-    drop(readers);
-    let end = timeout(Duration::from_secs(61), reader.next()).await.expect("it is waited for");
-    assert!(end.unwrap_err().contains("60 seconds"));
+    assert!(kept <= POOL + 10 * 3 * chunk.len(), "{kept} bytes are kept");
+    // While others wait, one that is silent gives way, and whoever waits for its message is told so. Those that are left at
+    // last, when nobody waits any more, are given up after a minute.
+    let ends = timeout(Duration::from_secs(3600), ends).await.expect("they wait for ever");
+    let stalled = ends.iter().filter(|end| match end {
+        Ok(Some(Item::Lost(message))) => {
+            assert_eq!((message.id.clone(), message.request, message.why), (Some(Id::number(7)), false, Lost::Stalled));
+            true
+        }
+        Err(reason) => {
+            assert!(reason.contains("60 seconds"), "{reason}");
+            false
+        }
+        other => panic!("{other:?}"),
+    });
+    assert!((1..10).contains(&stalled.count()));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_may_be_silent_between_its_events() {
     let read = Arc::default();
     let response = response(1, Bytes::from_static(b"data: {}\n\ndata: {"), true, &read);
-    let mut reader = Reader::new(response, MEGABYTE, Position::default(), &room(0));
+    let mut reader = Reader::new(response, MEGABYTE, Position::default(), &Budget::ample());
     assert!(reader.next().await.unwrap().is_some());
     assert!(timeout(Duration::from_secs(3600), reader.next()).await.is_err(), "it is still open");
 }

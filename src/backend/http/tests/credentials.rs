@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures_util::future::BoxFuture;
+
 use super::*;
 use crate::backend::Whose;
 use crate::backend::credentials::{CredentialError, Credentials, Refusal, Token};

@@ -411,28 +411,28 @@ async fn a_call_fails_whose_question_cannot_be_answered() {
     }
 }
 
-/// There is never room for what asks or tells something.
-struct Full(Ear);
+/// There is never memory for what asks or tells something.
+struct Full(Ear, Budget);
 
 impl Inlet for Full {
-    fn admit(&self, _: usize) -> BoxFuture<'_, Option<Permit>> {
-        Box::pin(std::future::pending())
+    fn budget(&self) -> &Budget {
+        &self.1
     }
 
-    fn admit_now(&self, bytes: usize) -> Option<Permit> {
-        self.0.admit_now(bytes)
+    fn answers(&self) -> &Budget {
+        self.0.answers()
     }
 
-    fn deliver(&self, frames: Result<Incoming, FrameError>, on: Option<u64>) {
-        self.0.deliver(frames, on);
+    fn deliver(&self, frames: Result<Incoming, FrameError>, permit: Option<Permit>, on: Option<u64>) {
+        self.0.deliver(frames, permit, on);
     }
 
     fn failed(&self, call: u64, failure: CallFailure) {
         self.0.failed(call, failure);
     }
 
-    fn oversized(&self, id: Option<Id>, request: bool, size: usize) {
-        self.0.oversized(id, request, size);
+    fn lost(&self, message: LostMessage, permit: Permit) {
+        self.0.lost(message, permit);
     }
 
     fn started(&self, pid: u32) {
@@ -458,7 +458,8 @@ async fn what_stands_behind_an_answer_does_not_keep_its_stream() {
         }
     })
     .await;
-    let mut session = Session::start_with(http(&server), |ear| Arc::new(Full(ear)));
+    let (budget, _permit) = Budget::full().await;
+    let mut session = Session::start_with(http(&server), |ear| Arc::new(Full(ear, budget)));
     session.open().await;
     session.call(2);
     let told = r#"{"jsonrpc":"2.0","method":"notifications/x"}"#;

@@ -27,7 +27,6 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use futures_util::stream;
 use http_body_util::BodyExt as _;
 use tokio::net::TcpListener;
@@ -36,7 +35,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::{Backend, CallFailure, Inlet, Launch, LinkExit, Outward, Purpose};
+use crate::backend::{Backend, CallFailure, Inlet, Launch, LinkExit, LostMessage, Outward, Purpose};
+use crate::budget::Budget;
 use crate::frame::{Forwarded, FrameError, Id, Incoming, Permit, Wire};
 
 /// Longer than anything takes here.
@@ -221,11 +221,11 @@ enum Heard {
     Message { text: String, on: Option<u64> },
     Bad { on: Option<u64> },
     Failed(u64, CallFailure),
-    Oversized { id: Option<Id>, request: bool, size: usize },
+    Lost(LostMessage),
     Closed(LinkExit),
 }
 
-struct Ear(mpsc::Sender<Heard>);
+struct Ear(mpsc::Sender<Heard>, Budget);
 
 impl Ear {
     fn hear(&self, heard: Heard) {
@@ -234,15 +234,15 @@ impl Ear {
 }
 
 impl Inlet for Ear {
-    fn admit(&self, _: usize) -> BoxFuture<'_, Option<Permit>> {
-        Box::pin(std::future::ready(None))
+    fn budget(&self) -> &Budget {
+        &self.1
     }
 
-    fn admit_now(&self, _: usize) -> Option<Permit> {
-        None
+    fn answers(&self) -> &Budget {
+        &self.1
     }
 
-    fn deliver(&self, frames: Result<Incoming, FrameError>, on: Option<u64>) {
+    fn deliver(&self, frames: Result<Incoming, FrameError>, _: Option<Permit>, on: Option<u64>) {
         let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
         match frames {
             Ok(Incoming::One(frame)) => self.hear(Heard::Message { text: text(frame.bytes()), on }),
@@ -259,8 +259,8 @@ impl Inlet for Ear {
         self.hear(Heard::Failed(call, failure));
     }
 
-    fn oversized(&self, id: Option<Id>, request: bool, size: usize) {
-        self.hear(Heard::Oversized { id, request, size });
+    fn lost(&self, message: LostMessage, _: Permit) {
+        self.hear(Heard::Lost(message));
     }
 
     fn started(&self, _: u32) {}
@@ -294,20 +294,28 @@ impl Session {
         let (outgoing, waiting) = mpsc::channel(100);
         let (ear, heard) = mpsc::channel(10_000);
         let stop = CancellationToken::new();
+        let budget = Budget::ample();
         let link = tokio::spawn(backend.into().run(Launch {
             name: "test".into(),
             server: "test".into(),
             scratch: std::path::PathBuf::new(),
             message_size: LIMIT,
-            inlet: inlet(Ear(ear)),
+            inlet: inlet(Ear(ear, Budget::ample())),
             outgoing: waiting,
+            outgoing_budget: budget.clone(),
+            backlog: budget.backlog(|| ()),
+            stalled: Arc::default(),
             stop: stop.clone(),
         }));
         Self { outgoing: Some(outgoing), heard, stop, link }
     }
 
     fn say(&self, purpose: Purpose, wire: impl Into<Wire>) {
-        self.outgoing.as_ref().unwrap().try_send(Outward { wire: wire.into(), purpose }).unwrap();
+        self.outgoing
+            .as_ref()
+            .unwrap()
+            .try_send(Outward { wire: wire.into(), purpose, held: None, response: None })
+            .unwrap();
     }
 
     fn initialize(&self) {

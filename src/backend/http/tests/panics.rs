@@ -7,15 +7,15 @@ use crate::backend::http::{HttpBackend, Transport};
 struct Fragile(Ear);
 
 impl Inlet for Fragile {
-    fn admit(&self, bytes: usize) -> BoxFuture<'_, Option<Permit>> {
-        self.0.admit(bytes)
+    fn budget(&self) -> &Budget {
+        self.0.budget()
     }
 
-    fn admit_now(&self, bytes: usize) -> Option<Permit> {
-        self.0.admit_now(bytes)
+    fn answers(&self) -> &Budget {
+        self.0.answers()
     }
 
-    fn deliver(&self, _: Result<Incoming, FrameError>, _: Option<u64>) {
+    fn deliver(&self, _: Result<Incoming, FrameError>, _: Option<Permit>, _: Option<u64>) {
         panic!("a defect in the link");
     }
 
@@ -23,8 +23,8 @@ impl Inlet for Fragile {
         self.0.failed(call, failure);
     }
 
-    fn oversized(&self, id: Option<Id>, request: bool, size: usize) {
-        self.0.oversized(id, request, size);
+    fn lost(&self, message: LostMessage, permit: Permit) {
+        self.0.lost(message, permit);
     }
 
     fn started(&self, pid: u32) {

@@ -12,7 +12,7 @@ use super::super::{Effect, State, Verdict};
 use super::{Many, Member, Part, Role};
 use crate::backend::Purpose;
 use crate::error::{Fault, code};
-use crate::frame::{Frame, Id, request};
+use crate::frame::{Frame, Id, Permit, request};
 use crate::session::union::{Cursor, LinkId, LinkIds, List, Merge, Page, Told};
 
 /// How many times as long as a list waits for a server one that was late is left in peace.
@@ -103,7 +103,7 @@ impl State {
             }
         }
         if pages.is_empty() {
-            self.answer_with(call, &Merge::new(list).finish(None), now);
+            self.answer_with(call, &Merge::new(list).finish(None), None, now);
             return;
         }
         self.gather(call, What::List { list, first }, pages, later, frame, now);
@@ -132,9 +132,9 @@ impl State {
         now: Instant,
     ) {
         let mut open = SmallVec::new();
+        let permit = frame.take_permit().map(Permit::shared);
         for (link, cursor) in pages {
-            // The room that the frame was given goes with the first of them.
-            let permit = frame.take_permit();
+            let permit = permit.as_ref().map(|permit| permit());
             let part = self.ask_part(link, Role::Gather(call), |part| {
                 (Self::part_of(&frame, part, cursor.as_deref()).with_permit(permit), Purpose::Call(part))
             });
@@ -356,6 +356,9 @@ impl State {
         let next = (!rest.is_empty()).then_some(Cursor { list, rest });
         let result = merge.finish(next.as_ref());
         drop(pages);
+        // What the list is made of is let go of with it, and not before.
+        let frames = answers.into_iter().filter_map(|(_, answer)| answer.ok());
+        let permit = frames.filter_map(|mut frame| frame.take_permit()).reduce(Permit::and);
         for (link, why) in left_out {
             self.warn(link, format!("it is left out of {}: {why}", list.method()));
         }
@@ -365,7 +368,7 @@ impl State {
                 format!("another server has a {} {name} too: it is shown once, and to use it is an error", list.noun()),
             );
         }
-        self.answer_with(call, &result, now);
+        self.answer_with(call, &result, permit, now);
     }
 }
 

@@ -9,7 +9,7 @@ use super::gather::{LARGEST_KEPT, error_text};
 use super::{Many, Member, Role, Standing};
 use crate::backend::Purpose;
 use crate::error::Fault;
-use crate::frame::{Frame, Id, Wire, notification};
+use crate::frame::{Frame, Id, Permit, Wire, notification};
 use crate::session::EndReason;
 use crate::session::union::{LinkId, List, Welcome, version_of};
 
@@ -48,12 +48,12 @@ impl State {
         let wait = if again { Wait::First } else { Wait::All };
         self.many.opening = Some(Opening { call, asked, answers, until, wait });
         self.many.dues.insert((until, call));
+        let permit = frame.take_permit().map(Permit::shared);
         for link in self.many.servers.links() {
             let to_be_asked = |member: &&mut Member| !member.is_gone() && !matches!(member.standing, Standing::Asked);
             let Some(member) = self.many.member_mut(link).filter(to_be_asked) else { continue };
             member.standing = Standing::Asked;
-            // The room that the frame was given goes with the first of them.
-            let permit = frame.take_permit();
+            let permit = permit.as_ref().map(|permit| permit());
             self.ask_part(link, Role::Handshake, |part| {
                 (
                     fan(&frame, frame.splice().id(&Id::number(part)).finish()).with_permit(permit),

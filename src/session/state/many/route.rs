@@ -10,7 +10,7 @@ use super::handshake::fan;
 use super::{Many, Member, Standing, Survey};
 use crate::backend::Purpose;
 use crate::error::Fault;
-use crate::frame::{Frame, Id, Wire, quoted};
+use crate::frame::{Frame, Id, Permit, Wire, quoted};
 use crate::session::union::{LinkId, LinkIds, List, Mode, Request, Route, Shape, read};
 
 /// A call that waits until it can be routed.
@@ -78,7 +78,7 @@ impl State {
                 }
             }
             Way::Open => self.open_all(number, frame, now),
-            Way::Pong => self.answer_with(number, "{}", now),
+            Way::Pong => self.answer_with(number, "{}", None, now),
             Way::List(list, cursor) => self.gather_list(number, list, cursor.as_deref(), frame, now),
             Way::Level => self.gather_level(number, frame, now),
             Way::Fail(fault) => self.fail_call(number, &fault, now),
@@ -92,10 +92,10 @@ impl State {
     }
 
     /// Answers a call with a result that sessile itself has made.
-    pub(super) fn answer_with(&mut self, number: u64, result: &str, now: Instant) {
+    pub(super) fn answer_with(&mut self, number: u64, result: &str, permit: Option<Permit>, now: Instant) {
         let Some(call) = self.pending.take_call(number) else { return };
         let Some(id) = &call.client_id else { return };
-        let wire = crate::frame::response(id, result);
+        let wire = crate::frame::response(id, result).with_permit(permit);
         let limit = self.limits.message_size;
         if wire.len() > limit {
             let fault = Fault::MessageTooLarge { limit, size: wire.len() };
@@ -314,8 +314,10 @@ impl State {
                 self.effects.push(Effect::ToServer { link, wire, purpose: Purpose::Notice });
             }
             _ => {
+                let permit = frame.take_permit().map(Permit::shared);
                 for link in self.many.ready() {
-                    let wire = fan(&frame, frame.share().into_wire()).with_permit(frame.take_permit());
+                    let permit = permit.as_ref().map(|permit| permit());
+                    let wire = fan(&frame, frame.share().into_wire()).with_permit(permit);
                     self.effects.push(Effect::ToServer { link, wire, purpose: Purpose::Notice });
                 }
             }

@@ -321,7 +321,13 @@ impl World {
                     self.questions.entry(id.clone()).or_default().asked += 1;
                 }
                 let id = Id::from_raw(id.as_bytes());
-                self.apply(Event::ServerOversized { link: LINK, id, request: *request, size: 1 });
+                self.apply(Event::ServerLost {
+                    link: LINK,
+                    id,
+                    request: *request,
+                    size: 1,
+                    why: crate::frame::Lost::Oversized,
+                });
             }
             Act::Lose(pick) => {
                 // Mostly one of the newest, and sometimes one that was replaced long ago.
@@ -348,7 +354,13 @@ impl World {
             count.lost = true;
         }
         let id = Id::from_raw(id.as_bytes());
-        self.apply(Event::ClientOversized { stream: StreamId(stream), id, request, size: 1 });
+        self.apply(Event::ClientLost {
+            stream: StreamId(stream),
+            id,
+            request,
+            size: 1,
+            why: crate::frame::Lost::Oversized,
+        });
     }
 
     fn resume(&mut self, pick: u8, after: u8) {

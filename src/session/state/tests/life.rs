@@ -46,7 +46,7 @@ fn the_diagram() {
     let unreadable: Act = |stage| stage.server(r#"{"jsonrpc":"2.0","id":1}"#);
     let oversized: Act = |stage| {
         let id = Some(Id::number(1));
-        stage.event(Event::ServerOversized { link: LINK, id, request: false, size: 9 })
+        stage.event(Event::ServerLost { link: LINK, id, request: false, size: 9, why: crate::frame::Lost::Oversized })
     };
     let second: Act = |stage| stage.server(&answer("2"));
     let cancelled: Act = |stage| stage.client(1, &cancel("7"));

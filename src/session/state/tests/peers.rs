@@ -35,7 +35,17 @@ fn another_link_cannot_answer() {
         assert!(stage.event(Event::FromServer { link: LinkId(7), on: None, frames }).is_empty());
     }
     let id = Some(Id::number(2));
-    assert!(stage.event(Event::ServerOversized { link: LinkId(7), id, request: false, size: 1 }).is_empty());
+    assert!(
+        stage
+            .event(Event::ServerLost {
+                link: LinkId(7),
+                id,
+                request: false,
+                size: 1,
+                why: crate::frame::Lost::Oversized
+            })
+            .is_empty()
+    );
     assert_eq!(stage.server(&answer("2")), ["client 2: answer 1", "close 2"]);
 }
 

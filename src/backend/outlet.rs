@@ -1,0 +1,86 @@
+//! Writes a session's messages to a server that reads lines, and gives up what a server does not read while others need the
+//! memory.
+
+use std::io;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::{Notify, mpsc};
+use tracing::warn;
+
+use super::{CallFailure, Inlet, Outward, Purpose};
+use crate::budget::Backlog;
+use crate::lines::Unwritten;
+
+/// A session's messages on their way to one server.
+pub(super) struct Outlet {
+    pub queue: mpsc::Receiver<Outward>,
+    pub backlog: Backlog,
+    /// Notified when the server is stalled and others need the memory of what waits for it.
+    pub stalled: Arc<Notify>,
+    pub inlet: Arc<dyn Inlet>,
+}
+
+impl Outlet {
+    /// Writes messages as lines until the session has no more, or the server is gone. The permit of a message is given back
+    /// when it is written.
+    ///
+    /// When the server is stalled, calls and notifications that were not begun are dropped, and the calls fail. If there
+    /// are none, and what was begun still takes the memory that others need, the server counts as gone.
+    pub(super) async fn write<W: AsyncWrite + Unpin>(mut self, mut writer: W) -> io::Result<()> {
+        let (mut unwritten, backlog) = (Unwritten::default(), self.backlog.clone());
+        while unwritten.receive(&mut self.queue).await {
+            // What it was asked before it had these messages is not about them.
+            let _ = self.stalled.notified().now_or_never();
+            while !unwritten.is_empty() {
+                tokio::select! {
+                    biased;
+                    written = unwritten.write(&mut writer, |_, written| backlog.moved(written)) => written?,
+                    () = self.stalled.notified() => self.give_way(&mut unwritten)?,
+                }
+            }
+            writer.flush().await?;
+        }
+        Ok(())
+    }
+
+    fn give_way(&mut self, unwritten: &mut Unwritten<Outward>) -> io::Result<()> {
+        while let Ok(message) = self.queue.try_recv() {
+            unwritten.push(message);
+        }
+        let dropped = unwritten.take(may_be_dropped);
+        if dropped.is_empty() {
+            return if unwritten.is_held() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) };
+        }
+        for message in dropped {
+            fail_unsent(&message, &*self.inlet);
+        }
+        Ok(())
+    }
+}
+
+impl Unwritten<Outward> {
+    /// Whether memory that others need is held for what is to be written.
+    fn is_held(&self) -> bool {
+        self.iter().any(|message| message.held.is_some())
+    }
+}
+
+/// Whether a message that was not sent yet can be dropped to make room for others: a response or the handshake cannot,
+/// because the server or the session would wait for it for ever.
+pub(super) fn may_be_dropped(message: &Outward) -> bool {
+    message.held.is_some() && matches!(message.purpose, Purpose::Call(_) | Purpose::Notice)
+}
+
+/// A message was dropped before anything of it was sent.
+pub(super) fn fail_unsent(message: &Outward, inlet: &dyn Inlet) {
+    match message.purpose {
+        Purpose::Call(call) => {
+            let reason = "it reads nothing, and the memory that the call took while it waited was needed for others: \
+                          try again later";
+            inlet.failed(call, CallFailure::Unreachable { reason: reason.to_owned() });
+        }
+        purpose => warn!(?purpose, "a message for a backend that reads nothing was dropped"),
+    }
+}

@@ -1,0 +1,58 @@
+//! Lets in what a peer has sent: one body, line or event, whatever is in it.
+
+use super::{Budget, Class, OVERHEAD};
+use crate::frame::{Frame, FrameError, Incoming, Kind, Permit};
+
+/// What an unreadable message is charged for: the event that tells of it, and the error that may be its response. The
+/// message itself is gone by then.
+const UNREADABLE: usize = 2048;
+
+impl Budget {
+    /// Waits until what came in `size` bytes can be charged, and gives it its permit, unless `grown` is the one that it was
+    /// received with. The permit of a message that could not be read comes beside the error.
+    ///
+    /// `answers` is the budget of what sessile itself says to whoever has sent it: who leaves too much of that unread is
+    /// not listened to, but for its responses and cancellations.
+    pub(crate) async fn let_in(
+        &self,
+        received: Result<Incoming, FrameError>,
+        size: usize,
+        grown: Option<Permit>,
+        answers: &Self,
+    ) -> (Result<Incoming, FrameError>, Option<Permit>) {
+        let incoming = match received {
+            Ok(incoming) => incoming,
+            Err(error) => {
+                drop(grown);
+                return (Err(error), Some(self.unreadable(answers).await));
+            }
+        };
+        let (class, messages) = match &incoming {
+            Incoming::One(frame) => (class(frame), 1),
+            Incoming::Batch(frames) => (Class::Ordinary, frames.len()),
+        };
+        if class == Class::Ordinary {
+            answers.solvent().await;
+        }
+        let permit = match grown {
+            None => self.charge(size.saturating_add(OVERHEAD.saturating_mul(messages)), class).await.into_permit(),
+            // It must not wait for more while it holds what others may wait for.
+            Some(grown) if messages > 1 => grown.and(self.force(OVERHEAD.saturating_mul(messages - 1))),
+            Some(grown) => grown,
+        };
+        (Ok(incoming.with_permit(permit)), None)
+    }
+
+    /// Waits until a message can be charged that could not be read, or not be kept. `answers` is as for
+    /// [`let_in`](Self::let_in).
+    pub(crate) async fn unreadable(&self, answers: &Self) -> Permit {
+        answers.solvent().await;
+        self.charge(UNREADABLE, Class::Ordinary).await.into_permit()
+    }
+}
+
+/// Somebody waits for a response, and a cancellation ends something: both are held up by no other message.
+fn class(frame: &Frame) -> Class {
+    let is_urgent = frame.kind() == Kind::Response || frame.method() == Some("notifications/cancelled");
+    if is_urgent { Class::Urgent } else { Class::Ordinary }
+}

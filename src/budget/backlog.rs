@@ -1,0 +1,96 @@
+//! What is queued for one peer: a connection, a server, a client that may come back.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use tokio::time::Instant;
+
+use super::stalls::{GiveWay, HolderKey};
+use super::{Budget, Shared};
+
+/// The bytes of the pool that are held because one peer has not taken them yet.
+#[derive(Clone)]
+pub(crate) struct Backlog(Arc<Inner>);
+
+struct Inner {
+    pool: Arc<Shared>,
+    give_way: GiveWay,
+    /// Only a peer for which bytes of the pool were ever held has an entry: most never have.
+    holder: OnceLock<HolderKey>,
+}
+
+/// Bytes that are held for a peer until this is dropped, which counts as their having moved.
+#[derive(Debug)]
+pub(crate) struct Held {
+    backlog: Backlog,
+    bytes: usize,
+}
+
+impl Budget {
+    /// A backlog that gives way by `give_way` when its peer has taken next to nothing for a while and others need the
+    /// bytes. It is called from another task, and must not wait.
+    pub(crate) fn backlog(&self, give_way: impl Fn() + Send + Sync + 'static) -> Backlog {
+        let pool = self.0.pool.clone();
+        Backlog(Arc::new(Inner { pool, give_way: Arc::new(give_way), holder: OnceLock::new() }))
+    }
+}
+
+impl Backlog {
+    /// Notes that so many bytes of the pool are held for the peer from now on; nothing if there are none.
+    pub(crate) fn hold(&self, bytes: usize) -> Option<Held> {
+        if bytes == 0 {
+            return None;
+        }
+        let inner = &self.0;
+        let now = Instant::now().into_std();
+        let add = || inner.pool.with(|state| state.stalls.add(inner.give_way.clone(), now));
+        let holder = *inner.holder.get_or_init(add);
+        inner.pool.with(|state| {
+            let held = state.stalls.held(holder);
+            state.stalls.hold(holder, held + bytes, now);
+        });
+        Some(Held { backlog: self.clone(), bytes })
+    }
+
+    /// Notes that the peer has taken so many bytes, of a message that it has not taken as a whole yet.
+    pub(crate) fn moved(&self, bytes: usize) {
+        if let Some(holder) = self.0.holder.get() {
+            let now = Instant::now().into_std();
+            self.0.pool.with(|state| state.stalls.moved(*holder, bytes, now));
+        }
+    }
+}
+
+impl Held {
+    /// Notes that the peer has taken so many of these bytes.
+    pub(crate) fn moved(&self, bytes: usize) {
+        self.backlog.moved(bytes);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let Some(holder) = self.backlog.0.holder.get() else { return };
+        let now = Instant::now().into_std();
+        self.backlog.0.pool.with(|state| {
+            let held = state.stalls.held(*holder);
+            state.stalls.moved(*holder, self.bytes, now);
+            state.stalls.hold(*holder, held - self.bytes, now);
+        });
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(holder) = self.holder.get() {
+            let give_way = self.pool.with(|state| state.stalls.remove(*holder));
+            drop(give_way);
+        }
+    }
+}
+
+impl fmt::Debug for Backlog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Backlog")
+    }
+}

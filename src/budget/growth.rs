@@ -1,0 +1,136 @@
+//! The charge for a message that is still being received: a body, a line, an event.
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::ledger::GrowthKey;
+use super::stalls::HolderKey;
+use super::{Budget, Charged, FREE, OVERHEAD, Waiting};
+use crate::frame::Permit;
+
+/// The sender of a message was stalled in the middle of it while others waited for the bytes that it held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct GaveWay;
+
+/// The charge for one message at a time that is being received, by the capacity of its buffer. Up to [`FREE`] bytes cost
+/// nothing: they are the connection's.
+#[derive(Debug)]
+pub(crate) struct Growth {
+    budget: Budget,
+    charged: Option<Grown>,
+}
+
+#[derive(Debug)]
+struct Grown {
+    growth: GrowthKey,
+    holder: HolderKey,
+    /// For how many bytes it is charged.
+    bytes: usize,
+    gave_way: CancellationToken,
+}
+
+impl Budget {
+    /// The charge for messages that one reader receives, one after another.
+    pub(crate) fn growth(&self) -> Growth {
+        Growth { budget: self.clone(), charged: None }
+    }
+}
+
+impl Growth {
+    /// Waits until the message is charged for a buffer of so many bytes in all. Nothing is lost if the future is dropped.
+    pub(crate) async fn reach(&mut self, capacity: usize) {
+        if capacity <= FREE || self.charged.as_ref().is_some_and(|grown| capacity <= grown.bytes) {
+            return;
+        }
+        let account = &self.budget.0;
+        let grown = self.charged.get_or_insert_with(|| begin(&self.budget));
+        let (growth, holder) = (grown.growth, grown.holder);
+        let asked = account.pool.with(|state| state.ledger.grow(growth, capacity));
+        if let Err(ticket) = asked {
+            let _excused = Excused::new(&self.budget, holder);
+            Waiting { account, ticket: Some(ticket) }.await;
+        }
+        grown.bytes = account.pool.with(|state| {
+            let held = state.ledger.held(growth);
+            state.stalls.hold(holder, held, Instant::now().into_std());
+            // A message larger than the largest is charged as the largest: its reader knows the limit and ends it.
+            held.max(capacity)
+        });
+    }
+
+    /// Notes that so many bytes have come.
+    pub(crate) fn received(&self, bytes: usize) {
+        if let Some(grown) = &self.charged {
+            let now = Instant::now().into_std();
+            self.budget.0.pool.with(|state| state.stalls.moved(grown.holder, bytes, now));
+        }
+    }
+
+    /// Resolves when the sender has stalled and others need the bytes; never while nothing is charged.
+    pub(crate) async fn gave_way(&self) -> GaveWay {
+        match &self.charged {
+            Some(grown) => grown.gave_way.cancelled().await,
+            None => std::future::pending().await,
+        }
+        GaveWay
+    }
+
+    /// The message is complete, in a buffer of so many bytes: the permit for it, if it was charged at all.
+    pub(crate) fn finish(&mut self, bytes: usize) -> Option<Permit> {
+        let Grown { growth, holder, .. } = self.charged.take()?;
+        let account = &self.budget.0;
+        let (charge, give_way) = account
+            .pool
+            .with(|state| (state.ledger.finish(growth, bytes.saturating_add(OVERHEAD)), state.stalls.remove(holder)));
+        drop(give_way);
+        Some(Charged { account: account.clone(), charge }.into_permit())
+    }
+
+    /// The message is gone.
+    pub(crate) fn clear(&mut self) {
+        if let Some(Grown { growth, holder, .. }) = self.charged.take() {
+            let give_way = self.budget.0.pool.with(|state| {
+                state.ledger.abandon(growth);
+                state.stalls.remove(holder)
+            });
+            drop(give_way);
+        }
+    }
+}
+
+impl Drop for Growth {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+fn begin(budget: &Budget) -> Grown {
+    let gave_way = CancellationToken::new();
+    let token = gave_way.clone();
+    let asked = std::sync::Arc::new(move || token.cancel());
+    let (growth, holder) = budget.0.pool.with(|state| {
+        let growth = state.ledger.begin(budget.0.session);
+        (growth, state.stalls.add(asked, Instant::now().into_std()))
+    });
+    Grown { growth, holder, bytes: 0, gave_way }
+}
+
+/// While this lives, the sender of a message is not to blame that nothing comes: it is the reader who waits.
+struct Excused<'a> {
+    budget: &'a Budget,
+    holder: HolderKey,
+}
+
+impl<'a> Excused<'a> {
+    fn new(budget: &'a Budget, holder: HolderKey) -> Self {
+        budget.0.pool.with(|state| state.stalls.excuse(holder, true, Instant::now().into_std()));
+        Self { budget, holder }
+    }
+}
+
+impl Drop for Excused<'_> {
+    fn drop(&mut self) {
+        let holder = self.holder;
+        self.budget.0.pool.with(|state| state.stalls.excuse(holder, false, Instant::now().into_std()));
+    }
+}

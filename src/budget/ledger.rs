@@ -1,0 +1,464 @@
+//! Who holds how many bytes of one direction, and who gets the next ones. Pure: it neither waits nor reads a clock.
+//!
+//! Bytes are charged to a session, and stand in one of these places:
+//!
+//! - the session's *reserve*, which no other session can take: half of it is for requests and notifications
+//!   ([`Class::Ordinary`]), and all of it for responses, cancellations and what sessile itself says ([`Class::Urgent`]);
+//! - its *share* of the pool, which all sessions have in common;
+//! - its *large* message, one at a time, which may be larger than the share;
+//! - what it *keeps* in the pool to be sent once more, if need be: all sessions together keep no more than half of the pool.
+//!
+//! A message that cannot be charged waits. The pool is given out in turns, one message of a session at a time, so that a
+//! session with many waiting messages does not delay a session with one. An eighth of the pool is for [`Size::Small`]
+//! messages alone, so that many large ones, each of which has a part of what it needs, are not in their way.
+//!
+//! Messages that are still being received grow step by step. If several of them filled the pool, each would wait for the
+//! others, for ever. So as many bytes of the pool as the largest message takes are its *lane*, which one growing message has
+//! for itself: it can always grow to the largest size. When its last byte in the lane is given back, the next one that waits
+//! has the lane.
+
+mod charge;
+mod turns;
+
+use std::collections::VecDeque;
+
+use slab::Slab;
+
+use super::OWED;
+pub(crate) use charge::Class;
+use charge::Size;
+pub(super) use charge::{Charge, Place};
+
+/// The bounds of one direction, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// What all sessions have in common.
+    pub pool: usize,
+    /// The largest charge for one message.
+    pub largest: usize,
+    /// The most that one session takes of the pool, besides one large message and what it keeps.
+    pub share: usize,
+    /// What each session has for itself.
+    pub reserve: usize,
+    /// The most that one session keeps in the pool.
+    pub keep: usize,
+}
+
+/// The number of a session in the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct SessionKey(usize);
+
+/// The number of a message that is being received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct GrowthKey(usize);
+
+/// The number of a charge that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Ticket(usize);
+
+#[derive(Debug, Default)]
+struct Session {
+    ordinary: usize,
+    urgent: usize,
+    share: usize,
+    large: usize,
+    /// Whether a large message is there; its charge may be nothing for a moment.
+    has_large: bool,
+    kept: usize,
+    /// What sessile itself has said, and the peer has not read.
+    owed: usize,
+    /// In the order in which they came.
+    waiting: VecDeque<Ticket>,
+    /// Whether it stands in [`Ledger::turns`], by size.
+    has_turn: [bool; 2],
+}
+
+#[derive(Debug)]
+struct Growth {
+    session: SessionKey,
+    held: usize,
+    /// How many of these bytes are in the pool's lane.
+    lane: usize,
+    is_large: bool,
+    waits: Option<Ticket>,
+}
+
+/// Who has the pool's lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    Free,
+    Growing(GrowthKey),
+    /// A message that is complete, and not read yet.
+    Complete,
+}
+
+impl Growth {
+    fn place(&self) -> Place {
+        if self.is_large { Place::Large } else { Place::Share }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Want {
+    Message {
+        bytes: usize,
+        class: Class,
+    },
+    /// That no more than [`OWED`] is owed.
+    Solvency,
+    Growth {
+        growth: GrowthKey,
+        to: usize,
+    },
+}
+
+#[derive(Debug)]
+struct Wait {
+    session: SessionKey,
+    want: Want,
+    granted: Option<Charge>,
+}
+
+/// What is charged in one direction of the process.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    bounds: Bounds,
+    /// What is charged to the pool, without its lane.
+    used: usize,
+    lane: Lane,
+    /// What is charged to the lane.
+    lane_used: usize,
+    /// What of it is kept.
+    kept: usize,
+    sessions: Slab<Session>,
+    growths: Slab<Growth>,
+    waits: Slab<Wait>,
+    /// The sessions of which something of that size waits for the pool and for nothing else; the first one is served next.
+    turns: [VecDeque<SessionKey>; 2],
+    granted: Vec<Ticket>,
+}
+
+impl Ledger {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            used: 0,
+            lane: Lane::Free,
+            lane_used: 0,
+            kept: 0,
+            sessions: Slab::new(),
+            growths: Slab::new(),
+            waits: Slab::new(),
+            turns: Default::default(),
+            granted: Vec::new(),
+        }
+    }
+
+    pub(super) fn open(&mut self) -> SessionKey {
+        SessionKey(self.sessions.insert(Session::default()))
+    }
+
+    /// Removes a session to which nothing is charged any more.
+    pub(super) fn close(&mut self, session: SessionKey) {
+        debug_assert!(self.sessions[session.0].waiting.is_empty(), "whoever waits holds the session open");
+        for turns in &mut self.turns {
+            turns.retain(|turn| *turn != session);
+        }
+        self.sessions.remove(session.0);
+    }
+
+    /// The tickets whose charge was made since this was asked last: whoever waits for them has to be woken.
+    pub(super) fn take_granted(&mut self) -> Vec<Ticket> {
+        std::mem::take(&mut self.granted)
+    }
+
+    /// Charges a message, or gives a ticket for the time when it can be charged. A message that is larger than the largest
+    /// is charged as the largest, and one that fits nowhere at all as much as fits.
+    pub(super) fn admit(&mut self, session: SessionKey, bytes: usize, class: Class) -> Result<Charge, Ticket> {
+        let bytes = bytes.min(self.bounds.largest);
+        let charge = self.reserve(session, bytes, class).or_else(|| self.share_now(session, bytes));
+        charge.ok_or_else(|| self.wait(session, Want::Message { bytes, class }))
+    }
+
+    /// Charges bytes that are kept to be sent once more, if there are enough now that nobody else waits for.
+    pub(super) fn keep(&mut self, session: SessionKey, bytes: usize) -> Option<Charge> {
+        let own = self.sessions[session.0].kept + bytes <= self.bounds.keep;
+        let fits =
+            own && !self.is_short() && self.kept + bytes <= self.bounds.pool / 2 && self.fits(bytes, Size::Large);
+        fits.then(|| self.charge(session, Place::Kept, bytes))
+    }
+
+    /// Charges bytes to the share of a session, whether there are any left or not.
+    pub(super) fn force(&mut self, session: SessionKey, bytes: usize) -> Charge {
+        self.charge(session, Place::Share, bytes)
+    }
+
+    /// Charges what sessile itself says. It takes nothing that others could have, so it is bounded by what causes it:
+    /// whoever does has to wait while too much is [owed](Self::solvent).
+    pub(super) fn owe(&mut self, session: SessionKey, bytes: usize) -> Charge {
+        self.charge(session, Place::Owed, bytes)
+    }
+
+    /// Whether no more than [`OWED`] is owed, or a ticket for the time when that is so.
+    pub(super) fn solvent(&mut self, session: SessionKey) -> Result<(), Ticket> {
+        if self.sessions[session.0].owed <= OWED { Ok(()) } else { Err(self.wait(session, Want::Solvency)) }
+    }
+
+    pub(super) fn release(&mut self, session: SessionKey, charge: Charge) {
+        self.discharge(session, charge);
+        self.settle(session);
+    }
+
+    /// Begins a growing message, with nothing charged.
+    pub(super) fn begin(&mut self, session: SessionKey) -> GrowthKey {
+        GrowthKey(self.growths.insert(Growth { session, held: 0, lane: 0, is_large: false, waits: None }))
+    }
+
+    /// Charges a growing message for so many bytes in all, or gives a ticket.
+    pub(super) fn grow(&mut self, key: GrowthKey, to: usize) -> Result<(), Ticket> {
+        let to = to.min(self.bounds.largest);
+        let growth = &self.growths[key.0];
+        let session = growth.session;
+        if to <= growth.held {
+            return Ok(());
+        }
+        if let Some((place, more)) = self.place_growth(key, to) {
+            let has_lane = self.lane == Lane::Growing(key);
+            let size = Size::of(to);
+            if has_lane || self.turns[size as usize].is_empty() && self.fits(more, size) {
+                self.extend(key, place, more, has_lane);
+                return Ok(());
+            }
+        }
+        let ticket = self.wait(session, Want::Growth { growth: key, to });
+        if self.waits[ticket.0].granted.is_none() {
+            self.growths[key.0].waits = Some(ticket);
+        }
+        Err(ticket)
+    }
+
+    /// The message is complete: from now on it is charged for so many bytes, which are no more than before.
+    pub(super) fn finish(&mut self, key: GrowthKey, bytes: usize) -> Charge {
+        let growth = self.growths.remove(key.0);
+        let (session, place) = (growth.session, growth.place());
+        let excess = growth.held.saturating_sub(bytes);
+        let lane_excess = excess.min(growth.lane);
+        self.discharge(session, Charge { place, bytes: excess, lane: lane_excess });
+        let mut charge = Charge { place, bytes: growth.held - excess, lane: growth.lane - lane_excess };
+        if self.lane == Lane::Growing(key) {
+            self.lane = if charge.lane > 0 { Lane::Complete } else { Lane::Free };
+        }
+        // A message that turned out small enough leaves the place of the large one to the next.
+        let state = &mut self.sessions[session.0];
+        if charge.place == Place::Large {
+            state.has_large = state.share + charge.bytes > self.bounds.share;
+            if !state.has_large {
+                state.large -= charge.bytes;
+                state.share += charge.bytes;
+                charge.place = Place::Share;
+            }
+        }
+        self.settle(session);
+        charge
+    }
+
+    /// The message will not be received to its end.
+    pub(super) fn abandon(&mut self, key: GrowthKey) {
+        let growth = self.growths.remove(key.0);
+        let session = growth.session;
+        self.discharge(session, Charge { place: growth.place(), bytes: growth.held, lane: growth.lane });
+        if growth.is_large {
+            self.sessions[session.0].has_large = false;
+        }
+        if self.lane == Lane::Growing(key) {
+            self.lane = Lane::Free;
+        }
+        self.settle(session);
+    }
+
+    /// The charge for a ticket, once it was made; the ticket is then worth nothing more.
+    pub(super) fn redeem(&mut self, ticket: Ticket) -> Option<Charge> {
+        self.waits[ticket.0].granted?;
+        self.waits.remove(ticket.0).granted
+    }
+
+    /// Whoever holds the ticket waits no more. A charge that was made for it in the meantime is given back.
+    pub(super) fn withdraw(&mut self, ticket: Ticket) {
+        let Wait { session, want, granted } = self.waits.remove(ticket.0);
+        match (granted, want) {
+            (Some(charge), Want::Message { .. }) => self.release(session, charge),
+            // A growing message holds what it was given, and gives it back as a whole; of solvency there is nothing to give.
+            (Some(_), Want::Growth { .. } | Want::Solvency) => {}
+            (None, want) => {
+                self.sessions[session.0].waiting.retain(|waiting| *waiting != ticket);
+                if let Want::Growth { growth, .. } = want {
+                    self.growths[growth.0].waits = None;
+                }
+                // It may have been what the turn was for.
+                self.settle(session);
+            }
+        }
+    }
+
+    /// Whether somebody waits for bytes that other sessions hold.
+    pub(super) fn is_short(&self) -> bool {
+        self.turns.iter().any(|turns| !turns.is_empty())
+    }
+
+    /// How many bytes of the pool have to become free before the next one who waits can have its own.
+    pub(super) fn shortage(&self) -> usize {
+        let short = |size: Size| {
+            let (_, more) = self.turns[size as usize].front().and_then(|session| self.next_of(*session, size))?;
+            Some(more.saturating_sub(self.free(size)))
+        };
+        [Size::Small, Size::Large].into_iter().filter_map(short).max().unwrap_or_default()
+    }
+
+    pub(super) fn held(&self, key: GrowthKey) -> usize {
+        self.growths[key.0].held
+    }
+
+    /// What is charged in all, the reserves of the sessions included, in bytes.
+    pub(super) fn charged(&self) -> usize {
+        self.used
+            + self.lane_used
+            + self.sessions.iter().map(|(_, session)| session.ordinary + session.urgent + session.owed).sum::<usize>()
+    }
+
+    #[cfg(test)]
+    pub(super) fn session_of(&self, key: GrowthKey) -> SessionKey {
+        self.growths[key.0].session
+    }
+
+    fn wait(&mut self, session: SessionKey, want: Want) -> Ticket {
+        let ticket = Ticket(self.waits.insert(Wait { session, want, granted: None }));
+        self.sessions[session.0].waiting.push_back(ticket);
+        self.settle(session);
+        ticket
+    }
+
+    fn charge(&mut self, session: SessionKey, place: Place, bytes: usize) -> Charge {
+        *of(&mut self.sessions[session.0], place) += bytes;
+        if place.is_pool() {
+            self.used += bytes;
+        }
+        if place == Place::Kept {
+            self.kept += bytes;
+        }
+        Charge { place, bytes, lane: 0 }
+    }
+
+    fn discharge(&mut self, session: SessionKey, charge: Charge) {
+        let Charge { place, bytes, lane } = charge;
+        let state = &mut self.sessions[session.0];
+        *of(state, place) -= bytes;
+        if place == Place::Large && state.large == 0 {
+            state.has_large = false;
+        }
+        if place.is_pool() {
+            self.used -= bytes - lane;
+        }
+        if place == Place::Kept {
+            self.kept -= bytes;
+        }
+        self.lane_used -= lane;
+        if self.lane == Lane::Complete && self.lane_used == 0 {
+            self.lane = Lane::Free;
+        }
+    }
+
+    fn reserve(&mut self, session: SessionKey, bytes: usize, class: Class) -> Option<Charge> {
+        let state = &self.sessions[session.0];
+        let fits_all = state.ordinary + state.urgent + bytes <= self.bounds.reserve;
+        let fits = match class {
+            Class::Ordinary => fits_all && state.ordinary + bytes <= self.bounds.reserve / 2,
+            Class::Urgent => fits_all,
+        };
+        fits.then(|| self.charge(session, Place::Reserve(class), bytes))
+    }
+
+    /// Charges the session's share of the pool, unless others wait for the pool already.
+    fn share_now(&mut self, session: SessionKey, bytes: usize) -> Option<Charge> {
+        let place = self.place_message(session, bytes)?;
+        let size = Size::of(bytes);
+        let is_next = self.turns[size as usize].is_empty() && self.fits(bytes, size);
+        is_next.then(|| self.charge_message(session, place, bytes))
+    }
+
+    fn charge_message(&mut self, session: SessionKey, place: Place, bytes: usize) -> Charge {
+        if place == Place::Large {
+            self.sessions[session.0].has_large = true;
+        }
+        self.charge(session, place, bytes)
+    }
+
+    /// Where in the pool a message of the session could be charged, as far as its own bounds go.
+    fn place_message(&self, session: SessionKey, bytes: usize) -> Option<Place> {
+        let state = &self.sessions[session.0];
+        if state.share + bytes <= self.bounds.share {
+            return Some(Place::Share);
+        }
+        // What fits into the share waits for the share: the other place is for what does not.
+        (bytes > self.bounds.share && !state.has_large).then_some(Place::Large)
+    }
+
+    /// Where a growing message could be charged for so many bytes in all, as far as the bounds of its session go, and how
+    /// many bytes of the pool that takes in addition.
+    fn place_growth(&self, key: GrowthKey, to: usize) -> Option<(Place, usize)> {
+        let growth = &self.growths[key.0];
+        let state = &self.sessions[growth.session.0];
+        let more = to.saturating_sub(growth.held);
+        if growth.is_large {
+            return Some((Place::Large, more));
+        }
+        if state.share + more <= self.bounds.share {
+            return Some((Place::Share, more));
+        }
+        (!state.has_large).then_some((Place::Large, more))
+    }
+
+    fn extend(&mut self, key: GrowthKey, place: Place, more: usize, in_lane: bool) {
+        let growth = &mut self.growths[key.0];
+        let state = &mut self.sessions[growth.session.0];
+        if place == Place::Large && !growth.is_large {
+            growth.is_large = true;
+            state.share -= growth.held;
+            state.large += growth.held;
+            state.has_large = true;
+        }
+        *of(state, place) += more;
+        growth.held += more;
+        if in_lane {
+            growth.lane += more;
+            self.lane_used += more;
+        } else {
+            self.used += more;
+        }
+    }
+
+    /// What of the pool is left, without its lane.
+    fn free(&self, size: Size) -> usize {
+        let pool = self.bounds.pool.saturating_sub(self.bounds.largest);
+        let pool = match size {
+            Size::Small => pool,
+            Size::Large => pool - pool / 8,
+        };
+        pool.saturating_sub(self.used)
+    }
+
+    fn fits(&self, more: usize, size: Size) -> bool {
+        more <= self.free(size)
+    }
+}
+
+/// What a session has in a place.
+fn of(session: &mut Session, place: Place) -> &mut usize {
+    match place {
+        Place::Reserve(Class::Ordinary) => &mut session.ordinary,
+        Place::Reserve(Class::Urgent) => &mut session.urgent,
+        Place::Share => &mut session.share,
+        Place::Large => &mut session.large,
+        Place::Kept => &mut session.kept,
+        Place::Owed => &mut session.owed,
+    }
+}

@@ -1,0 +1,130 @@
+//! Who of those who wait gets the bytes that have become free.
+
+use super::{Charge, GrowthKey, Lane, Ledger, OWED, Place, SessionKey, Size, Ticket, Wait, Want};
+
+/// Small messages come first: large ones wait longer anyhow, and have the lane.
+const SIZES: [Size; 2] = [Size::Small, Size::Large];
+
+impl Ledger {
+    /// Makes the charges that have become possible after something has changed in this session.
+    pub(super) fn settle(&mut self, session: SessionKey) {
+        if self.waits.is_empty() {
+            // The last one that waited may have been withdrawn.
+            self.forget_idle_turns();
+            return;
+        }
+        for ticket in self.sessions[session.0].waiting.clone() {
+            let charge = match self.waits[ticket.0].want {
+                Want::Message { bytes, class } => self.reserve(session, bytes, class),
+                Want::Solvency => {
+                    let is_solvent = self.sessions[session.0].owed <= OWED;
+                    is_solvent.then_some(Charge { place: Place::Owed, bytes: 0, lane: 0 })
+                }
+                Want::Growth { .. } => None,
+            };
+            if let Some(charge) = charge {
+                self.grant(ticket, charge);
+            }
+        }
+        for size in SIZES {
+            if !self.sessions[session.0].has_turn[size as usize] && self.next_of(session, size).is_some() {
+                self.sessions[session.0].has_turn[size as usize] = true;
+                self.turns[size as usize].push_back(session);
+            }
+        }
+        self.distribute();
+    }
+
+    /// Gives out the pool in turns, as far as it goes, and the lane to the first growing message that waits.
+    fn distribute(&mut self) {
+        loop {
+            self.forget_idle_turns();
+            let next = SIZES.into_iter().find_map(|size| {
+                let session = *self.turns[size as usize].front()?;
+                let (ticket, more) = self.next_of(session, size)?;
+                self.fits(more, size).then_some((ticket, size))
+            });
+            if let Some((ticket, size)) = next {
+                self.grant_pool(ticket, false);
+                self.turns[size as usize].rotate_left(1);
+                continue;
+            }
+            if self.lane != Lane::Free {
+                return;
+            }
+            let growing = |session: &SessionKey| self.growth_of(*session);
+            let Some((ticket, key)) = self.turns.iter().flatten().find_map(growing) else { return };
+            self.lane = Lane::Growing(key);
+            self.grant_pool(ticket, true);
+        }
+    }
+
+    /// The first session that has a turn shall be one that has something to wait for.
+    fn forget_idle_turns(&mut self) {
+        for size in SIZES {
+            while let Some(session) = self.turns[size as usize].front().copied()
+                && self.next_of(session, size).is_none()
+            {
+                self.turns[size as usize].pop_front();
+                self.sessions[session.0].has_turn[size as usize] = false;
+            }
+        }
+    }
+
+    /// What of a session has that size and waits for the pool and for nothing else, and how many bytes of it that takes.
+    pub(super) fn next_of(&self, session: SessionKey, size: Size) -> Option<(Ticket, usize)> {
+        self.sessions[session.0].waiting.iter().find_map(|ticket| match self.waits[ticket.0].want {
+            Want::Message { bytes, .. } if Size::of(bytes) == size => {
+                self.place_message(session, bytes).map(|_| (*ticket, bytes))
+            }
+            Want::Growth { growth, to } if Size::of(to) == size => {
+                self.place_growth(growth, to).map(|(_, more)| (*ticket, more))
+            }
+            Want::Message { .. } | Want::Growth { .. } | Want::Solvency => None,
+        })
+    }
+
+    /// The growing message of a session that waits and can have the lane: it must be able to reach the largest size, so it is
+    /// the large one of its session, or becomes it.
+    fn growth_of(&self, session: SessionKey) -> Option<(Ticket, GrowthKey)> {
+        let state = &self.sessions[session.0];
+        state.waiting.iter().find_map(|ticket| match self.waits[ticket.0].want {
+            Want::Growth { growth, .. } => {
+                let can_be_large = self.growths[growth.0].is_large || !state.has_large;
+                can_be_large.then_some((*ticket, growth))
+            }
+            Want::Message { .. } | Want::Solvency => None,
+        })
+    }
+
+    fn grant_pool(&mut self, ticket: Ticket, in_lane: bool) {
+        let Wait { session, want, .. } = self.waits[ticket.0];
+        match want {
+            Want::Message { bytes, .. } => {
+                if let Some(place) = self.place_message(session, bytes) {
+                    let charge = self.charge_message(session, place, bytes);
+                    self.grant(ticket, charge);
+                }
+            }
+            // It does not wait for the pool.
+            Want::Solvency => {}
+            Want::Growth { growth, to } => {
+                let large = (Place::Large, to.saturating_sub(self.growths[growth.0].held));
+                let placed = if in_lane { Some(large) } else { self.place_growth(growth, to) };
+                if let Some((place, bytes)) = placed {
+                    self.extend(growth, place, bytes, in_lane);
+                    self.growths[growth.0].waits = None;
+                    self.grant(ticket, Charge { place, bytes, lane: 0 });
+                }
+            }
+        }
+    }
+
+    fn grant(&mut self, ticket: Ticket, charge: Charge) {
+        let wait = &mut self.waits[ticket.0];
+        wait.granted = Some(charge);
+        let session = wait.session;
+        self.sessions[session.0].waiting.retain(|waiting| *waiting != ticket);
+        self.granted.push(ticket);
+    }
+}
