@@ -13,3 +13,5 @@ mod floods;
 mod servers;
 #[path = "hostile/sizes.rs"]
 mod sizes;
+#[path = "hostile/stalled.rs"]
+mod stalled;
