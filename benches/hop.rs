@@ -1,7 +1,7 @@
 //! What one hop through sessile adds: latency and throughput, against the direct paths, in one run.
 //!
 //! ```text
-//! cargo bench --bench hop
+//! cargo bench --profile dist --bench hop
 //! ```
 //!
 //! All paths end in the same server, which answers at once: this program, started again. They take turns in short rounds,
@@ -10,7 +10,7 @@
 //! show whether small messages wait for one another.
 //!
 //! - `HOP_PEER_URL` names the endpoint of another proxy to be measured in the same run. Put it in front of the same
-//!   server: `cargo bench --bench hop -- --echo-stdio` on stdio, or `-- --echo-http 127.0.0.1:9000` for HTTP.
+//!   server: `cargo bench --profile dist --bench hop -- --echo-stdio` on stdio, or `-- --echo-http 127.0.0.1:9000` for HTTP.
 //! - `SESSILE_BIN` names another build of sessile.
 //!
 //! Without `--bench`, as from `cargo test --benches`, everything runs just a few times.

@@ -1,7 +1,7 @@
 //! What sessions cost: memory while idle, time to open them and to end them all.
 //!
 //! ```text
-//! cargo bench --bench sessions
+//! cargo bench --profile dist --bench sessions
 //! ```
 //!
 //! Three backends: a stdio server (this program, started again, so it costs next to nothing), the same server in sessile's
