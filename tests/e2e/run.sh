@@ -3,7 +3,7 @@
 # `cargo build --release --workspace`.
 #
 #   tests/e2e/run.sh [NAME...]      all, or only those named: everything sse_clients python_clients storm playwright union limits leaks
-#                               conformance conformance_client
+#                               stalled conformance conformance_client
 #   SESSILE_E2E=full tests/e2e/run.sh      the sizes that the project promises: a storm of a minute, a thousand sessions
 #   SESSILE_BIN=PATH                       another binary than target/release/sessile, such as target/dist/sessile
 #
@@ -44,8 +44,10 @@ trap 'exit 130' INT TERM
 
 if [ "${SESSILE_E2E:-ci}" = full ]; then
     storm="--seconds 60" playwright="--rounds 30" leaks="--sessions 1000 --vanishing 200 --warm-up 200"
+    stalled=
 else
     storm="--seconds 10" playwright="--rounds 10" leaks="--sessions 300 --vanishing 60 --warm-up 100"
+    stalled="clients_that_do_not_read servers_that_do_not_read half_sent_bodies bodies_without_a_session long_ids noise_of_servers lines_that_give_way"
 fi
 
 # One line for each script that has ended: its name, what passed, what failed.
@@ -193,6 +195,8 @@ wanted storm && test_ storm 300 node "$here/storm.mjs" --sessile "$sessile" $sto
 wanted playwright && test_ playwright 400 node "$here/playwright.mjs" --sessile "$sessile" $playwright
 wanted union && test_ union 300 node "$here/union.mjs" --sessile "$sessile"
 wanted limits && test_ limits 120 python3 "$here/limits.py" --sessile "$sessile"
+# shellcheck disable=SC2086
+wanted stalled && test_ stalled 1800 python3 "$here/stalled.py" --sessile "$sessile" $stalled
 # shellcheck disable=SC2086
 wanted leaks && test_ leaks 600 node "$here/leaks.mjs" --sessile "$sessile" $leaks
 
