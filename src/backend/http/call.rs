@@ -118,10 +118,11 @@ impl Call {
 
     /// Reads the answer, which to `initialize` must come within a time.
     async fn read(&mut self, mut response: Response, how: impl AsyncFnOnce(&mut Self, Response) -> Ended) -> Ended {
-        let Some(Untaken(gave_way)) = response.extensions_mut().remove() else {
-            return self.read_all(response, how).await;
-        };
-        if let Some(ended) = gave_way.run_until_cancelled(self.read_all(response, how)).await {
+        let untaken = response.extensions_mut().remove();
+        // Boxed, because it is large: every move of the task's future would copy it.
+        let reading = Box::pin(self.read_all(response, how));
+        let Some(Untaken(gave_way)) = untaken else { return reading.await };
+        if let Some(ended) = gave_way.run_until_cancelled(reading).await {
             return ended;
         }
         let reason = "it does not take the message, and others needed the memory that it took".to_owned();
