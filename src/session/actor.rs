@@ -129,7 +129,9 @@ struct OpenLink {
 impl OpenLink {
     /// False if the server reads so little that its queue is full. A link that is gone says so itself.
     fn send(&self, wire: Wire, purpose: Purpose) -> bool {
-        let is_own = purpose == Purpose::Answer && wire.uncharged() > 0;
+        // The client's responses have a permit, although it may be for fewer bytes: the server's own id can be longer than
+        // the one that the client was given.
+        let is_own = purpose == Purpose::Answer && wire.uncharged() == wire.len();
         let wire = self.upward.owe(wire);
         let held = self.backlog.hold(wire.pooled());
         let response = is_own.then(|| self.responses.clone());

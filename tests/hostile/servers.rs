@@ -316,3 +316,28 @@ async fn too_many_questions_are_refused() {
     is_well(&client, &mut server).await;
     house.close().await;
 }
+
+#[tokio::test]
+async fn responses_of_the_client_do_not_count_as_responses_of_sessile() {
+    let mut house = House::new().await;
+    let (client, mut server) = house.session().await;
+    let mut listening = client.listens().await;
+    // More than sessile's own responses may be that are not read. With its own id a response is longer than it came.
+    let ids: Vec<_> = (0..150).map(|number| format!("\"{number}{}\"", "x".repeat(900))).collect();
+    let mut asked = Vec::new();
+    for id in &ids {
+        server.says(&call(id, "roots/list", "{}")).await;
+        asked.push(listening.data_json().await["id"].clone());
+    }
+    server.stops_listening();
+    for own in &asked {
+        client.tells(&result(own, &format!(r#""{}""#, "y".repeat(2000)))).await;
+    }
+    server.listens_again();
+    for id in &ids {
+        let heard = server.hears_answer().await.text;
+        assert_eq!(heard, result(id, &format!(r#""{}""#, "y".repeat(2000))));
+    }
+    is_well(&client, &mut server).await;
+    house.close().await;
+}
