@@ -1,7 +1,7 @@
 //! What can go wrong on the way between a client and its server, and how a peer is told.
 //!
 //! A [`Fault`] is typed inside sessile and is made into a JSON-RPC error here, in one place. Sessile's own codes are -31007
-//! to -31019, outside of the range that JSON-RPC reserves: MCP says that new implementations should not use -32000 to
+//! to -31020, outside of the range that JSON-RPC reserves: MCP says that new implementations should not use -32000 to
 //! -32019, and keeps -32020 to -32099 for itself (2026-07-28, basic, "Error codes"). -32001 for a session that is not known
 //! is what the official SDKs use, and -32002 for a resource is MCP's own. The README lists all of them.
 

@@ -32,12 +32,12 @@ pub(crate) struct LineReader<R> {
     /// What the line is charged with, where anybody is.
     growth: Option<Growth>,
     skimmer: Option<Skimmer>,
-    /// Whether the line is skimmed because its sender gave way to others, and not because it is too large.
+    /// Set while the rest of a line is skimmed whose sender gave way to others. `None` for a line that is too large.
     stalled: Option<Told>,
     ended: bool,
 }
 
-/// Whether somebody was told that a line is lost whose sender stalled.
+/// Whether [`Line::Lost`] was returned already for a line whose sender stalled. Its call would fail twice otherwise.
 #[derive(Debug)]
 enum Told {
     Already,

@@ -219,7 +219,7 @@ impl Proxy {
     /// The HTTP front as an axum router, to be merged into a larger application or nested in it.
     ///
     /// Serve that application with [`serve_router`](Self::serve_router). A router knows nothing of its connections, so
-    /// whoever serves it in another way has to see to three things:
+    /// whoever serves it in another way has to see to four things:
     ///
     /// - `TCP_NODELAY` is set on each connection. Without it, every message but the first on a stream waits until the
     ///   client's system has acknowledged the one before, which takes 40 ms.
@@ -227,8 +227,11 @@ impl Proxy {
     ///   and none is told what a server wrote on stderr before it died, unless [`HttpSettings::expose_stderr`] is set.
     /// - [`Proxy::shutdown`] is called on a clone before the HTTP server waits for its connections to end: open streams
     ///   last as long as their clients like.
+    /// - Connections are closed whose clients do not read. A router cannot close them: it drops the messages that still
+    ///   wait, but not those that the connection has taken, which stay in memory until the client reads or leaves.
+    ///   `axum::serve` offers no way to do this.
     ///
-    /// With `axum::serve` that is:
+    /// With `axum::serve`, all but the last is:
     ///
     /// ```no_run
     /// # async fn example(proxy: sessile::Proxy) -> Result<(), Box<dyn std::error::Error>> {

@@ -186,7 +186,7 @@ async fn run(command: Command, secrets: Arc<[String]>, launch: Launch) {
             Err(error) => Err(error),
         }),
         written @ (Ok(Err(_)) | Err(_)) = &mut writing => Some(match written {
-            // It takes no more input, and so answers no more calls.
+            // A server that takes no more input cannot answer further calls: without an end here they would wait for ever.
             Ok(_) => {
                 let status = last_breath(&child).await;
                 let _ = timeout(LAST_OUTPUT, &mut reading).await;

@@ -13,7 +13,8 @@ use super::{Launch, LinkExit, panics};
 /// of them to the start of processes and to the look-up of host names.
 static PLACES: Semaphore = Semaphore::const_new(256);
 
-/// What `factory` makes for this link; `None` if the link is stopped while it waits for a thread.
+/// Runs `factory` on a blocking thread and returns what it made. Returns `None` if the link is stopped while it waits for
+/// a thread.
 ///
 /// A factory cannot be interrupted: once it has begun, this returns when it has.
 pub(super) async fn make<T: Send + 'static>(

@@ -154,7 +154,7 @@ async fn run(launch: Launch, io: DuplexStream, server: BoxFuture<'static, Result
             Err(error) => panics::exit(&name, error),
         }),
         written @ (Ok(Err(_)) | Err(_)) = &mut writing => Some(match written {
-            // It takes no more input, and so answers no more calls.
+            // A server that takes no more input cannot answer further calls: without an end here they would wait for ever.
             Ok(_) => how(timeout(LAST_BREATH, &mut server).await.ok()),
             Err(error) => panics::exit(&name, error),
         }),

@@ -3,10 +3,12 @@
 //! Bytes are charged to a session, and stand in one of these places:
 //!
 //! - the session's *reserve*, which no other session can take: half of it is for requests and notifications
-//!   ([`Class::Ordinary`]), and all of it for responses, cancellations and what sessile itself says ([`Class::Urgent`]);
+//!   ([`Class::Ordinary`]), and all of it for responses and cancellations ([`Class::Urgent`]);
 //! - its *share* of the pool, which all sessions have in common;
 //! - its *large* message, one at a time, which may be larger than the share;
-//! - what it *keeps* in the pool to be sent once more, if need be: all sessions together keep no more than half of the pool.
+//! - what it *keeps* in the pool to be sent once more, if need be: all sessions together keep no more than half of the pool;
+//! - what is *owed*: messages that sessile itself has made and the peer has not read. They take nothing of the reserve or
+//!   the pool. While more than [`OWED`] bytes are owed, sessile reads no message that could cause another one.
 //!
 //! A message that cannot be charged waits. The pool is given out in turns, one message of a session at a time, so that a
 //! session with many waiting messages does not delay a session with one. An eighth of the pool is for [`Size::Small`]
@@ -173,7 +175,7 @@ impl Ledger {
     }
 
     /// Charges a message, or gives a ticket for the time when it can be charged. A message that is larger than the largest
-    /// is charged as the largest, and one that fits nowhere at all as much as fits.
+    /// is charged as the largest.
     pub(super) fn admit(&mut self, session: SessionKey, bytes: usize, class: Class) -> Result<Charge, Ticket> {
         let bytes = bytes.min(self.bounds.largest);
         let charge = self.reserve(session, bytes, class).or_else(|| self.share_now(session, bytes));

@@ -63,7 +63,8 @@ pub(super) struct Link {
     pub inlet: Arc<dyn Inlet>,
     /// The largest message, in bytes.
     pub limit: usize,
-    /// What the session may have under way to the server, and copies of it for a second sending.
+    /// Bounds the bytes of this session that are on their way to the server, and the copies of them that are kept to be
+    /// sent a second time.
     pub outgoing: Budget,
     /// A name for logs.
     pub name: Arc<str>,

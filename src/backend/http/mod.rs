@@ -192,7 +192,7 @@ impl HttpBackend {
         self
     }
 
-    /// What all links share; `None` if this one is stopped before it is made.
+    /// Returns the [`Site`] that all links of this server share. Returns `None` if this link is stopped before it is made.
     ///
     /// To make it reads the system's certificates, which takes a while and may block for longer. One link makes it, and the
     /// others wait for that.

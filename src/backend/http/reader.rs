@@ -32,7 +32,7 @@ pub(super) struct Reader {
     response: Response,
     decoder: Decoder,
     limit: usize,
-    /// What the event is charged to that is being read.
+    /// The charge for the event that is being read. Its bytes would be bounded by nothing otherwise.
     growth: Growth,
     /// Whether an event was given up because it had no end.
     endless: bool,
@@ -40,7 +40,7 @@ pub(super) struct Reader {
     stalled: Option<bool>,
 }
 
-/// What comes on a stream of events.
+/// An event of a server's stream.
 #[derive(Debug)]
 pub(super) enum Item {
     /// A message, and the permit that it was received with, if it was large.
@@ -111,7 +111,8 @@ impl Reader {
         }
     }
 
-    /// What a complete event is. `None` if it was told of already.
+    /// Makes a complete event into an item. Returns `None` if the event's loss was reported already: its call would fail
+    /// twice otherwise.
     fn take(&mut self, event: Event) -> Option<Item> {
         let item = match event {
             Event::Message(data) => {
@@ -190,7 +191,8 @@ pub(super) async fn whole(
             return Err(NoBody::TooLarge(size));
         }
         if size > body.capacity() {
-            // What is announced is not there yet: the buffer begins with a part of it, and grows by halves.
+            // A server may announce more than it sends. So the buffer begins with a part of the announced length and grows by
+            // halves: a lie would take the memory of others otherwise.
             let most = announced.unwrap_or(limit).clamp(size, limit);
             let grown = (body.capacity() + body.capacity() / 2).max(announced.map_or(0, |length| length.min(BEGIN)));
             let capacity = grown.clamp(size, most);

@@ -5,7 +5,7 @@
 pub(crate) enum Class {
     /// Requests and notifications.
     Ordinary,
-    /// Responses, cancellations, and what sessile itself says: somebody waits for them, and is held up by their delay.
+    /// Responses and cancellations: a peer waits for them, and is held up by their delay.
     Urgent,
 }
 

@@ -42,7 +42,7 @@ async fn bodies_that_do_not_end_take_no_more_than_their_budget() {
     // Each may have what is free, and the chunk for which it waits.
     assert!(kept <= POOL + 24 * 2 * FREE, "{kept} bytes are kept");
     for body in bodies {
-        // Whoever is silent gives way to the others, or is given up at last.
+        // A server that is silent gives way to the others, or is given up after a minute.
         match timeout(Duration::from_secs(3600), body).await.expect("it is kept for ever").unwrap() {
             Err(NoBody::Cut(reason)) => assert!(reason.contains("60 seconds"), "{reason}"),
             Err(NoBody::Stalled) => {}
@@ -60,7 +60,7 @@ async fn bodies_that_end_all_come_through() {
             let (response, budget) = (response(32, chunk.clone(), false, &read), budget.clone());
             tokio::spawn(async move {
                 let (body, permit) = whole(response, 2 * MEGABYTE, &budget).await.unwrap();
-                // Whoever waits for the next one does not read this one in the meantime: it is read at once.
+                // The permit is dropped here, as soon as the body is read: the other bodies would wait for it otherwise.
                 (body.len(), permit.map(|permit| permit.pooled()))
             })
         })
