@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use axum::Router;
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use http::HeaderName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -182,7 +182,7 @@ impl Proxy {
     ///
     /// There is no authentication: whoever can reach the listener can open sessions. Requests must name a loopback host,
     /// or one of [`HttpSettings::allow_hosts`].
-    pub async fn serve_http(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+    pub async fn serve_http(&self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
         self.serve_router(listener, self.router(), shutdown).await
     }
 
@@ -207,13 +207,13 @@ impl Proxy {
         &self,
         listener: TcpListener,
         app: Router,
-        shutdown: impl Future<Output = ()>,
+        shutdown: impl Future<Output = ()> + Send,
     ) -> io::Result<()> {
         let ended = async {
             shutdown.await;
             self.shutdown().await;
         };
-        front::http::serve(listener, app, ended).await
+        front::http::serve(listener, app, Box::pin(ended)).await
     }
 
     /// The HTTP front as an axum router, to be merged into a larger application or nested in it.
@@ -275,9 +275,9 @@ impl Proxy {
 
     /// As [`Proxy::serve_stdio`], and until `shutdown` resolves: then calls in flight have
     /// [`SessionSettings::drain`] to end.
-    pub async fn serve_stdio_until(&self, shutdown: impl Future<Output = ()>) -> EndReason {
+    pub async fn serve_stdio_until(&self, shutdown: impl Future<Output = ()> + Send) -> EndReason {
         let front::stdio::StandardStreams { reader, writer, hangup } = front::stdio::standard_streams();
-        let reason = front::stdio::serve(self.opener.clone(), reader, writer, hangup, shutdown).await;
+        let reason = front::stdio::serve(self.opener.clone(), reader, writer, hangup, Box::pin(shutdown)).await;
         // There is one stdin, so this was the only session: what is left of it is waited for.
         self.shutdown().await;
         reason
@@ -288,9 +288,11 @@ impl Proxy {
         &self,
         reader: impl AsyncRead + Unpin + Send + 'static,
         writer: impl AsyncWrite + Unpin + Send + 'static,
-        shutdown: impl Future<Output = ()>,
+        shutdown: impl Future<Output = ()> + Send,
     ) -> EndReason {
-        front::stdio::serve(self.opener.clone(), reader, writer, std::future::pending(), shutdown).await
+        let (reader, writer) = (Box::new(reader), Box::new(writer));
+        let never = Box::pin(std::future::pending());
+        front::stdio::serve(self.opener.clone(), reader, writer, never, Box::pin(shutdown)).await
     }
 
     /// Serves one client on any rmcp transport, in this process for example.
@@ -320,15 +322,22 @@ impl Proxy {
     /// sessions end. Returns when nothing of them is left, or 15 seconds after the last one has ended; then the log says
     /// how many links still run.
     pub async fn shutdown(&self) {
-        self.opener.close().await;
-        self.waiting.close();
-        let drain = self.opener.plan().limits.drain;
-        let sessions = self.opener.registry().all();
-        let drained = sessions.iter().map(|session| session.drain_then_end(drain));
-        join_all(drained).await;
-        let tasks = self.opener.tasks();
-        tasks.close();
-        teardown(tasks.wait(), tasks).await;
+        self.shut_down().await;
+    }
+
+    /// Boxed for the reason that `front::http::serve` names.
+    fn shut_down(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.opener.close().await;
+            self.waiting.close();
+            let drain = self.opener.plan().limits.drain;
+            let sessions = self.opener.registry().all();
+            let drained = sessions.iter().map(|session| session.drain_then_end(drain));
+            join_all(drained).await;
+            let tasks = self.opener.tasks();
+            tasks.close();
+            teardown(tasks.wait(), tasks).await;
+        })
     }
 }
 

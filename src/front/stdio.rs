@@ -20,6 +20,10 @@ const QUEUE: usize = 16;
 /// How long the client may take to read what is left when its session has ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// Where a client's messages come from, and where those for it go.
+pub(crate) type Reader = Box<dyn AsyncRead + Unpin + Send>;
+pub(crate) type Writer = Box<dyn AsyncWrite + Unpin + Send>;
+
 /// Serves one client until its input ends, its session does, or `stop` resolves.
 ///
 /// `hangup` resolves when the client has closed its end, even while what it said before cannot be read yet because the
@@ -27,12 +31,24 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 ///
 /// The session is opened with the first message that needs one: a client may start a proxy only to find out which era it
 /// speaks, and a server is not started for that.
-pub(crate) async fn serve(
+///
+/// It takes and returns what is boxed so that it is compiled with this crate, and not again with each program that calls it.
+pub(crate) fn serve<'a>(
     opener: Arc<Opener>,
-    reader: impl AsyncRead + Unpin + Send + 'static,
-    writer: impl AsyncWrite + Unpin + Send + 'static,
-    hangup: impl Future<Output = ()>,
-    stop: impl Future<Output = ()>,
+    reader: Reader,
+    writer: Writer,
+    hangup: BoxFuture<'a, ()>,
+    stop: BoxFuture<'a, ()>,
+) -> BoxFuture<'a, EndReason> {
+    Box::pin(serve_client(opener, reader, writer, hangup, stop))
+}
+
+async fn serve_client(
+    opener: Arc<Opener>,
+    reader: Reader,
+    writer: Writer,
+    hangup: BoxFuture<'_, ()>,
+    mut stop: BoxFuture<'_, ()>,
 ) -> EndReason {
     let drain = opener.plan().limits.drain;
     let (output, queue) = mpsc::channel(QUEUE);
@@ -41,7 +57,6 @@ pub(crate) async fn serve(
     let lines = LineReader::new(reader, opener.plan().limits.message_size, upward.growth());
     let mut input = Input { lines, opener, upward, output, cut: CancellationToken::new() };
     let cut = input.cut.clone();
-    let mut stop = std::pin::pin!(stop);
     let first = tokio::select! {
         first = input.open() => first,
         () = &mut stop => None,
@@ -93,7 +108,7 @@ pub(crate) async fn serve(
     reason.unwrap_or(EndReason::Failed)
 }
 
-async fn write_out(mut writer: impl AsyncWrite + Unpin, queue: mpsc::Receiver<Outgoing>) {
+async fn write_out(mut writer: Writer, queue: mpsc::Receiver<Outgoing>) {
     let moved = |message: &Outgoing, bytes| {
         if let Some(held) = &message.held {
             held.moved(bytes);
@@ -112,8 +127,8 @@ async fn pump(mut stream: Stream, output: mpsc::Sender<Outgoing>) {
     }
 }
 
-struct Input<R> {
-    lines: LineReader<R>,
+struct Input {
+    lines: LineReader<Reader>,
     opener: Arc<Opener>,
     /// What the client may have under way to the servers, before there is a session and in it.
     upward: Budget,
@@ -122,7 +137,7 @@ struct Input<R> {
     cut: CancellationToken,
 }
 
-impl<R: AsyncRead + Unpin> Input<R> {
+impl Input {
     /// Waits for the first message that needs a session; `None` if none comes or none can be had.
     async fn open(&mut self) -> Option<(SessionHandle, Stream)> {
         while let Ok(Some(line)) = self.lines.next().await {
@@ -181,7 +196,7 @@ impl<R: AsyncRead + Unpin> Input<R> {
         Some((session, stream))
     }
 
-    async fn answer(&self, wire: Wire) -> Option<()> {
+    async fn answer(&mut self, wire: Wire) -> Option<()> {
         self.output.send(Outgoing { event: None, wire, role: Role::Failure, held: None }).await.ok()
     }
 
@@ -202,8 +217,8 @@ impl<R: AsyncRead + Unpin> Input<R> {
 
 /// This process's stdin and stdout.
 pub(crate) struct StandardStreams {
-    pub reader: Box<dyn AsyncRead + Unpin + Send>,
-    pub writer: Box<dyn AsyncWrite + Unpin + Send>,
+    pub reader: Reader,
+    pub writer: Writer,
     /// Resolves when the client has closed its end of stdin; never where that cannot be known.
     pub hangup: BoxFuture<'static, ()>,
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::routing::future::RouteFuture;
+use futures_util::future::BoxFuture;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
@@ -45,9 +46,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// flight end is told that the proxy is shutting down; those that are left have a moment to say their last words.
 ///
 /// Handlers find the client's address as [`ConnectInfo`].
-pub(crate) async fn serve(listener: TcpListener, router: Router, ended: impl Future<Output = ()>) -> io::Result<()> {
-    serve_within(Descriptors::of_process(), listener, router, ended).await;
-    Ok(())
+///
+/// It returns a boxed future so that it is compiled with this crate, and not again with each program that calls it.
+pub(crate) fn serve(listener: TcpListener, router: Router, ended: BoxFuture<'_, ()>) -> BoxFuture<'_, io::Result<()>> {
+    Box::pin(async move {
+        serve_within(Descriptors::of_process(), listener, router, ended).await;
+        Ok(())
+    })
 }
 
 async fn serve_within(
