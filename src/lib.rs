@@ -18,7 +18,10 @@ mod assemble;
 pub mod backend;
 mod budget;
 pub mod config;
-pub mod demo;
+/// The demo server.
+pub mod demo {
+    pub use sessile_demo::{Demo, DemoError};
+}
 mod error;
 #[doc(hidden)]
 pub mod frame;

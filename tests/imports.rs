@@ -27,7 +27,7 @@ struct Rule {
     pure: bool,
 }
 
-const RULES: [Rule; 10] = [
+const RULES: [Rule; 9] = [
     Rule { who: "crate::front", never: &["crate::backend", "crate::reaper", "crate::proxy"], only: None, pure: false },
     Rule { who: "crate::backend", never: &["crate::session", "crate::front", "crate::proxy"], only: None, pure: false },
     Rule { who: "crate::session", never: &["crate::front", "crate::proxy", "crate::reaper"], only: None, pure: false },
@@ -63,7 +63,6 @@ const RULES: [Rule; 10] = [
         pure: false,
     },
     Rule { who: "crate::reaper", never: &[], only: Some(&[]), pure: false },
-    Rule { who: "crate::demo", never: &[], only: Some(&[]), pure: false },
 ];
 
 #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use sessile_demo::Demo;
 use tokio::io::{DuplexStream, duplex};
 use tokio::sync::mpsc;
 use tokio::task::JoinError;
@@ -56,6 +57,11 @@ impl InProcessBackend {
                 running.waiting().await.map(drop).map_err(|error| error.to_string())
             }
         })
+    }
+
+    /// The built-in [`Demo`] server.
+    pub fn demo() -> Self {
+        Self::over_bytes("demo", |io| async { Demo::new().serve_stream(io).await.map_err(|error| error.to_string()) })
     }
 
     /// A server over a pair of bounded message queues.

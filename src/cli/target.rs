@@ -7,7 +7,6 @@ use sessile::backend::Inherit;
 use sessile::config::{
     Announce, ApplyError, ConfigFile, FilterLists, OAuthMode, ServerSpec, Settings, Target, safe_environment,
 };
-use sessile::demo::Demo;
 use sessile::{Backend, ChildBackend, ConfigError, Filter, InProcessBackend};
 
 use super::options::TargetArgs;
@@ -67,7 +66,7 @@ impl Servers {
     pub(super) fn build(self) -> Result<Vec<Served>, ConfigError> {
         match self {
             Self::Demo(filters) => {
-                let backend = InProcessBackend::rmcp(Demo::new);
+                let backend = InProcessBackend::demo();
                 Ok(vec![Served {
                     name: "demo".to_owned(),
                     backend: backend.into(),

@@ -3,6 +3,9 @@
 //! A [`Demo`] is small but *stateful*: a counter and a notebook that belong to one session, questions to the user and to
 //! the client's model, progress, and a resource that can be watched. It runs as `sessile demo` on stdio, or in process.
 //! It knows nothing of sessile, and it speaks the handshake era only: that is where servers have state.
+//!
+//! It is a crate of its own because it needs all of rmcp's model, which takes as long to optimise as a third of sessile,
+//! and a demo need not be fast: `cargo build --release` leaves it as it is.
 #![expect(deprecated, reason = "rmcp deprecates sampling and subscribe because the modern era has them no more")]
 
 use std::borrow::Cow;
@@ -11,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use rmcp::handler::server::wrapper::Parameters;
 use rmcp::model::{
     CallToolResult, ContentBlock, CreateMessageRequestParams, GetPromptRequestParams, GetPromptResponse,
@@ -24,6 +28,7 @@ use rmcp::service::{ElicitationError, RequestContext, ServerInitializeError, Ser
 use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt, tool, tool_handler, tool_router};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, split};
 
 /// The resource that holds the notes.
 const NOTEBOOK: &str = "demo://notebook";
@@ -99,15 +104,32 @@ impl Demo {
     }
 
     /// Serves one client on stdin and stdout until it leaves. A client that leaves without a word is no error.
-    pub async fn serve_stdio() -> Result<(), DemoError> {
-        match Self::new().serve((tokio::io::stdin(), tokio::io::stdout())).await {
-            Ok(running) => {
-                running.waiting().await?;
-                Ok(())
+    pub fn serve_stdio() -> BoxFuture<'static, Result<(), DemoError>> {
+        Self::new().serve_client(Box::new(tokio::io::stdin()), Box::new(tokio::io::stdout()))
+    }
+
+    /// Serves one client on a stream of bytes until it leaves. A client that leaves without a word is no error.
+    pub fn serve_stream(self, stream: DuplexStream) -> BoxFuture<'static, Result<(), DemoError>> {
+        let (reader, writer) = split(stream);
+        self.serve_client(Box::new(reader), Box::new(writer))
+    }
+
+    // What is boxed is compiled with this crate, and once.
+    fn serve_client(
+        self,
+        reader: Box<dyn AsyncRead + Unpin + Send>,
+        writer: Box<dyn AsyncWrite + Unpin + Send>,
+    ) -> BoxFuture<'static, Result<(), DemoError>> {
+        Box::pin(async {
+            match self.serve((reader, writer)).await {
+                Ok(running) => {
+                    running.waiting().await?;
+                    Ok(())
+                }
+                Err(ServerInitializeError::ConnectionClosed(_)) => Ok(()),
+                Err(error) => Err(DemoError::Handshake(Box::new(error))),
             }
-            Err(ServerInitializeError::ConnectionClosed(_)) => Ok(()),
-            Err(error) => Err(DemoError::Handshake(Box::new(error))),
-        }
+        })
     }
 
     fn notes(&self) -> MutexGuard<'_, Vec<String>> {
