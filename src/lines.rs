@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
-use crate::budget::{FREE, GaveWay, Growth};
+use crate::budget::{FREE, GaveWay, Growth, grown};
 use crate::frame::{Id, Lost, Permit, Skimmer, Wire};
 
 /// The buffer of a reader that expects little. An idle session holds on to no more than this.
@@ -126,12 +126,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         if length == capacity {
             // One more than the limit, to see that it is passed.
             let most = self.limit.saturating_add(1).max(SMALL);
-            capacity = match capacity {
-                0 => SMALL,
-                1..=LARGE => capacity * 2,
-                _ => capacity + capacity / 2,
-            };
-            capacity = capacity.min(most).max(length + 1);
+            capacity = grown(capacity, SMALL.max(length + 1)).min(most).max(length + 1);
         }
         // What is left of a read may take more than is free, too.
         if let Some(growth) = &mut self.growth {

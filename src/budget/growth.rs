@@ -12,6 +12,22 @@ use crate::frame::Permit;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GaveWay;
 
+/// Up to how many bytes a buffer is doubled when it is full.
+const DOUBLED: usize = 1024 * 1024;
+
+/// How large a buffer of `capacity` bytes becomes that has to hold `needed` bytes. It becomes a power of two, because each
+/// step copies what is there; above [`DOUBLED`] it grows by a half, because all of it is charged, and a sender may stop at any
+/// byte.
+pub(crate) fn grown(capacity: usize, needed: usize) -> usize {
+    if needed <= capacity {
+        capacity
+    } else if needed <= DOUBLED {
+        needed.next_power_of_two()
+    } else {
+        needed.max(capacity + capacity / 2)
+    }
+}
+
 /// The charge for one message at a time that is being received, by the capacity of its buffer. Up to [`FREE`] bytes cost
 /// nothing: they are the connection's.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::rules::Brought;
+use crate::budget::grown;
 use crate::frame::{Id, Skimmer};
 
 /// The longest line that is not data, in bytes: a comment, a name, an id. Longer ones are dropped.
@@ -241,7 +242,7 @@ impl Decoder {
 
     /// How much memory that will take when the next chunk is there, in bytes.
     pub(super) fn will_take(&self) -> usize {
-        self.event.capacity() + grown(&self.line, CHUNK)
+        self.event.capacity() + grown(self.line.capacity(), self.line.len() + CHUNK)
     }
 
     /// How much has come of an event over the limit whose end has not come yet, in bytes.
@@ -285,7 +286,7 @@ impl Decoder {
             }
             Line::Dropped => return,
         }
-        self.line.reserve_exact(grown(&self.line, piece.len()) - self.line.len());
+        self.line.reserve_exact(grown(self.line.capacity(), self.line.len() + piece.len()) - self.line.len());
         self.line.extend_from_slice(piece);
         let line = if self.first_line { self.line.strip_prefix(BOM).unwrap_or(&self.line) } else { &self.line };
         if line.starts_with(b"data:") {
@@ -315,6 +316,7 @@ impl Decoder {
                     self.first_line = false;
                     piece
                 } else {
+                    self.line.reserve_exact(piece.len());
                     self.line.extend_from_slice(&piece);
                     self.take_line()
                 };
@@ -403,13 +405,6 @@ impl Decoder {
             _ => Some(Event::Message(data)),
         }
     }
-}
-
-/// How large the buffer of a line is when so many more bytes are to have their place in it: it grows by halves, so that it
-/// is not much larger than what it is for.
-fn grown(line: &Vec<u8>, more: usize) -> usize {
-    let needed = line.len() + more;
-    if needed <= line.capacity() { line.capacity() } else { needed.max(line.capacity() + line.capacity() / 2) }
 }
 
 /// A line's field and value. A comment is a field without a name.

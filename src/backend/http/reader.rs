@@ -12,7 +12,7 @@ use super::events::{Decoder, Event, Position};
 use super::rules::{self, Brought, Reply};
 use super::secrets::Secrets;
 use crate::backend::LostMessage;
-use crate::budget::{Budget, FREE, GaveWay, Growth};
+use crate::budget::{Budget, FREE, GaveWay, Growth, grown};
 use crate::frame::{Lost, Permit};
 
 /// How much longer than the limit an event may become before its end is waited for no more, in bytes.
@@ -191,11 +191,11 @@ pub(super) async fn whole(
             return Err(NoBody::TooLarge(size));
         }
         if size > body.capacity() {
-            // A server may announce more than it sends. So the buffer begins with a part of the announced length and grows by
-            // halves: a lie would take the memory of others otherwise.
+            // A server may announce more than it sends. So the buffer begins with a part of the announced length: a lie would
+            // take the memory of others otherwise.
             let most = announced.unwrap_or(limit).clamp(size, limit);
-            let grown = (body.capacity() + body.capacity() / 2).max(announced.map_or(0, |length| length.min(BEGIN)));
-            let capacity = grown.clamp(size, most);
+            let begin = announced.map_or(0, |length| length.min(BEGIN));
+            let capacity = grown(body.capacity(), size).max(begin).clamp(size, most);
             growth.reach(capacity).await;
             body.reserve_exact(capacity - body.len());
         }

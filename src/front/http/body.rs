@@ -14,7 +14,7 @@ use http_body::SizeHint;
 use http_body_util::BodyExt as _;
 use tokio::time::timeout;
 
-use crate::budget::{GaveWay, Growth, Held};
+use crate::budget::{GaveWay, Growth, Held, grown};
 use crate::error::Fault;
 use crate::frame::Permit;
 
@@ -91,9 +91,8 @@ pub(super) async fn read(
 /// How large the buffer of a body is to be that has `size` bytes by now: what was announced is not there yet, so it is
 /// not all made room for at once.
 fn capacity(size: usize, before: usize, announced: Option<usize>, limit: usize) -> usize {
-    let grown = if before < LARGE { before * 2 } else { before + before / 2 };
     let most = announced.unwrap_or(limit).clamp(size, limit.max(size));
-    grown.max(announced.map_or(SMALL, |length| length.min(LARGE))).clamp(size, most)
+    grown(before, size).max(announced.map_or(SMALL, |length| length.min(LARGE))).clamp(size, most)
 }
 
 /// Reads what is left of a body, and throws it away.
