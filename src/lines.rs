@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
-use crate::budget::{FREE, GaveWay, Growth, grown};
+use crate::budget::{FREE, GaveWay, Growth, fitted, grown};
 use crate::frame::{Id, Lost, Permit, Skimmer, Wire};
 
 /// The buffer of a reader that expects little. An idle session holds on to no more than this.
@@ -181,9 +181,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         let mut line = std::mem::replace(&mut self.buffer, rest);
         (self.begin, self.searched) = (0, 0);
         line.truncate(end);
-        // It is charged for its length from now on.
-        line.shrink_to_fit();
-        line.into()
+        fitted(line)
     }
 
     /// Looks through the line up to there, and throws it away.

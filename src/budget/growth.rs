@@ -1,5 +1,6 @@
 //! The charge for a message that is still being received: a body, a line, an event.
 
+use bytes::Bytes;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +26,26 @@ pub(crate) fn grown(capacity: usize, needed: usize) -> usize {
         needed.next_power_of_two()
     } else {
         needed.max(capacity + capacity / 2)
+    }
+}
+
+/// From how many bytes on the allocator maps every buffer by itself (the largest threshold of glibc's malloc).
+const MAPPED: usize = 32 * 1024 * 1024;
+
+/// The message in `buffer`, in a buffer that is at most an eighth larger: it is charged for its length from now on.
+///
+/// Large buffers are copied rather than shrunk. glibc maps what is larger than any buffer that was freed before. If buffers
+/// were shrunk before they are freed, it would map each of them anew, and the page faults of that took as long as all else
+/// that a call of 1 MB takes.
+pub(crate) fn fitted(mut buffer: Vec<u8>) -> Bytes {
+    let spare = buffer.capacity() - buffer.len();
+    if spare <= buffer.capacity() / 8 {
+        buffer.into()
+    } else if (FREE..MAPPED).contains(&buffer.capacity()) {
+        Bytes::copy_from_slice(&buffer)
+    } else {
+        buffer.shrink_to_fit();
+        buffer.into()
     }
 }
 
@@ -148,5 +169,45 @@ impl Drop for Excused<'_> {
     fn drop(&mut self) {
         let holder = self.holder;
         self.budget.0.pool.with(|state| state.stalls.excuse(holder, false, Instant::now().into_std()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_doubled_and_then_grows_by_halves() {
+        let cases = [
+            (0, 1, 1),
+            (4096, 4096, 4096),
+            (4096, 4097, 8192),
+            (10, 100_000, 131_072),
+            (0, DOUBLED, DOUBLED),
+            (DOUBLED, DOUBLED + 1, DOUBLED * 3 / 2),
+            (DOUBLED, 3 * DOUBLED, 3 * DOUBLED),
+        ];
+        for (capacity, needed, expected) in cases {
+            assert_eq!(grown(capacity, needed), expected, "{capacity} to {needed}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_little_larger_than_its_message() {
+        for (length, capacity, stays) in
+            [(0, 0, true), (900, 1000, true), (500, 1000, false), (950_000, DOUBLED, true), (600_000, DOUBLED, false)]
+        {
+            let mut buffer = Vec::with_capacity(capacity);
+            buffer.resize(length, b'x');
+            let before = buffer.as_ptr();
+            let fitted = fitted(buffer);
+            assert_eq!(fitted.len(), length);
+            if stays && length > 0 {
+                assert_eq!(fitted.as_ptr(), before, "{length} of {capacity} bytes were copied");
+            }
+            // A `Bytes` that nobody else has is taken apart without a copy, so this is the buffer that it was in.
+            let capacity_kept = Vec::from(fitted).capacity();
+            assert!(capacity_kept - length <= capacity_kept / 8, "{length} bytes in {capacity_kept}");
+        }
     }
 }

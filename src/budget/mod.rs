@@ -30,7 +30,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::frame::{Permit, Room, Wire};
 
 pub(crate) use backlog::{Backlog, Held};
-pub(crate) use growth::{GaveWay, Growth, grown};
+pub(crate) use growth::{GaveWay, Growth, fitted, grown};
 pub(crate) use ledger::{Bounds, Class};
 use ledger::{Charge, Ledger, SessionKey, Ticket};
 use stalls::Stalls;

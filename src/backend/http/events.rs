@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::rules::Brought;
-use crate::budget::grown;
+use crate::budget::{fitted, grown};
 use crate::frame::{Id, Skimmer};
 
 /// The longest line that is not data, in bytes: a comment, a name, an id. Longer ones are dropped.
@@ -330,9 +330,7 @@ impl Decoder {
 
     /// What was gathered of the line. A long line's buffer goes with it.
     fn take_line(&mut self) -> Bytes {
-        let mut line = std::mem::take(&mut self.line);
-        line.shrink_to_fit();
-        let mut line = Bytes::from(line);
+        let mut line = fitted(std::mem::take(&mut self.line));
         if std::mem::take(&mut self.first_line) && line.starts_with(BOM) {
             line.advance(BOM.len());
         }

@@ -12,7 +12,7 @@ use super::events::{Decoder, Event, Position};
 use super::rules::{self, Brought, Reply};
 use super::secrets::Secrets;
 use crate::backend::LostMessage;
-use crate::budget::{Budget, FREE, GaveWay, Growth, grown};
+use crate::budget::{Budget, FREE, GaveWay, Growth, fitted, grown};
 use crate::frame::{Lost, Permit};
 
 /// How much longer than the limit an event may become before its end is waited for no more, in bytes.
@@ -208,9 +208,9 @@ pub(super) async fn whole(
             None => break,
         }
     }
-    body.shrink_to_fit();
+    let body = fitted(body);
     let permit = growth.finish(body.len());
-    Ok((body.into(), permit))
+    Ok((body, permit))
 }
 
 async fn next_chunk(response: &mut Response, growth: &Growth) -> Result<Option<Bytes>, NoBody> {
