@@ -53,6 +53,11 @@ impl Wire {
         self.parts.iter().all(Bytes::is_empty)
     }
 
+    /// What is to be written, in this order. The permit is given back.
+    pub fn into_parts(self) -> SmallVec<[Bytes; 3]> {
+        self.parts
+    }
+
     /// All of it as one piece; this copies if there is more than one part. The permit is given back.
     pub fn into_bytes(mut self) -> Bytes {
         self.join();

@@ -12,11 +12,12 @@ use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, EXPECT};
 use http_body::SizeHint;
 use http_body_util::BodyExt as _;
-use tokio::time::timeout;
+use smallvec::SmallVec;
+use tokio::time::{Instant, timeout};
 
-use crate::budget::{GaveWay, Growth, Held, grown};
+use crate::budget::{GaveWay, Growth, Held, fitted, grown};
 use crate::error::Fault;
-use crate::frame::Permit;
+use crate::frame::{Permit, Wire};
 
 /// How long the rest of a body that is too large is read and thrown away: a client that is still sending would not see
 /// the answer.
@@ -26,8 +27,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// How much of a large message is handed to a connection at once, in bytes: when it has gone to the socket, the client is
-/// seen to read.
+/// seen to read. A client that has taken the step before within [`QUICK`] gets twice as much, up to [`LARGEST_STEP`]: each
+/// step costs a system call.
 const STEP: usize = 64 * 1024;
+const LARGEST_STEP: usize = 512 * 1024;
+const QUICK: Duration = Duration::from_millis(10);
 /// The buffer of a body begins with so many bytes, or with what was announced up to the larger of these, and is doubled up
 /// to that size; then it grows by halves.
 const SMALL: usize = 64 * 1024;
@@ -83,9 +87,9 @@ pub(super) async fn read(
             Ok((only, permit))
         };
     }
-    whole.shrink_to_fit();
+    let whole = fitted(whole);
     let permit = growth.finish(whole.len());
-    Ok((whole.into(), permit))
+    Ok((whole, permit))
 }
 
 /// How large the buffer of a body is to be that has `size` bytes by now: what was announced is not there yet, so it is
@@ -132,24 +136,42 @@ impl Drop for Holding {
     }
 }
 
-/// A message as a whole body, handed to the connection step by step: where others wait for its memory, a client that
-/// reads slowly must be seen to read.
+/// A message as a whole body, or as the data of an event, handed to the connection step by step: where others wait for its
+/// memory, a client that reads slowly must be seen to read.
 pub(super) struct Whole {
-    rest: Bytes,
+    /// The parts of the message that are left, the last one first. None is empty.
+    rest: SmallVec<[Bytes; 3]>,
     charged: Charged,
+    step: usize,
+    handed_over: Option<Instant>,
 }
 
 impl Whole {
-    pub(super) fn new(bytes: Bytes, charged: Charged) -> Self {
-        Self { rest: bytes, charged }
+    pub(super) fn new(message: Wire, charged: Charged) -> Self {
+        let mut rest = message.into_parts();
+        rest.retain(|part| !part.is_empty());
+        rest.reverse();
+        Self { rest, charged, step: STEP, handed_over: None }
     }
-}
 
-/// Takes the next step off `rest`, holding on to what it is charged to.
-pub(super) fn step(rest: &mut Bytes, charged: &Charged) -> Bytes {
-    // What is charged to the session's own reserve is small, or is waited for by nobody.
-    let length = if charged.1.is_some() { rest.len().min(STEP) } else { rest.len() };
-    holding(rest.split_to(length), charged.clone())
+    /// The next step of the message, which holds on to what the message is charged to.
+    pub(super) fn next_step(&mut self) -> Option<Bytes> {
+        let part = self.rest.last_mut()?;
+        let mut length = part.len();
+        // What is charged to the session's own reserve is small, or is waited for by nobody.
+        if self.charged.1.is_some() {
+            let now = Instant::now();
+            let before = self.handed_over.replace(now);
+            let quick = before.is_some_and(|before| now - before < QUICK);
+            self.step = if quick { LARGEST_STEP.min(self.step * 2) } else { STEP };
+            length = length.min(self.step);
+        }
+        let step = holding(part.split_to(length), self.charged.clone());
+        if part.is_empty() {
+            self.rest.pop();
+        }
+        Some(step)
+    }
 }
 
 impl http_body::Body for Whole {
@@ -160,11 +182,7 @@ impl http_body::Body for Whole {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
-        if self.rest.is_empty() {
-            return Poll::Ready(None);
-        }
-        let Self { rest, charged } = &mut *self;
-        Poll::Ready(Some(Ok(http_body::Frame::data(step(rest, charged)))))
+        Poll::Ready(self.next_step().map(|step| Ok(http_body::Frame::data(step))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -172,6 +190,55 @@ impl http_body::Body for Whole {
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.rest.len() as u64)
+        SizeHint::with_exact(self.rest.iter().map(|part| part.len() as u64).sum())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::iter;
+
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::budget::Budget;
+
+    /// The lengths of all steps of a message of so many bytes, when its client takes so long for each.
+    async fn steps(size: usize, pause: Duration, held: bool) -> Vec<usize> {
+        let backlog = Budget::ample().backlog(|| {});
+        let held = if held { backlog.hold(size) } else { None };
+        let mut message = Whole::new(Wire::from(vec![b' '; size]), Arc::new((None, held)));
+        let mut steps = Vec::new();
+        while let Some(step) = message.next_step() {
+            steps.push(step.len());
+            advance(pause).await;
+        }
+        steps
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_quickly_gets_larger_steps() {
+        const KIB: usize = 1024;
+        assert_eq!(steps(1024 * KIB, QUICK / 2, true).await, [64 * KIB, 128 * KIB, 256 * KIB, 512 * KIB, 64 * KIB]);
+        assert_eq!(steps(200 * KIB, QUICK, true).await, [64 * KIB, 64 * KIB, 64 * KIB, 8 * KIB]);
+        let large = steps(3 * 1024 * KIB, Duration::ZERO, true).await;
+        assert_eq!(large.iter().max(), Some(&LARGEST_STEP), "{large:?}");
+        assert_eq!(steps(1024 * KIB, QUICK, false).await, [1024 * KIB], "nobody waits for what is not held");
+        assert!(steps(0, QUICK, true).await.is_empty());
+    }
+
+    #[test]
+    fn a_message_in_parts_is_a_body_of_its_bytes() {
+        let text = "x".repeat(40_000);
+        let message = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"text":"{text}"}}}}"#);
+        let frame = crate::frame::Frame::parse(Bytes::from(message)).unwrap();
+        let wire = frame.splice().set(&["id"], b"23456".as_slice()).unwrap().finish();
+        assert!(wire.parts().len() > 1, "it is not a message in parts");
+        let expected = wire.clone_parts().into_bytes();
+        let mut body = Whole::new(wire, Arc::new((None, None)));
+        assert_eq!(http_body::Body::size_hint(&body).exact(), Some(expected.len() as u64));
+        let written: Vec<_> = iter::from_fn(|| body.next_step()).flatten().collect();
+        assert_eq!(written, expected);
+        assert!(http_body::Body::is_end_stream(&body));
     }
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::body::{holding, step};
+use super::body::{Whole, holding};
 use crate::session::{Outgoing, Stream, StreamId};
 
 /// How long a client waits before it takes a lost stream up again, in milliseconds.
@@ -34,6 +34,8 @@ pub(super) struct EventBody {
     /// Messages that came before the response began.
     first: VecDeque<Outgoing>,
     ready: VecDeque<Bytes>,
+    /// A large message whose event has begun. It follows what is `ready`.
+    large: Option<Whole>,
     every: Duration,
     silence: Pin<Box<Sleep>>,
 }
@@ -45,6 +47,7 @@ impl EventBody {
         let mut body = Self {
             first: first.into(),
             ready: VecDeque::new(),
+            large: None,
             every: keep_alive,
             silence: Box::pin(sleep(keep_alive)),
             stream,
@@ -69,13 +72,7 @@ impl EventBody {
             self.ready.push_back(holding(whole.into(), charged));
         } else {
             self.ready.push_back(head.into());
-            for part in wire.parts() {
-                let mut rest = part.clone();
-                while !rest.is_empty() {
-                    self.ready.push_back(step(&mut rest, &charged));
-                }
-            }
-            self.ready.push_back(Bytes::from_static(b"\n\n"));
+            self.large = Some(Whole::new(wire, charged));
         }
     }
 }
@@ -92,6 +89,13 @@ impl Body for EventBody {
         loop {
             if let Some(bytes) = this.ready.pop_front() {
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+            if let Some(large) = &mut this.large {
+                let step = large.next_step().unwrap_or_else(|| {
+                    this.large = None;
+                    Bytes::from_static(b"\n\n")
+                });
+                return Poll::Ready(Some(Ok(Frame::data(step))));
             }
             if let Some(first) = this.first.pop_front() {
                 this.push(first);

@@ -108,10 +108,9 @@ fn json_body(status: StatusCode, body: Body) -> Response {
 pub(super) fn whole_response(message: Outgoing) -> Response {
     let Outgoing { mut wire, held, role, .. } = message;
     let permit = wire.take_permit();
-    let bytes = wire.into_bytes();
-    let challenge = (role == Role::Challenge).then(|| Challenge::read(&bytes));
+    let challenge = (role == Role::Challenge).then(|| Challenge::read(&wire.clone_parts().into_bytes()));
     let status = challenge.as_ref().map_or(StatusCode::OK, Challenge::status);
-    let mut response = json_body(status, Body::new(body::Whole::new(bytes, Arc::new((permit, held)))));
+    let mut response = json_body(status, Body::new(body::Whole::new(wire, Arc::new((permit, held)))));
     if let Some(challenge) = challenge {
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge.header());
     }
