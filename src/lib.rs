@@ -20,6 +20,7 @@ mod budget;
 pub mod config;
 /// The demo server.
 pub mod demo {
+    #[doc(inline)]
     pub use sessile_demo::{Demo, DemoError};
 }
 mod error;

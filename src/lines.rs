@@ -126,7 +126,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         if length == capacity {
             // One more than the limit, to see that it is passed.
             let most = self.limit.saturating_add(1).max(SMALL);
-            capacity = grown(capacity, SMALL.max(length + 1)).min(most).max(length + 1);
+            capacity = grown(capacity, length + SMALL).min(most).max(length + 1);
         }
         // What is left of a read may take more than is free, too.
         if let Some(growth) = &mut self.growth {
@@ -165,18 +165,19 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             if self.buffer[line.clone()].iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
-            let bytes = if line.start == 0 && line.end >= TAKES_BUFFER {
+            let (bytes, capacity) = if line.start == 0 && line.end >= TAKES_BUFFER {
                 self.take_buffer(line.end)
             } else {
-                Bytes::copy_from_slice(&self.buffer[line])
+                (Bytes::copy_from_slice(&self.buffer[line.clone()]), line.len())
             };
-            let permit = self.growth.as_mut().and_then(|growth| growth.finish(bytes.len()));
+            let permit = self.growth.as_mut().and_then(|growth| growth.finish(capacity));
             return Some(Line::Message { bytes, permit });
         }
     }
 
-    /// Takes the buffer for the line that ends there. What stands behind it goes into a new one.
-    fn take_buffer(&mut self, end: usize) -> Bytes {
+    /// Takes the buffer for the line that ends there, unless most of it is spare. What stands behind the line goes into a new
+    /// buffer. Returns how many bytes the line takes, too.
+    fn take_buffer(&mut self, end: usize) -> (Bytes, usize) {
         let rest = self.buffer[end + 1..].to_vec();
         let mut line = std::mem::replace(&mut self.buffer, rest);
         (self.begin, self.searched) = (0, 0);

@@ -32,21 +32,21 @@ pub(crate) fn grown(capacity: usize, needed: usize) -> usize {
 /// From how many bytes on the allocator maps every buffer by itself (the largest threshold of glibc's malloc).
 const MAPPED: usize = 32 * 1024 * 1024;
 
-/// The message in `buffer`, in a buffer that is at most an eighth larger: it is charged for its length from now on.
+/// The message in `buffer`, and how many bytes it takes there, for which it is to be charged. At most an eighth of them is spare.
 ///
 /// Large buffers are copied rather than shrunk. glibc maps what is larger than any buffer that was freed before. If buffers
 /// were shrunk before they are freed, it would map each of them anew, and the page faults of that took as long as all else
 /// that a call of 1 MB takes.
-pub(crate) fn fitted(mut buffer: Vec<u8>) -> Bytes {
+pub(crate) fn fitted(mut buffer: Vec<u8>) -> (Bytes, usize) {
     let spare = buffer.capacity() - buffer.len();
-    if spare <= buffer.capacity() / 8 {
-        buffer.into()
-    } else if (FREE..MAPPED).contains(&buffer.capacity()) {
-        Bytes::copy_from_slice(&buffer)
-    } else {
+    if spare > buffer.capacity() / 8 {
+        if (FREE..MAPPED).contains(&buffer.capacity()) {
+            return (Bytes::copy_from_slice(&buffer), buffer.len());
+        }
         buffer.shrink_to_fit();
-        buffer.into()
     }
+    let capacity = buffer.capacity();
+    (buffer.into(), capacity)
 }
 
 /// The charge for one message at a time that is being received, by the capacity of its buffer. Up to [`FREE`] bytes cost
@@ -200,13 +200,14 @@ mod tests {
             let mut buffer = Vec::with_capacity(capacity);
             buffer.resize(length, b'x');
             let before = buffer.as_ptr();
-            let fitted = fitted(buffer);
+            let (fitted, charged) = fitted(buffer);
             assert_eq!(fitted.len(), length);
             if stays && length > 0 {
                 assert_eq!(fitted.as_ptr(), before, "{length} of {capacity} bytes were copied");
             }
             // A `Bytes` that nobody else has is taken apart without a copy, so this is the buffer that it was in.
             let capacity_kept = Vec::from(fitted).capacity();
+            assert_eq!(charged, capacity_kept, "{length} bytes");
             assert!(capacity_kept - length <= capacity_kept / 8, "{length} bytes in {capacity_kept}");
         }
     }

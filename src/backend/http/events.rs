@@ -1,7 +1,7 @@
 //! Takes a stream of server-sent events apart (WHATWG HTML, "Server-sent events", "Parsing an event stream").
 //!
-//! Pure: chunks go in, events come out, however the chunks were cut. An event's data is copied once at most, when it comes in
-//! several chunks; what is over the limit is skimmed for its id on its way past, and not kept. Unlike a browser's
+//! Pure: chunks go in, events come out, however the chunks were cut. An event's data is copied only when it comes in several
+//! chunks; what is over the limit is skimmed for its id on its way past, and not kept. Unlike a browser's
 //! `EventSource` it keeps what has no use for a page and some for a client of MCP: an event without data still moves the
 //! position from which the stream can be resumed.
 
@@ -73,6 +73,8 @@ pub(super) struct Decoder {
     line: Vec<u8>,
     state: Line,
     event: Draft,
+    /// How many bytes the buffer of the last message takes.
+    message_takes: usize,
 }
 
 /// The event that is being read.
@@ -99,15 +101,15 @@ enum NewId {
 
 #[derive(Debug)]
 enum Data {
-    /// One line, which may be a slice of the chunk that it came in.
-    Line(Bytes),
+    /// One line, which may be a slice of the chunk that it came in, and how many bytes its buffer takes.
+    Line(Bytes, usize),
     Lines(BytesMut),
 }
 
 impl Data {
     fn is_empty(&self) -> bool {
         match self {
-            Self::Line(line) => line.is_empty(),
+            Self::Line(line, _) => line.is_empty(),
             Self::Lines(lines) => lines.is_empty(),
         }
     }
@@ -117,7 +119,7 @@ impl Draft {
     fn capacity(&self) -> usize {
         match &self.data {
             None => 0,
-            Some(Data::Line(line)) => line.len(),
+            Some(Data::Line(_, capacity)) => *capacity,
             Some(Data::Lines(lines)) => lines.capacity(),
         }
     }
@@ -125,7 +127,7 @@ impl Draft {
     fn len(&self) -> usize {
         match &self.data {
             None => 0,
-            Some(Data::Line(line)) => line.len(),
+            Some(Data::Line(line, _)) => line.len(),
             Some(Data::Lines(lines)) => lines.len(),
         }
     }
@@ -137,21 +139,22 @@ impl Draft {
             let mut skimmer = Skimmer::new();
             match data {
                 None => {}
-                Some(Data::Line(line)) => skim_line(&mut skimmer, &line),
+                Some(Data::Line(line, _)) => skim_line(&mut skimmer, &line),
                 Some(Data::Lines(lines)) => skim_line(&mut skimmer, &lines),
             }
             skimmer
         })
     }
 
-    fn push(&mut self, value: Bytes, limit: usize) {
+    /// Adds a line of data, whose buffer takes so many bytes.
+    fn push(&mut self, value: Bytes, capacity: usize, limit: usize) {
         if self.skimmer.is_some() || self.len() + value.len() > limit {
             skim_line(self.skim(), &value);
             return;
         }
         self.data = Some(match self.data.take() {
-            None => Data::Line(value),
-            Some(Data::Line(line)) => {
+            None => Data::Line(value, capacity),
+            Some(Data::Line(line, _)) => {
                 let mut lines = BytesMut::with_capacity(line.len() + value.len() + 1);
                 lines.extend_from_slice(&line);
                 Data::Lines(join(lines, &value))
@@ -190,6 +193,7 @@ impl Decoder {
             line: Vec::new(),
             state: Line::Gathered,
             event: Draft::default(),
+            message_takes: 0,
         }
     }
 
@@ -235,6 +239,11 @@ impl Decoder {
         self.brought
     }
 
+    /// How many bytes of memory the last message takes that was returned.
+    pub(super) fn message_takes(&self) -> usize {
+        self.message_takes
+    }
+
     /// How much is kept of an event whose end has not come yet, in bytes.
     pub(super) fn gathered(&self) -> usize {
         self.line.len() + self.event.len()
@@ -242,7 +251,7 @@ impl Decoder {
 
     /// How much memory that will take when the next chunk is there, in bytes.
     pub(super) fn will_take(&self) -> usize {
-        self.event.capacity() + grown(self.line.capacity(), self.line.len() + CHUNK)
+        self.event.capacity() + self.capacity_for(CHUNK)
     }
 
     /// How much has come of an event over the limit whose end has not come yet, in bytes.
@@ -286,7 +295,7 @@ impl Decoder {
             }
             Line::Dropped => return,
         }
-        self.line.reserve_exact(grown(self.line.capacity(), self.line.len() + piece.len()) - self.line.len());
+        self.line.reserve_exact(self.capacity_for(piece.len()) - self.line.len());
         self.line.extend_from_slice(piece);
         let line = if self.first_line { self.line.strip_prefix(BOM).unwrap_or(&self.line) } else { &self.line };
         if line.starts_with(b"data:") {
@@ -312,15 +321,18 @@ impl Decoder {
     fn end_of_line(&mut self, piece: Bytes) -> Option<Event> {
         match std::mem::replace(&mut self.state, Line::Gathered) {
             Line::Gathered => {
+                let mut capacity = 0;
                 let line = if self.line.is_empty() && !(self.first_line && piece.starts_with(BOM)) {
                     self.first_line = false;
                     piece
                 } else {
                     self.line.reserve_exact(piece.len());
                     self.line.extend_from_slice(&piece);
-                    self.take_line()
+                    let (line, taken) = fitted(std::mem::take(&mut self.line));
+                    capacity = taken;
+                    self.without_mark(line)
                 };
-                return self.whole_line(&line);
+                return self.whole_line(&line, capacity.max(line.len()));
             }
             Line::Skimmed => self.event.skim().feed(&piece),
             Line::Dropped => {}
@@ -328,16 +340,31 @@ impl Decoder {
         None
     }
 
-    /// What was gathered of the line. A long line's buffer goes with it.
+    /// How large the buffer of the line is with so many more bytes in it.
+    fn capacity_for(&self, more: usize) -> usize {
+        let needed = self.line.len() + more;
+        grown(self.line.capacity(), needed)
+            .min(self.limit.saturating_add(DATA.len() + CHUNK))
+            .max(needed)
+            .max(self.line.capacity())
+    }
+
+    /// What was gathered of a line that is not kept.
     fn take_line(&mut self) -> Bytes {
-        let mut line = fitted(std::mem::take(&mut self.line));
+        let line = std::mem::take(&mut self.line).into();
+        self.without_mark(line)
+    }
+
+    /// The line without the byte order mark that the first line of a stream may begin with.
+    fn without_mark(&mut self, mut line: Bytes) -> Bytes {
         if std::mem::take(&mut self.first_line) && line.starts_with(BOM) {
             line.advance(BOM.len());
         }
         line
     }
 
-    fn whole_line(&mut self, line: &Bytes) -> Option<Event> {
+    /// A complete line, whose buffer takes so many bytes.
+    fn whole_line(&mut self, line: &Bytes, capacity: usize) -> Option<Event> {
         if line.is_empty() {
             return self.end_of_event();
         }
@@ -346,7 +373,7 @@ impl Decoder {
             b"data" => {
                 self.event.begun = true;
                 let value = line.slice_ref(value);
-                self.event.push(value, self.limit);
+                self.event.push(value, capacity, self.limit);
             }
             b"event" => {
                 self.event.begun = true;
@@ -388,15 +415,19 @@ impl Decoder {
             let (id, request) = skimmer.finish();
             return Some(Event::Oversized { id, request, size });
         }
-        let data = match data {
+        let (data, takes) = match data {
             None => return None,
-            Some(Data::Line(line)) if line.len() < self.chunk_len / 2 => {
+            Some(Data::Line(line, _)) if line.len() < self.chunk_len / 2 => {
                 // A small message must not keep a large chunk.
-                Bytes::copy_from_slice(&line)
+                (Bytes::copy_from_slice(&line), line.len())
             }
-            Some(Data::Line(line)) => line,
-            Some(Data::Lines(lines)) => lines.freeze(),
+            Some(Data::Line(line, capacity)) => (line, capacity),
+            Some(Data::Lines(lines)) => {
+                let capacity = lines.capacity();
+                (lines.freeze(), capacity)
+            }
         };
+        self.message_takes = takes;
         match kind {
             Some(kind) if !kind.is_empty() && *kind != *b"message" => Some(Event::Other(kind, data)),
             _ if data.is_empty() => None,

@@ -116,7 +116,7 @@ impl Reader {
     fn take(&mut self, event: Event) -> Option<Item> {
         let item = match event {
             Event::Message(data) => {
-                let permit = self.growth.finish(data.len());
+                let permit = self.growth.finish(self.decoder.message_takes());
                 return Some(Item::Message(data, permit));
             }
             Event::Other(kind, data) => Some(Item::Other(kind, data)),
@@ -208,8 +208,8 @@ pub(super) async fn whole(
             None => break,
         }
     }
-    let body = fitted(body);
-    let permit = growth.finish(body.len());
+    let (body, capacity) = fitted(body);
+    let permit = growth.finish(capacity);
     Ok((body, permit))
 }
 

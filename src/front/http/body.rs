@@ -13,7 +13,7 @@ use http::header::{CONTENT_LENGTH, EXPECT};
 use http_body::SizeHint;
 use http_body_util::BodyExt as _;
 use smallvec::SmallVec;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use crate::budget::{GaveWay, Growth, Held, fitted, grown};
 use crate::error::Fault;
@@ -27,13 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// How much of a large message is handed to a connection at once, in bytes: when it has gone to the socket, the client is
-/// seen to read. A client that has taken the step before within [`QUICK`] gets twice as much, up to [`LARGEST_STEP`]: each
-/// step costs a system call.
+/// seen to read. Larger steps would save system calls, and make a client that reads slowly look like one that has stopped.
 const STEP: usize = 64 * 1024;
-const LARGEST_STEP: usize = 512 * 1024;
-const QUICK: Duration = Duration::from_millis(10);
-/// The buffer of a body begins with so many bytes, or with what was announced up to the larger of these, and is doubled up
-/// to that size; then it grows by halves.
+/// The buffer of a body begins with so many bytes, or with what was announced up to the larger of these.
 const SMALL: usize = 64 * 1024;
 const LARGE: usize = 1024 * 1024;
 
@@ -87,8 +83,8 @@ pub(super) async fn read(
             Ok((only, permit))
         };
     }
-    let whole = fitted(whole);
-    let permit = growth.finish(whole.len());
+    let (whole, capacity) = fitted(whole);
+    let permit = growth.finish(capacity);
     Ok((whole, permit))
 }
 
@@ -142,8 +138,6 @@ pub(super) struct Whole {
     /// The parts of the message that are left, the last one first. None is empty.
     rest: SmallVec<[Bytes; 3]>,
     charged: Charged,
-    step: usize,
-    handed_over: Option<Instant>,
 }
 
 impl Whole {
@@ -151,7 +145,7 @@ impl Whole {
         let mut rest = message.into_parts();
         rest.retain(|part| !part.is_empty());
         rest.reverse();
-        Self { rest, charged, step: STEP, handed_over: None }
+        Self { rest, charged }
     }
 
     /// The next step of the message, which holds on to what the message is charged to.
@@ -160,11 +154,7 @@ impl Whole {
         let mut length = part.len();
         // What is charged to the session's own reserve is small, or is waited for by nobody.
         if self.charged.1.is_some() {
-            let now = Instant::now();
-            let before = self.handed_over.replace(now);
-            let quick = before.is_some_and(|before| now - before < QUICK);
-            self.step = if quick { LARGEST_STEP.min(self.step * 2) } else { STEP };
-            length = length.min(self.step);
+            length = length.min(STEP);
         }
         let step = holding(part.split_to(length), self.charged.clone());
         if part.is_empty() {
@@ -198,33 +188,19 @@ impl http_body::Body for Whole {
 mod tests {
     use std::iter;
 
-    use tokio::time::advance;
-
     use super::*;
     use crate::budget::Budget;
 
-    /// The lengths of all steps of a message of so many bytes, when its client takes so long for each.
-    async fn steps(size: usize, pause: Duration, held: bool) -> Vec<usize> {
-        let backlog = Budget::ample().backlog(|| {});
-        let held = if held { backlog.hold(size) } else { None };
-        let mut message = Whole::new(Wire::from(vec![b' '; size]), Arc::new((None, held)));
-        let mut steps = Vec::new();
-        while let Some(step) = message.next_step() {
-            steps.push(step.len());
-            advance(pause).await;
-        }
-        steps
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_reads_quickly_gets_larger_steps() {
-        const KIB: usize = 1024;
-        assert_eq!(steps(1024 * KIB, QUICK / 2, true).await, [64 * KIB, 128 * KIB, 256 * KIB, 512 * KIB, 64 * KIB]);
-        assert_eq!(steps(200 * KIB, QUICK, true).await, [64 * KIB, 64 * KIB, 64 * KIB, 8 * KIB]);
-        let large = steps(3 * 1024 * KIB, Duration::ZERO, true).await;
-        assert_eq!(large.iter().max(), Some(&LARGEST_STEP), "{large:?}");
-        assert_eq!(steps(1024 * KIB, QUICK, false).await, [1024 * KIB], "nobody waits for what is not held");
-        assert!(steps(0, QUICK, true).await.is_empty());
+    #[test]
+    fn a_message_that_others_may_wait_for_goes_step_by_step() {
+        let steps = |held: bool| {
+            let backlog = Budget::ample().backlog(|| {});
+            let held = if held { backlog.hold(1) } else { None };
+            let mut message = Whole::new(Wire::from(vec![b' '; STEP * 2 + 8]), Arc::new((None, held)));
+            iter::from_fn(|| message.next_step()).map(|step| step.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(steps(true), [STEP, STEP, 8]);
+        assert_eq!(steps(false), [STEP * 2 + 8], "nobody waits for what is not held");
     }
 
     #[test]

@@ -215,3 +215,29 @@ fn oracle(stream: &str) -> (Vec<String>, Option<String>) {
     }
     (events, Some(last).filter(|last| !last.is_empty()))
 }
+
+/// A message is charged for the memory that it takes when its event is complete: its buffer may be larger than it is.
+#[test]
+fn says_how_much_memory_a_message_takes() {
+    for (size, piece) in
+        [(10, 1 << 20), (50_000, 16 << 10), (125_000, 16 << 10), (1_000_000, 16 << 10), (700_000, 1000)]
+    {
+        let mut decoder = Decoder::new(1 << 20, Position::default());
+        let stream = format!("data: {}\n\n", "x".repeat(size));
+        let mut most = 0;
+        let mut message = None;
+        for chunk in stream.as_bytes().chunks(piece) {
+            most = most.max(decoder.will_take());
+            decoder.feed(Bytes::copy_from_slice(chunk));
+            while let Some(event) = decoder.next() {
+                message = Some((event, decoder.message_takes()));
+            }
+        }
+        let Some((Event::Message(data), takes)) = message else { panic!("no message of {size} bytes") };
+        assert_eq!(data.len(), size);
+        let buffer = Vec::from(data).capacity();
+        assert!((size..=size + size / 7 + "data: ".len() * 2).contains(&takes), "{size}: {takes}");
+        assert!(takes >= buffer, "{size}: {takes} are charged and {buffer} taken");
+        assert!(takes <= most, "{size}: {takes} are taken of {most} that were announced");
+    }
+}
