@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::backend::{CallFailure, Exit, LinkExit, Whose};
 use crate::frame::{FrameError, Id, Lost, Wire};
+use crate::link::{CallFailure, Exit, LinkExit, Whose};
 
 /// Sessile's own JSON-RPC error codes.
 pub mod code {

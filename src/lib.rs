@@ -29,6 +29,7 @@ pub mod frame;
 mod front;
 mod headers;
 mod lines;
+mod link;
 mod proxy;
 pub mod reaper;
 mod session;
@@ -40,6 +41,7 @@ pub use config::{
     SessionSettings,
 };
 pub use error::code;
+pub use link::{CallFailure, Exit, LinkExit, Whose};
 pub use proxy::{BytesUnderWay, Proxy, ProxyBuilder};
 pub use session::{EndReason, ServerInfo, ServerState, SessionId};
 pub use sessions::{SessionInfo, Sessions};

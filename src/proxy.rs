@@ -367,7 +367,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::backend::{Connect, Launch};
+    use crate::link::{Connect, Launch};
     use crate::sessions::TEARDOWN;
 
     /// A backend whose links do not end when they are stopped.

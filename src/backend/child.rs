@@ -15,9 +15,10 @@ use tracing::{info, warn};
 use super::growing::growing;
 use super::outlet::Outlet;
 use super::spawn::{self, Child, Command, ExitStatusKind, Inherit};
-use super::{Connect, Exit, Launch, LinkExit, link, panics};
+use super::{link, panics};
 use crate::config::speaks_of_secrets;
 use crate::lines::{Line, LineReader};
+use crate::link::{Connect, Exit, Launch, LinkExit};
 
 /// How long a server may take to leave by itself when its stdin has closed. Playwright needs about a second to close its browser.
 const PATIENCE: Duration = Duration::from_secs(3);

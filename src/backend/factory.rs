@@ -7,7 +7,8 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tracing::error;
 
-use super::{Launch, LinkExit, panics};
+use super::panics;
+use crate::link::{Launch, LinkExit};
 
 /// Most factories that run at the same time. tokio has 512 blocking threads; factories that never return must leave some
 /// of them to the start of processes and to the look-up of host names.

@@ -12,9 +12,10 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::outlet::Outlet;
-use super::{Connect, Exit, Launch, LinkExit, factory, link, panics};
+use super::{factory, link, panics};
 use crate::frame::Wire;
 use crate::lines::write_lines;
+use crate::link::{Connect, Exit, Launch, LinkExit};
 
 /// Bytes between the two ends of an in-process link before the writer has to wait.
 const PIPE: usize = 64 * 1024;

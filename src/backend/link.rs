@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::io::AsyncRead;
 
-use super::{Inlet, LostMessage};
 use crate::frame::{self, FrameError, Incoming, Permit};
 use crate::lines::{Line, LineReader};
+use crate::link::{Inlet, LostMessage};
 
 /// Carries the server's messages to `inlet` until there are no more.
 pub(super) async fn read(reader: impl AsyncRead + Unpin, limit: usize, inlet: Arc<dyn Inlet>) {

@@ -9,9 +9,9 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{Notify, mpsc};
 use tracing::warn;
 
-use super::{CallFailure, Inlet, Outward, Purpose};
 use crate::budget::Backlog;
 use crate::lines::Unwritten;
+use crate::link::{CallFailure, Inlet, Outward, Purpose};
 
 /// A session's messages on their way to one server.
 pub(super) struct Outlet {

@@ -7,7 +7,7 @@ use std::any::Any;
 use tokio::task::JoinError;
 use tracing::error;
 
-use super::LinkExit;
+use crate::link::LinkExit;
 
 /// The exit of a link, a task of which has panicked: the server may live, and nobody listens to it any more.
 pub(super) fn exit(session: &str, error: JoinError) -> LinkExit {

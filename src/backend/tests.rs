@@ -4,10 +4,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc as blocking;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::io::AsyncWriteExt as _;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::budget::Budget;
+use crate::frame::{FrameError, Incoming, Permit, Wire};
+use crate::link::{CallFailure, Exit, Inlet, LinkExit, LostMessage, Outward, Purpose};
 
 const LONG: Duration = Duration::from_secs(20);
 

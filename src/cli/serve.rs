@@ -4,9 +4,8 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use sessile::backend::{Exit, LinkExit};
 use sessile::config::Settings;
-use sessile::{ConfigError, EndReason, Proxy};
+use sessile::{ConfigError, EndReason, Exit, LinkExit, Proxy};
 use tokio::net::TcpListener;
 
 use super::target::Servers;

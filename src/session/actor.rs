@@ -25,9 +25,10 @@ use super::server::ServerState;
 use super::state::{Effect, Effects, Event, Keeper, State};
 use super::union::{LinkId, Servers};
 use super::{Attachment, EndReason, Limits, Registry, StreamId, StreamKind};
-use crate::backend::{Backend, Exit, Launch, LinkExit, Outward, Purpose};
+use crate::backend::Backend;
 use crate::budget::{Backlog, Budget};
 use crate::frame::{Permit, Wire};
+use crate::link::{Exit, Launch, LinkExit, Outward, Purpose};
 
 /// A server that has left more responses of sessile itself unread, behind what its pipe holds, asks without end and reads
 /// nothing: it is given up.

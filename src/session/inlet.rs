@@ -10,9 +10,9 @@ use super::handle::Shared;
 use super::noise::Noise;
 use super::state::Event;
 use super::union::LinkId;
-use crate::backend::{CallFailure, Inlet, LinkExit, LostMessage};
 use crate::budget::Budget;
 use crate::frame::{FrameError, Incoming, Permit};
+use crate::link::{CallFailure, Inlet, LinkExit, LostMessage};
 
 pub(super) struct SessionInlet {
     pub actor: ActorRef<Message>,

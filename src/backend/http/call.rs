@@ -18,8 +18,9 @@ use super::link::{Handed, Link, answer_with_404, explained};
 use super::reader::{self, Item, NoBody, Reader};
 use super::rules::{self, Pace, Reply};
 use super::site::{Personal, Untaken};
-use crate::backend::{CallFailure, LinkExit, LostMessage, Outward, link};
+use crate::backend::link;
 use crate::frame::{FrameErrorKind, Lost, Permit};
+use crate::link::{CallFailure, LinkExit, LostMessage, Outward};
 
 /// How long a stream is still read behind the answer: most servers end it there, and the connection can be used again.
 const AFTER_ANSWER: Duration = Duration::from_secs(1);

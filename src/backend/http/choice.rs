@@ -14,7 +14,7 @@ use super::site::Site;
 use super::sse;
 use super::streamable::{self, End};
 use crate::backend::outlet::{fail_unsent, may_be_dropped};
-use crate::backend::{CallFailure, Inlet, Launch, Outward, Purpose};
+use crate::link::{CallFailure, Inlet, Launch, Outward, Purpose};
 
 /// The session's end of a link.
 pub(super) struct Orders {

@@ -18,10 +18,11 @@ use super::events::Position;
 use super::reader::{self, Item, Reader};
 use super::rules::{self, Reply};
 use super::site::{Ask, Personal, Site};
-use crate::backend::{CallFailure, Inlet, LinkExit, LostMessage, link};
+use crate::backend::link;
 use crate::budget::Budget;
 use crate::frame::{Frame, FrameError, Id, Incoming, Kind, Permit, Wire, split};
 use crate::headers::is_credential;
+use crate::link::{CallFailure, Inlet, LinkExit, LostMessage};
 
 /// How long a server may take to accept a notification or an answer.
 const ACCEPTING: Duration = Duration::from_secs(30);

@@ -35,9 +35,10 @@ use self::site::Site;
 use super::credentials::{CredentialError, Credentials};
 use super::fixed::Fixed;
 use super::oauth::OAuth;
-use super::{Backend, Connect, Launch, LinkExit, factory};
+use super::{Backend, factory};
 use crate::config::OAuthSettings;
 use crate::headers::{why_not_forwarded, why_not_sent};
+use crate::link::{Connect, Launch, LinkExit};
 
 pub use crate::config::Transport;
 

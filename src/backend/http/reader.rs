@@ -11,9 +11,9 @@ use tokio::time::{sleep, timeout};
 use super::events::{Decoder, Event, Position};
 use super::rules::{self, Brought, Reply};
 use super::secrets::Secrets;
-use crate::backend::LostMessage;
 use crate::budget::{Budget, FREE, GaveWay, Growth, fitted, grown};
 use crate::frame::{Lost, Permit};
+use crate::link::LostMessage;
 
 /// How much longer than the limit an event may become before its end is waited for no more, in bytes.
 const ENDLESS: usize = 16 * 1024 * 1024;

@@ -18,9 +18,9 @@ use super::reader;
 use super::rules::{self, Redirect, Reply};
 use super::secrets::Secrets;
 use crate::backend::credentials::{CredentialError, Credentials, Refusal, Token};
-use crate::backend::{CallFailure, Whose};
 use crate::frame::Forwarded;
 use crate::headers::is_credential;
+use crate::link::{CallFailure, Whose};
 
 /// How often a message is sent again whose server could not be reached.
 const MOST_INSISTENCE: u32 = 4;

@@ -19,8 +19,9 @@ use super::reader::{self, Item, Reader};
 use super::rules::{self, Reply};
 use super::streamable::Gate;
 use crate::backend::http::site::Ask;
-use crate::backend::{CallFailure, LinkExit, Outward, Purpose, panics};
+use crate::backend::panics;
 use crate::frame::Kind;
+use crate::link::{CallFailure, LinkExit, Outward, Purpose};
 
 /// How long a server may take to open its stream, and then to say where messages go.
 const OPENING: Duration = Duration::from_secs(15);

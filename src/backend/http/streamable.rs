@@ -21,7 +21,8 @@ use super::link::Link;
 use super::random;
 use super::reader::{self, Reader};
 use super::rules::{Pace, Reply};
-use crate::backend::{CallFailure, LinkExit, Outward, Purpose, panics};
+use crate::backend::panics;
+use crate::link::{CallFailure, LinkExit, Outward, Purpose};
 
 /// How long a call may keep the next message waiting until it has been written.
 const LEAVING: Duration = Duration::from_secs(1);

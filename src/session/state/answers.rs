@@ -2,11 +2,10 @@
 
 use std::time::Instant;
 
-use super::{About, Call, CallKind, Effect, Phase, Question, Role, State, StreamId, Verdict};
-use crate::backend::Purpose;
+use super::{About, Call, CallKind, Effect, EndReason, Phase, Question, Role, State, StreamId, Verdict};
 use crate::error::Fault;
 use crate::frame::{Id, Wire};
-use crate::session::EndReason;
+use crate::link::Purpose;
 use crate::session::union::LinkId;
 
 impl State {

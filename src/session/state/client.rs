@@ -3,11 +3,12 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use super::{About, Attachment, Call, CallKind, Effect, Phase, Question, Received, Role, State, StreamId, StreamKind};
-use crate::backend::Purpose;
+use super::{
+    About, Attachment, Call, CallKind, Effect, EndReason, Phase, Question, Received, Role, State, StreamId, StreamKind,
+};
 use crate::error::Fault;
 use crate::frame::{Frame, FrameError, Id, Incoming, Kind, Named, Wire};
-use crate::session::EndReason;
+use crate::link::Purpose;
 use crate::session::union::{LinkId, Mode, Shape};
 
 /// The one server of a session that has one.

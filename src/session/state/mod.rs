@@ -21,6 +21,7 @@
 
 mod answers;
 mod client;
+mod end;
 mod keeper;
 mod many;
 mod outbox;
@@ -38,12 +39,12 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use crate::backend::{CallFailure, LinkExit, Purpose};
 use crate::error::Fault;
 use crate::frame::{Frame, FrameError, Id, Incoming, Lost, Wire};
-use crate::session::EndReason;
+use crate::link::{CallFailure, LinkExit, Purpose};
 use crate::session::union::{LinkId, Mode, Servers};
 
+pub use end::EndReason;
 pub(crate) use keeper::Keeper;
 use many::Many;
 pub(crate) use outbox::{About, Attachment, Outbox, StreamId, StreamKind};

@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use super::pending::Token;
 use super::{About, Call, CallKind, Effect, Phase, Question, Received, Role, State, StreamId, Verdict};
-use crate::backend::{CallFailure, Purpose};
 use crate::error::Fault;
 use crate::frame::{Frame, FrameError, Id, Incoming, Kind, Named, Wire};
+use crate::link::{CallFailure, Purpose};
 use crate::session::union::{LinkId, Mode, version_of};
 
 impl State {

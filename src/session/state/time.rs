@@ -2,11 +2,10 @@
 
 use std::time::Instant;
 
-use super::{CallKind, Effect, Phase, State};
-use crate::backend::Purpose;
+use super::{CallKind, Effect, EndReason, Phase, State};
 use crate::error::Fault;
 use crate::frame::Wire;
-use crate::session::EndReason;
+use crate::link::Purpose;
 
 impl State {
     /// When [`Event::Tick`](super::Event::Tick) is due next, if ever. A tick that comes early does no harm.

@@ -1,12 +1,12 @@
 //! What is kept while a server takes its time, and what is shown of what it says.
 
 use super::*;
-use crate::backend::Whose;
 use crate::backend::http::HttpBackend;
 use crate::backend::http::events::Position;
 use crate::backend::http::reader::{Item, NoBody, Reader, whole};
 use crate::budget::FREE;
 use crate::frame::Lost;
+use crate::link::Whose;
 
 const MEGABYTE: usize = 1024 * 1024;
 

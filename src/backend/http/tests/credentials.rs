@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures_util::future::BoxFuture;
 
 use super::*;
-use crate::backend::Whose;
 use crate::backend::credentials::{CredentialError, Credentials, Refusal, Token};
 use crate::backend::http::{HttpBackend, HttpBackendError};
+use crate::link::Whose;
 
 async fn plain() -> Server {
     Server::start(async |request: Seen| match request.what().as_str() {

@@ -35,9 +35,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::{Backend, CallFailure, Inlet, Launch, LinkExit, LostMessage, Outward, Purpose};
+use crate::backend::Backend;
 use crate::budget::Budget;
 use crate::frame::{Forwarded, FrameError, Id, Incoming, Permit, Wire};
+use crate::link::{CallFailure, Inlet, Launch, LinkExit, LostMessage, Outward, Purpose};
 
 /// Longer than anything takes here.
 const LONG: Duration = Duration::from_secs(20);

@@ -10,9 +10,9 @@ use smallvec::SmallVec;
 use super::super::time::cancelled;
 use super::super::{Effect, State, Verdict};
 use super::{Many, Member, Part, Role};
-use crate::backend::Purpose;
 use crate::error::{Fault, code};
 use crate::frame::{Frame, Id, Permit, request};
+use crate::link::Purpose;
 use crate::session::union::{Cursor, LinkId, LinkIds, List, Merge, Page, Told};
 
 /// How many times as long as a list waits for a server one that was late is left in peace.

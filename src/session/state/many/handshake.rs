@@ -4,13 +4,12 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::super::{Effect, Phase, State, Verdict};
+use super::super::{Effect, EndReason, Phase, State, Verdict};
 use super::gather::{LARGEST_KEPT, error_text};
 use super::{Many, Member, Role, Standing};
-use crate::backend::Purpose;
 use crate::error::Fault;
 use crate::frame::{Frame, Id, Permit, Wire, notification};
-use crate::session::EndReason;
+use crate::link::Purpose;
 use crate::session::union::{LinkId, List, Welcome, version_of};
 
 /// The client's `initialize` while servers are still to answer it.

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use super::super::{About, State};
 use super::{Standing, Survey};
-use crate::backend::LinkExit;
 use crate::error::Fault;
+use crate::link::LinkExit;
 use crate::session::union::{LinkId, List};
 
 impl State {

@@ -26,9 +26,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Effect, State};
-use crate::backend::{LinkExit, Purpose};
 use crate::error::Fault;
 use crate::frame::{Forwarded, Frame, Wire};
+use crate::link::{LinkExit, Purpose};
 use crate::session::union::{Abilities, LinkId, LinkIds, List, Mode, Servers, Table};
 
 use gather::Gather;

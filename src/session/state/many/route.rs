@@ -8,9 +8,9 @@ use super::super::client::LINK;
 use super::super::{Effect, State, Verdict};
 use super::handshake::fan;
 use super::{Many, Member, Standing, Survey};
-use crate::backend::Purpose;
 use crate::error::Fault;
 use crate::frame::{Frame, Id, Permit, Wire, quoted};
+use crate::link::Purpose;
 use crate::session::union::{LinkId, LinkIds, List, Mode, Request, Route, Shape, read};
 
 /// A call that waits until it can be routed.

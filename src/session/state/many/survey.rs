@@ -5,9 +5,9 @@ use std::time::Instant;
 use super::super::State;
 use super::gather::{error_code, error_text};
 use super::{Many, Role, Survey};
-use crate::backend::Purpose;
 use crate::error::{Fault, code};
 use crate::frame::{Forwarded, Frame, Id, quoted, request};
+use crate::link::Purpose;
 use crate::session::union::{LinkId, LinkIds, List, Mode, Page, Told};
 
 /// Most pages of one list.

@@ -16,9 +16,9 @@ mod unreadable;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::backend::Exit;
 use crate::config::Filter;
 use crate::frame::{self, Frame, Kind};
+use crate::link::Exit;
 use crate::session::union::Server;
 
 const LINK: LinkId = LinkId(0);

@@ -190,7 +190,7 @@ fn the_clients_credentials_are_asked_for() {
     let failure = CallFailure::Unauthorized {
         status: 401,
         challenge: Some("Bearer".into()),
-        whose: crate::backend::Whose::Client,
+        whose: crate::link::Whose::Client,
         reason: "expired".into(),
     };
     town.event(Event::CallFailed { link: A, call: 2, failure });
