@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use super::growing::growing;
 use super::outlet::Outlet;
 use super::spawn::{self, Child, Command, ExitStatusKind, Inherit};
-use super::{link, panics};
+use super::{delivery, panics};
 use crate::config::speaks_of_secrets;
 use crate::lines::{Line, LineReader};
 use crate::link::{Connect, Exit, Launch, LinkExit};
@@ -175,7 +175,7 @@ async fn run(command: Command, secrets: Arc<[String]>, launch: Launch) {
     let outlet = Outlet { queue: outgoing, backlog, stalled, inlet: inlet.clone() };
     // The writer ends, and closes stdin, when the session drops its end of the queue.
     let mut writing = watched(outlet.write(growing(stdin)));
-    let mut reading = watched(link::read(growing(stdout), message_size, inlet.clone()));
+    let mut reading = watched(delivery::read(growing(stdout), message_size, inlet.clone()));
     let mut listening = watched(listen(stderr, (name.clone(), server), secrets, words.clone()));
     let gone = tokio::select! {
         status = child.exit() => {

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::outlet::Outlet;
-use super::{factory, link, panics};
+use super::{delivery, factory, panics};
 use crate::frame::Wire;
 use crate::lines::write_lines;
 use crate::link::{Connect, Exit, Launch, LinkExit};
@@ -145,7 +145,7 @@ async fn run(launch: Launch, io: DuplexStream, server: BoxFuture<'static, Result
         let _ = tokio::io::AsyncWriteExt::shutdown(&mut writer).await;
         written
     });
-    let mut reading = spawn(link::read(reader, message_size, inlet.clone()));
+    let mut reading = spawn(delivery::read(reader, message_size, inlet.clone()));
     let exit = tokio::select! {
         // What it said last is still in the pipe; or it gave its end to somebody who goes on for it.
         ended = &mut server => tokio::select! {

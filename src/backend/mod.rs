@@ -5,12 +5,13 @@
 
 mod child;
 mod credentials;
+mod delivery;
 mod factory;
 mod fixed;
 mod growing;
 mod http;
 mod in_process;
-mod link;
+
 mod oauth;
 mod outlet;
 mod panics;

@@ -18,7 +18,7 @@ use super::link::{Handed, Link, answer_with_404, explained};
 use super::reader::{self, Item, NoBody, Reader};
 use super::rules::{self, Pace, Reply};
 use super::site::{Personal, Untaken};
-use crate::backend::link;
+use crate::backend::delivery;
 use crate::frame::{FrameErrorKind, Lost, Permit};
 use crate::link::{CallFailure, LinkExit, LostMessage, Outward};
 
@@ -297,7 +297,7 @@ impl Call {
                 Lost::Stalled => CallFailure::Stalled,
             });
         } else {
-            link::lost(message, &*self.link.inlet).await;
+            delivery::lost(message, &*self.link.inlet).await;
         }
         answer
     }

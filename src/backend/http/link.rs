@@ -18,7 +18,7 @@ use super::events::Position;
 use super::reader::{self, Item, Reader};
 use super::rules::{self, Reply};
 use super::site::{Ask, Personal, Site};
-use crate::backend::link;
+use crate::backend::delivery;
 use crate::budget::Budget;
 use crate::frame::{Frame, FrameError, Id, Incoming, Kind, Permit, Wire, split};
 use crate::headers::is_credential;
@@ -331,12 +331,12 @@ impl Link {
                         Ok(Incoming::Batch(frames)) => frames.iter().flatten().for_each(&mut see),
                         Err(_) => {}
                     }
-                    link::hand_on(received, size, grown, on, &*self.inlet).await;
+                    delivery::hand_on(received, size, grown, on, &*self.inlet).await;
                 }
                 Item::Other(..) => {}
                 Item::Lost(message) => {
                     let request = message.request || message.id.is_none() && !answers;
-                    link::lost(LostMessage { request, ..message }, &*self.inlet).await;
+                    delivery::lost(LostMessage { request, ..message }, &*self.inlet).await;
                 }
             }
         }
@@ -375,14 +375,14 @@ impl Link {
             Ok(Incoming::Batch(frames)) => frames.iter().flatten().for_each(|frame| self.asked(frame, call)),
             Err(_) => {}
         }
-        link::hand_on(received, size, grown, Some(call), &*self.inlet).await;
+        delivery::hand_on(received, size, grown, Some(call), &*self.inlet).await;
         handed
     }
 
     /// Hands on that what came for a call is no message. True if that is the call's outcome.
     pub(super) async fn hand_on_bad(&self, error: FrameError, call: u64) -> bool {
         let answered = error.is_answer_to(call);
-        link::hand_on(Err(error), 0, None, Some(call), &*self.inlet).await;
+        delivery::hand_on(Err(error), 0, None, Some(call), &*self.inlet).await;
         answered
     }
 }

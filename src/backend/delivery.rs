@@ -1,4 +1,4 @@
-//! A link over two streams of bytes with a message on each line.
+//! Reads the lines of a server, takes them apart, and delivers them to the session.
 
 use std::sync::Arc;
 
