@@ -11,7 +11,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -19,20 +18,16 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use super::handle::{Shared, Sink};
-use super::inlet::SessionInlet;
+use super::links::{LinkPlan, Links};
 use super::noise::Noise;
 use super::server::ServerState;
 use super::state::{Effect, Effects, Event, Keeper, State};
 use super::union::{LinkId, Servers};
 use super::{Attachment, EndReason, Limits, Registry, StreamId, StreamKind};
 use crate::backend::Backend;
-use crate::budget::{Backlog, Budget};
-use crate::frame::{Permit, Wire};
-use crate::link::{Exit, Launch, LinkExit, Outward, Purpose};
-
-/// A server that has left more responses of sessile itself unread, behind what its pipe holds, asks without end and reads
-/// nothing: it is given up.
-const MOST_UNREAD_RESPONSES: usize = 100;
+use crate::budget::Budget;
+use crate::frame::Permit;
+use crate::link::{Exit, LinkExit};
 
 #[derive(Debug)]
 pub(super) enum Message {
@@ -94,115 +89,6 @@ pub(super) struct Shell {
     end: EndGuard,
     // Dropped last: the links' end is the last thing to begin.
     _stop: DropGuard,
-}
-
-/// The links of a session. Each is opened with the first message for its server.
-struct Links {
-    backends: Arc<[Backend]>,
-    servers: Arc<Servers>,
-    /// What goes to the servers, by link, and what ends each.
-    open: Vec<Option<OpenLink>>,
-    /// Most messages queued for a link.
-    bound: usize,
-    /// Most responses of sessile itself that a server leaves unread.
-    most_responses: usize,
-    scratch: PathBuf,
-    message_size: usize,
-    upward: Budget,
-    downward: Budget,
-    tasks: TaskTracker,
-    stop: CancellationToken,
-}
-
-/// What goes to one server.
-struct OpenLink {
-    queue: mpsc::Sender<Outward>,
-    /// What the server has not read yet.
-    backlog: Backlog,
-    upward: Budget,
-    /// As many clones of this are there as responses of sessile itself wait for the server to read them.
-    responses: Arc<()>,
-    /// The most of them that wait.
-    most_responses: usize,
-    stop: CancellationToken,
-}
-
-impl OpenLink {
-    /// False if the server reads so little that its queue is full. A link that is gone says so itself.
-    fn send(&self, wire: Wire, purpose: Purpose) -> bool {
-        // The client's responses have a permit, although it may be for fewer bytes: the server's own id can be longer than
-        // the one that the client was given.
-        let is_own = purpose == Purpose::Answer && wire.uncharged() == wire.len();
-        let wire = self.upward.owe(wire);
-        let held = self.backlog.hold(wire.pooled());
-        let response = is_own.then(|| self.responses.clone());
-        let message = Outward { wire, purpose, held, response };
-        if Arc::strong_count(&self.responses) > self.most_responses.saturating_add(2) {
-            return false;
-        }
-        !matches!(self.queue.try_send(message), Err(mpsc::error::TrySendError::Full(_)))
-    }
-}
-
-impl Links {
-    /// What goes to the server of this link, which is opened if it is not yet.
-    fn open(&mut self, link: LinkId, actor: &ActorRef<Message>, shared: &Arc<Shared>) -> Option<&OpenLink> {
-        let index = usize::from(link.0);
-        let backend = self.backends.get(index)?;
-        let open = self.open.get_mut(index)?;
-        if open.is_none() {
-            let (outgoing, waiting) = mpsc::channel(self.bound);
-            let budget = self.downward.clone();
-            let name = self.servers.name(link);
-            let noise = Noise::default();
-            let server = name.clone();
-            let (answers, actor) = (self.upward.clone(), actor.clone());
-            let inlet = SessionInlet { actor, shared: shared.clone(), budget, answers, link, name, noise };
-            let stop = self.stop.child_token();
-            let stalled = Arc::new(Notify::new());
-            let notified = stalled.clone();
-            let backlog = self.upward.backlog(move || notified.notify_one());
-            // Two servers of one session must not meet in one folder.
-            let mut scratch = self.scratch.clone().into_os_string();
-            if index > 0 {
-                scratch.push(format!(".{index}"));
-            }
-            let running = backend.run(Launch {
-                name: shared.name.clone(),
-                server,
-                scratch: scratch.into(),
-                message_size: self.message_size,
-                inlet: Arc::new(inlet),
-                outgoing: waiting,
-                outgoing_budget: self.upward.clone(),
-                backlog: backlog.clone(),
-                stalled,
-                stop: stop.clone(),
-            });
-            // The session's own count is the outer one: whoever waits for it then finds the proxy's lower already.
-            shared.links.spawn(self.tasks.track_future(running));
-            if let Some(server) = shared.server(link) {
-                server.becomes(ServerState::Opening);
-            }
-            let most_responses = self.most_responses;
-            *open = Some(OpenLink {
-                queue: outgoing,
-                backlog,
-                upward: self.upward.clone(),
-                responses: Arc::new(()),
-                most_responses,
-                stop,
-            });
-        }
-        open.as_ref()
-    }
-
-    /// Ends one of them, whatever its server does.
-    fn end(&self, link: LinkId) {
-        if let Some(Some(open)) = self.open.get(usize::from(link.0)) {
-            open.stop.cancel();
-        }
-    }
 }
 
 /// Permits for what is kept for a client that may come back. It is dropped when others need the memory.
@@ -272,14 +158,13 @@ impl Actor for SessionActor {
         let Arguments { upward, downward, queue, registry, tasks, .. } = args;
         let keeper = keeper(&downward, &myself);
         let stop = CancellationToken::new();
-        let links = Links {
-            open: backends.iter().map(|_| None).collect(),
+        let plan = LinkPlan {
             backends,
             servers: servers.clone(),
-            bound: queue,
-            most_responses: limits.in_flight.min(MOST_UNREAD_RESPONSES),
-            scratch,
+            queue,
+            in_flight: limits.in_flight,
             message_size: limits.message_size,
+            scratch,
             upward,
             downward,
             tasks,
@@ -290,7 +175,7 @@ impl Actor for SessionActor {
                 .with_keeper(keeper),
             connections: HashMap::new(),
             stall,
-            links,
+            links: Links::new(plan),
             noise: Noise::default(),
             timer: None,
             end: EndGuard { shared, registry, reason: None },
@@ -370,7 +255,7 @@ impl Shell {
                 Effect::ToClient { stream, event, wire, role } => {
                     let Some(connection) = self.connections.get(&stream) else { continue };
                     // What sessile says itself, nobody has waited for the permit of.
-                    let wire = self.links.downward.owe(wire);
+                    let wire = self.links.plan().downward.owe(wire);
                     if !connection.sink.send(event, wire, role) {
                         // It is gone, or it does not read. What it missed waits in the outbox.
                         debug!(session = %self.end.shared.id, stream = stream.0, "connection given up");
@@ -384,7 +269,7 @@ impl Shell {
                     // What the client says is bounded, so a full queue is one that the server fills, with requests whose
                     // answers it does not take.
                     if !open.send(wire, purpose) {
-                        let server = self.links.servers.name(link);
+                        let server = self.links.plan().servers.name(link);
                         warn!(session = %self.end.shared.id, %server, "the backend does not read: it is given up");
                         // With several servers the session goes on without it.
                         self.links.end(link);
@@ -399,7 +284,7 @@ impl Shell {
                 }
                 Effect::Opened { version } => {
                     let _ = self.end.shared.version.set(version.unwrap_or_default());
-                    if let [_] = self.links.open.as_slice() {
+                    if self.links.plan().backends.len() == 1 {
                         self.becomes(LinkId(0), ServerState::Ready);
                     }
                 }
@@ -408,7 +293,7 @@ impl Shell {
                 }
                 Effect::Warn { link, text } => {
                     if let Some(quiet) = self.noise.tell() {
-                        warn!(session = %self.end.shared.id, server = %self.links.servers.name(link), quiet, "{text}");
+                        warn!(session = %self.end.shared.id, server = %self.links.plan().servers.name(link), quiet, "{text}");
                     }
                 }
                 Effect::Ended(reason) => {

@@ -7,6 +7,7 @@ mod actor;
 mod handle;
 mod inlet;
 mod key;
+mod links;
 mod noise;
 mod registry;
 mod server;
