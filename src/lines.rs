@@ -34,6 +34,8 @@ pub(crate) struct LineReader<R> {
     skimmer: Option<Skimmer>,
     /// Set while the rest of a line is skimmed whose sender gave way to others. `None` for a line that is too large.
     stalled: Option<Told>,
+    /// Whether the last read filled all the space that it had: there is more to read, most likely.
+    filled: bool,
     ended: bool,
 }
 
@@ -65,6 +67,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             growth: growth.into(),
             skimmer: None,
             stalled: None,
+            filled: false,
             ended: false,
         }
     }
@@ -81,6 +84,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
                 return Ok(None);
             }
             self.make_space().await;
+            let free = self.buffer.capacity() - self.buffer.len();
             let mut space = (&mut self.buffer).limit(LARGE);
             let read = match &self.growth {
                 Some(growth) => tokio::select! {
@@ -98,6 +102,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
                     }
                 }
                 Ok(read) => {
+                    self.filled = read >= free.min(LARGE);
                     if let Some(growth) = &self.growth {
                         growth.received(read);
                     }
@@ -123,10 +128,12 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             self.begin = 0;
         }
         let (length, mut capacity) = (self.buffer.len(), self.buffer.capacity());
-        if length == capacity {
+        // Who waits for the next message holds little memory; who reads a large one, or many, does so in few system calls.
+        let least = if self.filled { FREE } else { SMALL };
+        if length == capacity || length == 0 && capacity < least {
             // One more than the limit, to see that it is passed.
             let most = self.limit.saturating_add(1).max(SMALL);
-            capacity = grown(capacity, length + SMALL).min(most).max(length + 1);
+            capacity = grown(capacity, least.max(length + SMALL)).min(most).max(length + 1);
         }
         // What is left of a read may take more than is free, too.
         if let Some(growth) = &mut self.growth {
@@ -197,8 +204,8 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
     fn empty(&mut self) {
         (self.begin, self.searched) = (0, 0);
         self.buffer.clear();
-        // While a line is skimmed there is more to come.
-        if self.buffer.capacity() > if self.skimmer.is_some() { FREE } else { SMALL } {
+        let more_to_come = self.skimmer.is_some() || self.filled;
+        if self.buffer.capacity() > if more_to_come { FREE } else { SMALL } {
             self.buffer = Vec::new();
         }
         if let Some(growth) = &mut self.growth {
