@@ -13,7 +13,7 @@ use crate::backend::Backend;
 use crate::config::{ConfigError, Filter, HttpSettings, SessionSettings};
 use crate::front;
 use crate::reaper;
-use crate::session::{Charged, EndReason, Opener, Plan, Server, Servers};
+use crate::session::{Charged, ConfiguredServer, EndReason, Opener, Plan, Servers};
 use crate::sessions::{Sessions, teardown};
 
 /// Most servers in one session: their lists are asked for and searched one by one.
@@ -155,12 +155,12 @@ fn servers(names: &[&str], filters: &[(String, Filter)], naming: &Naming) -> Res
     if let Some((name, _)) = filters.iter().find(|(name, _)| !names.contains(&name.as_str())) {
         return Err(ConfigError::UnknownServer { name: name.clone() });
     }
-    let mut servers: Vec<Server> = Vec::new();
+    let mut servers: Vec<ConfiguredServer> = Vec::new();
     for name in names {
         let filter = filters.iter().rev().find(|(of, _)| of == name).map(|(_, filter)| filter.clone());
-        let server = Server::new(name, filter.unwrap_or_default());
+        let server = ConfiguredServer::new(name, filter.unwrap_or_default());
         // Within URIs they stand where hosts do, which clients put in lower case.
-        let same = |other: &Server| {
+        let same = |other: &ConfiguredServer| {
             other.prefix == server.prefix || naming.prefix_uris && other.prefix.eq_ignore_ascii_case(&server.prefix)
         };
         if name.is_empty() || servers.iter().any(same) {

@@ -27,20 +27,40 @@ struct Rule {
     pure: bool,
 }
 
-const RULES: [Rule; 10] = [
+const RULES: [Rule; 11] = [
     Rule { who: "crate::front", never: &["crate::backend", "crate::reaper", "crate::proxy"], only: None, pure: false },
     Rule { who: "crate::backend", never: &["crate::session", "crate::front", "crate::proxy"], only: None, pure: false },
     Rule { who: "crate::session", never: &["crate::front", "crate::proxy", "crate::reaper"], only: None, pure: false },
     Rule {
         who: "crate::session::state",
         never: &[],
-        only: Some(&["crate::frame", "crate::error", "crate::config::filter", "crate::link", "crate::session::union"]),
+        only: Some(&[
+            "crate::frame",
+            "crate::error",
+            "crate::config::filter",
+            "crate::link",
+            "crate::session::limits",
+            "crate::session::link_phase",
+            "crate::session::union",
+        ]),
         pure: true,
     },
     Rule {
         who: "crate::session::union",
         never: &[],
-        only: Some(&["crate::frame", "crate::error", "crate::config::filter"]),
+        only: Some(&[
+            "crate::frame",
+            "crate::error",
+            "crate::config::filter",
+            "crate::link",
+            "crate::session::link_phase",
+        ]),
+        pure: true,
+    },
+    Rule {
+        who: "crate::session::link_phase",
+        never: &[],
+        only: Some(&["crate::frame", "crate::error", "crate::link"]),
         pure: true,
     },
     Rule { who: "crate::link", never: &[], only: Some(&["crate::budget", "crate::frame"]), pure: false },

@@ -13,7 +13,9 @@ use crate::budget::Budget;
 use crate::error::Fault;
 use crate::frame::{self, Incoming, Permit, Wire};
 use crate::lines::{Line, LineReader, write_lines};
-use crate::session::{EndReason, FoundBy, Opener, Outgoing, Refused, Role, SessionHandle, Stream, StreamKind};
+use crate::session::{
+    EndReason, FoundBy, Opener, Outgoing, Refused, RespondOn, Role, SessionHandle, Stream, StreamKind,
+};
 
 /// Messages between the session and the writer.
 const QUEUE: usize = 16;
@@ -192,7 +194,7 @@ impl Input {
         let (session, _) = fresh.take()?;
         let stream = session.open_stream(StreamKind::Duplex, self.cut.clone());
         let first = session.let_in(Ok(first), size, grown).await;
-        session.hear(Some(stream.id), first);
+        session.hear(RespondOn::Stream(stream.id), first);
         Some((session, stream))
     }
 
@@ -208,7 +210,7 @@ impl Input {
                 Line::Message { bytes, permit } => {
                     let size = bytes.len();
                     let received = session.let_in(frame::split(bytes), size, permit).await;
-                    session.hear(Some(stream), received);
+                    session.hear(RespondOn::Stream(stream), received);
                 }
             }
         }

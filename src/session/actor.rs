@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::AbortHandle;
@@ -18,11 +17,12 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use super::handle::{Shared, Sink};
+use super::link_phase::LinkId;
 use super::links::{LinkPlan, Links};
 use super::noise::Noise;
 use super::server::ServerState;
-use super::state::{Effect, Effects, Event, Keeper, State};
-use super::union::{LinkId, Servers};
+use super::state::{ClientId, Effect, Effects, Event, Keeper, State};
+use super::union::Servers;
 use super::{Attachment, EndReason, Limits, Registry, StreamId, StreamKind};
 use crate::backend::Backend;
 use crate::budget::Budget;
@@ -32,6 +32,7 @@ use crate::link::{Exit, LinkExit};
 #[derive(Debug)]
 pub(super) enum Message {
     Attach {
+        client: ClientId,
         stream: StreamId,
         attachment: Attachment,
         kind: StreamKind,
@@ -62,7 +63,6 @@ fn a_message_stays_small() {
 pub(super) struct Arguments {
     pub shared: Arc<Shared>,
     pub limits: Limits,
-    pub stall: Duration,
     pub expose_stderr: bool,
     /// One for each link, in the order of their numbers.
     pub backends: Arc<[Backend]>,
@@ -81,8 +81,6 @@ pub(super) struct SessionActor;
 pub(super) struct Shell {
     core: State,
     connections: HashMap<StreamId, Connection>,
-    /// How long a connection that is sent keep-alives may go without coming for more.
-    stall: Duration,
     links: Links,
     noise: Noise,
     timer: Option<(Instant, AbortHandle)>,
@@ -92,10 +90,10 @@ pub(super) struct Shell {
 }
 
 /// Permits for what is kept for a client that may come back. It is dropped when others need the memory.
-fn keeper(budget: &Budget, actor: &ActorRef<Message>) -> Keeper {
+fn keeper(budget: &Budget, client: ClientId, actor: &ActorRef<Message>) -> Keeper {
     let actor = actor.clone();
     let backlog = budget.backlog(move || {
-        let _ = actor.send_message(Message::Event { event: Event::GiveWay, permit: None });
+        let _ = actor.send_message(Message::Event { event: Event::GiveWay { client }, permit: None });
     });
     let (budget, holding) = (budget.clone(), backlog.clone());
     let keep = move |bytes| {
@@ -110,7 +108,6 @@ fn keeper(budget: &Budget, actor: &ActorRef<Message>) -> Keeper {
 struct Connection {
     attachment: Attachment,
     sink: Sink,
-    kept_alive: bool,
 }
 
 /// Makes a session's end known, however it came.
@@ -154,9 +151,9 @@ impl Actor for SessionActor {
     type Arguments = Arguments;
 
     async fn pre_start(&self, myself: ActorRef<Message>, args: Arguments) -> Result<Shell, ActorProcessingErr> {
-        let Arguments { shared, limits, stall, expose_stderr, backends, servers, scratch, .. } = args;
+        let Arguments { shared, limits, expose_stderr, backends, servers, scratch, .. } = args;
         let Arguments { upward, downward, queue, registry, tasks, .. } = args;
-        let keeper = keeper(&downward, &myself);
+        let keeper = keeper(&downward, ClientId::FIRST, &myself);
         let stop = CancellationToken::new();
         let plan = LinkPlan {
             backends,
@@ -172,9 +169,8 @@ impl Actor for SessionActor {
         };
         Ok(Shell {
             core: State::new(shared.name.clone(), servers, limits, expose_stderr, Instant::now().into_std())
-                .with_keeper(keeper),
+                .with_keeper(ClientId::FIRST, keeper),
             connections: HashMap::new(),
-            stall,
             links: Links::new(plan),
             noise: Noise::default(),
             timer: None,
@@ -197,10 +193,10 @@ impl Actor for SessionActor {
         // What an event takes in the mailbox is given back when it was dealt with.
         let mut _permit = None;
         let event = match message {
-            Message::Attach { stream, attachment, kind, after, sink } => {
-                let connection = Connection { attachment, sink, kept_alive: kind.is_kept_alive() };
+            Message::Attach { client, stream, attachment, kind, after, sink } => {
+                let connection = Connection { attachment, sink };
                 shell.connections.insert(stream, connection);
-                Event::Attached { stream, attachment, kind, after }
+                Event::Attached { client, stream, attachment, kind, after }
             }
             Message::Event { event, permit: held } => {
                 _permit = held;
@@ -213,10 +209,7 @@ impl Actor for SessionActor {
             }
         };
         let now = Instant::now();
-        let stalled = if matches!(event, Event::Tick) { shell.stalled(now) } else { Vec::new() };
-        let lost = stalled.into_iter().map(|(stream, attachment)| Event::Detached { stream, attachment });
-        // Once it is over the core takes no more events, so the rest need not be carried out.
-        if lost.chain([event]).any(|event| shell.carry_out(event, &myself, now)) {
+        if shell.carry_out(event, &myself, now) {
             myself.stop(None);
         } else {
             shell.arm(&myself, now);
@@ -237,18 +230,18 @@ impl Shell {
             self.becomes(*link, ServerState::Gone);
         }
         let mut over = false;
-        let mut cut = Vec::new();
+        let mut follow_up = Vec::new();
         let mut effects = self.core.apply(event, now.into_std());
         loop {
-            over |= self.perform(effects, myself, &mut cut);
-            let Some(event) = cut.pop() else { break };
+            over |= self.perform(effects, myself, &mut follow_up);
+            let Some(event) = follow_up.pop() else { break };
             effects = self.core.apply(event, now.into_std());
         }
-        self.end.shared.calls.store(self.core.calls_in_flight(), Ordering::Relaxed);
+        self.end.shared.calls.store(self.core.requests_in_flight(), Ordering::Relaxed);
         over
     }
 
-    fn perform(&mut self, effects: Effects, myself: &ActorRef<Message>, cut: &mut Vec<Event>) -> bool {
+    fn perform(&mut self, effects: Effects, myself: &ActorRef<Message>, follow_up: &mut Vec<Event>) -> bool {
         let mut over = false;
         for effect in effects {
             match effect {
@@ -259,8 +252,14 @@ impl Shell {
                     if !connection.sink.send(event, wire, role) {
                         // It is gone, or it does not read. What it missed waits in the outbox.
                         debug!(session = %self.end.shared.id, stream = stream.0, "connection given up");
-                        cut.push(Event::Detached { stream, attachment: connection.attachment });
+                        follow_up.push(Event::Detached { stream, attachment: connection.attachment });
                         self.connections.remove(&stream);
+                    }
+                }
+                Effect::CheckRead { stream, attachment } => {
+                    if let Some(connection) = self.connections.get(&stream) {
+                        let at = connection.sink.taken_at().into_std();
+                        follow_up.push(Event::ReadAt { stream, attachment, at });
                     }
                 }
                 Effect::Close { stream } => drop(self.connections.remove(&stream)),
@@ -275,7 +274,7 @@ impl Shell {
                         self.links.end(link);
                         self.becomes(link, ServerState::Gone);
                         let exit = LinkExit::Exited { exit: Exit::Closed, stderr: Vec::new() };
-                        cut.push(Event::LinkClosed { link, exit });
+                        follow_up.push(Event::LinkClosed { link, exit });
                     }
                 }
                 Effect::Client { name } => {
@@ -311,23 +310,9 @@ impl Shell {
         }
     }
 
-    /// The connections that nobody reads: they are as good as gone, and what is in their queues waits in the outbox as well.
-    fn stalled(&self, now: Instant) -> Vec<(StreamId, Attachment)> {
-        let silent = |connection: &Connection| connection.kept_alive && connection.sink.taken_at() + self.stall <= now;
-        let stalled = self.connections.iter().filter(|(_, connection)| silent(connection));
-        stalled.map(|(stream, connection)| (*stream, connection.attachment)).collect()
-    }
-
-    /// When a connection would have been silent for too long.
-    fn stall_deadline(&self) -> Option<Instant> {
-        let watched = self.connections.values().filter(|connection| connection.kept_alive);
-        watched.map(|connection| connection.sink.taken_at() + self.stall).min()
-    }
-
     /// Sees to it that a tick comes when the core wants one. An earlier one does no harm, so a timer is never put off.
     fn arm(&mut self, myself: &ActorRef<Message>, now: Instant) {
-        let next = self.core.next_deadline(now.into_std()).map(Instant::from_std);
-        let Some(next) = [next, self.stall_deadline()].into_iter().flatten().min() else { return };
+        let Some(next) = self.core.next_deadline(now.into_std()).map(Instant::from_std) else { return };
         if self.timer.as_ref().is_some_and(|(armed, _)| *armed <= next) {
             return;
         }

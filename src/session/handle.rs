@@ -12,12 +12,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::actor::Message;
+use super::link_phase::LinkId;
 use super::server::{ServerCell, ServerInfo};
-use super::state::{Event, Received};
-use super::union::{LinkId, Servers};
-use super::{Attachment, EndReason, Role, SessionId, StreamId, StreamKind};
+use super::state::{ClientId, Event, Received};
+use super::union::Servers;
+use super::{Attachment, EndReason, RespondOn, Role, SessionId, StreamId, StreamKind};
 use crate::budget::{Backlog, Budget, Held};
 use crate::frame::{Id, Lost, Permit, Wire};
+use crate::link::LostMessage;
 
 /// How often a drain looks whether it is done.
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
@@ -99,8 +101,6 @@ pub(crate) struct Shared {
     pub ended: watch::Sender<Option<EndReason>>,
     /// The links that still run. It is closed when the session ends, because none is opened after that.
     pub links: TaskTracker,
-    /// The stream that is the session, where its client has one connection for all that it is sent.
-    own_stream: OnceLock<StreamId>,
     next_stream: AtomicU64,
     next_attachment: AtomicU64,
 }
@@ -120,7 +120,6 @@ impl Shared {
             active: AtomicU64::new(0),
             ended: watch::Sender::new(None),
             links: TaskTracker::new(),
-            own_stream: OnceLock::new(),
             next_stream: AtomicU64::new(1),
             next_attachment: AtomicU64::new(1),
         }
@@ -196,11 +195,6 @@ impl SessionHandle {
         self.attach(stream, kind, None, cut)
     }
 
-    /// The stream that is the session, where its client has one connection for all that it is sent.
-    pub(crate) fn own_stream(&self) -> Option<StreamId> {
-        self.shared.own_stream.get().copied()
-    }
-
     /// Takes up a stream that the client knows up to event `after`. `None` if this session never had such a stream. `cut`
     /// is as for [`open_stream`](Self::open_stream).
     pub(crate) fn resume_stream(&self, stream: StreamId, after: u64, cut: CancellationToken) -> Option<Stream> {
@@ -211,9 +205,6 @@ impl SessionHandle {
     fn attach(&self, stream: StreamId, kind: StreamKind, after: Option<u64>, cut: CancellationToken) -> Stream {
         let attachment = Attachment(self.shared.next_attachment.fetch_add(1, Ordering::Relaxed));
         let (sender, queue) = mpsc::channel(self.queue);
-        if kind.is_session() {
-            let _ = self.shared.own_stream.set(stream);
-        }
         let given_up = AtomicBool::new(false);
         let taken = Arc::new(Taken { since: Instant::now(), millis: AtomicU64::new(0), given_up });
         let queue = Arc::new(Mutex::new(queue));
@@ -228,26 +219,28 @@ impl SessionHandle {
             let _ = actor.send_message(Message::GivenUp { stream, attachment });
         });
         let sink = Sink { queue: sender, backlog, taken: taken.clone() };
-        self.cast(Message::Attach { stream, attachment, kind, after, sink });
+        self.cast(Message::Attach { client: ClientId::FIRST, stream, attachment, kind, after, sink });
         Stream { id: stream, attachment, queue, taken, session: self.clone() }
     }
 
     /// Hands on what the client has sent. `permit` is that of a message which could not be read.
-    pub(crate) fn hear(&self, stream: Option<StreamId>, (frames, permit): (Received, Option<Permit>)) {
+    pub(crate) fn hear(&self, respond_on: RespondOn, (frames, permit): (Received, Option<Permit>)) {
         let active = u64::try_from(self.shared.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.shared.active.store(active, Ordering::Relaxed);
-        let event = Event::FromClient { stream: stream.unwrap_or(StreamId(0)), frames };
+        let event = Event::FromClient { client: ClientId::FIRST, respond_on, frames };
         self.cast(Message::Event { event, permit });
     }
 
     /// Tells of a message of the client that was not kept.
     pub(crate) async fn client_lost(&self, stream: StreamId, id: Option<Id>, request: bool, size: usize, why: Lost) {
         let permit = Some(self.upward.unreadable(&self.downward).await);
-        self.cast(Message::Event { event: Event::ClientLost { stream, id, request, size, why }, permit });
+        let message = LostMessage { id, request, size, why };
+        let event = Event::ClientLost { client: ClientId::FIRST, stream, message };
+        self.cast(Message::Event { event, permit });
     }
 
     pub(crate) fn input_ended(&self) {
-        self.event(Event::InputEnded);
+        self.event(Event::InputEnded { client: ClientId::FIRST });
     }
 
     /// Takes no new calls, gives those in flight so long to end, and ends.

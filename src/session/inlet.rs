@@ -7,9 +7,9 @@ use tracing::{info, warn};
 
 use super::actor::Message;
 use super::handle::Shared;
+use super::link_phase::LinkId;
 use super::noise::Noise;
 use super::state::Event;
-use super::union::LinkId;
 use crate::budget::Budget;
 use crate::frame::{FrameError, Incoming, Permit};
 use crate::link::{CallFailure, Inlet, LinkExit, LostMessage};
@@ -59,8 +59,7 @@ impl Inlet for SessionInlet {
             let LostMessage { size, why, .. } = &message;
             warn!(session = %self.shared.id, server = %self.name, size, ?why, quiet, "a message of the backend was not kept");
         }
-        let LostMessage { id, request, size, why } = message;
-        self.event(Event::ServerLost { link: self.link, id, request, size, why }, Some(permit));
+        self.event(Event::ServerLost { link: self.link, message }, Some(permit));
     }
 
     fn started(&self, pid: u32) {

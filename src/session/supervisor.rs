@@ -13,7 +13,7 @@ use tracing::{error, info};
 use super::actor::{Arguments, SessionActor};
 use super::handle::Shared;
 use super::key::generate_token;
-use super::union::{Server, Servers};
+use super::union::{ConfiguredServer, Servers};
 use super::{Caller, EndReason, Limits, Registry, SessionHandle, SessionId, SessionSecret};
 use crate::backend::Backend;
 use crate::budget::{Bounds, Budget, OVERHEAD, Pool, RESERVE};
@@ -43,13 +43,11 @@ pub(crate) struct Plan {
     /// The bytes that all sessions have in common, in each direction.
     pub process_budget: usize,
     pub scratch: PathBuf,
-    /// How often a silent connection is sent a comment.
-    pub keep_alive: Duration,
 }
 
 impl Plan {
     pub(crate) fn new(backends: Arc<[Backend]>, settings: SessionSettings, keep_alive: Duration) -> Self {
-        let servers = backends.iter().map(|_| Server::new("backend", Filter::default())).collect();
+        let servers = backends.iter().map(|_| ConfiguredServer::new("backend", Filter::default())).collect();
         Self {
             backends,
             servers: Arc::new(Servers::new(servers, true, false)),
@@ -57,7 +55,9 @@ impl Plan {
                 idle_timeout: settings.idle_timeout,
                 lost_stream: settings.lost_stream,
                 stream_wait: settings.stream_wait,
-                gather: settings.server_wait,
+                // A connection whose client reads comes for more at every keep-alive, give or take.
+                stall: settings.lost_stream.max(keep_alive.saturating_mul(3)),
+                server_wait: settings.server_wait,
                 request_timeout: settings.request_timeout,
                 drain: settings.drain,
                 replay_bytes: settings.replay_bytes,
@@ -68,7 +68,6 @@ impl Plan {
             session_budget: settings.session_budget,
             process_budget: settings.process_budget,
             scratch: settings.scratch,
-            keep_alive,
         }
     }
 
@@ -410,8 +409,6 @@ impl Supervision {
         let arguments = Arguments {
             shared: shared.clone(),
             limits: plan.limits.clone(),
-            // A connection that is alive is heard of at every keep-alive, give or take.
-            stall: plan.limits.lost_stream.max(plan.keep_alive * 3),
             expose_stderr,
             backends: plan.backends.clone(),
             servers: plan.servers.clone(),

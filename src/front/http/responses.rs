@@ -17,7 +17,7 @@ use super::checks::Rejection;
 use super::events::EventBody;
 use crate::error::Fault;
 use crate::frame::{FrameError, Id, Kind, Wire};
-use crate::session::{Outgoing, Refused, Role, SessionHandle};
+use crate::session::{Outgoing, Refused, RespondOn, Role, SessionHandle};
 
 /// Seconds after which a client that was turned away for want of room may try again.
 const TRY_AGAIN: &str = "5";
@@ -48,7 +48,7 @@ pub(super) async fn refuse(session: Option<&SessionHandle>, error: &FrameError) 
     let id = error.id.clone().filter(|_| !is_answer);
     let response = fault_response(StatusCode::BAD_REQUEST, &Fault::Frame(error.clone()), id.as_ref());
     if let Some(session) = session.filter(|_| is_answer) {
-        session.hear(None, session.let_in(Err(error.clone()), 0, None).await);
+        session.hear(RespondOn::NoStream, session.let_in(Err(error.clone()), 0, None).await);
     }
     response
 }

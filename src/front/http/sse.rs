@@ -20,7 +20,7 @@ use super::waiting::Newcomer;
 use super::{Front, Visitor, cut, is_initialize};
 use crate::error::Fault;
 use crate::frame::{Frame, Incoming, Kind};
-use crate::session::{Caller, FoundBy, Refused, SessionHandle, SessionSecret, StreamId, Transport, new_token};
+use crate::session::{Caller, FoundBy, Refused, RespondOn, SessionHandle, SessionSecret, Transport, new_token};
 
 /// Where the stream is.
 pub(super) const PATH: &str = "/sse";
@@ -35,8 +35,8 @@ const PREFIX: &str = "x-forwarded-prefix";
 enum Sender {
     /// A client whose stream is open, and whose session is not.
     Newcomer(Arc<Newcomer>),
-    /// A client of this session, and the stream that is the session.
-    Client(SessionHandle, StreamId),
+    /// A client of this session, which ends with the stream.
+    Client(SessionHandle),
 }
 
 impl Front {
@@ -63,7 +63,7 @@ impl Front {
         // A session that is gone is said so before a large body is read for nothing.
         let session = match self.sender(token, caller).ok_or_else(|| gone(None))? {
             Sender::Newcomer(_) => None,
-            Sender::Client(session, _) => Some(session),
+            Sender::Client(session) => Some(session),
         };
         let posted = self.take(parts, body, visitor, session.as_ref()).await?;
         let id = match &posted.incoming {
@@ -71,8 +71,8 @@ impl Front {
             Incoming::Batch(_) => None,
         };
         // The body may have taken its time, and the stream is not held open for it.
-        let (session, stream) = match self.sender(token, caller).ok_or_else(|| gone(id.as_ref()))? {
-            Sender::Client(session, stream) => (session, stream),
+        let session = match self.sender(token, caller).ok_or_else(|| gone(id.as_ref()))? {
+            Sender::Client(session) => session,
             Sender::Newcomer(newcomer) => match first_message(&posted.incoming) {
                 First::Initialize => match self.open_session(&newcomer, token, caller).await {
                     Ok(opened) => opened,
@@ -82,7 +82,7 @@ impl Front {
             },
         };
         let received = posted.let_in(&session).await;
-        session.hear(Some(stream), received);
+        session.hear(RespondOn::OwnStream, received);
         if session.is_over() {
             return Err(gone(id.as_ref()).into());
         }
@@ -95,22 +95,14 @@ impl Front {
             return Some(Sender::Newcomer(newcomer));
         }
         let session = self.opener.registry().find(token, caller)?;
-        let stream = session.own_stream()?;
-        Some(Sender::Client(session, stream))
+        Some(Sender::Client(session))
     }
 
     /// Opens the session of a client that sends `initialize`.
-    async fn open_session(
-        &self,
-        newcomer: &Newcomer,
-        token: &str,
-        caller: Caller,
-    ) -> Result<(SessionHandle, StreamId), Refused> {
+    async fn open_session(&self, newcomer: &Newcomer, token: &str, caller: Caller) -> Result<SessionHandle, Refused> {
         let found_by = FoundBy::Secret(SessionSecret::of(token, caller));
         let open = self.opener.open(found_by, newcomer.may_see_stderr(), None);
-        let session = newcomer.session(&self.waiting, open).await?;
-        let stream = session.own_stream().ok_or(Refused::Failed)?;
-        Ok((session, stream))
+        newcomer.session(&self.waiting, open).await
     }
 }
 

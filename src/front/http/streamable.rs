@@ -21,7 +21,9 @@ use super::responses::{
 use super::{Front, Posted, Visitor, cut, is_initialize};
 use crate::error::Fault;
 use crate::frame::{Frame, Id, Incoming, Kind};
-use crate::session::{EndReason, FoundBy, Outgoing, Refused, Role, SessionHandle, Stream, StreamKind, Transport};
+use crate::session::{
+    EndReason, FoundBy, Outgoing, Refused, RespondOn, Role, SessionHandle, Stream, StreamKind, Transport,
+};
 
 /// How long a response waits for its first message. An answer within this time comes in the form that suits it best; a
 /// call that takes longer gets its stream, and the means to resume it.
@@ -227,13 +229,13 @@ async fn send(session: &SessionHandle, posted: Posted, answer: Answer, cut: Canc
         Answer::Json => StreamKind::Single,
     };
     let stream = session.open_stream(kind, cut);
-    session.hear(Some(stream.id), received);
+    session.hear(RespondOn::Stream(stream.id), received);
     stream
 }
 
 async fn send_silent(session: &SessionHandle, posted: Posted) -> Option<()> {
     let received = posted.let_in(session).await;
-    session.hear(None, received);
+    session.hear(RespondOn::NoStream, received);
     (!session.is_over()).then_some(())
 }
 

@@ -2,124 +2,106 @@
 //!
 //! [`State::apply`] takes one [`Event`] and the time, and answers with [`Effect`]s. Nothing in here waits, reads a clock,
 //! touches a socket or names an actor: the actor (`session/actor.rs`) is the shell that carries the effects out, and a
-//! test can drive the core through any order of events.
+//! test can drive the core through any order of events. The defects of a proxy are in the orders that nobody thought of, and
+//! only code that does no I/O can be driven through all of them. The price is that everything the core has to know comes in
+//! as an event, also what the shell could look up.
 //!
-//! ```text
-//!            `initialize`               its result
-//!   New ──────────────────▶ Opening ──────────────────────▶ Live
-//!    ▲                         │
-//!    └─────────────────────────┘ an error, on a connection that lasts: the client may try again
+//! `apply` does two things for every event: the handler of the event, and then `settle`, which restores what always holds.
+//! A handler changes the parts and notes effects; it never ends the session itself, and it flushes no queue. So nothing can
+//! follow [`Effect::Ended`], and every message of a batch is dealt with before the session ends.
 //!
-//!   Opening ─▶ Ended      an error on any other connection; its connection lost; no answer in time
-//!   New, Opening, Live ─▶ Finishing      the input ended with calls in flight
-//!   Finishing ─▶ Ended    the last call answered or cancelled; the drain over
-//!   any ─▶ Ended          `End`, `LinkClosed`, the only connection lost, idle for too long, the input ended with none in flight
-//! ```
+//! The parts own their data: [`Clients`](client::Clients) has each client's phase, streams and ids (`client.rs` has the
+//! diagram); [`LinkPhases`] whether a server has answered the handshake; [`Pending`] requests in either direction;
+//! [`Union`] all that there is to know only with several servers or filters. A session with one server and no filter has no
+//! union, and its messages never meet one.
 //!
-//! What ends a session is only noted while an event is dealt with, and done at its end: so nothing can follow
-//! [`Effect::Ended`], and every message of a batch is dealt with first.
+//! A session ends when all of its clients are gone, when its servers are, when it is idle for too long, or when it is told
+//! to. It is never restarted.
 
-mod answers;
 mod client;
 mod end;
+mod from_client;
+mod from_server;
 mod keeper;
-mod many;
 mod outbox;
 mod pending;
 mod replay;
-mod server;
+mod responses;
+mod streams;
 mod time;
+mod union_outputs;
 mod waiting;
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use smallvec::SmallVec;
 
 use crate::error::Fault;
-use crate::frame::{Frame, FrameError, Id, Incoming, Lost, Wire};
-use crate::link::{CallFailure, LinkExit, Purpose};
-use crate::session::union::{LinkId, Mode, Servers};
+use crate::frame::{Frame, FrameError, Incoming, Wire};
+use crate::link::{CallFailure, LinkExit, LostMessage, Purpose};
+use crate::session::Limits;
+use crate::session::link_phase::{LinkId, LinkPhases};
+use crate::session::union::{Servers, Union};
 
+pub(crate) use client::ClientId;
+use client::{ClientPhase, Clients, Destination};
 pub use end::EndReason;
 pub(crate) use keeper::Keeper;
-use many::Many;
-pub(crate) use outbox::{About, Attachment, Outbox, StreamId, StreamKind};
-pub(crate) use pending::{Call, CallKind, Pending, Question};
+pub(crate) use outbox::{ClientMessageKind, Outbox};
+pub(crate) use pending::{ClientRequest, Pending, RequestKind, ServerRequest};
+pub(crate) use streams::{Attachment, StreamId, StreamKind};
 use waiting::Waiting;
 
-/// The bounds that a session keeps to. All of them come from the configuration and stay as they are for its life.
-#[derive(Debug, Clone)]
-pub(crate) struct Limits {
-    /// How long a session may be idle, `None` for ever. What idle means stands at [`State::busy_until`].
-    pub idle_timeout: Option<Duration>,
-    /// How long a stream that was lost may be taken up again, and a client without any stream counts as present.
-    pub lost_stream: Duration,
-    /// How long a message from the server waits for a stream that can carry it.
-    pub stream_wait: Duration,
-    /// How long a call may take, `None` for ever.
-    pub request_timeout: Option<Duration>,
-    /// How long the handshake and lists wait for the slowest of several servers.
-    pub gather: Duration,
-    /// How long calls in flight may go on after the client's input has ended.
-    pub drain: Duration,
-    /// Bytes kept for clients that resume a stream.
-    pub replay_bytes: usize,
-    /// Most calls in flight, and most questions of the server without an answer.
-    pub in_flight: usize,
-    /// The largest message, in bytes: to be named in errors, and what the gathered answers to a batch may come to.
-    pub message_size: usize,
-}
+/// The link of a session that has one server.
+const ONLY_LINK: LinkId = LinkId(0);
 
-/// To so many calls the last words of a server are told that has ended under them.
+/// How many client requests are told the last words of a server that has ended under them. Thousands of copies would be
+/// megabytes.
 const MOST_QUOTES: usize = 16;
 
-/// Longer than any session lives: a deadline as far away as that can still be reckoned with.
-const EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
-
-impl Limits {
-    fn reckonable(self) -> Self {
-        Self {
-            idle_timeout: self.idle_timeout.filter(|timeout| *timeout < EVER),
-            lost_stream: self.lost_stream.min(EVER),
-            stream_wait: self.stream_wait.min(EVER),
-            request_timeout: self.request_timeout.filter(|timeout| *timeout < EVER),
-            drain: self.drain.min(EVER),
-            gather: self.gather.min(EVER),
-            ..self
-        }
-    }
+/// Where the responses to what a client sends go out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RespondOn {
+    Stream(StreamId),
+    /// On the stream whose connection is all that the client has.
+    OwnStream,
+    /// The client is told in some other way, if it is told at all.
+    NoStream,
 }
 
 /// What can happen to a session.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// A connection carries `stream` from now on. With `after`, it takes up a stream that it knows up to that event.
-    Attached { stream: StreamId, attachment: Attachment, kind: StreamKind, after: Option<u64> },
+    /// A connection of that client carries `stream` from now on. With `after`, it resumes a stream that the client knows up to
+    /// that event.
+    Attached { client: ClientId, stream: StreamId, attachment: Attachment, kind: StreamKind, after: Option<u64> },
     /// The connection of that attachment is gone.
     Detached { stream: StreamId, attachment: Attachment },
+    /// The connection of that attachment came for more messages last at that time. It answers [`Effect::CheckRead`].
+    ReadAt { stream: StreamId, attachment: Attachment, at: Instant },
     /// The client will send nothing more on its only connection, but may still read.
-    InputEnded,
+    InputEnded { client: ClientId },
     /// Messages of one body or line of the client; more than one, or `batch`, is a JSON-RPC batch.
-    FromClient { stream: StreamId, frames: Received },
+    FromClient { client: ClientId, respond_on: RespondOn, frames: Received },
     /// A message of the client that was not kept: it was too large, or its rest did not come.
-    ClientLost { stream: StreamId, id: Option<Id>, request: bool, size: usize, why: Lost },
-    /// Messages of the server. `on` is the call whose response stream they came on, where the transport knows.
+    ClientLost { client: ClientId, stream: StreamId, message: LostMessage },
+    /// Messages of the server. `on` is the request on whose response stream they came, where the transport knows.
     FromServer { link: LinkId, on: Option<u64>, frames: Received },
     /// A message of the server that was not kept: it was too large, or its rest did not come.
-    ServerLost { link: LinkId, id: Option<Id>, request: bool, size: usize, why: Lost },
-    /// One call of that link has no answer and will have none; the link goes on.
+    ServerLost { link: LinkId, message: LostMessage },
+    /// One request to that server has no response and will have none; the link goes on.
     CallFailed { link: LinkId, call: u64, failure: CallFailure },
     /// The server is gone, or could not be started.
     LinkClosed { link: LinkId, exit: LinkExit },
     /// A deadline has come.
     Tick,
     /// Others need the memory of what is kept for a client that has not come back for it.
-    GiveWay,
-    /// No new calls are taken from now on; those in flight may go on.
+    GiveWay { client: ClientId },
+    /// No new requests are taken from now on; those in flight may go on.
     Drain,
     /// The session has to end.
     End(EndReason),
@@ -133,6 +115,8 @@ pub(crate) type Received = Result<Incoming, FrameError>;
 pub(crate) enum Effect {
     /// Hand a message to the connection that carries `stream`. `event` is its number there, if it can be resumed.
     ToClient { stream: StreamId, event: Option<u64>, wire: Wire, role: Role },
+    /// Say when this connection came for more messages last, with [`Event::ReadAt`].
+    CheckRead { stream: StreamId, attachment: Attachment },
     /// End the connection that carries `stream`: nothing more will come on it.
     Close { stream: StreamId },
     /// Hand a message to the server.
@@ -154,30 +138,30 @@ pub(crate) enum Effect {
 pub(crate) enum Role {
     /// A request or notification of the server.
     Message,
-    /// The answer to the client's request.
+    /// The response to the client's request.
     Answer,
-    /// An error as the answer to the client's request.
+    /// An error as the response to the client's request.
     Failure,
-    /// An error as the answer to the client's `initialize`: the session was not opened.
+    /// An error as the response to the client's `initialize`: the session was not opened.
     Refusal,
-    /// An error as the answer to the client's request, whatever it was: the server wants other credentials than those
+    /// An error as the response to the client's request, whatever it was: the server wants other credentials than those
     /// that came with it.
     Challenge,
-    /// No message at all: the stream that the client wants to resume is there. One that is over, and has nothing to be
+    /// No message at all: the stream that the client wants to resume is there. A stream that is over, and has nothing to be
     /// sent again, is closed without this.
     Resumed,
 }
 
-/// How a call came out.
+/// How a client request came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum Outcome {
     Result,
     Error,
     /// An error because of the client's own credentials.
     Challenge,
 }
 
-impl Verdict {
+impl Outcome {
     fn of(frame: &Frame) -> Self {
         if frame.is_error() { Self::Error } else { Self::Result }
     }
@@ -185,20 +169,14 @@ impl Verdict {
 
 pub(crate) type Effects = SmallVec<[Effect; 2]>;
 
-/// Where a session is in its life; see the diagram at the top of this file.
-#[derive(Debug)]
-enum Phase {
-    New,
-    Opening {
-        call: u64,
-        stream: StreamId,
-    },
-    Live,
-    /// `opened` is whether the handshake had been answered when the client's input ended.
-    Finishing {
-        deadline: Instant,
-        opened: bool,
-    },
+/// What a session takes, besides what its clients' phases say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Intake {
+    /// New requests.
+    Open,
+    /// No new requests: the proxy shuts down.
+    Draining,
+    /// Nothing: the session has ended.
     Ended,
 }
 
@@ -208,19 +186,19 @@ pub(crate) struct State {
     limits: Limits,
     /// The session id, for the `data` of errors.
     name: Arc<str>,
-    /// Whether errors may quote the server's stderr to this client.
+    /// Whether errors may quote a server's stderr.
     expose_stderr: bool,
-    phase: Phase,
-    draining: bool,
+    /// The time of the event at hand.
+    now: Instant,
+    intake: Intake,
+    clients: Clients,
+    links: LinkPhases,
     pending: Pending,
-    outbox: Outbox,
-    waiting: Waiting,
-    keeper: Keeper,
-    /// What there is to know about several servers, or filters.
-    many: Box<Many>,
+    /// What there is to know of several servers, or of filters; `None` with one server and no filter.
+    union: Option<Box<Union>>,
     /// When the session was last seen to be busy.
     active: Instant,
-    /// Why the session is to end when the event at hand is dealt with.
+    /// Why the session ends when the event at hand is dealt with.
     ending: Option<EndReason>,
     effects: Effects,
 }
@@ -233,80 +211,98 @@ impl State {
         expose_stderr: bool,
         now: Instant,
     ) -> Self {
-        let limits = limits.reckonable();
+        let limits = limits.without_overflow();
         Self {
-            outbox: Outbox::new(limits.replay_bytes, limits.lost_stream),
-            waiting: Waiting::new(limits.replay_bytes),
-            keeper: Keeper::default(),
-            many: Box::new(Many::new(servers)),
+            clients: Clients::new(&limits),
             limits,
             name,
             expose_stderr,
-            phase: Phase::New,
-            draining: false,
+            now,
+            intake: Intake::Open,
+            links: LinkPhases::new(servers.len()),
             pending: Pending::default(),
+            union: Union::new(servers).map(Box::new),
             active: now,
             ending: None,
             effects: Effects::new(),
         }
     }
 
-    /// The same, with permits for what is kept from `keeper`.
+    /// The same, with permits from `keeper` for what is kept for that client.
     #[must_use]
-    pub(crate) fn with_keeper(mut self, keeper: Keeper) -> Self {
-        self.keeper = keeper;
+    pub(crate) fn with_keeper(mut self, client: ClientId, keeper: Keeper) -> Self {
+        if let Some(client) = self.clients.get_mut(client) {
+            client.keeper = keeper;
+        }
         self
     }
 
     /// Takes one event, and says what follows from it.
     pub(crate) fn apply(&mut self, event: Event, now: Instant) -> Effects {
-        if matches!(self.phase, Phase::Ended) {
+        if self.intake == Intake::Ended {
             return Effects::new();
         }
-        self.note_activity(now);
-        match event {
-            Event::Attached { stream, attachment, kind, after } => self.attached(stream, attachment, kind, after, now),
-            Event::Detached { stream, attachment } => self.detached(stream, attachment, now),
-            Event::InputEnded => self.input_ended(now),
-            Event::FromClient { stream, frames } => {
-                self.active = now;
-                self.hear_client(stream, frames, now);
-            }
-            Event::ClientLost { stream, id, request, size, why } => {
-                self.active = now;
-                self.client_lost(stream, id, request, &Fault::from_lost(why, self.limits.message_size, size), now);
-            }
-            Event::FromServer { link, on, frames } => self.hear_server(link, on, frames, now),
-            Event::ServerLost { link, id, request, size, why } => {
-                self.server_lost(link, id, request, &Fault::from_lost(why, self.limits.message_size, size), now);
-            }
-            Event::CallFailed { link, call, failure } => self.call_failed(link, call, failure, now),
-            Event::LinkClosed { link, exit } => self.link_closed(link, exit, now),
-            Event::Tick => self.tick(now),
-            Event::GiveWay => self.give_way(),
-            Event::Drain => self.draining = true,
-            Event::End(reason) => self.end(reason),
-        }
-        self.end_if_due(now);
+        self.now = now;
+        self.note_activity();
+        self.handle(event);
+        self.settle();
         std::mem::take(&mut self.effects)
     }
 
-    /// Drops what is kept for a client that may come back: it is told if it does.
-    fn give_way(&mut self) {
-        self.outbox.drop_kept();
-        let limit = self.limits.replay_bytes;
-        self.pending.replace_parts(|id| Fault::ResponseDropped { limit }.to_wire(Some(id)));
-        for dropped in self.waiting.take() {
-            if let About::Question(number) = dropped.about {
-                self.fail_question(number, &Fault::Undeliverable);
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Attached { client, stream, attachment, kind, after } => {
+                self.attached(client, stream, attachment, kind, after);
             }
+            Event::Detached { stream, attachment } => self.detached(stream, attachment),
+            Event::ReadAt { stream, attachment, at } => self.read_at(stream, attachment, at),
+            Event::InputEnded { client } => self.input_ended(client),
+            Event::FromClient { client, respond_on, frames } => {
+                self.active = self.now;
+                self.on_client_body(client, respond_on, frames);
+            }
+            Event::ClientLost { client, stream, message } => {
+                self.active = self.now;
+                self.on_client_lost(Destination { client, stream }, message);
+            }
+            Event::FromServer { link, on, frames } => self.on_server_body(link, on, frames),
+            Event::ServerLost { link, message } => self.on_server_lost(link, message),
+            Event::CallFailed { link, call, failure } => self.on_request_failed(link, call, failure),
+            Event::LinkClosed { link, exit } => self.on_link_closed(link, exit),
+            Event::Tick => self.tick(),
+            Event::GiveWay { client } => self.give_way(client),
+            Event::Drain => self.intake = Intake::Draining,
+            Event::End(reason) => self.end(reason),
         }
     }
 
-    fn link_closed(&mut self, link: LinkId, exit: LinkExit, now: Instant) {
-        match self.many.mode() {
-            Mode::Plain | Mode::Filtered => self.end(EndReason::from_exit(exit)),
-            Mode::Many => self.link_lost(link, exit, now),
+    /// Restores what always holds between events: no message waits for a stream that is there, no client that leaves has no
+    /// request in flight, and the session has ended if it has no client or there was a reason. The union settles itself.
+    fn settle(&mut self) {
+        self.flush_waiting();
+        for client in self.clients.iter_mut() {
+            if client.is_leaving() && client.requests_in_flight() == 0 {
+                client.leave(EndReason::ClientLeft);
+            }
+        }
+        if let Some(reason) = self.clients.all_gone() {
+            self.end(reason);
+        }
+        if let Some(reason) = self.ending.take() {
+            self.ended(reason);
+        }
+    }
+
+    /// Drops what is kept for a client that may come back: the client is told if it does.
+    fn give_way(&mut self, client: ClientId) {
+        let limit = self.limits.replay_bytes;
+        self.pending.replace_parts(client, |id| Fault::ResponseDropped { limit }.to_wire(Some(id)));
+        let Some(client) = self.clients.get_mut(client) else { return };
+        client.outbox.drop_kept();
+        for dropped in client.waiting.take() {
+            if let ClientMessageKind::ServerRequest(number) = dropped.kind {
+                self.fail_server_request(number, &Fault::Undeliverable);
+            }
         }
     }
 
@@ -315,37 +311,24 @@ impl State {
         self.ending.get_or_insert(reason);
     }
 
-    /// A [`Phase::Finishing`] session ends with its last call.
-    fn end_if_due(&mut self, now: Instant) {
-        if matches!(self.phase, Phase::Finishing { .. }) && self.pending.calls_in_flight() == 0 {
-            self.end(EndReason::ClientLeft);
+    /// Every client request gets its response, every stream is closed; then nothing more happens.
+    fn ended(&mut self, reason: EndReason) {
+        self.intake = Intake::Ended;
+        // A server that had answered the handshake had a state that is lost now.
+        let had_state = self.links.iter().any(|(_, phase)| phase.answer().is_some());
+        let fault = reason.fault(&self.name, had_state, self.expose_stderr);
+        let brief = reason.fault(&self.name, had_state, false);
+        for (place, request) in self.pending.take_client_requests().into_iter().enumerate() {
+            self.respond_fault(request, if place < MOST_QUOTES { &fault } else { &brief });
         }
-        if let Some(reason) = self.ending.take() {
-            self.ended(reason, now);
-        }
-    }
-
-    /// Every call gets its answer, every stream is closed; then nothing more happens.
-    fn ended(&mut self, reason: EndReason, now: Instant) {
-        let opened = matches!(self.phase, Phase::Live | Phase::Finishing { opened: true, .. });
-        self.phase = Phase::Ended;
-        let fault = reason.fault(&self.name, opened, self.expose_stderr);
-        let brief = reason.fault(&self.name, opened, false);
-        for (place, call) in self.pending.take_calls().into_iter().enumerate() {
-            // A few of them are enough to tell the server's last words to: thousands of copies would be megabytes.
-            if place < MOST_QUOTES {
-                self.answer_fault(call, &fault, now);
-            } else {
-                self.answer_fault(call, &brief, now);
-            }
-        }
-        for stream in self.outbox.detach_all() {
-            self.effects.push(Effect::Close { stream });
+        for client in self.clients.iter_mut() {
+            let closed = client.outbox.detach_all().into_iter().map(|stream| Effect::Close { stream });
+            self.effects.extend(closed);
         }
         self.effects.push(Effect::Ended(reason));
     }
 
-    pub(crate) fn calls_in_flight(&self) -> usize {
-        self.pending.calls_in_flight()
+    pub(crate) fn requests_in_flight(&self) -> usize {
+        self.pending.client_requests_open()
     }
 }

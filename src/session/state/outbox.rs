@@ -13,72 +13,34 @@ use smallvec::SmallVec;
 
 use super::keeper::Keeper;
 use super::replay::{Released, Replay, Resumed};
+use super::streams::{Attachment, OpenStreams, StreamId, StreamKind};
 use crate::frame::{Id, Wire};
+use crate::session::Limits;
 
-/// A stream of messages to a client; its number is unique within the session and part of its event ids.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct StreamId(pub u64);
-
-/// One connection that carries a stream. A stream that was resumed has had several.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Attachment(pub u64);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StreamKind {
-    /// Carries everything in both directions: stdio, in-process.
-    Duplex,
-    /// The stream of the HTTP+SSE transport of 2024-11-05: carries everything to the client, and lasts as long as the
-    /// session.
-    Sse,
-    /// The SSE response to a POST: ends with the last answer to what was posted.
-    Post,
-    /// The JSON response to a POST: carries the answer and nothing else, and cannot be resumed.
-    Single,
-    /// The SSE response to a GET: lasts as long as the client likes.
-    Get,
-}
-
-impl StreamKind {
-    fn is_resumable(self) -> bool {
-        matches!(self, Self::Post | Self::Get)
-    }
-
-    /// Whether its connection is sent something even when there is nothing to say.
-    pub(crate) fn is_kept_alive(self) -> bool {
-        self != Self::Duplex && self != Self::Single
-    }
-
-    /// Whether its connection is the session: one ends with the other.
-    pub(crate) fn is_session(self) -> bool {
-        matches!(self, Self::Duplex | Self::Sse)
-    }
-
-    fn ends_with_its_calls(self) -> bool {
-        matches!(self, Self::Post | Self::Single)
-    }
-}
-
-/// What a message to the client is about: whose fault is it if it cannot be delivered?
+/// What a message to a client is. It says who has to be told if the message cannot be delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum About {
-    /// It answers these requests of the client.
-    Answer(SmallVec<[Id; 1]>),
-    /// It is the server's question of that number.
-    Question(u64),
-    Notice,
+pub(crate) enum ClientMessageKind {
+    /// The response to these requests of the client.
+    Response(SmallVec<[Id; 1]>),
+    /// The server request of this number.
+    ServerRequest(u64),
+    Notification,
 }
 
 #[derive(Debug)]
-struct Stream {
+struct ClientStream {
     kind: StreamKind,
     /// The connection, and when it came, counted over the session.
     attachment: Option<(Attachment, u64)>,
-    /// Calls whose answer goes out here.
-    calls: usize,
+    /// Requests whose response goes out here.
+    requests: usize,
     /// When the connection was lost; `None` also if it was closed because all was said, and if that is too long ago.
     lost: Option<Instant>,
     /// How many messages of it are kept or remembered.
     kept: usize,
+    /// When the connection is checked next for a client that does not read it; `None` where nothing is sent that an idle
+    /// client would have to read.
+    check_at: Option<Instant>,
 }
 
 /// How much later than it could an old message is forgotten, so that a busy session is not woken for each of them.
@@ -88,8 +50,8 @@ pub(super) const ROOMY: usize = 32;
 
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    streams: HashMap<StreamId, Stream>,
-    open: Open,
+    streams: HashMap<StreamId, ClientStream>,
+    open: OpenStreams,
     /// The streams that were lost and may be taken up again.
     lost: BTreeSet<(Instant, StreamId)>,
     replay: Replay,
@@ -97,6 +59,12 @@ pub(crate) struct Outbox {
     /// after it was forgotten. 0 is the priming event.
     newest: u64,
     keep: Duration,
+    /// How long a client may leave a connection unread.
+    stall: Duration,
+    /// The connections that are checked for clients that do not read them, by the time of the check.
+    checks: BTreeSet<(Instant, StreamId)>,
+    /// The stream whose connection is all that the client has.
+    own_stream: Option<StreamId>,
     attachments: u64,
     /// When the client's last open stream was lost; `None` while it has one, or never had one.
     absent_since: Option<Instant>,
@@ -105,23 +73,29 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    pub(crate) fn new(bound: usize, keep: Duration) -> Self {
+    pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             streams: HashMap::new(),
-            open: Open::default(),
+            open: OpenStreams::default(),
             lost: BTreeSet::new(),
-            replay: Replay::new(bound, keep),
+            replay: Replay::new(limits.replay_bytes, limits.lost_stream),
             newest: 0,
-            keep,
+            keep: limits.lost_stream,
+            stall: limits.stall,
+            checks: BTreeSet::new(),
+            own_stream: None,
             attachments: 0,
             absent_since: None,
             gone: false,
         }
     }
 
-    pub(crate) fn attach(&mut self, stream: StreamId, attachment: Attachment, kind: StreamKind) {
+    pub(crate) fn attach(&mut self, stream: StreamId, attachment: Attachment, kind: StreamKind, now: Instant) {
         self.attachments += 1;
-        let fresh = Stream { kind, attachment: None, calls: 0, lost: None, kept: 0 };
+        if kind.is_session() {
+            self.own_stream = Some(stream);
+        }
+        let fresh = ClientStream { kind, attachment: None, requests: 0, lost: None, kept: 0, check_at: None };
         let entry = self.streams.entry(stream).or_insert(fresh);
         if let Some((_, order)) = entry.attachment.replace((attachment, self.attachments)) {
             self.open.remove(entry.kind, order, stream);
@@ -132,12 +106,59 @@ impl Outbox {
         self.open.insert(entry.kind, self.attachments, stream);
         self.absent_since = None;
         self.gone = false;
+        self.check_at(stream, kind.is_kept_alive().then_some(now + self.stall));
+    }
+
+    /// Sets when the connection of this stream is checked next for a client that does not read it.
+    fn check_at(&mut self, stream: StreamId, at: Option<Instant>) {
+        let Some(entry) = self.streams.get_mut(&stream) else { return };
+        if let Some(before) = std::mem::replace(&mut entry.check_at, at) {
+            self.checks.remove(&(before, stream));
+        }
+        self.checks.extend(at.map(|at| (at, stream)));
+    }
+
+    /// The connections that are to be checked now, each once: [`was_read`](Self::was_read) says when they were read last.
+    pub(super) fn due_checks(&mut self, now: Instant) -> Vec<(StreamId, Attachment)> {
+        let mut due = Vec::new();
+        while let Some((_, stream)) = self.checks.first().copied().filter(|(at, _)| *at <= now) {
+            self.check_at(stream, None);
+            let attachment = self.streams.get(&stream).and_then(|entry| entry.attachment);
+            due.extend(attachment.map(|(attachment, _)| (stream, attachment)));
+        }
+        due
+    }
+
+    /// The connection was read last at that time. False if that is so long ago that the client counts as stalled: nothing
+    /// else would tell a client that does not read from one that has nothing to read.
+    pub(super) fn was_read(&mut self, stream: StreamId, attachment: Attachment, at: Instant, now: Instant) -> bool {
+        let current = self.streams.get(&stream).and_then(|entry| entry.attachment);
+        if current.is_none_or(|(current, _)| current != attachment) {
+            return true;
+        }
+        let next = at + self.stall;
+        if next > now {
+            self.check_at(stream, Some(next));
+        }
+        next > now
+    }
+
+    /// The stream whose connection is all that the client has, where there is one.
+    pub(super) fn own_stream(&self) -> Option<StreamId> {
+        self.own_stream
     }
 
     /// Attaches a stream that the client knows up to event `after`.
-    pub(super) fn resume(&mut self, stream: StreamId, attachment: Attachment, after: u64, keeper: &Keeper) -> Resumed {
+    pub(super) fn resume(
+        &mut self,
+        stream: StreamId,
+        attachment: Attachment,
+        after: u64,
+        keeper: &Keeper,
+        now: Instant,
+    ) -> Resumed {
         // A stream that is forgotten by now goes on as a GET stream: there is nothing to be said on it but what comes.
-        self.attach(stream, attachment, StreamKind::Get);
+        self.attach(stream, attachment, StreamKind::Get, now);
         let resumed = self.replay.resume(stream, after, keeper);
         if let Some(entry) = self.streams.get_mut(&stream) {
             entry.kept = entry.kept.saturating_sub(resumed.released);
@@ -154,6 +175,7 @@ impl Outbox {
         entry.lost = Some(now);
         self.lost.insert((now, stream));
         self.open.remove(kind, order, stream);
+        self.check_at(stream, None);
         self.note_absence(now);
         self.forget_if_useless(stream);
         Some(kind)
@@ -168,7 +190,7 @@ impl Outbox {
     /// A stream that can have nothing more to say to anybody.
     fn forget_if_useless(&mut self, stream: StreamId) {
         let Some(entry) = self.streams.get(&stream) else { return };
-        if entry.attachment.is_some() || entry.calls > 0 || entry.kept > 0 {
+        if entry.attachment.is_some() || entry.requests > 0 || entry.kept > 0 {
             return;
         }
         if let Some(lost) = entry.lost {
@@ -185,28 +207,29 @@ impl Outbox {
         self.streams.contains_key(&stream)
     }
 
-    pub(crate) fn call_began(&mut self, stream: StreamId) {
+    pub(crate) fn request_began(&mut self, stream: StreamId) {
         if let Some(entry) = self.streams.get_mut(&stream) {
-            entry.calls += 1;
+            entry.requests += 1;
         }
     }
 
     /// Whether the stream has done its work and its connection can be closed.
-    pub(crate) fn call_ended(&mut self, stream: StreamId, now: Instant) -> bool {
+    pub(crate) fn request_ended(&mut self, stream: StreamId, now: Instant) -> bool {
         let Some(entry) = self.streams.get_mut(&stream) else { return false };
-        entry.calls = entry.calls.saturating_sub(1);
+        entry.requests = entry.requests.saturating_sub(1);
         self.close_if_done(stream, now)
     }
 
     /// Lets go of the connection of a stream that ends with its calls and has none left; true if there was one.
     pub(crate) fn close_if_done(&mut self, stream: StreamId, now: Instant) -> bool {
         let Some(entry) = self.streams.get_mut(&stream) else { return false };
-        if entry.calls > 0 {
+        if entry.requests > 0 {
             return false;
         }
-        let attachment = entry.attachment.take_if(|_| entry.kind.ends_with_its_calls());
+        let attachment = entry.attachment.take_if(|_| entry.kind.ends_with_its_requests());
         if let Some((_, order)) = attachment {
             self.open.remove(entry.kind, order, stream);
+            self.check_at(stream, None);
             self.note_absence(now);
         }
         self.forget_if_useless(stream);
@@ -218,7 +241,7 @@ impl Outbox {
         &mut self,
         stream: StreamId,
         wire: Wire,
-        about: About,
+        kind: ClientMessageKind,
         keeper: &Keeper,
         now: Instant,
     ) -> Option<(Option<u64>, Wire)> {
@@ -230,7 +253,7 @@ impl Outbox {
         entry.kept += 1;
         self.newest += 1;
         let event = self.newest;
-        let released = self.replay.keep(stream, event, &wire, about, now, keeper);
+        let released = self.replay.keep(stream, event, &wire, kind, now, keeper);
         self.release(&released);
         attached.then_some((Some(event), wire))
     }
@@ -264,13 +287,13 @@ impl Outbox {
     /// Whether a message for this stream reaches its client now, or when it takes up the stream that it lost. One that
     /// was closed because all was said is not taken up again.
     pub(crate) fn will_carry(&self, stream: StreamId) -> bool {
-        let lost = |entry: &Stream| entry.kind.is_resumable() && entry.lost.is_some();
+        let lost = |entry: &ClientStream| entry.kind.is_resumable() && entry.lost.is_some();
         self.carries(stream) || self.streams.get(&stream).is_some_and(lost)
     }
 
     /// Whether the stream lasts, whatever calls there are.
     pub(crate) fn is_lasting(&self, stream: StreamId) -> bool {
-        self.streams.get(&stream).is_some_and(|entry| !entry.kind.ends_with_its_calls())
+        self.streams.get(&stream).is_some_and(|entry| !entry.kind.ends_with_its_requests())
     }
 
     /// Streams lost so long ago that nobody will come back for them; each is named once.
@@ -296,7 +319,8 @@ impl Outbox {
         let lost = self.lost.first().map(|(lost, _)| *lost + self.keep);
         let kept = self.replay.next_deadline().map(|deadline| deadline + SLACK);
         let absent = self.gone_at().filter(|_| !self.gone);
-        [lost, kept, absent].into_iter().flatten().min()
+        let check = self.checks.first().map(|(at, _)| *at);
+        [lost, kept, absent, check].into_iter().flatten().min()
     }
 
     /// Lets go of all connections, and names their streams.
@@ -304,7 +328,8 @@ impl Outbox {
         let attached = self.streams.iter_mut().filter_map(|(id, stream)| stream.attachment.take().map(|_| *id));
         let mut attached: Vec<_> = attached.collect();
         attached.sort_unstable();
-        self.open = Open::default();
+        self.open = OpenStreams::default();
+        self.checks.clear();
         attached
     }
 
@@ -342,36 +367,5 @@ impl Outbox {
     #[cfg(test)]
     pub(super) fn stream_count(&self) -> usize {
         self.streams.len()
-    }
-}
-
-/// The streams that have a connection, in the order in which they got it.
-#[derive(Debug, Default)]
-struct Open {
-    lasting: BTreeSet<(u64, StreamId)>,
-    posts: BTreeSet<(u64, StreamId)>,
-    /// Of these it is enough to know how many there are: they carry nothing but their answer.
-    singles: usize,
-}
-
-impl Open {
-    fn insert(&mut self, kind: StreamKind, order: u64, stream: StreamId) {
-        match kind {
-            StreamKind::Duplex | StreamKind::Sse | StreamKind::Get => _ = self.lasting.insert((order, stream)),
-            StreamKind::Post => _ = self.posts.insert((order, stream)),
-            StreamKind::Single => self.singles += 1,
-        }
-    }
-
-    fn remove(&mut self, kind: StreamKind, order: u64, stream: StreamId) {
-        match kind {
-            StreamKind::Duplex | StreamKind::Sse | StreamKind::Get => _ = self.lasting.remove(&(order, stream)),
-            StreamKind::Post => _ = self.posts.remove(&(order, stream)),
-            StreamKind::Single => self.singles = self.singles.saturating_sub(1),
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.lasting.is_empty() && self.posts.is_empty() && self.singles == 0
     }
 }

@@ -1,7 +1,8 @@
-//! The pending table: what was asked in either direction and has no answer yet.
+//! Requests in either direction that have no response yet, and the responses to batches that are not whole yet.
 //!
 //! Both sides choose their ids freely, so neither side's ids can be used on the other: every request gets a number of the
-//! session's own on its way through, and its answer finds the way back by that number.
+//! session's own on its way through, and its response finds the way back by that number. A request names its client and its
+//! link: only a response that comes from there counts.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::Hash;
@@ -9,162 +10,183 @@ use std::time::Instant;
 
 use smallvec::SmallVec;
 
-use super::StreamId;
 use super::outbox::ROOMY;
+use super::{ClientId, Destination, StreamId};
 use crate::frame::{Id, Permit, Wire};
-use crate::session::union::{LinkId, Shape};
+use crate::session::link_phase::LinkId;
+use crate::session::union::{RequestNumbers, ResultShape};
 
-/// What sessile itself has to know of a call's method.
+/// What sessile itself has to know of a client request's method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CallKind {
+pub(crate) enum RequestKind {
     Initialize,
-    /// Its result is a task: its progress goes on after its answer.
+    /// The result is a task: its progress goes on after the response.
     Task,
     Other,
 }
 
-/// A client's request that the server has not answered yet.
+/// A client request without a response.
 #[derive(Debug)]
-pub(crate) struct Call {
-    /// `None` where the id could not be read: such a call is answered at once, with a null id.
-    pub client_id: Option<Id>,
+pub(crate) struct ClientRequest {
+    pub client: ClientId,
+    /// The client's own id; `None` where it could not be read: such a request is answered at once, with a null id.
+    pub id: Option<Id>,
+    /// The stream of the client on which the response goes out.
     pub stream: StreamId,
-    /// The server that it was passed on to; `None` where there is no such one, or not yet: see [`Many`](super::Many).
+    /// The link that the request was forwarded on; `None` while it is the union's.
     pub link: Option<LinkId>,
-    pub kind: CallKind,
-    /// What its result is made of, where that is of interest.
-    pub shape: Shape,
+    pub kind: RequestKind,
+    /// What its result is made of, where the union has to know.
+    pub shape: ResultShape,
+    /// The client's progress token.
     pub token: Option<Id>,
-    pub group: Option<u64>,
+    /// The batch that the request is of.
+    pub batch: Option<u64>,
     pub deadline: Option<Instant>,
 }
 
-/// A server's request that the client has not answered yet.
+impl ClientRequest {
+    pub(super) fn new(to: Destination, id: Option<Id>, batch: Option<u64>) -> Self {
+        Self {
+            client: to.client,
+            id,
+            stream: to.stream,
+            link: None,
+            kind: RequestKind::Other,
+            shape: ResultShape::Plain,
+            token: None,
+            batch,
+            deadline: None,
+        }
+    }
+
+    pub(super) fn destination(&self) -> Destination {
+        Destination { client: self.client, stream: self.stream }
+    }
+}
+
+/// A server request without a response.
 #[derive(Debug)]
-pub(crate) struct Question {
+pub(crate) struct ServerRequest {
     pub link: LinkId,
-    pub server_id: Id,
-    pub group: Option<u64>,
-    /// The stream that it went out on; `None` while it waits for one.
+    /// The server's own id.
+    pub id: Id,
+    /// The batch that the request is of.
+    pub batch: Option<u64>,
+    /// The client that is asked: no other can answer.
+    pub client: ClientId,
+    /// The stream on which the client was asked; `None` while the request waits for one.
     pub stream: Option<StreamId>,
     /// The server's own progress token, where the client was given another in its place.
     pub token: Option<Id>,
 }
 
-/// The answers to one batch, gathered until they are complete: a batch gets one reply.
+impl ServerRequest {
+    pub(super) fn new(link: LinkId, client: ClientId, id: Id, batch: Option<u64>) -> Self {
+        Self { link, id, batch, client, stream: None, token: None }
+    }
+
+    /// Where the client was asked, if it was.
+    pub(super) fn asked_on(&self) -> Option<Destination> {
+        self.stream.map(|stream| Destination { client: self.client, stream })
+    }
+}
+
+/// The responses to one batch, until all are there: a batch has one reply.
 #[derive(Debug)]
-pub(crate) struct Group {
-    left: usize,
+struct Batch {
+    /// How many responses are missing.
+    missing: usize,
     /// Each with the id that it answers.
     parts: Vec<(Option<Id>, Wire)>,
     bytes: usize,
     ids: SmallVec<[Id; 1]>,
+    /// The client whose batch it is; `None` for that of a server.
+    client: Option<ClientId>,
 }
 
-/// How many tokens of task calls are remembered after their answer.
+/// How many progress tokens of requests for tasks are remembered after the response.
 const TASK_TOKENS: usize = 64;
 
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
-    calls: HashMap<u64, Call>,
-    by_client_id: HashMap<Id, u64>,
-    /// Of the calls that have one; empty where there is no request timeout.
+    client_requests: HashMap<u64, ClientRequest>,
+    /// Of the client requests that have one; empty where there is no request timeout.
     deadlines: BTreeSet<(Instant, u64)>,
-    questions: HashMap<u64, Question>,
-    groups: HashMap<u64, Group>,
-    /// Progress tokens of task calls that were answered: a task goes on to report progress with them.
+    server_requests: HashMap<u64, ServerRequest>,
+    batches: HashMap<u64, Batch>,
+    /// Progress tokens of requests for tasks that were answered: a task goes on to report progress with them.
     task_tokens: VecDeque<(u64, LinkId, Id)>,
-    last_call: u64,
-    last_question: u64,
-    last_group: u64,
+    /// The numbers of all requests to servers, also of those that the union makes.
+    pub numbers: RequestNumbers,
+    last_server_request: u64,
+    last_batch: u64,
 }
 
 impl Pending {
-    pub(crate) fn calls_in_flight(&self) -> usize {
-        self.calls.len()
+    pub(crate) fn client_requests_open(&self) -> usize {
+        self.client_requests.len()
     }
 
-    pub(crate) fn questions_open(&self) -> usize {
-        self.questions.len()
+    pub(crate) fn server_requests_open(&self) -> usize {
+        self.server_requests.len()
     }
 
-    pub(crate) fn has_client_id(&self, id: &Id) -> bool {
-        self.by_client_id.contains_key(id)
-    }
-
-    /// Enters a call, and gives the number under which the server gets to know it.
-    pub(crate) fn add_call(&mut self, call: Call) -> u64 {
-        self.last_call += 1;
-        if let Some(id) = &call.client_id {
-            self.by_client_id.insert(id.clone(), self.last_call);
+    /// Enters a client request, and gives the number under which the server gets to know it.
+    pub(crate) fn add_client_request(&mut self, request: ClientRequest) -> u64 {
+        let number = self.numbers.next();
+        if let Some(deadline) = request.deadline {
+            self.deadlines.insert((deadline, number));
         }
-        if let Some(deadline) = call.deadline {
-            self.deadlines.insert((deadline, self.last_call));
-        }
-        self.calls.insert(self.last_call, call);
-        self.last_call
+        self.client_requests.insert(number, request);
+        number
     }
 
-    /// A number for a request that sessile makes itself, out of the same series.
-    pub(crate) fn fresh_number(&mut self) -> u64 {
-        self.last_call += 1;
-        self.last_call
+    pub(crate) fn client_request(&self, number: u64) -> Option<&ClientRequest> {
+        self.client_requests.get(&number)
     }
 
-    pub(crate) fn call(&self, number: u64) -> Option<&Call> {
-        self.calls.get(&number)
+    pub(crate) fn client_request_mut(&mut self, number: u64) -> Option<&mut ClientRequest> {
+        self.client_requests.get_mut(&number)
     }
 
-    pub(crate) fn call_mut(&mut self, number: u64) -> Option<&mut Call> {
-        self.calls.get_mut(&number)
-    }
-
-    /// The numbers of the calls that were passed on to this server.
+    /// The numbers of the client requests that were forwarded to this server.
     pub(crate) fn numbers_of(&self, link: LinkId) -> impl Iterator<Item = u64> {
-        self.calls.iter().filter(move |(_, call)| call.link == Some(link)).map(|(number, _)| *number)
+        self.client_requests.iter().filter(move |(_, request)| request.link == Some(link)).map(|(number, _)| *number)
     }
 
-    /// The numbers of the calls that were passed on to this server, in order.
-    pub(crate) fn calls_of(&self, link: LinkId) -> Vec<u64> {
+    /// The numbers of the client requests that were forwarded to this server, in order.
+    pub(crate) fn client_requests_to(&self, link: LinkId) -> Vec<u64> {
         let mut numbers: Vec<_> = self.numbers_of(link).collect();
         numbers.sort_unstable();
         numbers
     }
 
-    pub(crate) fn take_call(&mut self, number: u64) -> Option<Call> {
-        let call = self.calls.remove(&number)?;
-        if let Some(id) = &call.client_id {
-            self.by_client_id.remove(id);
-        }
-        if let Some(deadline) = call.deadline {
+    pub(crate) fn take_client_request(&mut self, number: u64) -> Option<ClientRequest> {
+        let request = self.client_requests.remove(&number)?;
+        if let Some(deadline) = request.deadline {
             self.deadlines.remove(&(deadline, number));
         }
-        give_back(&mut self.calls);
-        give_back(&mut self.by_client_id);
-        Some(call)
+        give_back(&mut self.client_requests);
+        Some(request)
     }
 
-    pub(crate) fn number_of(&self, client_id: &Id) -> Option<u64> {
-        self.by_client_id.get(client_id).copied()
-    }
-
-    /// The only call in flight of those that `is_asked` is true of, if there is just one.
-    pub(crate) fn only_call(&self, is_asked: impl Fn(u64, &Call) -> bool) -> Option<&Call> {
-        let mut asked = self.calls.iter().filter(|(number, call)| is_asked(**number, call));
+    /// The only client request of those that `is_asked` is true of, if there is just one.
+    pub(crate) fn only_client_request(&self, is_asked: impl Fn(u64, &ClientRequest) -> bool) -> Option<&ClientRequest> {
+        let mut asked = self.client_requests.iter().filter(|(number, request)| is_asked(**number, request));
         let (_, only) = asked.next()?;
         asked.next().is_none().then_some(only)
     }
 
-    /// Takes all calls, in the order in which they came.
-    pub(crate) fn take_calls(&mut self) -> Vec<Call> {
-        self.by_client_id.clear();
+    /// Takes all client requests, in the order in which they came.
+    pub(crate) fn take_client_requests(&mut self) -> Vec<ClientRequest> {
         self.deadlines.clear();
-        let mut calls: Vec<_> = self.calls.drain().collect();
-        calls.sort_unstable_by_key(|(number, _)| *number);
-        calls.into_iter().map(|(_, call)| call).collect()
+        let mut requests: Vec<_> = self.client_requests.drain().collect();
+        requests.sort_unstable_by_key(|(number, _)| *number);
+        requests.into_iter().map(|(_, request)| request).collect()
     }
 
-    /// The numbers of the calls whose time is over.
+    /// The numbers of the client requests whose time is over.
     pub(crate) fn overdue(&self, now: Instant) -> Vec<u64> {
         self.deadlines.iter().take_while(|(deadline, _)| *deadline <= now).map(|(_, number)| *number).collect()
     }
@@ -173,7 +195,7 @@ impl Pending {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    /// A task call was answered; its token stays known for a while.
+    /// A request for a task was answered; its progress token stays known for a while.
     pub(crate) fn remember_token(&mut self, number: u64, link: LinkId, token: Id) {
         if self.task_tokens.len() == TASK_TOKENS {
             self.task_tokens.pop_front();
@@ -181,66 +203,73 @@ impl Pending {
         self.task_tokens.push_back((number, link, token));
     }
 
-    /// What the client calls the progress of this call, of which that server may report.
-    pub(crate) fn token(&self, number: u64, link: LinkId) -> Token<'_> {
-        if let Some(call) = self.calls.get(&number) {
-            return match &call.token {
-                Some(token) if call.link == Some(link) => Token::Call(call.stream, token),
-                _ => Token::Late,
+    /// What the client calls the progress of this request, of which that server may report.
+    pub(crate) fn token(&self, number: u64, link: LinkId) -> ProgressToken<'_> {
+        if let Some(request) = self.client_requests.get(&number) {
+            return match &request.token {
+                Some(token) if request.link == Some(link) => ProgressToken::Request(request.destination(), token),
+                _ => ProgressToken::Late,
             };
         }
         match self.task_tokens.iter().find(|(known, of, _)| *known == number && *of == link) {
-            Some((_, _, token)) => Token::Task(token),
-            None if number > 0 && number <= self.last_call => Token::Late,
-            None => Token::Foreign,
+            Some((_, _, token)) => ProgressToken::Task(token),
+            None if self.numbers.was_given(number) => ProgressToken::Late,
+            None => ProgressToken::Foreign,
         }
     }
 
-    pub(crate) fn add_question(&mut self, question: Question) -> u64 {
-        self.last_question += 1;
-        self.questions.insert(self.last_question, question);
-        self.last_question
+    pub(crate) fn add_server_request(&mut self, request: ServerRequest) -> u64 {
+        self.last_server_request += 1;
+        self.server_requests.insert(self.last_server_request, request);
+        self.last_server_request
     }
 
-    pub(crate) fn question_mut(&mut self, number: u64) -> Option<&mut Question> {
-        self.questions.get_mut(&number)
+    pub(crate) fn server_request_mut(&mut self, number: u64) -> Option<&mut ServerRequest> {
+        self.server_requests.get_mut(&number)
     }
 
-    pub(crate) fn take_question(&mut self, number: u64) -> Option<Question> {
-        let question = self.questions.remove(&number)?;
-        give_back(&mut self.questions);
-        Some(question)
+    pub(crate) fn take_server_request(&mut self, number: u64) -> Option<ServerRequest> {
+        let request = self.server_requests.remove(&number)?;
+        give_back(&mut self.server_requests);
+        Some(request)
     }
 
-    pub(crate) fn question_of(&self, link: LinkId, server_id: &Id) -> Option<u64> {
-        // The newest, where a server was careless enough to use an id twice. Questions are few: a second index would cost more.
-        self.questions
+    pub(crate) fn server_request_by_id(&self, link: LinkId, server_id: &Id) -> Option<u64> {
+        // The newest, where a server was careless enough to use an id twice. Server requests are few: a second index would cost more.
+        self.server_requests
             .iter()
-            .filter(|(_, question)| question.link == link && question.server_id == *server_id)
+            .filter(|(_, request)| request.link == link && request.id == *server_id)
             .map(|(number, _)| *number)
             .max()
     }
 
-    pub(crate) fn all_questions(&self) -> Vec<u64> {
-        let mut numbers: Vec<_> = self.questions.keys().copied().collect();
+    /// Whether this client was asked the server request of this number.
+    pub(crate) fn was_asked(&self, client: ClientId, number: u64) -> bool {
+        self.server_requests.get(&number).is_some_and(|request| request.client == client && request.stream.is_some())
+    }
+
+    /// The server requests that this client is asked, or will be, in order.
+    pub(crate) fn server_requests_for(&self, client: ClientId) -> Vec<u64> {
+        let for_client = self.server_requests.iter().filter(|(_, request)| request.client == client);
+        let mut numbers: Vec<_> = for_client.map(|(number, _)| *number).collect();
         numbers.sort_unstable();
         numbers
     }
 
-    /// The questions of this server, in order.
-    pub(crate) fn questions_of(&self, link: LinkId) -> Vec<u64> {
-        let of_link = self.questions.iter().filter(|(_, question)| question.link == link);
+    /// The requests of this server, in order.
+    pub(crate) fn server_requests_of(&self, link: LinkId) -> Vec<u64> {
+        let of_link = self.server_requests.iter().filter(|(_, request)| request.link == link);
         let mut numbers: Vec<_> = of_link.map(|(number, _)| *number).collect();
         numbers.sort_unstable();
         numbers
     }
 
-    /// The questions that went out on one of these streams, in order.
-    pub(crate) fn questions_on(&self, streams: &[StreamId]) -> Vec<u64> {
+    /// The server requests that went out on one of these streams, in order.
+    pub(crate) fn server_requests_on(&self, streams: &[StreamId]) -> Vec<u64> {
         let mut numbers: Vec<_> = self
-            .questions
+            .server_requests
             .iter()
-            .filter(|(_, question)| question.stream.is_some_and(|stream| streams.contains(&stream)))
+            .filter(|(_, request)| request.stream.is_some_and(|stream| streams.contains(&stream)))
             .map(|(number, _)| *number)
             .collect();
         numbers.sort_unstable();
@@ -248,77 +277,80 @@ impl Pending {
     }
 
     #[cfg(test)]
-    pub(crate) fn groups_open(&self) -> usize {
-        self.groups.len()
+    pub(crate) fn batches_open(&self) -> usize {
+        self.batches.len()
     }
 
     /// How many entries the tables have room for.
     #[cfg(test)]
     pub(crate) fn room(&self) -> usize {
-        self.calls.capacity() + self.by_client_id.capacity() + self.questions.capacity() + self.groups.capacity()
+        self.client_requests.capacity() + self.server_requests.capacity() + self.batches.capacity()
     }
 
-    /// Opens a group for `size` answers.
-    pub(crate) fn open_group(&mut self, size: usize) -> u64 {
-        self.last_group += 1;
-        self.groups.insert(self.last_group, Group { left: size, parts: Vec::new(), bytes: 0, ids: SmallVec::new() });
-        self.last_group
+    /// Opens a batch of that client, or of a server, for `size` responses.
+    pub(crate) fn open_batch(&mut self, size: usize, client: Option<ClientId>) -> u64 {
+        self.last_batch += 1;
+        self.batches.insert(
+            self.last_batch,
+            Batch { missing: size, parts: Vec::new(), bytes: 0, ids: SmallVec::new(), client },
+        );
+        self.last_batch
     }
 
-    /// How large the reply of this group is so far, in bytes.
-    pub(crate) fn group_bytes(&self, number: u64) -> usize {
-        self.groups.get(&number).map_or(0, |group| group.bytes)
+    /// How large the reply to this batch is so far, in bytes.
+    pub(crate) fn batch_bytes(&self, number: u64) -> usize {
+        self.batches.get(&number).map_or(0, |batch| batch.bytes)
     }
 
-    /// Puts one answer into its group; the last one gives the whole reply, and the ids that it answers.
-    pub(crate) fn join_group(&mut self, number: u64, wire: Wire, id: Option<Id>) -> Option<(Wire, SmallVec<[Id; 1]>)> {
-        let group = self.groups.get_mut(&number)?;
-        group.bytes += wire.len() + 1;
-        group.parts.push((id.clone(), wire));
-        group.ids.extend(id);
-        group.left -= 1;
+    /// Adds a response to its batch; the last one gives the whole reply, and the ids that it answers.
+    pub(crate) fn join_batch(&mut self, number: u64, wire: Wire, id: Option<Id>) -> Option<(Wire, SmallVec<[Id; 1]>)> {
+        let batch = self.batches.get_mut(&number)?;
+        batch.bytes += wire.len() + 1;
+        batch.parts.push((id.clone(), wire));
+        batch.ids.extend(id);
+        batch.missing -= 1;
         self.complete(number)
     }
 
-    /// One answer of the group will never come, because its request was cancelled.
-    pub(crate) fn leave_group(&mut self, number: u64) -> Option<(Wire, SmallVec<[Id; 1]>)> {
-        self.groups.get_mut(&number)?.left -= 1;
+    /// One response to the batch will never come, because its request was cancelled.
+    pub(crate) fn leave_batch(&mut self, number: u64) -> Option<(Wire, SmallVec<[Id; 1]>)> {
+        self.batches.get_mut(&number)?.missing -= 1;
         self.complete(number)
     }
 
-    /// Replaces what was gathered for batches of the client and takes memory that others need.
-    pub(crate) fn replace_parts(&mut self, replace: impl Fn(&Id) -> Wire) {
-        for group in self.groups.values_mut() {
-            for (id, wire) in &mut group.parts {
+    /// Replaces the responses that wait for the rest of their batch of this client, and take memory that others need.
+    pub(crate) fn replace_parts(&mut self, client: ClientId, replace: impl Fn(&Id) -> Wire) {
+        for batch in self.batches.values_mut().filter(|batch| batch.client == Some(client)) {
+            for (id, wire) in &mut batch.parts {
                 if let Some(id) = id
                     && wire.pooled() > 0
                 {
-                    group.bytes = group.bytes.saturating_sub(wire.len());
+                    batch.bytes = batch.bytes.saturating_sub(wire.len());
                     *wire = replace(id);
-                    group.bytes += wire.len();
+                    batch.bytes += wire.len();
                 }
             }
         }
     }
 
     fn complete(&mut self, number: u64) -> Option<(Wire, SmallVec<[Id; 1]>)> {
-        if self.groups.get(&number)?.left > 0 {
+        if self.batches.get(&number)?.missing > 0 {
             return None;
         }
-        let mut group = self.groups.remove(&number)?;
-        if group.parts.is_empty() {
+        let mut batch = self.batches.remove(&number)?;
+        if batch.parts.is_empty() {
             return None;
         }
-        let permits = group.parts.iter_mut().filter_map(|(_, wire)| wire.take_permit()).reduce(Permit::and);
-        let mut whole = Vec::with_capacity(group.bytes + 1);
-        for (position, (_, part)) in group.parts.iter().enumerate() {
+        let permits = batch.parts.iter_mut().filter_map(|(_, wire)| wire.take_permit()).reduce(Permit::and);
+        let mut whole = Vec::with_capacity(batch.bytes + 1);
+        for (position, (_, part)) in batch.parts.iter().enumerate() {
             whole.push(if position == 0 { b'[' } else { b',' });
             for bytes in part.parts() {
                 whole.extend_from_slice(bytes);
             }
         }
         whole.push(b']');
-        Some((Wire::from(whole).with_permit(permits), group.ids))
+        Some((Wire::from(whole).with_permit(permits), batch.ids))
     }
 }
 
@@ -331,13 +363,13 @@ fn give_back<K: Eq + Hash, V>(table: &mut HashMap<K, V>) {
 
 /// What a progress token on a server's notification turns out to be.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Token<'a> {
-    /// That of a call in flight, with the client's own token.
-    Call(StreamId, &'a Id),
-    /// That of a task call which was answered.
+pub(crate) enum ProgressToken<'a> {
+    /// That of a client request in flight, with the client's own token.
+    Request(Destination, &'a Id),
+    /// That of a request for a task which was answered.
     Task(&'a Id),
-    /// One of ours, but its call is over or never asked for progress: nobody waits for it.
+    /// One of sessile's, but its request is over or never asked for progress: nobody waits for it.
     Late,
-    /// Not one of ours.
+    /// Not one of sessile's.
     Foreign,
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
-use super::{About, Keeper, StreamId};
+use super::{ClientMessageKind, Keeper, StreamId};
 use crate::frame::{Id, Wire};
 
 /// What a kept message costs besides its bytes: its place here, that of its stream, and what allocators add.
@@ -39,7 +39,7 @@ struct Kept {
     stream: StreamId,
     event: u64,
     wire: Wire,
-    about: About,
+    kind: ClientMessageKind,
     at: Instant,
 }
 
@@ -47,15 +47,15 @@ struct Kept {
 struct Dropped {
     stream: StreamId,
     event: u64,
-    about: About,
+    kind: ClientMessageKind,
     at: Instant,
 }
 
 impl Dropped {
     fn cost(&self) -> usize {
-        let ids = match &self.about {
-            About::Answer(ids) => ids.iter().map(|id| id.raw().len() + size_of::<Id>()).sum(),
-            About::Question(_) | About::Notice => 0,
+        let ids = match &self.kind {
+            ClientMessageKind::Response(ids) => ids.iter().map(|id| id.raw().len() + size_of::<Id>()).sum(),
+            ClientMessageKind::ServerRequest(_) | ClientMessageKind::Notification => 0,
         };
         size_of::<Self>() + ids
     }
@@ -67,7 +67,7 @@ pub(super) struct Resumed {
     /// Events that the client has not seen, in order.
     pub replay: Vec<(u64, Wire)>,
     /// What it has not seen and never will.
-    pub dropped: Vec<About>,
+    pub dropped: Vec<ClientMessageKind>,
     /// How many entries of the stream are gone by this.
     pub released: usize,
 }
@@ -83,7 +83,7 @@ impl Replay {
         stream: StreamId,
         event: u64,
         wire: &Wire,
-        about: About,
+        kind: ClientMessageKind,
         at: Instant,
         keeper: &Keeper,
     ) -> Released {
@@ -91,16 +91,16 @@ impl Replay {
         let cost = wire.len() + OVERHEAD;
         let copy = if cost > self.bound { None } else { keeper.keep(cost, || compact(wire)) };
         let Some(wire) = copy else {
-            self.remember(Dropped { stream, event, about, at }, &mut released);
+            self.remember(Dropped { stream, event, kind, at }, &mut released);
             return released;
         };
         self.kept_bytes += cost;
-        self.kept.push_back(Kept { stream, event, wire, about, at });
+        self.kept.push_back(Kept { stream, event, wire, kind, at });
         while self.kept_bytes > self.bound
-            && let Some(Kept { stream, event, wire, about, at }) = self.kept.pop_front()
+            && let Some(Kept { stream, event, wire, kind, at }) = self.kept.pop_front()
         {
             self.kept_bytes -= wire.len() + OVERHEAD;
-            self.remember(Dropped { stream, event, about, at }, &mut released);
+            self.remember(Dropped { stream, event, kind, at }, &mut released);
         }
         released
     }
@@ -109,14 +109,14 @@ impl Replay {
     pub(super) fn drop_kept(&mut self) -> Released {
         let mut released = Released::new();
         self.kept_bytes = 0;
-        for Kept { stream, event, about, at, .. } in std::mem::take(&mut self.kept) {
-            self.remember(Dropped { stream, event, about, at }, &mut released);
+        for Kept { stream, event, kind, at, .. } in std::mem::take(&mut self.kept) {
+            self.remember(Dropped { stream, event, kind, at }, &mut released);
         }
         released
     }
 
     fn remember(&mut self, dropped: Dropped, released: &mut Released) {
-        if dropped.about == About::Notice {
+        if dropped.kind == ClientMessageKind::Notification {
             released.push(dropped.stream);
             return;
         }
@@ -137,7 +137,7 @@ impl Replay {
             // It is on its way to the client and kept at the same time, and each may last longer than the other.
             match keeper.keep(kept.wire.len() + OVERHEAD, || kept.wire.clone_parts()) {
                 Some(wire) => resumed.replay.push((kept.event, wire)),
-                None => resumed.dropped.push(kept.about.clone()),
+                None => resumed.dropped.push(kept.kind.clone()),
             }
         }
         let bytes = &mut self.dropped_bytes;
@@ -148,7 +148,7 @@ impl Replay {
             *bytes -= dropped.cost();
             resumed.released += 1;
             if dropped.event > after {
-                resumed.dropped.push(dropped.about.clone());
+                resumed.dropped.push(dropped.kind.clone());
             }
             false
         });

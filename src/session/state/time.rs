@@ -2,105 +2,104 @@
 
 use std::time::Instant;
 
-use super::{CallKind, Effect, EndReason, Phase, State};
+use super::{ClientPhase, Effect, EndReason, Intake, RequestKind, State};
 use crate::error::Fault;
-use crate::frame::Wire;
 use crate::link::Purpose;
+use crate::session::union::{Cancellation, UnionInput};
 
 impl State {
     /// When [`Event::Tick`](super::Event::Tick) is due next, if ever. A tick that comes early does no harm.
     pub(crate) fn next_deadline(&self, now: Instant) -> Option<Instant> {
-        let finishing = match self.phase {
-            Phase::Finishing { deadline, .. } => Some(deadline),
-            Phase::Ended => return None,
-            Phase::New | Phase::Opening { .. } | Phase::Live => None,
-        };
-        let waiting = self.waiting.next_deadline();
-        let others = [self.idle_deadline(now), self.pending.next_deadline(), self.outbox.next_deadline()];
-        others.into_iter().chain([finishing, waiting, self.many.next_deadline()]).flatten().min()
+        if self.intake == Intake::Ended {
+            return None;
+        }
+        let clients = self.clients.iter().filter_map(super::client::Client::next_deadline).min();
+        let union = self.union.as_ref().and_then(|union| union.next_deadline());
+        [self.idle_deadline(now), self.pending.next_deadline(), clients, union].into_iter().flatten().min()
     }
 
-    pub(super) fn tick(&mut self, now: Instant) {
-        for number in self.pending.overdue(now) {
-            self.time_out(number, now);
+    pub(super) fn tick(&mut self) {
+        for number in self.pending.overdue(self.now) {
+            self.time_out(number);
         }
-        self.gather_no_longer(now);
-        for number in self.waiting.overdue(now) {
-            self.fail_question(number, &Fault::Undeliverable);
+        if self.union.is_some() {
+            self.apply_to_union(UnionInput::Tick);
         }
-        let expired = self.outbox.expired(now);
-        let mut lost = self.pending.questions_on(&expired);
-        if self.client_is_gone(now) && self.outbox.note_gone() {
-            lost = self.pending.all_questions();
+        for number in self.undeliverable() {
+            self.fail_server_request(number, &Fault::Undeliverable);
         }
-        for number in lost {
-            self.fail_question(number, &Fault::Undeliverable);
-        }
-        if matches!(self.phase, Phase::Finishing { deadline, .. } if deadline <= now) {
-            self.end(EndReason::ClientLeft);
+        for client in self.clients.iter_mut() {
+            if matches!(client.phase, ClientPhase::Leaving { deadline } if deadline <= self.now) {
+                client.leave(EndReason::ClientLeft);
+            }
+            let checks = client.outbox.due_checks(self.now);
+            self.effects
+                .extend(checks.into_iter().map(|(stream, attachment)| Effect::CheckRead { stream, attachment }));
         }
         if let Some(after) = self.limits.idle_timeout
-            && self.idle_deadline(now).is_some_and(|deadline| deadline <= now)
+            && self.idle_deadline(self.now).is_some_and(|deadline| deadline <= self.now)
         {
             self.end(EndReason::Idle { after });
         }
     }
 
-    fn time_out(&mut self, number: u64, now: Instant) {
-        let Some(call) = self.pending.take_call(number) else { return };
-        let link = call.link;
-        let after = self.limits.request_timeout.unwrap_or_default();
-        let initialize = call.kind == CallKind::Initialize;
-        let mut fault = Fault::RequestTimeout { after };
-        if let Some(link) = link {
-            fault = self.named(link, fault);
+    /// The server requests that no client will answer any more: those that have waited for a stream for too long, those
+    /// whose stream was lost for too long, and all of a client that has been without any stream for too long.
+    fn undeliverable(&mut self) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        for client in self.clients.iter_mut() {
+            numbers.extend(client.waiting.overdue(self.now));
+            let expired = client.outbox.expired(self.now);
+            if client.is_absent(self.now) && client.outbox.note_gone() {
+                numbers.extend(self.pending.server_requests_for(client.id));
+            } else {
+                numbers.extend(self.pending.server_requests_on(&expired));
+            }
         }
-        self.answer_fault(call, &fault, now);
-        if initialize {
-            // It cannot be cancelled, and without it there is no session.
-            self.end(EndReason::Refused);
+        numbers
+    }
+
+    fn time_out(&mut self, number: u64) {
+        let Some(request) = self.take_client_request(number) else { return };
+        let (client, link, kind) = (request.client, request.link, request.kind);
+        let mut fault = Fault::RequestTimeout { after: self.limits.request_timeout.unwrap_or_default() };
+        if let Some(link) = link {
+            fault = self.name_server(link, fault);
+        }
+        self.respond_fault(request, &fault);
+        if kind == RequestKind::Initialize {
+            // `initialize` cannot be cancelled, and without it there is no session.
+            if let Some(client) = self.clients.get_mut(client) {
+                client.leave(EndReason::Refused);
+            }
             return;
         }
-        let reason = "the request timed out";
+        let cancellation = Cancellation::Because("the request timed out");
         match link {
             Some(link) => {
-                let (wire, purpose) = (cancelled(number, reason), Purpose::Cancel(number));
+                let (wire, purpose) = (cancellation.notification(number), Purpose::Cancel(number));
                 self.effects.push(Effect::ToServer { link, wire, purpose });
             }
-            None => self.cancel_parts(number, |part| cancelled(part, reason)),
+            None => self.apply_to_union(UnionInput::Withdrawn { number, cancellation }),
         }
     }
 
     /// A session that was busy up to this event has been active up to now, or for as long as it was busy.
-    pub(super) fn note_activity(&mut self, now: Instant) {
-        if let Some(until) = self.busy_until(now) {
+    pub(super) fn note_activity(&mut self) {
+        if let Some(until) = self.busy_until(self.now) {
             self.active = self.active.max(until);
         }
     }
 
-    /// Idle is a session with no call in flight for a client that is there, and no open stream that lasts. One that is
-    /// not idle is busy until now; one whose client has gone away from its calls was busy until then.
+    /// Idle is a session none of whose clients is busy: has an open stream that lasts, or a request in flight and is there
+    /// for its response.
     fn busy_until(&self, now: Instant) -> Option<Instant> {
-        if self.outbox.is_listening() {
-            return Some(now);
-        }
-        let gone = self.outbox.gone_at().unwrap_or(now);
-        (self.pending.calls_in_flight() > 0).then(|| gone.min(now))
+        self.clients.iter().filter_map(|client| client.busy_until(now)).max()
     }
 
     /// When the session will have been idle for too long, if it is idle.
     fn idle_deadline(&self, now: Instant) -> Option<Instant> {
-        let busy = self.outbox.is_listening() || self.pending.calls_in_flight() > 0 && !self.client_is_gone(now);
-        self.limits.idle_timeout.filter(|_| !busy).map(|timeout| self.active + timeout)
+        let is_busy = self.clients.iter().any(|client| client.is_busy(now));
+        self.limits.idle_timeout.filter(|_| !is_busy).map(|timeout| self.active + timeout)
     }
-
-    /// The client has had no open stream for so long that nobody waits for its calls any more.
-    fn client_is_gone(&self, now: Instant) -> bool {
-        self.outbox.gone_at().is_some_and(|gone| gone <= now)
-    }
-}
-
-pub(super) fn cancelled(number: u64, reason: &str) -> Wire {
-    let params = serde_json::json!({ "requestId": number, "reason": reason }).to_string();
-    crate::frame::notification("notifications/cancelled", Some(&params))
 }

@@ -6,33 +6,33 @@ use std::time::Instant;
 use smallvec::SmallVec;
 
 use super::replay::{OVERHEAD, compact};
-use super::{About, Keeper};
+use super::{ClientMessageKind, Keeper};
 use crate::frame::Wire;
-use crate::session::union::LinkId;
+use crate::session::link_phase::LinkId;
 
 /// Most messages that wait.
-pub(super) const MOST: usize = 1024;
+pub(super) const MOST_MESSAGES: usize = 1024;
 
 #[derive(Debug)]
-pub(super) struct Message {
+pub(super) struct WaitingMessage {
     pub link: LinkId,
     pub wire: Wire,
-    pub about: About,
+    pub kind: ClientMessageKind,
     until: Instant,
 }
 
 /// The messages that wait, oldest first. Whenever a stream is there that could carry them there are none.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    messages: VecDeque<Message>,
+    messages: VecDeque<WaitingMessage>,
     bytes: usize,
-    questions: usize,
+    server_requests: usize,
     bound: usize,
 }
 
 impl Waiting {
     pub(super) fn new(bound: usize) -> Self {
-        Self { messages: VecDeque::new(), bytes: 0, questions: 0, bound }
+        Self { messages: VecDeque::new(), bytes: 0, server_requests: 0, bound }
     }
 
     /// Lets a message wait, at the cost of the oldest ones: what had to go is given back.
@@ -40,43 +40,47 @@ impl Waiting {
         &mut self,
         link: LinkId,
         wire: &Wire,
-        about: About,
+        kind: ClientMessageKind,
         until: Instant,
         keeper: &Keeper,
-    ) -> SmallVec<[About; 1]> {
+    ) -> SmallVec<[ClientMessageKind; 1]> {
         let mut dropped = SmallVec::new();
         let cost = wire.len() + OVERHEAD;
         // It gets a permit of its own, because that of the server's messages would hold up the server.
         let copy = if cost > self.bound { None } else { keeper.keep(cost, || compact(wire)) };
         let Some(wire) = copy else {
-            dropped.push(about);
+            dropped.push(kind);
             return dropped;
         };
         self.bytes += cost;
-        self.questions += usize::from(is_question(&about));
-        self.messages.push_back(Message { link, wire, about, until });
-        while (self.messages.len() > MOST || self.bytes > self.bound)
+        self.server_requests += usize::from(is_server_request(&kind));
+        self.messages.push_back(WaitingMessage { link, wire, kind, until });
+        while (self.messages.len() > MOST_MESSAGES || self.bytes > self.bound)
             && let Some(oldest) = self.messages.pop_front()
         {
             self.bytes -= oldest.wire.len() + OVERHEAD;
-            self.questions -= usize::from(is_question(&oldest.about));
-            dropped.push(oldest.about);
+            self.server_requests -= usize::from(is_server_request(&oldest.kind));
+            dropped.push(oldest.kind);
         }
         dropped
     }
 
-    pub(super) fn take(&mut self) -> VecDeque<Message> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    pub(super) fn take(&mut self) -> VecDeque<WaitingMessage> {
         self.bytes = 0;
-        self.questions = 0;
+        self.server_requests = 0;
         std::mem::take(&mut self.messages)
     }
 
-    /// Takes out a question.
-    pub(super) fn remove(&mut self, question: u64) {
-        self.remove_if(|number, _| number == question);
+    /// Takes out a server request.
+    pub(super) fn remove(&mut self, number: u64) {
+        self.remove_if(|waiting, _| waiting == number);
     }
 
-    /// Takes out the questions that have waited long enough. Notifications go on waiting: they are bounded, and nobody
+    /// Takes out the server requests that have waited long enough. Notifications go on waiting: they are bounded, and nobody
     /// hangs on them.
     pub(super) fn overdue(&mut self, now: Instant) -> Vec<u64> {
         let mut numbers = Vec::new();
@@ -91,26 +95,26 @@ impl Waiting {
     }
 
     fn remove_if(&mut self, mut unwanted: impl FnMut(u64, Instant) -> bool) {
-        if self.questions == 0 {
+        if self.server_requests == 0 {
             return;
         }
-        let Self { messages, bytes, questions, .. } = self;
-        messages.retain(|message| match message.about {
-            About::Question(number) if unwanted(number, message.until) => {
+        let Self { messages, bytes, server_requests, .. } = self;
+        messages.retain(|message| match message.kind {
+            ClientMessageKind::ServerRequest(number) if unwanted(number, message.until) => {
                 *bytes -= message.wire.len() + OVERHEAD;
-                *questions -= 1;
+                *server_requests -= 1;
                 false
             }
             _ => true,
         });
     }
 
-    /// When the first question has waited long enough: they all wait equally long.
+    /// When the first server request has waited long enough: they all wait equally long.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        if self.questions == 0 {
+        if self.server_requests == 0 {
             return None;
         }
-        self.messages.iter().find(|message| is_question(&message.about)).map(|message| message.until)
+        self.messages.iter().find(|message| is_server_request(&message.kind)).map(|message| message.until)
     }
 
     #[cfg(test)]
@@ -124,6 +128,6 @@ impl Waiting {
     }
 }
 
-fn is_question(about: &About) -> bool {
-    matches!(about, About::Question(_))
+fn is_server_request(kind: &ClientMessageKind) -> bool {
+    matches!(kind, ClientMessageKind::ServerRequest(_))
 }

@@ -5,21 +5,23 @@
 
 use std::fmt::Write as _;
 
-use super::{LinkId, List};
+use super::List;
+use crate::session::link_phase::LinkId;
 
 /// Where the pages of several servers go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Cursor {
+pub(super) struct ListCursor {
     pub list: List,
     /// The servers that have more, each once and in order.
     pub rest: Vec<(LinkId, String)>,
 }
 
+/// What every cursor of a union begins with.
 const MARK: &str = "sessile";
 
-impl Cursor {
+impl ListCursor {
     /// `sessile.<list>.<link>-<cursor in hexadecimal>.…`
-    pub(crate) fn encode(&self) -> String {
+    pub(super) fn encode(&self) -> String {
         let mut text = format!("{MARK}.{}", self.list.member());
         for (link, cursor) in &self.rest {
             let _ = write!(text, ".{}-", link.0);
@@ -31,7 +33,7 @@ impl Cursor {
     }
 
     /// Reads a cursor for this list of so many servers; `None` if it is not one of ours.
-    pub(crate) fn decode(list: List, servers: usize, text: &str) -> Option<Self> {
+    pub(super) fn decode(list: List, servers: usize, text: &str) -> Option<Self> {
         let rest = text.strip_prefix(MARK)?.strip_prefix('.')?.strip_prefix(list.member())?.strip_prefix('.')?;
         let mut cursor = Self { list, rest: Vec::new() };
         for part in rest.split('.') {
@@ -68,7 +70,7 @@ mod tests {
     #[test]
     fn what_is_not_ours_is_refused() {
         let good = "sessile.tools.0-61.2-";
-        let cursor = Cursor::decode(List::Tools, 3, good).unwrap();
+        let cursor = ListCursor::decode(List::Tools, 3, good).unwrap();
         assert_eq!(cursor.rest, [(LinkId(0), "a".to_owned()), (LinkId(2), String::new())]);
         for bad in [
             "",
@@ -92,9 +94,9 @@ mod tests {
             "Sessile.tools.0-61",
             "sessile.tools.99999-61",
         ] {
-            assert_eq!(Cursor::decode(List::Tools, 3, bad), None, "{bad}");
+            assert_eq!(ListCursor::decode(List::Tools, 3, bad), None, "{bad}");
         }
-        assert_eq!(Cursor::decode(List::Tools, 2, good), None, "there is no such server");
+        assert_eq!(ListCursor::decode(List::Tools, 2, good), None, "there is no such server");
     }
 
     proptest! {
@@ -106,13 +108,13 @@ mod tests {
                 .filter_map(|(position, cursor)| Some((link(position), cursor?)))
                 .collect();
             prop_assume!(!rest.is_empty());
-            let cursor = Cursor { list: List::Resources, rest };
-            prop_assert_eq!(Cursor::decode(List::Resources, servers, &cursor.encode()), Some(cursor));
+            let cursor = ListCursor { list: List::Resources, rest };
+            prop_assert_eq!(ListCursor::decode(List::Resources, servers, &cursor.encode()), Some(cursor));
         }
 
         #[test]
         fn whatever_is_accepted_is_written_in_one_way(text in "sessile\\.tools(\\.[0-9]{1,2}-([0-9a-fA-F]{2}){0,3}){1,3}") {
-            if let Some(cursor) = Cursor::decode(List::Tools, 50, &text) {
+            if let Some(cursor) = ListCursor::decode(List::Tools, 50, &text) {
                 prop_assert_eq!(cursor.encode(), text);
             }
         }

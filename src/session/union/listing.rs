@@ -5,39 +5,39 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use super::{Cursor, List};
+use super::{List, ListCursor};
 use crate::frame::{Frame, Item, elements, members, only, quoted, string};
 
 /// Most members besides its own that a merged page has, and as many in its `_meta`.
-const MOST_OTHERS: usize = 64;
+const MOST_OTHER_MEMBERS: usize = 64;
 
 /// A page of one server's list.
 #[derive(Debug)]
-pub(crate) struct Page<'a> {
+pub(super) struct ListPage<'a> {
     frame: &'a Frame,
-    pub entries: Vec<Entry>,
+    pub entries: Vec<ListEntry>,
     /// The server's cursor to what follows.
     pub next: Option<String>,
 }
 
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(super) struct ListEntry {
     at: Range<usize>,
     /// Where its name stands, as a JSON string.
     name: Range<usize>,
     /// What its server calls it.
-    pub own: String,
+    pub own_name: String,
 }
 
-impl<'a> Page<'a> {
+impl<'a> ListPage<'a> {
     /// Reads an answer; `None` if there is no such list in it, or more than one.
-    pub(crate) fn read(list: List, frame: &'a Frame) -> Option<Self> {
+    pub(super) fn read(list: List, frame: &'a Frame) -> Option<Self> {
         let json: &[u8] = frame.bytes();
         let at = frame.lookup_range(&["result", list.member()]).ok().flatten()?;
         let entry = |at: Range<usize>| {
             let name = only(json, at.clone(), list.key())?;
-            let own = string(json, name.clone())?;
-            Some(Entry { at, name, own })
+            let own_name = string(json, name.clone())?;
+            Some(ListEntry { at, name, own_name })
         };
         let entries = elements(json, at)?.into_iter().filter_map(entry).collect();
         let next = frame.lookup_range(&["result", "nextCursor"]).ok()?;
@@ -49,7 +49,7 @@ impl<'a> Page<'a> {
 
 /// Where the entries stand that are not let through, to be cut out of the answer: all other bytes stay. `None` if there
 /// is no such list in it, or more than one.
-pub(crate) fn filtered(list: List, frame: &Frame, allows: impl Fn(&str) -> bool) -> Option<Vec<Range<usize>>> {
+pub(super) fn filtered(list: List, frame: &Frame, allows: impl Fn(&str) -> bool) -> Option<Vec<Range<usize>>> {
     let json: &[u8] = frame.bytes();
     let at = frame.lookup_range(&["result", list.member()]).ok().flatten()?;
     let elements = elements(json, at)?;
@@ -75,43 +75,43 @@ pub(crate) fn filtered(list: List, frame: &Frame, allows: impl Fn(&str) -> bool)
 
 /// One page in the making, out of several.
 #[derive(Debug)]
-pub(crate) struct Merge {
+pub(super) struct ListMerge {
     list: List,
     entries: Vec<u8>,
     /// Other members of the results, and members of their `_meta`.
-    others: Others,
-    meta: Others,
+    others: OtherMembers,
+    meta: OtherMembers,
 }
 
 /// Members that are none of ours: the first of a name stays, as long as there are few.
 #[derive(Debug, Default)]
-struct Others {
+struct OtherMembers {
     names: HashSet<String>,
     members: Vec<(String, Vec<u8>)>,
 }
 
-impl Others {
+impl OtherMembers {
     fn add(&mut self, key: &str, value: &[u8]) {
-        if self.members.len() < MOST_OTHERS && self.names.insert(key.to_owned()) {
+        if self.members.len() < MOST_OTHER_MEMBERS && self.names.insert(key.to_owned()) {
             self.members.push((key.to_owned(), value.to_vec()));
         }
     }
 }
 
-impl Merge {
-    pub(crate) fn new(list: List) -> Self {
-        Self { list, entries: Vec::new(), others: Others::default(), meta: Others::default() }
+impl ListMerge {
+    pub(super) fn new(list: List) -> Self {
+        Self { list, entries: Vec::new(), others: OtherMembers::default(), meta: OtherMembers::default() }
     }
 
     /// Adds a server's page. `full` says what the client is to call an entry, or that it is not shown.
-    pub(crate) fn add(&mut self, page: &Page<'_>, full: impl Fn(&Entry) -> Option<String>) {
+    pub(super) fn add(&mut self, page: &ListPage<'_>, full: impl Fn(&ListEntry) -> Option<String>) {
         let json: &[u8] = page.frame.bytes();
         for entry in &page.entries {
             let Some(full) = full(entry) else { continue };
             if !self.entries.is_empty() {
                 self.entries.push(b',');
             }
-            if full == entry.own {
+            if full == entry.own_name {
                 self.entries.extend_from_slice(&json[entry.at.clone()]);
             } else {
                 self.entries.extend_from_slice(&json[entry.at.start..entry.name.start]);
@@ -135,7 +135,7 @@ impl Merge {
     }
 
     /// The result, as JSON.
-    pub(crate) fn finish(self, next: Option<&Cursor>) -> String {
+    pub(super) fn finish(self, next: Option<&ListCursor>) -> String {
         let mut json = b"{".to_vec();
         json.extend_from_slice(&quoted(self.list.member()));
         json.extend_from_slice(b":[");
@@ -174,7 +174,7 @@ fn write_member(json: &mut Vec<u8>, key: &str, value: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::union::LinkId;
+    use crate::session::link_phase::LinkId;
 
     fn answer(result: &str) -> Frame {
         Frame::parse(format!(r#"{{"jsonrpc":"2.0","id":1,"result":{result}}}"#)).unwrap()
@@ -222,23 +222,23 @@ mod tests {
             r#"{"_meta":{"a":1},"tools":[{"name":"x","inputSchema":{"type":"object", "n":1e400}},{"name":"hidden"}],"nextCursor":"m","ttl":5}"#,
         );
         let second = answer(r#"{"tools":[ { "title":"é" ,"name" : "x" } ],"_meta":{"a":2,"b":3},"ttl":6,"more":null}"#);
-        let mut merge = Merge::new(List::Tools);
+        let mut merge = ListMerge::new(List::Tools);
         let show = |prefix: &'static str| {
-            move |entry: &Entry| (entry.own != "hidden").then(|| format!("{prefix}{}", entry.own))
+            move |entry: &ListEntry| (entry.own_name != "hidden").then(|| format!("{prefix}{}", entry.own_name))
         };
-        let page = Page::read(List::Tools, &first).unwrap();
+        let page = ListPage::read(List::Tools, &first).unwrap();
         assert_eq!(page.next.as_deref(), Some("m"));
         merge.add(&page, show(""));
         for end in [r#"{"tools":[],"nextCursor":""}"#, r#"{"tools":[],"nextCursor":null}"#] {
-            assert_eq!(Page::read(List::Tools, &answer(end)).unwrap().next, None);
+            assert_eq!(ListPage::read(List::Tools, &answer(end)).unwrap().next, None);
         }
-        merge.add(&Page::read(List::Tools, &second).unwrap(), show("b_"));
-        let cursor = Cursor { list: List::Tools, rest: vec![(LinkId(0), "m".to_owned())] };
+        merge.add(&ListPage::read(List::Tools, &second).unwrap(), show("b_"));
+        let cursor = ListCursor { list: List::Tools, rest: vec![(LinkId(0), "m".to_owned())] };
         assert_eq!(
             merge.finish(Some(&cursor)),
             r#"{"tools":[{"name":"x","inputSchema":{"type":"object", "n":1e400}},{ "title":"é" ,"name" : "b_x" }],"nextCursor":"sessile.tools.0-6d","ttl":5,"more":null,"_meta":{"a":1,"b":3}}"#
         );
-        assert_eq!(Merge::new(List::Templates).finish(None), r#"{"resourceTemplates":[]}"#);
+        assert_eq!(ListMerge::new(List::Templates).finish(None), r#"{"resourceTemplates":[]}"#);
     }
 
     #[test]
@@ -246,13 +246,13 @@ mod tests {
         let many: Vec<_> = (0..100_000).map(|number| format!(r#""k{number}":{number}"#)).collect();
         let many = many.join(",");
         let frame = answer(&format!(r#"{{"tools":[{{"name":"x"}}],{many},"_meta":{{{many}}}}}"#));
-        let mut merge = Merge::new(List::Tools);
-        merge.add(&Page::read(List::Tools, &frame).unwrap(), |entry| Some(entry.own.clone()));
+        let mut merge = ListMerge::new(List::Tools);
+        merge.add(&ListPage::read(List::Tools, &frame).unwrap(), |entry| Some(entry.own_name.clone()));
         let merged: serde_json::Value = serde_json::from_str(&merge.finish(None)).unwrap();
         assert_eq!(merged["tools"], serde_json::json!([{ "name": "x" }]));
         // The list and `_meta` are members too.
-        assert_eq!(merged.as_object().unwrap().len(), MOST_OTHERS + 2);
-        assert_eq!(merged["_meta"].as_object().unwrap().len(), MOST_OTHERS);
+        assert_eq!(merged.as_object().unwrap().len(), MOST_OTHER_MEMBERS + 2);
+        assert_eq!(merged["_meta"].as_object().unwrap().len(), MOST_OTHER_MEMBERS);
         assert_eq!((&merged["k63"], merged.get("k64")), (&serde_json::json!(63), None));
     }
 }

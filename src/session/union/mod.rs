@@ -1,200 +1,394 @@
-//! Several servers as one: names, tables, lists and what else has to be reckoned out when a session has more than one
-//! server, or one whose offers are filtered. Pure, and without any state of its own but the [`Table`]; the machine that
-//! uses it is `session/state`.
+//! Several servers as one, or one server whose offers are filtered: a pure machine of its own.
+//!
+//! [`Union::apply`] takes one [`UnionInput`] and answers with [`UnionOutput`]s: forward this request, send that to a server,
+//! respond, fail, notify the client, warn. The session (`session/state`) holds a union only where there are several servers
+//! or filters. It keeps what belongs to clients and links (request ids, streams, deadlines of requests), and hands on what
+//! only the union can decide. [`UnionContext`] is what the union may see of the session. Two kinds of messages pass the
+//! union without being its own: the result of a forwarded request, and a server's notification. It reads and rewrites
+//! them where the names in them change (`rewrite.rs`).
+//!
+//! `apply` deals with the input, and then calls `settle`, which restores what always holds: the queued requests that wait
+//! for nothing are routed, the handshake that waits for nobody is answered, and so are lists whose parts are all in. A
+//! handler never calls another one for that: it only puts a request into the queue, or notes an answer. So there is no
+//! recursion, and one place to look at when something is not answered.
+//!
+//! What a client request may have to wait for:
+//!
+//! - the handshake (`handshake.rs`): all servers are sent the client's `initialize`, and the client has one answer
+//!   (`initialize_merge.rs`);
+//! - a fan-out (`fan_out.rs`): a list, or the logging level, is asked of every server, and the answers are merged;
+//! - a discovery (`discovery.rs`): the union itself asks for lists to find out which server has what a request names.
+//!
+//! Each request that the union makes for these stands in one table (`sub_requests.rs`), with the time until which it is
+//! waited for. Its number is of the same series as those of client requests, so a server never sees one number twice.
 
 mod cursor;
-mod links;
+mod directory;
+mod discovery;
+mod fan_out;
+mod handshake;
+mod hints;
+mod initialize_merge;
+mod interface;
+mod list;
 mod listing;
+mod merge_pages;
 mod names;
+mod queue;
 mod request;
+mod result;
+mod rewrite;
 mod route;
-mod table;
-mod template;
-mod templates;
-mod welcome;
+mod routing;
+mod servers;
+mod sub_requests;
 
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
-use smallvec::SmallVec;
+use crate::error::Fault;
+use crate::frame::{Frame, Permit, Wire, notification};
+use crate::link::Purpose;
+use crate::session::link_phase::{LinkId, LinkPhase};
 
-use crate::config::{Filter, Offered};
+use cursor::ListCursor;
+use directory::Directory;
+pub(crate) use discovery::error_text;
+use fan_out::FanOut;
+use handshake::Handshake;
+pub(crate) use interface::{Cancellation, Edit, RequestNumbers, UnionContext, UnionInput, UnionOutput};
+pub(crate) use list::List;
+use queue::RequestQueue;
+pub(crate) use result::ResultShape;
+pub(crate) use servers::{ConfiguredServer, Servers, UnionMode};
+use sub_requests::{SubRequest, SubRequestKind, SubRequests};
 
-pub(crate) use cursor::Cursor;
-pub(crate) use links::{Shape, named_in_result, task_told};
-pub(crate) use listing::{Merge, Page, filtered};
-pub(crate) use request::{Request, read, uri_told};
-pub(crate) use route::Route;
-pub(crate) use table::{Table, Told};
-pub(crate) use welcome::{Abilities, Welcome, version_of};
-
-/// Which of a session's servers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct LinkId(pub u16);
-
-/// A few servers.
-pub(crate) type LinkIds = SmallVec<[LinkId; 4]>;
-
-/// What a server can be asked to list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum List {
-    Tools,
-    Prompts,
-    Resources,
-    Templates,
-    Tasks,
+/// What is known of one list of one server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum ListKnowledge {
+    #[default]
+    Unknown,
+    /// The union is asking for the list; a [`SubRequestKind::Discovery`] is open.
+    Asking,
+    /// All of the list is in the directory.
+    Complete,
+    /// The server did not answer, or not with a list.
+    Failed,
 }
 
-impl List {
-    pub(crate) const ALL: [Self; 5] = [Self::Tools, Self::Prompts, Self::Resources, Self::Templates, Self::Tasks];
-
-    pub(crate) fn of_method(method: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|list| list.method() == method)
-    }
-
-    pub(crate) fn method(self) -> &'static str {
-        match self {
-            Self::Tools => "tools/list",
-            Self::Prompts => "prompts/list",
-            Self::Resources => "resources/list",
-            Self::Templates => "resources/templates/list",
-            Self::Tasks => "tasks/list",
-        }
-    }
-
-    /// The member of the result that holds the entries.
-    pub(crate) fn member(self) -> &'static str {
-        match self {
-            Self::Tools => "tools",
-            Self::Prompts => "prompts",
-            Self::Resources => "resources",
-            Self::Templates => "resourceTemplates",
-            Self::Tasks => "tasks",
-        }
-    }
-
-    /// The member of an entry that it is known by.
-    pub(crate) fn key(self) -> &'static str {
-        match self {
-            Self::Tools | Self::Prompts => "name",
-            Self::Resources => "uri",
-            Self::Templates => "uriTemplate",
-            Self::Tasks => "taskId",
-        }
-    }
-
-    /// What one of its entries is called.
-    pub(crate) fn noun(self) -> &'static str {
-        match self {
-            Self::Tools => "tool",
-            Self::Prompts => "prompt",
-            Self::Resources => "resource",
-            Self::Templates => "resource template",
-            Self::Tasks => "task",
-        }
-    }
-
-    /// What a filter calls it; tasks are not filtered.
-    pub(crate) fn offered(self) -> Option<Offered> {
-        match self {
-            Self::Tools => Some(Offered::Tools),
-            Self::Prompts => Some(Offered::Prompts),
-            Self::Resources => Some(Offered::Resources),
-            Self::Templates => Some(Offered::Templates),
-            Self::Tasks => None,
-        }
-    }
+/// Whether the templates of a server that filters deny can be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum TemplateKnowledge {
+    #[default]
+    NeverComplete,
+    /// All of the server's templates were known at some time. Denied ones are remembered since.
+    OnceComplete,
 }
 
-/// How the servers of a session appear to its client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// One server, as it is.
-    Plain,
-    /// One server, with filters.
-    Filtered,
-    /// Several servers as one.
-    Many,
+/// What the union knows of one server, besides the phase of its link.
+#[derive(Debug, Default)]
+struct ServerSlot {
+    lists: [ListKnowledge; List::ALL.len()],
+    templates: TemplateKnowledge,
 }
 
-/// The servers of which every session has a link to each, in the order of their [`LinkId`]s.
+/// The machine that makes one server of several; see the head of this file.
 #[derive(Debug)]
-pub(crate) struct Servers {
-    each: Vec<Server>,
-    mode: Mode,
-    prefix: bool,
-    prefix_uris: bool,
+pub(crate) struct Union {
+    servers: Arc<Servers>,
+    slots: Box<[ServerSlot]>,
+    directory: Directory,
+    sub_requests: SubRequests,
+    /// By the number of the client request.
+    fan_outs: HashMap<u64, FanOut>,
+    /// The fan-outs none of whose parts is waited for any more. Empty between inputs.
+    complete_fan_outs: Vec<u64>,
+    queue: RequestQueue,
+    handshake: Handshake,
+    /// The client's `notifications/initialized`, for servers that are ready later.
+    initialized: Option<Frame>,
+    /// The client's last `logging/setLevel`, likewise.
+    logging_level: Option<Frame>,
+    /// Whether a warning was given of a name that two servers have: one is enough.
+    clash_reported: bool,
+    outputs: Vec<UnionOutput>,
 }
 
-#[derive(Debug, Clone)]
-pub(crate) struct Server {
-    /// Its name as it was configured, for errors and logs.
-    pub name: Arc<str>,
-    /// Its name as a part of others.
-    pub prefix: Box<str>,
-    pub filter: Filter,
-}
-
-impl Server {
-    pub(crate) fn new(name: &str, filter: Filter) -> Self {
-        Self { name: name.into(), prefix: names::prefix_of(name).into(), filter }
+impl Union {
+    /// The union of these servers; `None` where there is one server and nothing is filtered.
+    pub(crate) fn new(servers: Arc<Servers>) -> Option<Self> {
+        if servers.mode() == UnionMode::Plain {
+            return None;
+        }
+        Some(Self {
+            slots: servers.links().map(|_| ServerSlot::default()).collect(),
+            servers,
+            directory: Directory::default(),
+            sub_requests: SubRequests::default(),
+            fan_outs: HashMap::new(),
+            complete_fan_outs: Vec::new(),
+            queue: RequestQueue::default(),
+            handshake: Handshake::default(),
+            initialized: None,
+            logging_level: None,
+            clash_reported: false,
+            outputs: Vec::new(),
+        })
     }
-}
 
-impl Servers {
-    /// With `prefix`, tools and prompts of several servers have the server's name in front; with `prefix_uris`, URIs have
-    /// it in them.
-    pub(crate) fn new(each: Vec<Server>, prefix: bool, prefix_uris: bool) -> Self {
-        let mode = match each.as_slice() {
-            [one] if one.filter.is_empty() => Mode::Plain,
-            [_] => Mode::Filtered,
-            _ => Mode::Many,
+    /// Takes one input, and says what follows from it.
+    pub(crate) fn apply(&mut self, input: UnionInput, context: &mut UnionContext<'_>) -> Vec<UnionOutput> {
+        match input {
+            UnionInput::Request { number, frame } => self.queue.push(number, frame),
+            UnionInput::Withdrawn { number, cancellation } => self.withdraw(number, &cancellation),
+            UnionInput::Notification(frame) => self.client_notification(frame, context),
+            UnionInput::Response { link, number, frame } => self.sub_request_answered(link, number, frame, context),
+            UnionInput::Failure { link, number, fault } => self.sub_request_failed(link, number, fault, context),
+            UnionInput::LinkClosed { link, fault } => self.link_closed(link, &fault, context),
+            UnionInput::Tick => self.tick(context),
+        }
+        self.settle(context);
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// Restores what always holds between inputs: no request in the queue waits for nothing, no handshake waits for nobody,
+    /// and no fan-out has all of its answers.
+    fn settle(&mut self, context: &mut UnionContext<'_>) {
+        loop {
+            self.finish_fan_outs();
+            while let Some(queued) = self.queue.pop() {
+                self.route(queued, context);
+            }
+            // The end of the handshake puts the requests that waited for it into the queue.
+            if !self.end_handshake_if_complete(context) {
+                return;
+            }
+        }
+    }
+
+    /// When [`UnionInput::Tick`] is due next, if ever.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        [self.sub_requests.next_due(), self.handshake.due()].into_iter().flatten().min()
+    }
+
+    /// Whether there are several servers, rather than one with filters.
+    pub(crate) fn is_several(&self) -> bool {
+        self.servers.mode() == UnionMode::Several
+    }
+
+    /// The fault as that server's, if there are several.
+    pub(crate) fn name_server(&self, link: LinkId, fault: Fault) -> Fault {
+        if self.is_several() { fault.of(self.servers.name(link)) } else { fault }
+    }
+
+    /// The client request for which this server was sent the sub-request of this number.
+    pub(crate) fn request_of(&self, link: LinkId, number: u64) -> Option<u64> {
+        match self.sub_requests.get(link, number)? {
+            SubRequestKind::Part { request } => Some(*request),
+            SubRequestKind::Initialize => self.handshake.request(),
+            SubRequestKind::Discovery { .. } | SubRequestKind::Late { .. } | SubRequestKind::Unheeded => None,
+        }
+    }
+
+    /// Whether this server was sent a sub-request of this number, and has not answered it.
+    pub(crate) fn has_sub_request(&self, link: LinkId, number: u64) -> bool {
+        self.sub_requests.get(link, number).is_some()
+    }
+
+    /// Whether this server was sent a part of this client request, and has not answered it.
+    pub(crate) fn is_asked_for(&self, link: LinkId, request: u64) -> bool {
+        self.fan_outs.get(&request).is_some_and(|fan_out| {
+            self.sub_requests.parts(fan_out.numbers.clone(), request).any(|(_, asked)| asked == link)
+        })
+    }
+
+    /// The numbers of all sub-requests that this server has not answered.
+    pub(crate) fn numbers_of(&self, link: LinkId) -> impl Iterator<Item = u64> {
+        self.sub_requests.of_link(link)
+    }
+
+    fn slot(&self, link: LinkId) -> Option<&ServerSlot> {
+        self.slots.get(usize::from(link.0))
+    }
+
+    fn slot_mut(&mut self, link: LinkId) -> Option<&mut ServerSlot> {
+        self.slots.get_mut(usize::from(link.0))
+    }
+
+    fn output(&mut self, output: UnionOutput) {
+        self.outputs.push(output);
+    }
+
+    fn warn(&mut self, link: LinkId, text: String) {
+        self.output(UnionOutput::Warn { link, text });
+    }
+
+    fn fail(&mut self, number: u64, fault: Fault) {
+        self.output(UnionOutput::Fail { number, fault });
+    }
+
+    /// Sends a server a request of the union's own, and returns its number.
+    fn send_sub_request(
+        &mut self,
+        link: LinkId,
+        sub_request: SubRequest,
+        context: &mut UnionContext<'_>,
+        wire: impl FnOnce(u64) -> Wire,
+    ) -> u64 {
+        let number = context.numbers.next();
+        let initialize = matches!(sub_request.kind, SubRequestKind::Initialize);
+        let purpose = if initialize { Purpose::Initialize(number) } else { Purpose::Call(number) };
+        self.sub_requests.insert(number, sub_request);
+        self.output(UnionOutput::Send { link, wire: wire(number), purpose });
+        number
+    }
+
+    /// Withdraws a sub-request: its response is of no use any more, and would cost a place in the table.
+    fn cancel_sub_request(&mut self, number: u64, cancellation: &Cancellation) {
+        if let Some(sub_request) = self.sub_requests.remove(number) {
+            let wire = cancellation.notification(number);
+            self.output(UnionOutput::Send { link: sub_request.link, wire, purpose: Purpose::Cancel(number) });
+        }
+    }
+
+    /// A client request will have no response: what the servers were asked for it is withdrawn.
+    fn withdraw(&mut self, number: u64, cancellation: &Cancellation) {
+        self.queue.remove(number);
+        let Some(fan_out) = self.fan_outs.remove(&number) else { return };
+        let open: Vec<_> = self.sub_requests.parts(fan_out.numbers, number).map(|(part, _)| part).collect();
+        for part in open {
+            self.cancel_sub_request(part, cancellation);
+        }
+    }
+
+    fn sub_request_answered(&mut self, link: LinkId, number: u64, frame: Frame, context: &mut UnionContext<'_>) {
+        let Some(SubRequest { kind, due, .. }) = self.sub_requests.take(link, number) else { return };
+        match kind {
+            SubRequestKind::Initialize => self.handshake_answered(link, &frame, context),
+            SubRequestKind::Part { request } => self.part_came(request, link, Ok(frame), context),
+            SubRequestKind::Discovery { list, page, forwarded } => {
+                self.discovered(link, (list, page), forwarded, due, &frame, context);
+            }
+            SubRequestKind::Late { list, .. } => self.late_part_came(link, list),
+            SubRequestKind::Unheeded => {}
+        }
+    }
+
+    fn sub_request_failed(&mut self, link: LinkId, number: u64, fault: Fault, context: &mut UnionContext<'_>) {
+        let Some(SubRequest { kind, .. }) = self.sub_requests.take(link, number) else { return };
+        match kind {
+            // The phase of a closed link says so, and not that the server has refused.
+            SubRequestKind::Initialize if context.links.get(link).is_gone() => {}
+            SubRequestKind::Initialize => self.handshake_failed(link, fault, context),
+            SubRequestKind::Part { request } => self.part_came(request, link, Err(fault), context),
+            SubRequestKind::Discovery { list, .. } => self.discovery_failed(link, list, &fault),
+            SubRequestKind::Late { .. } | SubRequestKind::Unheeded => {}
+        }
+    }
+
+    fn tick(&mut self, context: &mut UnionContext<'_>) {
+        while let Some((number, due)) = self.sub_requests.pop_due(context.now) {
+            let link = due.link;
+            match due.kind {
+                SubRequestKind::Part { request } => self.part_is_late(number, link, request, context),
+                SubRequestKind::Discovery { list, .. } => self.discovery_is_late(number, link, list, context),
+                // They have no due time.
+                SubRequestKind::Initialize | SubRequestKind::Late { .. } | SubRequestKind::Unheeded => {}
+            }
+        }
+        self.handshake_tick(context);
+    }
+
+    /// A link has closed: what was asked of its server fails with the server's name, and the session goes on without it.
+    fn link_closed(&mut self, link: LinkId, fault: &Fault, context: &mut UnionContext<'_>) {
+        if let Some(slot) = self.slot_mut(link) {
+            for knowledge in &mut slot.lists {
+                if *knowledge == ListKnowledge::Unknown {
+                    *knowledge = ListKnowledge::Failed;
+                }
+            }
+        }
+        self.sub_requests.drop_late(link);
+        self.directory.link_closed(link);
+        let mut open: Vec<u64> = self.sub_requests.of_link(link).collect();
+        open.sort_unstable();
+        for number in open {
+            self.sub_request_failed(link, number, fault.clone(), context);
+        }
+        if context.links.get(link).answer().is_some() {
+            self.notify_changes(link, context);
+        }
+        self.end_if_alone(context);
+    }
+
+    /// Ends the session when no server is left, and none will come.
+    fn end_if_alone(&mut self, context: &UnionContext<'_>) {
+        let last = context.links.iter().rev().find_map(|(_, phase)| match phase {
+            LinkPhase::Gone { exit, .. } => Some(exit.clone()),
+            _ => None,
+        });
+        let open = self.handshake.is_done();
+        let lives = |phase: &LinkPhase| match phase {
+            LinkPhase::New | LinkPhase::Initializing | LinkPhase::Ready(_) => true,
+            // The client may send `initialize` again, as long as its session is not open without this server.
+            LinkPhase::Refused(_) => !open,
+            LinkPhase::Gone { .. } => false,
         };
-        let many = mode == Mode::Many;
-        Self { each, mode, prefix: prefix && many, prefix_uris: prefix_uris && many }
+        if let (Some(exit), false) = (last, context.links.iter().any(|(_, phase)| lives(phase))) {
+            self.output(UnionOutput::End(exit));
+        }
     }
 
-    pub(crate) fn mode(&self) -> Mode {
-        self.mode
+    /// A notification of the client, which goes to all servers that are ready.
+    fn client_notification(&mut self, mut frame: Frame, context: &UnionContext<'_>) {
+        if frame.method() == Some("notifications/initialized") {
+            self.client_initialized(frame, context);
+            return;
+        }
+        let permit = frame.take_permit().map(Permit::shared);
+        for link in context.links.ready() {
+            let permit = permit.as_ref().map(|permit| permit());
+            let wire = for_one_server(&frame, frame.share().into_wire()).with_permit(permit);
+            self.output(UnionOutput::Send { link, wire, purpose: Purpose::Notice });
+        }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.each.len()
+    /// What a server offers is there now, or is not any more: the client is told which lists to fetch anew.
+    fn notify_changes(&mut self, link: LinkId, context: &UnionContext<'_>) {
+        for method in context.links.get(link).capabilities().list_changed_methods() {
+            self.notify_change(link, method);
+        }
     }
 
-    pub(crate) fn has_prefixed_names(&self) -> bool {
-        self.prefix
+    fn notify_change(&mut self, link: LinkId, method: &str) {
+        if self.handshake.is_done() {
+            self.output(UnionOutput::Notify { link, wire: notification(method, None) });
+        }
     }
 
-    pub(crate) fn has_prefixed_uris(&self) -> bool {
-        self.prefix_uris
+    /// How much there is in all tables, but for what was learnt.
+    #[cfg(test)]
+    pub(crate) fn under_way(&self) -> usize {
+        let handshake = usize::from(self.handshake.due().is_some());
+        self.sub_requests.waited_for() + self.fan_outs.len() + self.queue.len() + handshake
     }
 
-    pub(crate) fn links(&self) -> impl DoubleEndedIterator<Item = LinkId> + use<> {
-        (0..u16::try_from(self.each.len()).unwrap_or(u16::MAX)).map(LinkId)
+    #[cfg(test)]
+    pub(crate) fn server_count(&self) -> usize {
+        self.slots.len()
     }
 
-    pub(crate) fn get(&self, link: LinkId) -> Option<&Server> {
-        self.each.get(usize::from(link.0))
+    #[cfg(test)]
+    pub(crate) fn sub_request_count(&self) -> usize {
+        self.sub_requests.len()
     }
+}
 
-    pub(crate) fn name(&self, link: LinkId) -> Arc<str> {
-        self.get(link).map_or_else(|| "?".into(), |server| server.name.clone())
-    }
-
-    /// The names of these servers, for errors.
-    pub(crate) fn names(&self, links: &[LinkId]) -> Vec<Arc<str>> {
-        links.iter().map(|link| self.name(*link)).collect()
-    }
-
-    /// Whether the filter of that server lets all of that list through.
-    pub(crate) fn allows_all(&self, link: LinkId, list: List) -> bool {
-        let (Some(server), Some(offered)) = (self.get(link), list.offered()) else { return true };
-        server.filter.allows_all(offered)
-    }
-
-    /// Whether the filter of that server lets the one of this name through; the name is the server's own.
-    pub(crate) fn allows(&self, link: LinkId, list: List, own: &str) -> bool {
-        let (Some(server), Some(offered)) = (self.get(link), list.offered()) else { return true };
-        server.filter.allows(offered, own)
-    }
+/// What is made of a client's frame for one of several servers, with the headers that go to each.
+fn for_one_server(frame: &Frame, wire: Wire) -> Wire {
+    wire.with_forwarded(frame.forwarded().cloned())
 }

@@ -1,13 +1,14 @@
-//! What a client's request is about, as far as it decides which server gets it.
+//! What a client request is about, as far as that decides which server gets the request.
 
 use std::ops::Range;
 
 use super::List;
+use super::directory::UriForm;
 use crate::error::Fault;
 use crate::frame::{Frame, only, string};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Request {
+pub(super) enum RequestSubject {
     Initialize,
     Ping,
     /// A list, with the client's cursor.
@@ -22,18 +23,18 @@ pub(crate) enum Request {
     Uri {
         uri: String,
         at: Range<usize>,
-        template: bool,
+        form: UriForm,
     },
     Task {
         id: String,
     },
-    Level,
+    LoggingLevel,
     /// One that names none of what servers offer.
     Other,
 }
 
-/// Reads a request. What names its subject not at all, or twice, is refused: it might be read otherwise elsewhere.
-pub(crate) fn read(frame: &Frame) -> Result<Request, Fault> {
+/// Reads a request. One that does not name its subject, or names it twice, is refused: a server might read another one.
+pub(super) fn read_subject(frame: &Frame) -> Result<RequestSubject, Fault> {
     let text = |path: &[&str]| {
         let at = frame.lookup_range(path).map_err(Fault::Frame)?;
         let found = at.and_then(|at| Some((string(frame.bytes(), at.clone())?, at)));
@@ -41,27 +42,27 @@ pub(crate) fn read(frame: &Frame) -> Result<Request, Fault> {
     };
     let method = frame.method().unwrap_or_default();
     Ok(match method {
-        "initialize" => Request::Initialize,
-        "ping" => Request::Ping,
+        "initialize" => RequestSubject::Initialize,
+        "ping" => RequestSubject::Ping,
         "tools/call" | "prompts/get" => {
             let (name, at) = text(&["params", "name"])?;
             let list = if method == "tools/call" { List::Tools } else { List::Prompts };
-            Request::Named { list, name, at }
+            RequestSubject::Named { list, name, at }
         }
         "resources/read" | "resources/subscribe" | "resources/unsubscribe" => {
             let (uri, at) = text(&["params", "uri"])?;
-            Request::Uri { uri, at, template: false }
+            RequestSubject::Uri { uri, at, form: UriForm::Uri }
         }
         "completion/complete" => {
             let (kind, _) = text(&["params", "ref", "type"])?;
             match kind.as_str() {
                 "ref/prompt" => {
                     let (name, at) = text(&["params", "ref", "name"])?;
-                    Request::Named { list: List::Prompts, name, at }
+                    RequestSubject::Named { list: List::Prompts, name, at }
                 }
                 "ref/resource" => {
                     let (uri, at) = text(&["params", "ref", "uri"])?;
-                    Request::Uri { uri, at, template: true }
+                    RequestSubject::Uri { uri, at, form: UriForm::Template }
                 }
                 _ => {
                     return Err(Fault::InvalidParams(
@@ -71,12 +72,12 @@ pub(crate) fn read(frame: &Frame) -> Result<Request, Fault> {
             }
         }
         "tasks/get" | "tasks/result" | "tasks/cancel" | "tasks/update" => {
-            Request::Task { id: text(&["params", "taskId"])?.0 }
+            RequestSubject::Task { id: text(&["params", "taskId"])?.0 }
         }
-        "logging/setLevel" => Request::Level,
+        "logging/setLevel" => RequestSubject::LoggingLevel,
         method => match List::of_method(method) {
-            Some(list) => Request::List(list, cursor(frame)?),
-            None => Request::Other,
+            Some(list) => RequestSubject::List(list, cursor(frame)?),
+            None => RequestSubject::Other,
         },
     })
 }
@@ -91,7 +92,7 @@ fn cursor(frame: &Frame) -> Result<Option<String>, Fault> {
 }
 
 /// The URI that a notification is about, and where it stands.
-pub(crate) fn uri_told(frame: &Frame) -> Option<(String, Range<usize>)> {
+pub(super) fn uri_of_notification(frame: &Frame) -> Option<(String, Range<usize>)> {
     let params = frame.lookup_range(&["params"]).ok().flatten()?;
     let at = only(frame.bytes(), params, "uri")?;
     Some((string(frame.bytes(), at.clone())?, at))
@@ -101,8 +102,10 @@ pub(crate) fn uri_told(frame: &Frame) -> Option<(String, Range<usize>)> {
 mod tests {
     use super::*;
 
-    fn request(method: &str, params: &str) -> Result<Request, Fault> {
-        read(&Frame::parse(format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#)).unwrap())
+    fn request(method: &str, params: &str) -> Result<RequestSubject, Fault> {
+        read_subject(
+            &Frame::parse(format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#)).unwrap(),
+        )
     }
 
     #[test]
@@ -113,18 +116,18 @@ mod tests {
             ("prompts/get", r#"{"name":"x"}"#, (List::Prompts, "x")),
             ("completion/complete", complete, (List::Prompts, "x")),
         ] {
-            let Request::Named { list, name, .. } = request(method, params).unwrap() else { panic!("{method}") };
+            let RequestSubject::Named { list, name, .. } = request(method, params).unwrap() else { panic!("{method}") };
             assert_eq!((list, name.as_str()), expected);
         }
         let complete = r#"{"ref":{"type":"ref/resource","uri":"x://{y}"}}"#;
-        let read = request("completion/complete", complete).unwrap();
-        assert!(matches!(read, Request::Uri { uri, template: true, .. } if uri == "x://{y}"));
-        assert_eq!(request("tasks/result", r#"{"taskId":"t"}"#).unwrap(), Request::Task { id: "t".into() });
-        assert_eq!(request("tools/list", "{}").unwrap(), Request::List(List::Tools, None));
-        assert_eq!(request("tools/list", r#"{"cursor":null}"#).unwrap(), Request::List(List::Tools, None));
+        let subject = request("completion/complete", complete).unwrap();
+        assert!(matches!(subject, RequestSubject::Uri { uri, form: UriForm::Template, .. } if uri == "x://{y}"));
+        assert_eq!(request("tasks/result", r#"{"taskId":"t"}"#).unwrap(), RequestSubject::Task { id: "t".into() });
+        assert_eq!(request("tools/list", "{}").unwrap(), RequestSubject::List(List::Tools, None));
+        assert_eq!(request("tools/list", r#"{"cursor":null}"#).unwrap(), RequestSubject::List(List::Tools, None));
         let page = request("resources/templates/list", r#"{"cursor":"c"}"#).unwrap();
-        assert_eq!(page, Request::List(List::Templates, Some("c".into())));
-        assert_eq!(request("vendor/x", "{}").unwrap(), Request::Other);
+        assert_eq!(page, RequestSubject::List(List::Templates, Some("c".into())));
+        assert_eq!(request("vendor/x", "{}").unwrap(), RequestSubject::Other);
     }
 
     #[test]

@@ -85,6 +85,7 @@ impl World {
                     assert!(seen.attachment.take().is_some(), "closed twice: {stream:?}");
                 }
                 Effect::ToServer { link, wire, .. } => self.heard_by_server(link, wire, from_client),
+                Effect::CheckRead { .. } => panic!("nothing stalls"),
                 Effect::Client { .. } | Effect::Opened { .. } | Effect::Server { .. } | Effect::Warn { .. } => {}
                 Effect::Ended(_) => {
                     self.ended = true;
@@ -96,10 +97,10 @@ impl World {
         let next = self.stage.state.next_deadline(now);
         assert!(!self.ended || next.is_none());
         assert!(!tick || next.is_none_or(|next| next > now), "a tick that changes nothing is due at once");
-        let State { outbox, waiting, limits, .. } = &self.stage.state;
+        let (limits, Client { outbox, waiting, .. }) = (&self.stage.state.limits, self.stage.state.client());
         assert!(outbox.kept_bytes() <= 2 * limits.replay_bytes);
         assert!(waiting.bytes() <= limits.replay_bytes && waiting.len() <= 1024);
-        assert!(self.ended || waiting.len() == 0 || outbox.general_stream().is_none(), "it waits for what is there");
+        assert!(self.ended || waiting.is_empty() || outbox.general_stream().is_none(), "it waits for what is there");
     }
 
     fn heard_by_client(&mut self, stream: u64, event: Option<u64>, wire: Wire, role: Role) {
@@ -189,7 +190,13 @@ impl World {
             self.streams.entry(stream).or_default().attachment = Some(attachment);
         }
         self.resuming = after.map(|_| stream);
-        self.apply(Event::Attached { stream: StreamId(stream), attachment: Attachment(attachment), kind, after });
+        self.apply(Event::Attached {
+            client: ClientId::FIRST,
+            stream: StreamId(stream),
+            attachment: Attachment(attachment),
+            kind,
+            after,
+        });
         self.resuming = None;
     }
 
@@ -204,7 +211,7 @@ impl World {
 
     /// Lets the client say something; with each message comes the id that is to be answered.
     fn client(&mut self, stream: u64, messages: Vec<(String, Option<String>)>) {
-        let is_open = self.stage.state.outbox.knows(StreamId(stream));
+        let is_open = self.stage.state.client().outbox.knows(StreamId(stream));
         let attached = self.streams.get(&stream).is_some_and(|seen| seen.attachment.is_some());
         for id in messages.iter().filter_map(|(_, id)| id.as_ref()) {
             let count = self.calls.entry(id.clone()).or_default();
@@ -215,7 +222,11 @@ impl World {
         }
         let mut texts: Vec<_> = messages.into_iter().map(|(text, _)| text).collect();
         let json = if texts.len() == 1 { texts.remove(0) } else { batch(&texts) };
-        self.apply(Event::FromClient { stream: StreamId(stream), frames: frame::split(json) });
+        self.apply(Event::FromClient {
+            client: ClientId::FIRST,
+            respond_on: RespondOn::Stream(StreamId(stream)),
+            frames: frame::split(json),
+        });
     }
 
     fn server(&mut self, messages: &[String]) {
@@ -323,10 +334,7 @@ impl World {
                 let id = Id::from_raw(id.as_bytes());
                 self.apply(Event::ServerLost {
                     link: LINK,
-                    id,
-                    request: *request,
-                    size: 1,
-                    why: crate::frame::Lost::Oversized,
+                    message: LostMessage { id, request: *request, size: 1, why: crate::frame::Lost::Oversized },
                 });
             }
             Act::Lose(pick) => {
@@ -338,7 +346,7 @@ impl World {
             Act::Resume(pick, after) => self.resume(*pick, *after),
             Act::Pass(millis) => self.stage.now += Duration::from_millis(u64::from(*millis)),
             Act::Tick => self.apply(Event::Tick),
-            Act::InputEnded => self.apply(Event::InputEnded),
+            Act::InputEnded => self.apply(Event::InputEnded { client: ClientId::FIRST }),
             Act::Drain => self.apply(Event::Drain),
             Act::End => self.apply(Event::End(EndReason::Deleted)),
             Act::LinkClosed => self.apply(Event::LinkClosed { link: LINK, exit: exited() }),
@@ -350,16 +358,14 @@ impl World {
         let id = if request { self.fresh_id(255) } else { pick_from(&self.question_numbers, pick) };
         if request {
             let count = self.calls.entry(id.clone()).or_default();
-            count.asked += usize::from(self.stage.state.outbox.knows(StreamId(stream)));
+            count.asked += usize::from(self.stage.state.client().outbox.knows(StreamId(stream)));
             count.lost = true;
         }
         let id = Id::from_raw(id.as_bytes());
         self.apply(Event::ClientLost {
+            client: ClientId::FIRST,
             stream: StreamId(stream),
-            id,
-            request,
-            size: 1,
-            why: crate::frame::Lost::Oversized,
+            message: LostMessage { id, request, size: 1, why: crate::frame::Lost::Oversized },
         });
     }
 
@@ -376,7 +382,7 @@ impl World {
             _ => 0,
         };
         self.client_lied |= claimed != seen.newest;
-        if !self.stage.state.outbox.knows(StreamId(stream)) {
+        if !self.stage.state.client().outbox.knows(StreamId(stream)) {
             // A stream that was forgotten goes on as a GET stream.
             self.streams.entry(stream).or_default().kind = Some(StreamKind::Get);
         }
@@ -410,15 +416,15 @@ impl World {
         for (id, count) in &self.questions {
             assert!(count.answered + count.cancelled >= count.asked, "never answered: {id} {count:?}");
         }
-        assert_eq!(self.stage.state.pending.questions_open(), 0);
+        assert_eq!(self.stage.state.pending.server_requests_open(), 0);
         for number in self.call_numbers.clone() {
             self.server(&[answer(&number)]);
         }
         self.settle();
-        assert_eq!(self.stage.state.calls_in_flight(), 0, "every call was answered");
-        assert_eq!(self.stage.state.pending.groups_open(), 0);
-        assert_eq!(self.stage.state.outbox.kept_bytes(), 0);
-        assert_eq!(self.stage.state.outbox.stream_count(), 0);
+        assert_eq!(self.stage.state.requests_in_flight(), 0, "every call was answered");
+        assert_eq!(self.stage.state.pending.batches_open(), 0);
+        assert_eq!(self.stage.state.client().outbox.kept_bytes(), 0);
+        assert_eq!(self.stage.state.client().outbox.stream_count(), 0);
     }
 
     /// The session ends with its client listening: every call has had its answer.

@@ -12,7 +12,7 @@ fn filter() -> Filter {
 
 /// One server, after its handshake.
 fn one(filter: Filter) -> Town {
-    let mut town = town_of(Servers::new(vec![Server::new("one", filter)], true, false), limits());
+    let mut town = town_of(Servers::new(vec![ConfiguredServer::new("one", filter)], true, false), limits());
     town.client(&ask("0", "initialize"));
     town.answers(A, "1", &everything());
     town
@@ -117,7 +117,7 @@ fn what_a_denied_template_stands_for_cannot_be_read() {
 
 #[test]
 fn who_reads_before_the_handshake_reads_nothing_denied() {
-    let mut town = town_of(Servers::new(vec![Server::new("one", filter())], true, false), limits());
+    let mut town = town_of(Servers::new(vec![ConfiguredServer::new("one", filter())], true, false), limits());
     assert_eq!(town.asks("7", "resources/read", r#"{"uri":"y://1"}"#).len(), 2, "the server is asked");
     town.answers(A, "2", r#"{"resources":[]}"#);
     let templates = r#"{"resourceTemplates":[{"uriTemplate":"y://{id}"}]}"#;
@@ -126,7 +126,7 @@ fn who_reads_before_the_handshake_reads_nothing_denied() {
 
 #[test]
 fn a_server_without_resources_is_not_asked_for_them() {
-    let mut town = town_of(Servers::new(vec![Server::new("one", filter())], true, false), limits());
+    let mut town = town_of(Servers::new(vec![ConfiguredServer::new("one", filter())], true, false), limits());
     town.client(&ask("0", "initialize"));
     town.answers(A, "1", r#"{"capabilities":{}}"#);
     assert_eq!(town.asks("7", "resources/read", r#"{"uri":"y://1"}"#).len(), 1);
@@ -144,7 +144,7 @@ fn what_cannot_be_checked_is_not_read() {
 
 #[test]
 fn each_of_several_has_its_own() {
-    let servers = vec![Server::new("a", filter()), Server::new("b", Filter::new())];
+    let servers = vec![ConfiguredServer::new("a", filter()), ConfiguredServer::new("b", Filter::new())];
     let mut town = Town::open(Servers::new(servers, true, true));
     town.asks("7", "tools/list", "{}");
     let tools = r#"{"tools":[{"name":"good_x"},{"name":"other"}]}"#;
@@ -189,7 +189,9 @@ fn knows_both(town: &mut Town, templates: &str) -> Vec<String> {
 
 #[test]
 fn a_denied_template_is_known_whatever_page_the_client_asks_for() {
-    let servers = || Servers::new(vec![Server::new("a", filter()), Server::new("b", Filter::new())], true, false);
+    let servers = || {
+        Servers::new(vec![ConfiguredServer::new("a", filter()), ConfiguredServer::new("b", Filter::new())], true, false)
+    };
     let mut town = Town::open(servers());
     let templates =
         r#"{"resourceTemplates":[{"uriTemplate":"y://{id}"},{"uriTemplate":"y://{id}/x"},{"uriTemplate":"z://{id}"}]}"#;
@@ -239,7 +241,7 @@ fn who_has_no_end_of_templates_cannot_be_checked() {
 
 #[test]
 fn a_filtered_link_keeps_its_servers_name() {
-    let servers = vec![Server::new("a", filter()), Server::new("b", Filter::new())];
+    let servers = vec![ConfiguredServer::new("a", filter()), ConfiguredServer::new("b", Filter::new())];
     let mut town = Town::open(Servers::new(servers, true, true));
     let lines = town.asks("7", "tools/call", r#"{"name":"a_good_x"}"#);
     let id = json_of(&lines, "a> ")["id"].to_string();

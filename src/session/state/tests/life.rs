@@ -1,15 +1,18 @@
-//! The life of a session: the diagram at the top of `state/mod.rs`, walked, and the ways in which it ends.
+//! The life of a client: the diagram at the top of `state/client.rs`, walked; and the ways in which a session ends.
 
 use super::*;
 
 /// What a phase is called in the diagram.
 fn phase(stage: &Stage) -> &'static str {
-    match stage.state.phase {
-        Phase::New => "New",
-        Phase::Opening { .. } => "Opening",
-        Phase::Live => "Live",
-        Phase::Finishing { .. } => "Finishing",
-        Phase::Ended => "Ended",
+    if stage.state.intake == Intake::Ended {
+        return "Gone";
+    }
+    match stage.state.client().phase {
+        ClientPhase::New => "New",
+        ClientPhase::Initializing { .. } => "Initializing",
+        ClientPhase::Ready => "Ready",
+        ClientPhase::Leaving { .. } => "Leaving",
+        ClientPhase::Gone(_) => panic!("a session without a client has not ended"),
     }
 }
 
@@ -21,15 +24,15 @@ fn in_phase(name: &str, kind: StreamKind) -> Stage {
     if name != "New" {
         stage.client(1, &ask("0", "initialize"));
     }
-    if matches!(name, "Live" | "Finishing") {
+    if matches!(name, "Ready" | "Leaving") {
         stage.server(&answer("1"));
         if stream == 9 {
             stage.open(9, kind);
         }
         stage.client(stream, &ask("7", "tools/call"));
     }
-    if name == "Finishing" {
-        stage.event(Event::InputEnded);
+    if name == "Leaving" {
+        stage.event(Event::InputEnded { client: ClientId::FIRST });
     }
     assert_eq!(phase(&stage), name);
     stage
@@ -46,12 +49,15 @@ fn the_diagram() {
     let unreadable: Act = |stage| stage.server(r#"{"jsonrpc":"2.0","id":1}"#);
     let oversized: Act = |stage| {
         let id = Some(Id::number(1));
-        stage.event(Event::ServerLost { link: LINK, id, request: false, size: 9, why: crate::frame::Lost::Oversized })
+        stage.event(Event::ServerLost {
+            link: LINK,
+            message: LostMessage { id, request: false, size: 9, why: crate::frame::Lost::Oversized },
+        })
     };
     let second: Act = |stage| stage.server(&answer("2"));
     let cancelled: Act = |stage| stage.client(1, &cancel("7"));
     let lost: Act = |stage| stage.lose(1);
-    let input_ended: Act = |stage| stage.event(Event::InputEnded);
+    let input_ended: Act = |stage| stage.event(Event::InputEnded { client: ClientId::FIRST });
     let minutes: Act = |stage| stage.wait(secs(60));
     let drained: Act = |stage| stage.wait(secs(10));
     let closed: Act = |stage| stage.event(Event::LinkClosed { link: LINK, exit: exited() });
@@ -59,52 +65,52 @@ fn the_diagram() {
     let drain: Act = |stage| stage.event(Event::Drain);
 
     let table: [(&str, StreamKind, Act, &str); 38] = [
-        ("New", Duplex, initialize, "Opening"),
-        ("New", Post, initialize, "Opening"),
+        ("New", Duplex, initialize, "Initializing"),
+        ("New", Post, initialize, "Initializing"),
         ("New", Duplex, other_call, "New"),
         ("New", Duplex, result, "New"),
-        ("New", Duplex, lost, "Ended"),
+        ("New", Duplex, lost, "Gone"),
         ("New", Post, lost, "New"),
-        ("New", Duplex, input_ended, "Ended"),
-        ("New", Duplex, closed, "Ended"),
-        ("New", Duplex, end, "Ended"),
+        ("New", Duplex, input_ended, "Gone"),
+        ("New", Duplex, closed, "Gone"),
+        ("New", Duplex, end, "Gone"),
         ("New", Duplex, drain, "New"),
-        ("Opening", Duplex, result, "Live"),
-        ("Opening", Post, result, "Live"),
-        ("Opening", Duplex, refusal, "New"),
-        ("Opening", Post, refusal, "Ended"),
-        ("Opening", Single, refusal, "Ended"),
-        ("Opening", Duplex, unreadable, "New"),
-        ("Opening", Post, unreadable, "Ended"),
-        ("Opening", Duplex, oversized, "New"),
-        ("Opening", Post, oversized, "Ended"),
-        ("Opening", Duplex, initialize, "Opening"),
-        ("Opening", Duplex, lost, "Ended"),
-        ("Opening", Post, lost, "Ended"),
-        ("Opening", Single, lost, "Ended"),
-        ("Opening", Duplex, minutes, "Ended"),
-        ("Opening", Post, minutes, "Ended"),
-        ("Opening", Duplex, input_ended, "Finishing"),
-        ("Opening", Duplex, closed, "Ended"),
-        ("Live", Duplex, initialize, "Live"),
-        ("Live", Duplex, second, "Live"),
-        ("Live", Duplex, lost, "Ended"),
-        ("Live", Duplex, minutes, "Live"),
-        ("Live", Duplex, input_ended, "Finishing"),
-        ("Live", Post, closed, "Ended"),
-        ("Finishing", Duplex, second, "Ended"),
-        ("Finishing", Duplex, cancelled, "Ended"),
-        ("Finishing", Duplex, input_ended, "Finishing"),
-        ("Finishing", Duplex, drained, "Ended"),
-        ("Finishing", Duplex, lost, "Ended"),
+        ("Initializing", Duplex, result, "Ready"),
+        ("Initializing", Post, result, "Ready"),
+        ("Initializing", Duplex, refusal, "New"),
+        ("Initializing", Post, refusal, "Gone"),
+        ("Initializing", Single, refusal, "Gone"),
+        ("Initializing", Duplex, unreadable, "New"),
+        ("Initializing", Post, unreadable, "Gone"),
+        ("Initializing", Duplex, oversized, "New"),
+        ("Initializing", Post, oversized, "Gone"),
+        ("Initializing", Duplex, initialize, "Initializing"),
+        ("Initializing", Duplex, lost, "Gone"),
+        ("Initializing", Post, lost, "Gone"),
+        ("Initializing", Single, lost, "Gone"),
+        ("Initializing", Duplex, minutes, "Gone"),
+        ("Initializing", Post, minutes, "Gone"),
+        ("Initializing", Duplex, input_ended, "Leaving"),
+        ("Initializing", Duplex, closed, "Gone"),
+        ("Ready", Duplex, initialize, "Ready"),
+        ("Ready", Duplex, second, "Ready"),
+        ("Ready", Duplex, lost, "Gone"),
+        ("Ready", Duplex, minutes, "Ready"),
+        ("Ready", Duplex, input_ended, "Leaving"),
+        ("Ready", Post, closed, "Gone"),
+        ("Leaving", Duplex, second, "Gone"),
+        ("Leaving", Duplex, cancelled, "Gone"),
+        ("Leaving", Duplex, input_ended, "Leaving"),
+        ("Leaving", Duplex, drained, "Gone"),
+        ("Leaving", Duplex, lost, "Gone"),
     ];
     for (row, (from, kind, act, to)) in table.into_iter().enumerate() {
         let mut stage = in_phase(from, kind);
         let lines = act(&mut stage);
         assert_eq!(phase(&stage), to, "row {row}: {from} on {kind:?} gave {lines:?}");
         let ends: Vec<_> = lines.iter().filter(|line| line.starts_with("ended")).collect();
-        assert_eq!(ends.len(), usize::from(to == "Ended"), "row {row}: {lines:?}");
-        assert!(to != "Ended" || lines.last() == Some(ends[0]), "row {row}: something follows the end: {lines:?}");
+        assert_eq!(ends.len(), usize::from(to == "Gone"), "row {row}: {lines:?}");
+        assert!(to != "Gone" || lines.last() == Some(ends[0]), "row {row}: something follows the end: {lines:?}");
     }
 }
 
@@ -216,7 +222,7 @@ fn calls_in_flight_may_end_after_the_input_has() {
     stage.client(1, &ask("1", "tools/call"));
     stage.client(1, &ask("2", "tools/call"));
     stage.server(&ask("50", "roots/list"));
-    assert_eq!(stage.event(Event::InputEnded), ["server: error 50 -31017"]);
+    assert_eq!(stage.event(Event::InputEnded { client: ClientId::FIRST }), ["server: error 50 -31017"]);
     // Nobody can be asked any more, and nothing new is taken.
     assert_eq!(stage.server(&ask("51", "roots/list")), ["server: error 51 -31017"]);
     assert_eq!(stage.server(&ask("52", "ping")), ["server: answer 52"]);

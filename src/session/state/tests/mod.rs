@@ -15,11 +15,12 @@ mod unreadable;
 
 use std::time::{Duration, Instant};
 
+use super::client::Client;
 use super::*;
 use crate::config::Filter;
-use crate::frame::{self, Frame, Kind};
+use crate::frame::{self, Frame, Id, Kind};
 use crate::link::Exit;
-use crate::session::union::Server;
+use crate::session::union::ConfiguredServer;
 
 const LINK: LinkId = LinkId(0);
 
@@ -32,7 +33,7 @@ fn clock() -> Instant {
 }
 
 fn one_server(filter: Filter) -> Arc<Servers> {
-    Arc::new(Servers::new(vec![Server::new("one", filter)], true, false))
+    Arc::new(Servers::new(vec![ConfiguredServer::new("one", filter)], true, false))
 }
 
 fn secs(seconds: u64) -> Duration {
@@ -43,13 +44,25 @@ fn limits() -> Limits {
     Limits {
         idle_timeout: Some(secs(1800)),
         lost_stream: secs(600),
+        stall: Duration::MAX,
         stream_wait: secs(10),
         request_timeout: None,
-        gather: secs(10),
+        server_wait: secs(10),
         drain: secs(10),
         replay_bytes: 1024 * 1024,
         in_flight: 1024,
         message_size: 1024 * 1024,
+    }
+}
+
+impl State {
+    /// The client that has opened the session.
+    fn client(&self) -> &Client {
+        self.clients.get(ClientId::FIRST).unwrap()
+    }
+
+    fn union(&self) -> &Union {
+        self.union.as_ref().unwrap()
     }
 }
 
@@ -77,7 +90,7 @@ impl Stage {
         let mut stage = Self::new(limits);
         stage.post(1, &ask("0", "initialize"));
         stage.server(&answer("1"));
-        assert!(matches!(stage.state.phase, Phase::Live));
+        assert!(matches!(stage.state.client().phase, ClientPhase::Ready));
         stage
     }
 
@@ -106,7 +119,7 @@ impl Stage {
     fn attach(&mut self, stream: u64, kind: StreamKind, after: Option<u64>) -> Vec<String> {
         self.attachments += 1;
         let attachment = Attachment(self.attachments);
-        self.event(Event::Attached { stream: StreamId(stream), attachment, kind, after })
+        self.event(Event::Attached { client: ClientId::FIRST, stream: StreamId(stream), attachment, kind, after })
     }
 
     /// The newest attachment, if it is this stream's, is lost.
@@ -134,7 +147,11 @@ impl Stage {
 
     fn client(&mut self, stream: u64, json: &str) -> Vec<String> {
         let frames = frame::split(String::from(json));
-        self.event(Event::FromClient { stream: StreamId(stream), frames })
+        self.event(Event::FromClient {
+            client: ClientId::FIRST,
+            respond_on: RespondOn::Stream(StreamId(stream)),
+            frames,
+        })
     }
 
     fn server(&mut self, json: &str) -> Vec<String> {
@@ -194,6 +211,7 @@ fn show(effect: Effect) -> String {
         Effect::ToClient { stream, role: Role::Resumed, .. } => format!("resumed {}", stream.0),
         Effect::ToClient { stream, wire, .. } => format!("client {}: {}", stream.0, message(wire)),
         Effect::Close { stream } => format!("close {}", stream.0),
+        Effect::CheckRead { stream, attachment } => format!("check {} {}", stream.0, attachment.0),
         Effect::ToServer { wire, .. } => format!("server: {}", message(wire)),
         Effect::Client { name } => format!("named {name:?}"),
         Effect::Opened { version } => format!("opened {}", version.unwrap_or_default()),

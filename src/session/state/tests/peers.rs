@@ -39,10 +39,7 @@ fn another_link_cannot_answer() {
         stage
             .event(Event::ServerLost {
                 link: LinkId(7),
-                id,
-                request: false,
-                size: 1,
-                why: crate::frame::Lost::Oversized
+                message: LostMessage { id, request: false, size: 1, why: crate::frame::Lost::Oversized }
             })
             .is_empty()
     );
@@ -59,7 +56,10 @@ fn an_answer_goes_back_on_the_link_of_its_question() {
     }
     for (number, link) in [("2", LinkId(7)), ("1", LinkId(0))] {
         let frames = frame::split(answer(number));
-        let effects = stage.state.apply(Event::FromClient { stream: StreamId(0), frames }, stage.now);
+        let effects = stage.state.apply(
+            Event::FromClient { client: ClientId::FIRST, respond_on: RespondOn::Stream(StreamId(0)), frames },
+            stage.now,
+        );
         assert!(matches!(effects.as_slice(), [Effect::ToServer { link: taken, .. }] if *taken == link));
     }
 }
@@ -118,7 +118,7 @@ fn a_request_on_a_stream_that_is_gone_is_not_made() {
     assert!(stage.client(2, &ask("1", "x")).is_empty());
     assert_eq!(stage.client(2, &batch(&[ask("1", "x"), tell("a"), "1".to_owned()])), ["server: tell a"]);
     assert!(stage.client(2, "{").is_empty());
-    assert_eq!(stage.state.calls_in_flight(), 0);
+    assert_eq!(stage.state.requests_in_flight(), 0);
     assert!(stage.wait(secs(1799)).is_empty());
     assert_eq!(stage.wait(secs(1)), ["ended idle"]);
 }
@@ -142,5 +142,5 @@ fn a_call_on_a_stream_that_lasts_leaves_nothing_behind() {
     stage.lose(2);
     stage.wait(secs(700));
     assert_eq!(stage.client(0, &cancel("1")), ["server: tell notifications/cancelled 2"]);
-    assert_eq!(stage.state.outbox.stream_count(), 0);
+    assert_eq!(stage.state.client().outbox.stream_count(), 0);
 }

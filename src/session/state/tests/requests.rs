@@ -258,16 +258,17 @@ fn what_is_too_large() {
     let client = |stage: &mut Stage, stream: u64, id: Option<&str>, request: bool| {
         let id = id.and_then(|id| Id::from_raw(id.as_bytes()));
         stage.event(Event::ClientLost {
+            client: ClientId::FIRST,
             stream: StreamId(stream),
-            id,
-            request,
-            size: 9,
-            why: crate::frame::Lost::Oversized,
+            message: LostMessage { id, request, size: 9, why: crate::frame::Lost::Oversized },
         })
     };
     let server = |stage: &mut Stage, id: Option<&str>, request: bool| {
         let id = id.and_then(|id| Id::from_raw(id.as_bytes()));
-        stage.event(Event::ServerLost { link: LINK, id, request, size: 9, why: crate::frame::Lost::Oversized })
+        stage.event(Event::ServerLost {
+            link: LINK,
+            message: LostMessage { id, request, size: 9, why: crate::frame::Lost::Oversized },
+        })
     };
     stage.open(2, StreamKind::Get);
     assert_eq!(client(&mut stage, 2, Some("\"a\""), true), ["client 2: error \"a\" -31014"]);

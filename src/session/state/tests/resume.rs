@@ -17,7 +17,13 @@ fn events(stage: &mut Stage, event: Event) -> Vec<u64> {
 fn resumption(stage: &mut Stage, stream: u64, after: u64) -> Event {
     stage.attachments += 1;
     let attachment = Attachment(stage.attachments);
-    Event::Attached { stream: StreamId(stream), attachment, kind: StreamKind::Get, after: Some(after) }
+    Event::Attached {
+        client: ClientId::FIRST,
+        stream: StreamId(stream),
+        attachment,
+        kind: StreamKind::Get,
+        after: Some(after),
+    }
 }
 
 #[test]
@@ -31,7 +37,7 @@ fn an_answer_that_came_meanwhile_is_sent_and_the_stream_is_over() {
     assert_eq!(stage.resume(2, 0), all);
     // It got lost on the way: the client asks once more, and then has all.
     assert_eq!(stage.resume(2, 0), all);
-    let newest = stage.state.outbox.newest_event();
+    let newest = stage.state.client().outbox.newest_event();
     assert_eq!(stage.resume(2, newest), ["close 2"]);
 }
 
@@ -83,7 +89,7 @@ fn numbers_go_on_growing_whatever_the_client_claims_to_know() {
     stage.open(2, StreamKind::Get);
     stage.server(&tell("log"));
     for claimed in [u64::MAX, u64::MAX - 1, 0, u64::MAX] {
-        let before = stage.state.outbox.newest_event();
+        let before = stage.state.client().outbox.newest_event();
         stage.resume(2, claimed);
         let frames = frame::split(tell("log"));
         assert_eq!(events(&mut stage, Event::FromServer { link: LINK, on: None, frames }), [before + 1]);
@@ -95,10 +101,10 @@ fn a_stream_that_is_forgotten_goes_on_as_a_get_stream() {
     let mut stage = Stage::live(limits());
     stage.open(2, StreamKind::Get);
     stage.server(&tell("log"));
-    let newest = stage.state.outbox.newest_event();
+    let newest = stage.state.client().outbox.newest_event();
     stage.lose(2);
     stage.wait(secs(1000));
-    assert_eq!(stage.state.outbox.stream_count(), 0);
+    assert_eq!(stage.state.client().outbox.stream_count(), 0);
     assert_eq!(stage.resume(2, newest), ["resumed 2"]);
     let frames = frame::split(tell("log"));
     let numbers = events(&mut stage, Event::FromServer { link: LINK, on: None, frames });
@@ -164,7 +170,7 @@ fn a_question_that_the_client_has_seen_is_open_whatever_was_dropped() {
     let mut stage = small();
     stage.open(2, StreamKind::Get);
     stage.server(&ask("\"q\"", "roots/list"));
-    let seen = stage.state.outbox.newest_event();
+    let seen = stage.state.client().outbox.newest_event();
     for _ in 0..5 {
         stage.server(&tell("log"));
     }
@@ -180,24 +186,24 @@ fn what_was_dropped_is_remembered_within_bounds() {
         stage.post(stream, &ask(&stream.to_string(), "x"));
         stage.server(&answer(&stream.to_string()));
     }
-    assert!(stage.state.outbox.kept_bytes() <= 8000);
-    assert!(stage.state.outbox.stream_count() < 100, "{}", stage.state.outbox.stream_count());
+    assert!(stage.state.client().outbox.kept_bytes() <= 8000);
+    assert!(stage.state.client().outbox.stream_count() < 100, "{}", stage.state.client().outbox.stream_count());
     stage.wait(secs(700));
-    assert_eq!(stage.state.outbox.kept_bytes(), 0);
-    assert_eq!(stage.state.outbox.stream_count(), 0);
+    assert_eq!(stage.state.client().outbox.kept_bytes(), 0);
+    assert_eq!(stage.state.client().outbox.stream_count(), 0);
 }
 
 #[test]
 fn json_answers_and_stdio_are_not_kept() {
     let mut stage = Stage::live(limits());
-    let before = stage.state.outbox.kept_bytes();
+    let before = stage.state.client().outbox.kept_bytes();
     stage.post_single(2, &ask("1", "x"));
     assert_eq!(stage.server(&answer("2")), ["client 2: answer 1", "close 2"]);
     stage.post_single(3, &ask("2", "x"));
     stage.lose(3);
     assert!(stage.server(&answer("3")).is_empty());
-    assert_eq!(stage.state.outbox.kept_bytes(), before);
+    assert_eq!(stage.state.client().outbox.kept_bytes(), before);
     let mut stage = Stage::stdio(limits());
     stage.server(&tell("log"));
-    assert_eq!(stage.state.outbox.kept_bytes(), 0);
+    assert_eq!(stage.state.client().outbox.kept_bytes(), 0);
 }

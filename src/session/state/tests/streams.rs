@@ -26,7 +26,10 @@ fn the_server_sees_numbers_of_the_sessions_own() {
     let mut stage = Stage::live(limits());
     stage.open(2, StreamKind::Post);
     let frames = frame::split(ask_with_token("\"a\"", "\"p\""));
-    let effects = stage.state.apply(Event::FromClient { stream: StreamId(2), frames }, stage.now);
+    let effects = stage.state.apply(
+        Event::FromClient { client: ClientId::FIRST, respond_on: RespondOn::Stream(StreamId(2)), frames },
+        stage.now,
+    );
     let Some(Effect::ToServer { wire, .. }) = effects.into_iter().next() else { panic!("not relayed") };
     assert_eq!(wire.into_bytes(), ask_with_token("2", "2"));
 }
@@ -136,9 +139,9 @@ fn what_waits_is_bounded_in_number() {
         assert!(stage.server(&tell("log")).is_empty());
     }
     assert_eq!(stage.server(&tell("log")), ["server: error 8 -31017"], "the oldest goes, and the server is told");
-    assert_eq!(stage.state.waiting.len(), 1024);
+    assert_eq!(stage.state.client().waiting.len(), 1024);
     assert_eq!(stage.open(3, StreamKind::Get).len(), 1024);
-    assert_eq!(stage.state.waiting.bytes(), 0);
+    assert_eq!(stage.state.client().waiting.bytes(), 0);
 }
 
 #[test]
@@ -181,7 +184,10 @@ fn a_permit_travels_with_the_message() {
     let held = Arc::new(());
     stage.open(3, StreamKind::Post);
     let frames = frame::split(ask("1", "x")).map(|frames| frames.with_permit(frame::Permit::new(held.clone())));
-    let effects = stage.state.apply(Event::FromClient { stream: StreamId(3), frames }, stage.now);
+    let effects = stage.state.apply(
+        Event::FromClient { client: ClientId::FIRST, respond_on: RespondOn::Stream(StreamId(3)), frames },
+        stage.now,
+    );
     assert_eq!(Arc::strong_count(&held), 2);
     drop(effects);
     assert_eq!(Arc::strong_count(&held), 1);
@@ -201,4 +207,61 @@ fn the_withdrawal_of_a_question_follows_it() {
     assert_eq!(stage.server(&ask("\"s\"", "elicitation/create")), ["client 4: ask 3 elicitation/create"]);
     stage.server(&answer("3"));
     assert_eq!(stage.server(&cancel("\"s\"")), ["client 3: tell notifications/cancelled 3"]);
+}
+
+#[test]
+fn a_connection_that_is_not_read_is_closed_and_its_stream_can_be_resumed() {
+    let mut stage = Stage::live(Limits { stall: secs(45), ..limits() });
+    stage.open(2, StreamKind::Get);
+    let attachment = Attachment(stage.attachments);
+    let read_at = |stage: &Stage, at| Event::ReadAt { stream: StreamId(2), attachment, at: stage.start + at };
+    assert_eq!(stage.wait(secs(44)), [] as [&str; 0]);
+    assert_eq!(stage.wait(secs(1)), ["check 2 2"]);
+    // The client came for more ten seconds ago: there is nothing to do until 45 s after that.
+    let event = read_at(&stage, secs(35));
+    assert_eq!(stage.event(event), [] as [&str; 0]);
+    assert_eq!(stage.wait(secs(34)), [] as [&str; 0]);
+    assert_eq!(stage.wait(secs(1)), ["check 2 2"]);
+    let event = read_at(&stage, secs(35));
+    assert_eq!(stage.event(event), ["close 2"]);
+    assert_eq!(stage.server(&tell("notifications/x")), [] as [&str; 0]);
+    assert_eq!(stage.resume(2, 0), ["resumed 2", "client 2: tell notifications/x"]);
+    // What is said of a connection that another one has replaced does not count.
+    let event = read_at(&stage, secs(0));
+    assert_eq!(stage.event(event), [] as [&str; 0]);
+}
+
+#[test]
+fn connections_that_are_sent_no_keep_alives_are_not_checked() {
+    let mut stage = Stage::new(Limits { stall: secs(1), idle_timeout: None, ..limits() });
+    stage.open(1, StreamKind::Duplex);
+    stage.client(1, &ask("0", "initialize"));
+    stage.open(2, StreamKind::Single);
+    assert_eq!(stage.wait(secs(100)), [] as [&str; 0]);
+}
+
+#[test]
+fn a_client_whose_connection_is_all_that_it_has_need_not_name_its_stream() {
+    let mut stage = Stage::new(limits());
+    stage.open(4, StreamKind::Sse);
+    let mut posts = |json: &str| {
+        let frames = frame::split(String::from(json));
+        stage.event(Event::FromClient { client: ClientId::FIRST, respond_on: RespondOn::OwnStream, frames })
+    };
+    assert_eq!(posts(&ask("0", "initialize")), ["named \"\"", "server: ask 1 initialize"]);
+    assert_eq!(stage.server(&answer("1")), ["opened 2025-11-25", "client 4: answer 0"]);
+}
+
+#[test]
+fn a_response_counts_only_from_the_client_that_was_asked() {
+    let mut stage = Stage::live(limits());
+    assert_eq!(stage.server(&ask("7", "roots/list")), [] as [&str; 0]);
+    // The client cannot know of the request yet: its number was guessed.
+    assert_eq!(stage.post_single(2, &answer("1")), [] as [&str; 0]);
+    assert_eq!(stage.state.pending.server_requests_open(), 1);
+    let frames = frame::split(answer("1"));
+    let other = Event::FromClient { client: ClientId(1), respond_on: RespondOn::OwnStream, frames };
+    assert_eq!(stage.open(3, StreamKind::Get), ["client 3: ask 1 roots/list"]);
+    assert_eq!(stage.event(other), [] as [&str; 0]);
+    assert_eq!(stage.post(4, &answer("1")), ["server: answer 7"]);
 }

@@ -152,7 +152,7 @@ fn a_call_may_take_no_longer_than_the_timeout() {
 fn a_timeout_in_the_last_moments_comes_before_the_end() {
     let mut stage = Stage::stdio(Limits { request_timeout: Some(secs(5)), ..limits() });
     stage.client(1, &ask("1", "x"));
-    stage.event(Event::InputEnded);
+    stage.event(Event::InputEnded { client: ClientId::FIRST });
     assert_eq!(
         stage.wait(secs(9)),
         ["client 1: error 1 -31015", "server: tell notifications/cancelled 2", "close 1", "ended client left"]
@@ -170,9 +170,9 @@ fn a_handshake_that_is_not_answered_in_time_is_refused_and_not_cancelled() {
 fn the_drain_after_the_input_has_an_end() {
     let mut stage = Stage::stdio(limits());
     stage.client(1, &ask("1", "x"));
-    stage.event(Event::InputEnded);
+    stage.event(Event::InputEnded { client: ClientId::FIRST });
     stage.pass(secs(5));
-    stage.event(Event::InputEnded);
+    stage.event(Event::InputEnded { client: ClientId::FIRST });
     assert_eq!(stage.wait(secs(5)), ["client 1: error 1 -31012", "close 1", "ended client left"]);
 }
 
@@ -191,7 +191,7 @@ fn durations_beyond_reckoning_mean_for_ever() {
     stage.post(2, &ask("1", "x"));
     stage.lose(2);
     assert!(stage.wait(secs(1_000_000)).is_empty());
-    stage.event(Event::InputEnded);
+    stage.event(Event::InputEnded { client: ClientId::FIRST });
     assert!(stage.wait(secs(1_000_000)).is_empty());
 }
 
@@ -210,5 +210,5 @@ fn many_old_messages_are_forgotten_in_few_ticks() {
         ticks += 1;
     }
     assert!(ticks <= 4, "{ticks}");
-    assert_eq!(stage.state.outbox.kept_bytes(), 0);
+    assert_eq!(stage.state.client().outbox.kept_bytes(), 0);
 }

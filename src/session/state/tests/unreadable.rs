@@ -128,7 +128,10 @@ fn an_answer_without_an_id_is_that_to_the_call_on_whose_stream_it_came() {
 fn an_answer_that_is_too_large_and_has_no_id() {
     let mut stage = Stage::stdio(limits());
     let too_large = |stage: &mut Stage, request| {
-        stage.event(Event::ServerLost { link: LINK, id: None, request, size: 9, why: crate::frame::Lost::Oversized })
+        stage.event(Event::ServerLost {
+            link: LINK,
+            message: LostMessage { id: None, request, size: 9, why: crate::frame::Lost::Oversized },
+        })
     };
     stage.client(1, &ask("10", "x"));
     stage.client(1, &ask("11", "x"));

@@ -137,6 +137,7 @@ impl World {
                 Effect::ToServer { link, wire, .. } => self.heard_by_server(link, wire),
                 Effect::Ended(_) => self.ended = true,
                 Effect::Close { .. }
+                | Effect::CheckRead { .. }
                 | Effect::Client { .. }
                 | Effect::Opened { .. }
                 | Effect::Server { .. }
@@ -194,7 +195,11 @@ impl World {
     }
 
     fn client(&mut self, json: &str) {
-        self.apply(Event::FromClient { stream: StreamId(1), frames: frame::split(String::from(json)) });
+        self.apply(Event::FromClient {
+            client: ClientId::FIRST,
+            respond_on: RespondOn::Stream(StreamId(1)),
+            frames: frame::split(String::from(json)),
+        });
     }
 
     fn server(&mut self, link: LinkId, json: &str) {
@@ -297,7 +302,7 @@ impl World {
             Act::Close(pick_link) => self.close(link(pick_link)),
             Act::Pass(millis) => self.town.stage.now += Duration::from_millis(u64::from(millis)),
             Act::Tick => self.apply(Event::Tick),
-            Act::InputEnded => self.apply(Event::InputEnded),
+            Act::InputEnded => self.apply(Event::InputEnded { client: ClientId::FIRST }),
             Act::Drain => self.apply(Event::Drain),
         }
     }
@@ -326,9 +331,9 @@ impl World {
                 return;
             }
         }
-        let State { pending, many, .. } = &self.town.stage.state;
-        assert_eq!((many.under_way(), many.parts()), (0, 0), "something is left: {many:?}");
-        assert_eq!((pending.calls_in_flight(), pending.groups_open(), pending.questions_open()), (0, 0, 0));
+        let (union, pending) = (self.town.stage.state.union(), &self.town.stage.state.pending);
+        assert_eq!((union.under_way(), union.sub_request_count()), (0, 0), "something is left: {union:?}");
+        assert_eq!((pending.client_requests_open(), pending.batches_open(), pending.server_requests_open()), (0, 0, 0));
     }
 
     fn everybody_was_answered(&self) {
@@ -372,7 +377,7 @@ proptest! {
             let filter = Filter::new().deny(Offered::Tools, ["c"]).unwrap();
             if filters { filter.deny(Offered::Templates, ["x://*"]).unwrap() } else { filter }
         };
-        let each = ["a", "a_b", "b"][..count].iter().map(|name| Server::new(name, filter())).collect();
+        let each = ["a", "a_b", "b"][..count].iter().map(|name| ConfiguredServer::new(name, filter())).collect();
         let limits = Limits { idle_timeout: None, ..limits };
         let mut world = World::new(Servers::new(each, prefix, prefix_uris), limits, open);
         for act in &acts {

@@ -88,7 +88,7 @@ fn the_first_is_waited_for_longer_but_not_for_ever() {
     let lines = town.answers(B, "3", &welcome("{}"));
     assert_eq!(json_of(&lines, "1< ")["id"], "i");
     town.exits(A);
-    assert!(matches!(town.stage.state.phase, Phase::Live));
+    assert!(matches!(town.stage.state.client().phase, ClientPhase::Ready));
 }
 
 #[test]

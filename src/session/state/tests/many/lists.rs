@@ -124,7 +124,7 @@ fn a_late_server_is_left_out_until_it_answers() {
     let lines = town.answers(B, "7", r#"{"tools":[{"name":"y"}]}"#);
     assert_eq!(lines, [r#"1< {"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#]);
     assert_eq!(town.asks("9", "tools/list", "{}").len(), 3);
-    assert_eq!(town.stage.state.many.parts(), 3);
+    assert_eq!(town.stage.state.union().sub_request_count(), 3);
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn levels_that_nobody_answers_leave_nothing_behind() {
         assert!(error_of(&town.wait(secs(10))).1.contains("did not answer in time"));
     }
     town.is_quiet();
-    assert_eq!(town.stage.state.many.parts(), 3);
+    assert_eq!(town.stage.state.union().sub_request_count(), 3);
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn a_list_can_be_cancelled_with_all_its_parts() {
     assert_eq!(lines, [format!("b> {}", part("7")), format!("c> {}", part("8"))]);
     assert!(town.answers(B, "7", r#"{"tools":[]}"#).is_empty());
     town.is_quiet();
-    assert_eq!(town.stage.state.many.parts(), 0);
+    assert_eq!(town.stage.state.union().sub_request_count(), 0);
 }
 
 #[test]

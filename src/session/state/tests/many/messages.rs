@@ -47,7 +47,7 @@ fn a_level_is_everybodys_and_has_one_answer() {
     town.answers(A, "9", "{}");
     assert_eq!(town.wait(secs(10)), [format!("1< {}", result_of("8", "{}"))], "a late one is not waited for");
     assert!(town.answers(B, "10", "{}").is_empty());
-    assert_eq!(town.stage.state.many.parts(), 0);
+    assert_eq!(town.stage.state.union().sub_request_count(), 0);
 }
 
 #[test]
@@ -86,10 +86,14 @@ fn the_room_of_a_frame_is_given_back_once_and_its_headers_go_to_each() {
     let forwarded = Forwarded::new([("x-user".into(), b"u".as_slice().into())]);
     let Ok(Incoming::One(frame)) = frame::split(request("7", "tools/list", "{}")) else { panic!() };
     let frame = frame.with_permit(Permit::new(held.clone())).with_forwarded(Some(forwarded.clone()));
-    let effects = town
-        .stage
-        .state
-        .apply(Event::FromClient { stream: StreamId(1), frames: Ok(Incoming::One(frame)) }, town.stage.now);
+    let effects = town.stage.state.apply(
+        Event::FromClient {
+            client: ClientId::FIRST,
+            respond_on: RespondOn::Stream(StreamId(1)),
+            frames: Ok(Incoming::One(frame)),
+        },
+        town.stage.now,
+    );
     assert_eq!(Arc::strong_count(&held), 2, "it is held by what goes out, and nowhere else");
     for effect in &effects {
         let Effect::ToServer { wire, .. } = effect else { panic!("{effect:?}") };
@@ -106,7 +110,11 @@ fn the_only_call_of_that_server_takes_its_messages() {
     town.stage.state = State::new("s".into(), Arc::new(names), limits(), true, town.stage.now);
     let post = |town: &mut Town, stream: u64, json: &str| {
         town.stage.open(stream, StreamKind::Post);
-        town.event(Event::FromClient { stream: StreamId(stream), frames: frame::split(String::from(json)) })
+        town.event(Event::FromClient {
+            client: ClientId::FIRST,
+            respond_on: RespondOn::Stream(StreamId(stream)),
+            frames: frame::split(String::from(json)),
+        })
     };
     post(&mut town, 1, &ask("0", "initialize"));
     town.answers(A, "2", &everything());

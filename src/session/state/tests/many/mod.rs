@@ -29,7 +29,7 @@ pub(super) fn town_of(servers: Servers, limits: Limits) -> Town {
 }
 
 pub(super) fn servers(names: &[&str], prefix: bool, prefix_uris: bool) -> Servers {
-    Servers::new(names.iter().map(|name| Server::new(name, Filter::new())).collect(), prefix, prefix_uris)
+    Servers::new(names.iter().map(|name| ConfiguredServer::new(name, Filter::new())).collect(), prefix, prefix_uris)
 }
 
 impl Town {
@@ -52,7 +52,7 @@ impl Town {
         }
         town.client(&tell("notifications/initialized"));
         // Whether they are two or three, the next call has number 5.
-        for ping in town.stage.state.many.size()..3 {
+        for ping in town.stage.state.union().server_count()..3 {
             town.asks(&ping.to_string(), "ping", "{}");
         }
         town
@@ -63,7 +63,11 @@ impl Town {
     }
 
     pub(super) fn client(&mut self, json: &str) -> Vec<String> {
-        self.event(Event::FromClient { stream: StreamId(1), frames: frame::split(String::from(json)) })
+        self.event(Event::FromClient {
+            client: ClientId::FIRST,
+            respond_on: RespondOn::Stream(StreamId(1)),
+            frames: frame::split(String::from(json)),
+        })
     }
 
     pub(super) fn server(&mut self, link: LinkId, json: &str) -> Vec<String> {
@@ -99,7 +103,7 @@ impl Town {
 
     /// Nothing is asked by anybody, and nothing waits.
     pub(super) fn is_quiet(&self) {
-        assert_eq!((self.stage.state.many.under_way(), self.stage.state.calls_in_flight()), (0, 0));
+        assert_eq!((self.stage.state.union().under_way(), self.stage.state.requests_in_flight()), (0, 0));
     }
 }
 

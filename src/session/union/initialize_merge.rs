@@ -1,11 +1,8 @@
-//! What several servers say in answer to `initialize`, as one answer.
+//! The results of several servers' `initialize` as one result.
 
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
-
-use super::List;
-use crate::frame::Frame;
 
 /// The protocol versions with a handshake, oldest first.
 const VERSIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
@@ -26,84 +23,16 @@ const OUR_MEMBERS: [&str; 11] = [
     "listChanged",
     "subscribe",
 ];
-/// The longest version of the protocol, as JSON. Those that there are have twelve bytes.
+/// The longest protocol version, in bytes. Those that there are have ten.
 const LONGEST_VERSION: usize = 64;
 /// How deep objects are united; below, the first stays.
 const DEEPEST: usize = 8;
 /// Most instructions in all, in bytes. They go into the context of a model.
 const LONGEST_INSTRUCTIONS: usize = 256 * 1024;
 
-/// What a server can be asked, by its capabilities.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a capability of its own")]
-pub(crate) struct Abilities {
-    tools: bool,
-    prompts: bool,
-    resources: bool,
-    tasks: bool,
-    pub logging: bool,
-    tells_tools: bool,
-    tells_prompts: bool,
-    tells_resources: bool,
-}
-
-impl Abilities {
-    fn of(capabilities: &Value) -> Self {
-        let has = |name: &str| capabilities.get(name).is_some_and(Value::is_object);
-        let tells = |name: &str| capabilities[name]["listChanged"] == json!(true);
-        Self {
-            tools: has("tools"),
-            prompts: has("prompts"),
-            resources: has("resources"),
-            tasks: capabilities["tasks"].get("list").is_some_and(Value::is_object),
-            logging: has("logging"),
-            tells_tools: tells("tools"),
-            tells_prompts: tells("prompts"),
-            tells_resources: tells("resources"),
-        }
-    }
-
-    /// Whether it lists these.
-    pub(crate) fn lists(self, list: List) -> bool {
-        match list {
-            List::Tools => self.tools,
-            List::Prompts => self.prompts,
-            List::Resources | List::Templates => self.resources,
-            List::Tasks => self.tasks,
-        }
-    }
-
-    /// Whether it says when that list has changed.
-    pub(crate) fn tells(self, list: List) -> bool {
-        match list {
-            List::Tools => self.tells_tools,
-            List::Prompts => self.tells_prompts,
-            List::Resources | List::Templates => self.tells_resources,
-            List::Tasks => false,
-        }
-    }
-
-    /// The notifications that say that its lists have changed, for those that it has.
-    pub(crate) fn changes(self) -> impl Iterator<Item = &'static str> {
-        let all = [
-            (self.tools, "notifications/tools/list_changed"),
-            (self.prompts, "notifications/prompts/list_changed"),
-            (self.resources, "notifications/resources/list_changed"),
-        ];
-        all.into_iter().filter_map(|(has, method)| has.then_some(method))
-    }
-}
-
-/// The protocol version that a request or a result names, as `place` is `params` or `result`. What is too long to be one
-/// is none: it may be kept as long as the session lives.
-pub(crate) fn version_of(frame: &Frame, place: &str) -> Option<String> {
-    let raw = frame.lookup(&[place, "protocolVersion"]).ok().flatten()?;
-    if raw.len() <= LONGEST_VERSION { serde_json::from_slice(raw).ok() } else { None }
-}
-
-/// The one answer in the making.
+/// The one result while it is made.
 #[derive(Debug, Default)]
-pub(crate) struct Welcome {
+pub(super) struct InitializeMerge {
     versions: Vec<String>,
     whole: Map<String, Value>,
     instructions: Vec<(Arc<str>, String)>,
@@ -111,15 +40,9 @@ pub(crate) struct Welcome {
     length: usize,
 }
 
-impl Welcome {
-    /// Adds a server's answer, and says what it can be asked. An answer that is not an object is refused.
-    pub(crate) fn read(frame: &Frame) -> Option<(Abilities, Value)> {
-        let result: Value = serde_json::from_slice(frame.result()?).ok()?;
-        result.is_object().then(|| (Abilities::of(&result["capabilities"]), result))
-    }
-
-    /// Adds what that server said.
-    pub(crate) fn add(&mut self, server: &Arc<str>, result: Value) {
+impl InitializeMerge {
+    /// Adds the result of that server.
+    pub(super) fn add(&mut self, server: &Arc<str>, result: Value) {
         let Value::Object(result) = result else { return };
         for (key, value) in result {
             match (key.as_str(), value) {
@@ -147,7 +70,7 @@ impl Welcome {
 
     /// The result for a client that asked for this version. With `more`, some servers have not answered yet: they may
     /// offer anything.
-    pub(crate) fn finish(mut self, asked: Option<&str>, more: bool) -> (String, String) {
+    pub(super) fn finish(mut self, asked: Option<&str>, more: bool) -> (String, String) {
         let known = asked.filter(|asked| VERSIONS.contains(asked)).map(str::to_owned);
         let newest = self.versions.into_iter().max();
         let version = known.or(newest).unwrap_or_else(|| VERSIONS[VERSIONS.len() - 1].to_owned());
@@ -178,7 +101,7 @@ impl Welcome {
     }
 }
 
-/// What either has: objects are united, booleans or-ed, and of anything else the first stays.
+/// Adds what the other value has: objects are united, booleans or-ed, and of anything else the first stays.
 fn unite(into: &mut Value, from: Value, depth: usize) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) if depth < DEEPEST => {
@@ -207,13 +130,11 @@ mod tests {
     use super::*;
 
     fn united(results: &[Value], asked: &str, more: bool) -> Value {
-        let mut welcome = Welcome::default();
+        let mut merge = InitializeMerge::default();
         for (position, result) in results.iter().enumerate() {
-            let frame = json!({ "jsonrpc": "2.0", "id": 1, "result": result }).to_string();
-            let (_, result) = Welcome::read(&Frame::parse(frame).unwrap()).unwrap();
-            welcome.add(&format!("s{position}").into(), result);
+            merge.add(&format!("s{position}").into(), result.clone());
         }
-        let (json, version) = welcome.finish(Some(asked), more);
+        let (json, version) = merge.finish(Some(asked), more);
         let result: Value = serde_json::from_str(&json).unwrap();
         assert_eq!(result["protocolVersion"], version);
         result
@@ -271,7 +192,6 @@ mod tests {
         let results = [json!({ "capabilities": "x" }), json!({ "capabilities": { "tools": 1 } })];
         assert_eq!(united(&results, "1", false)["capabilities"], json!({}));
         assert_eq!(united(&results[1..], "1", true)["capabilities"]["tools"], 1);
-        assert!(Welcome::read(&Frame::parse(r#"{"jsonrpc":"2.0","id":1,"result":[]}"#).unwrap()).is_none());
     }
 
     #[test]
@@ -282,19 +202,6 @@ mod tests {
             result["capabilities"],
             json!({ "logging": {}, "tools": changes, "prompts": changes, "resources": changes })
         );
-    }
-
-    #[test]
-    fn abilities_are_read() {
-        let capabilities =
-            json!({ "tools": { "listChanged": true }, "resources": {}, "tasks": { "list": {} }, "prompts": null });
-        let abilities = Abilities::of(&capabilities);
-        let lists: Vec<_> = List::ALL.into_iter().filter(|list| abilities.lists(*list)).collect();
-        assert_eq!(lists, [List::Tools, List::Resources, List::Templates, List::Tasks]);
-        assert!(abilities.tells(List::Tools) && !abilities.tells(List::Resources) && !abilities.logging);
-        let changes: Vec<_> = abilities.changes().collect();
-        assert_eq!(changes, ["notifications/tools/list_changed", "notifications/resources/list_changed"]);
-        assert_eq!(Abilities::of(&Value::Null), Abilities::default());
     }
 
     #[test]

@@ -1,13 +1,13 @@
-//! URIs and tasks that a result names: what a client may come back for, and only its own server can give.
+//! The URIs and tasks that a result names: the client may ask for them later, and only the result's server has them.
 
 use std::ops::Range;
 
+use super::List;
 use crate::frame::{Frame, elements, members, only, string};
-use crate::session::union::List;
 
 /// What a result is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Shape {
+pub(crate) enum ResultShape {
     /// Nothing that routing has to know.
     #[default]
     Plain,
@@ -22,7 +22,7 @@ pub(crate) enum Shape {
     List(List),
 }
 
-impl Shape {
+impl ResultShape {
     /// What the result of this method is made of.
     pub(crate) fn of(method: &str) -> Self {
         match method {
@@ -37,24 +37,24 @@ impl Shape {
 
 /// What a result names.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Named {
+pub(super) struct NamedInResult {
     /// Where the URIs of resources stand, as JSON strings, in order.
     pub uris: Vec<Range<usize>>,
     pub task: Option<String>,
 }
 
 /// What the result of a call names.
-pub(crate) fn named_in_result(frame: &Frame, shape: Shape) -> Named {
+pub(super) fn named_in_result(frame: &Frame, shape: ResultShape) -> NamedInResult {
     let json: &[u8] = frame.bytes();
     let member = match shape {
-        Shape::Content => "content",
-        Shape::Messages => "messages",
-        Shape::Contents => "contents",
-        Shape::Task => "taskId",
-        Shape::Plain | Shape::List(_) => return Named::default(),
+        ResultShape::Content => "content",
+        ResultShape::Messages => "messages",
+        ResultShape::Contents => "contents",
+        ResultShape::Task => "taskId",
+        ResultShape::Plain | ResultShape::List(_) => return NamedInResult::default(),
     };
     // One walk: a result may be large.
-    let Ok(Some(result)) = frame.lookup_range(&["result"]) else { return Named::default() };
+    let Ok(Some(result)) = frame.lookup_range(&["result"]) else { return NamedInResult::default() };
     let items = members(json, result);
     // What stands there twice is not ours to choose from: it is relayed as it is.
     let only_item = |name: &str| {
@@ -64,15 +64,15 @@ pub(crate) fn named_in_result(frame: &Frame, shape: Shape) -> Named {
     };
     let task = only_item("task").and_then(|task| only(json, task, "taskId")).or_else(|| only_item("taskId"));
     let uris = only_item(member).map_or_else(Vec::new, |at| spans_of_uris(json, at, shape));
-    Named { uris, task: task.and_then(|task| string(json, task)) }
+    NamedInResult { uris, task: task.and_then(|task| string(json, task)) }
 }
 
-fn spans_of_uris(json: &[u8], at: Range<usize>, shape: Shape) -> Vec<Range<usize>> {
+fn spans_of_uris(json: &[u8], at: Range<usize>, shape: ResultShape) -> Vec<Range<usize>> {
     let mut spans = Vec::new();
     for element in elements(json, at).unwrap_or_default() {
         match shape {
-            Shape::Contents => spans.extend(only(json, element, "uri")),
-            Shape::Messages => {
+            ResultShape::Contents => spans.extend(only(json, element, "uri")),
+            ResultShape::Messages => {
                 let Some(content) = only(json, element, "content") else { continue };
                 match elements(json, content.clone()) {
                     Some(blocks) => blocks.into_iter().for_each(|block| uri_of_block(json, block, &mut spans)),
@@ -107,7 +107,7 @@ fn uri_of_block(json: &[u8], block: Range<usize>, spans: &mut Vec<Range<usize>>)
 }
 
 /// The task that a status notification is about.
-pub(crate) fn task_told(frame: &Frame) -> Option<String> {
+pub(super) fn task_of_notification(frame: &Frame) -> Option<String> {
     let at = frame.lookup_range(&["params", "taskId"]).ok().flatten()?;
     string(frame.bytes(), at)
 }
@@ -118,7 +118,7 @@ mod tests {
 
     fn uris(method: &str, result: &str) -> Vec<String> {
         let frame = Frame::parse(format!(r#"{{"jsonrpc":"2.0","id":1,"result":{result}}}"#)).unwrap();
-        let spans = named_in_result(&frame, Shape::of(method)).uris;
+        let spans = named_in_result(&frame, ResultShape::of(method)).uris;
         assert!(spans.is_sorted_by(|a, b| a.end <= b.start), "they are in order");
         spans.into_iter().map(|span| string(frame.bytes(), span).unwrap()).collect()
     }
@@ -160,7 +160,7 @@ mod tests {
     fn tasks_are_found() {
         let task = |method: &str, result: &str| {
             let frame = Frame::parse(format!(r#"{{"jsonrpc":"2.0","id":1,"result":{result}}}"#)).unwrap();
-            named_in_result(&frame, Shape::of(method)).task
+            named_in_result(&frame, ResultShape::of(method)).task
         };
         assert_eq!(task("tools/call", r#"{"task":{"taskId":"t"}}"#).as_deref(), Some("t"));
         assert_eq!(task("tasks/get", r#"{"taskId":"t"}"#).as_deref(), Some("t"));
@@ -168,6 +168,6 @@ mod tests {
         assert_eq!(task("tools/call", r#"{"task":{"taskId":7}}"#), None);
         assert_eq!(task("completion/complete", r#"{"taskId":"t"}"#), None);
         let told = Frame::parse(r#"{"jsonrpc":"2.0","method":"m","params":{"taskId":"t"}}"#).unwrap();
-        assert_eq!(task_told(&told).as_deref(), Some("t"));
+        assert_eq!(task_of_notification(&told).as_deref(), Some("t"));
     }
 }

@@ -5,27 +5,27 @@
 //! here, and so is what all templates take together. What is beyond that cannot be told.
 
 /// The longest template, in literal bytes and expressions.
-const STEPS: usize = 512;
+const MOST_STEPS: usize = 512;
 /// The longest URI, in bytes.
-const URI: usize = 4096;
+const LONGEST_URI: usize = 4096;
 /// What one look among templates may take: steps of templates times bytes of URIs. It is some ten milliseconds.
-pub(super) const WORK: usize = 8 * 1024 * 1024;
+pub(super) const MOST_WORK: usize = 8 * 1024 * 1024;
 
 /// A template that was read.
 #[derive(Debug, Clone)]
-pub(crate) struct Pattern(Box<[Step]>);
+pub(crate) struct UriPattern(Box<[PatternStep]>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
+enum PatternStep {
     Byte(u8),
     /// Any number of bytes of a class.
-    Any(Class),
+    Any(ByteClass),
     /// Nothing, or this byte and then any number of a class.
-    Maybe(u8, Class),
+    Maybe(u8, ByteClass),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Class {
+enum ByteClass {
     /// What stands within one part of a path.
     Part,
     /// Several parts of a path.
@@ -35,7 +35,7 @@ enum Class {
     All,
 }
 
-impl Class {
+impl ByteClass {
     fn takes(self, byte: u8) -> bool {
         match self {
             Self::Part => !matches!(byte, b'/' | b'?' | b'#'),
@@ -46,7 +46,7 @@ impl Class {
     }
 }
 
-impl Pattern {
+impl UriPattern {
     /// Reads a template. What is not well formed stands for itself.
     pub(crate) fn new(template: &str) -> Self {
         let mut steps = Vec::new();
@@ -54,32 +54,33 @@ impl Pattern {
         while let Some(open) = rest.find('{') {
             let (literal, expression) = rest.split_at(open);
             let Some(close) = expression.find('}') else { break };
-            steps.extend(literal.bytes().map(Step::Byte));
+            steps.extend(literal.bytes().map(PatternStep::Byte));
             steps.push(match expression.as_bytes().get(1) {
-                Some(b'+') => Step::Any(Class::All),
-                Some(b'#') => Step::Maybe(b'#', Class::All),
-                Some(b'.') => Step::Maybe(b'.', Class::Part),
-                Some(b'/') => Step::Maybe(b'/', Class::Path),
-                Some(b';') => Step::Maybe(b';', Class::Part),
-                Some(b'?') => Step::Maybe(b'?', Class::Query),
-                Some(b'&') => Step::Maybe(b'&', Class::Query),
-                _ => Step::Any(Class::Part),
+                Some(b'+') => PatternStep::Any(ByteClass::All),
+                Some(b'#') => PatternStep::Maybe(b'#', ByteClass::All),
+                Some(b'.') => PatternStep::Maybe(b'.', ByteClass::Part),
+                Some(b'/') => PatternStep::Maybe(b'/', ByteClass::Path),
+                Some(b';') => PatternStep::Maybe(b';', ByteClass::Part),
+                Some(b'?') => PatternStep::Maybe(b'?', ByteClass::Query),
+                Some(b'&') => PatternStep::Maybe(b'&', ByteClass::Query),
+                _ => PatternStep::Any(ByteClass::Part),
             });
             rest = &expression[close + 1..];
         }
-        steps.extend(rest.bytes().map(Step::Byte));
+        steps.extend(rest.bytes().map(PatternStep::Byte));
         Self(steps.into_boxed_slice())
     }
 
     /// Whether it can stand for this URI; `None` if that takes more than is bearable. What it takes is taken off `work`.
     pub(crate) fn matches(&self, uri: &str, work: &mut usize) -> Option<bool> {
         let steps = &self.0;
-        let literal = steps.iter().map_while(|step| if let Step::Byte(byte) = step { Some(*byte) } else { None });
+        let literal =
+            steps.iter().map_while(|step| if let PatternStep::Byte(byte) = step { Some(*byte) } else { None });
         // Most templates differ from a URI in their first bytes.
         if literal.zip(uri.bytes()).any(|(expected, byte)| expected != byte) {
             return Some(false);
         }
-        if steps.len() > STEPS || uri.len() > URI {
+        if steps.len() > MOST_STEPS || uri.len() > LONGEST_URI {
             return None;
         }
         *work = work.checked_sub((steps.len() + 1) * (uri.len() + 1))?;
@@ -93,9 +94,9 @@ impl Pattern {
             begun.fill(false);
             for (place, step) in steps.iter().enumerate() {
                 match *step {
-                    Step::Byte(expected) => next[place + 1] |= at[place] && byte == expected,
-                    Step::Any(class) => next[place] |= at[place] && class.takes(byte),
-                    Step::Maybe(first, class) => {
+                    PatternStep::Byte(expected) => next[place + 1] |= at[place] && byte == expected,
+                    PatternStep::Any(class) => next[place] |= at[place] && class.takes(byte),
+                    PatternStep::Maybe(first, class) => {
                         begun[place] |= at[place] && byte == first || inside[place] && class.takes(byte);
                     }
                 }
@@ -112,9 +113,9 @@ impl Pattern {
 }
 
 /// What may stand for nothing, or has had enough, is passed over.
-fn skip(steps: &[Step], at: &mut [bool], inside: &[bool]) {
+fn skip(steps: &[PatternStep], at: &mut [bool], inside: &[bool]) {
     for (place, step) in steps.iter().enumerate() {
-        if at[place] && !matches!(step, Step::Byte(_)) || inside[place] {
+        if at[place] && !matches!(step, PatternStep::Byte(_)) || inside[place] {
             at[place + 1] = true;
         }
     }
@@ -127,7 +128,7 @@ mod tests {
     use super::*;
 
     fn matches(template: &str, uri: &str) -> Option<bool> {
-        Pattern::new(template).matches(uri, &mut { WORK })
+        UriPattern::new(template).matches(uri, &mut { MOST_WORK })
     }
 
     #[test]
@@ -172,14 +173,14 @@ mod tests {
 
     #[test]
     fn no_template_takes_long() {
-        let template = "{+a}".repeat(STEPS - 1);
-        let uri = "x".repeat(URI);
+        let template = "{+a}".repeat(MOST_STEPS - 1);
+        let uri = "x".repeat(LONGEST_URI);
         assert_eq!(matches(&template, &uri), Some(true));
         assert_eq!(matches(&format!("{template}y"), &uri), Some(false));
         assert_eq!(matches(&format!("{template}{{a}}{{a}}"), &uri), None);
         assert_eq!(matches(&template, &format!("{uri}x")), None);
         assert_eq!(matches("y{+a}", &format!("{uri}x")), Some(false), "it differs at once");
-        assert_eq!(Pattern::new(&template).matches(&uri, &mut 1000), None);
+        assert_eq!(UriPattern::new(&template).matches(&uri, &mut 1000), None);
     }
 
     proptest! {
