@@ -13,6 +13,7 @@ use crate::budget::Budget;
 use crate::error::Fault;
 use crate::frame::{self, Incoming, Permit, Wire};
 use crate::lines::{Line, LineReader, write_lines};
+use crate::link::LostMessage;
 use crate::session::{
     EndReason, FoundBy, Opener, Outgoing, Refused, RespondOn, Role, SessionHandle, Stream, StreamKind,
 };
@@ -206,7 +207,9 @@ impl Input {
     async fn relay(&mut self, session: &SessionHandle, stream: crate::session::StreamId) {
         while let Ok(Some(line)) = self.lines.next().await {
             match line {
-                Line::Lost { id, request, size, why } => session.client_lost(stream, id, request, size, why).await,
+                Line::Lost { id, request, size, why } => {
+                    session.client_lost(stream, LostMessage { id, request, size, why }).await;
+                }
                 Line::Message { bytes, permit } => {
                     let size = bytes.len();
                     let received = session.let_in(frame::split(bytes), size, permit).await;

@@ -16,48 +16,20 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use super::handle::{Shared, Sink};
+use super::connection::ConnectionSender;
 use super::link_phase::LinkId;
 use super::links::{LinkPlan, Links};
+use super::mailbox::SessionMessage;
 use super::noise::Noise;
 use super::server::ServerState;
+use super::shared::Shared;
 use super::state::{ClientId, Effect, Effects, Event, Keeper, State};
 use super::union::Servers;
-use super::{Attachment, EndReason, Limits, Registry, StreamId, StreamKind};
+use super::{Attachment, EndReason, Limits, Registry, StreamId};
 use crate::backend::Backend;
 use crate::budget::Budget;
 use crate::frame::Permit;
 use crate::link::{Exit, LinkExit};
-
-#[derive(Debug)]
-pub(super) enum Message {
-    Attach {
-        client: ClientId,
-        stream: StreamId,
-        attachment: Attachment,
-        kind: StreamKind,
-        after: Option<u64>,
-        sink: Sink,
-    },
-    /// `permit` is for what the event takes in the mailbox, where its frames have no permits of their own.
-    Event {
-        event: Event,
-        permit: Option<Permit>,
-    },
-    /// The connection of that stream is given up, because its client does not read.
-    GivenUp {
-        stream: StreamId,
-        attachment: Attachment,
-    },
-    Tick,
-}
-
-#[cfg(test)]
-#[test]
-fn a_message_stays_small() {
-    // It is moved into a box and out again on every hop.
-    assert!(size_of::<Message>() <= 256, "{}", size_of::<Message>());
-}
 
 /// What a session is made of.
 pub(super) struct Arguments {
@@ -90,10 +62,10 @@ pub(super) struct Shell {
 }
 
 /// Permits for what is kept for a client that may come back. It is dropped when others need the memory.
-fn keeper(budget: &Budget, client: ClientId, actor: &ActorRef<Message>) -> Keeper {
+fn keeper(budget: &Budget, client: ClientId, actor: &ActorRef<SessionMessage>) -> Keeper {
     let actor = actor.clone();
     let backlog = budget.backlog(move || {
-        let _ = actor.send_message(Message::Event { event: Event::GiveWay { client }, permit: None });
+        let _ = actor.send_message(SessionMessage::Event { event: Event::GiveWay { client }, permit: None });
     });
     let (budget, holding) = (budget.clone(), backlog.clone());
     let keep = move |bytes| {
@@ -107,7 +79,7 @@ fn keeper(budget: &Budget, client: ClientId, actor: &ActorRef<Message>) -> Keepe
 /// What carries a stream now.
 struct Connection {
     attachment: Attachment,
-    sink: Sink,
+    sender: ConnectionSender,
 }
 
 /// Makes a session's end known, however it came.
@@ -146,11 +118,11 @@ impl Drop for Shell {
 }
 
 impl Actor for SessionActor {
-    type Msg = Message;
+    type Msg = SessionMessage;
     type State = Shell;
     type Arguments = Arguments;
 
-    async fn pre_start(&self, myself: ActorRef<Message>, args: Arguments) -> Result<Shell, ActorProcessingErr> {
+    async fn pre_start(&self, myself: ActorRef<SessionMessage>, args: Arguments) -> Result<Shell, ActorProcessingErr> {
         let Arguments { shared, limits, expose_stderr, backends, servers, scratch, .. } = args;
         let Arguments { upward, downward, queue, registry, tasks, .. } = args;
         let keeper = keeper(&downward, ClientId::FIRST, &myself);
@@ -179,31 +151,31 @@ impl Actor for SessionActor {
         })
     }
 
-    async fn post_start(&self, myself: ActorRef<Message>, shell: &mut Shell) -> Result<(), ActorProcessingErr> {
+    async fn post_start(&self, myself: ActorRef<SessionMessage>, shell: &mut Shell) -> Result<(), ActorProcessingErr> {
         shell.arm(&myself, Instant::now());
         Ok(())
     }
 
     async fn handle(
         &self,
-        myself: ActorRef<Message>,
-        message: Message,
+        myself: ActorRef<SessionMessage>,
+        message: SessionMessage,
         shell: &mut Shell,
     ) -> Result<(), ActorProcessingErr> {
         // What an event takes in the mailbox is given back when it was dealt with.
         let mut _permit = None;
         let event = match message {
-            Message::Attach { client, stream, attachment, kind, after, sink } => {
-                let connection = Connection { attachment, sink };
+            SessionMessage::Attach { client, stream, attachment, kind, after, sender } => {
+                let connection = Connection { attachment, sender };
                 shell.connections.insert(stream, connection);
                 Event::Attached { client, stream, attachment, kind, after }
             }
-            Message::Event { event, permit: held } => {
+            SessionMessage::Event { event, permit: held } => {
                 _permit = held;
                 event
             }
-            Message::GivenUp { stream, attachment } => Event::Detached { stream, attachment },
-            Message::Tick => {
+            SessionMessage::GivenUp { stream, attachment } => Event::Detached { stream, attachment },
+            SessionMessage::Tick => {
                 shell.timer = None;
                 Event::Tick
             }
@@ -220,7 +192,7 @@ impl Actor for SessionActor {
 
 impl Shell {
     /// Applies an event and all that follows from it. True when the session is over.
-    fn carry_out(&mut self, event: Event, myself: &ActorRef<Message>, now: Instant) -> bool {
+    fn carry_out(&mut self, event: Event, myself: &ActorRef<SessionMessage>, now: Instant) -> bool {
         if let Event::Detached { stream, attachment } = &event
             && self.connections.get(stream).is_some_and(|connection| connection.attachment == *attachment)
         {
@@ -241,7 +213,7 @@ impl Shell {
         over
     }
 
-    fn perform(&mut self, effects: Effects, myself: &ActorRef<Message>, follow_up: &mut Vec<Event>) -> bool {
+    fn perform(&mut self, effects: Effects, myself: &ActorRef<SessionMessage>, follow_up: &mut Vec<Event>) -> bool {
         let mut over = false;
         for effect in effects {
             match effect {
@@ -249,7 +221,7 @@ impl Shell {
                     let Some(connection) = self.connections.get(&stream) else { continue };
                     // What sessile says itself, nobody has waited for the permit of.
                     let wire = self.links.plan().downward.owe(wire);
-                    if !connection.sink.send(event, wire, role) {
+                    if !connection.sender.send(event, wire, role) {
                         // It is gone, or it does not read. What it missed waits in the outbox.
                         debug!(session = %self.end.shared.id, stream = stream.0, "connection given up");
                         follow_up.push(Event::Detached { stream, attachment: connection.attachment });
@@ -258,7 +230,7 @@ impl Shell {
                 }
                 Effect::CheckRead { stream, attachment } => {
                     if let Some(connection) = self.connections.get(&stream) {
-                        let at = connection.sink.taken_at().into_std();
+                        let at = connection.sender.read_at().into_std();
                         follow_up.push(Event::ReadAt { stream, attachment, at });
                     }
                 }
@@ -311,7 +283,7 @@ impl Shell {
     }
 
     /// Sees to it that a tick comes when the core wants one. An earlier one does no harm, so a timer is never put off.
-    fn arm(&mut self, myself: &ActorRef<Message>, now: Instant) {
+    fn arm(&mut self, myself: &ActorRef<SessionMessage>, now: Instant) {
         let Some(next) = self.core.next_deadline(now.into_std()).map(Instant::from_std) else { return };
         if self.timer.as_ref().is_some_and(|(armed, _)| *armed <= next) {
             return;
@@ -322,7 +294,7 @@ impl Shell {
         let actor = myself.clone();
         let task = tokio::spawn(async move {
             tokio::time::sleep_until(next).await;
-            let _ = actor.send_message(Message::Tick);
+            let _ = actor.send_message(SessionMessage::Tick);
         });
         self.timer = Some((next, task.abort_handle()));
     }

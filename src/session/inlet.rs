@@ -5,17 +5,17 @@ use std::sync::Arc;
 use ractor::ActorRef;
 use tracing::{info, warn};
 
-use super::actor::Message;
-use super::handle::Shared;
 use super::link_phase::LinkId;
+use super::mailbox::SessionMessage;
 use super::noise::Noise;
+use super::shared::Shared;
 use super::state::Event;
 use crate::budget::Budget;
 use crate::frame::{FrameError, Incoming, Permit};
 use crate::link::{CallFailure, Inlet, LinkExit, LostMessage};
 
 pub(super) struct SessionInlet {
-    pub actor: ActorRef<Message>,
+    pub actor: ActorRef<SessionMessage>,
     pub shared: Arc<Shared>,
     pub budget: Budget,
     pub answers: Budget,
@@ -27,7 +27,7 @@ pub(super) struct SessionInlet {
 
 impl SessionInlet {
     fn event(&self, event: Event, permit: Option<Permit>) {
-        let _ = self.actor.send_message(Message::Event { event, permit });
+        let _ = self.actor.send_message(SessionMessage::Event { event, permit });
     }
 }
 

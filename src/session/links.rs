@@ -8,12 +8,12 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::actor::Message;
-use super::handle::Shared;
 use super::inlet::SessionInlet;
 use super::link_phase::LinkId;
+use super::mailbox::SessionMessage;
 use super::noise::Noise;
 use super::server::ServerState;
+use super::shared::Shared;
 use super::union::Servers;
 use crate::backend::Backend;
 use crate::budget::{Backlog, Budget};
@@ -90,7 +90,12 @@ impl Links {
     }
 
     /// What goes to the server of this link, which is opened if it is not yet.
-    pub(super) fn open(&mut self, link: LinkId, actor: &ActorRef<Message>, shared: &Arc<Shared>) -> Option<&OpenLink> {
+    pub(super) fn open(
+        &mut self,
+        link: LinkId,
+        actor: &ActorRef<SessionMessage>,
+        shared: &Arc<Shared>,
+    ) -> Option<&OpenLink> {
         let index = usize::from(link.0);
         let backend = self.plan.backends.get(index)?;
         let open = self.open.get_mut(index)?;

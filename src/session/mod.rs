@@ -4,20 +4,24 @@
 //! is the only one to do so; [`registry`] finds a session by its key. Nothing in here speaks HTTP.
 
 mod actor;
+mod connection;
 mod handle;
 mod inlet;
 mod key;
 mod limits;
 mod link_phase;
 mod links;
+mod mailbox;
 mod noise;
 mod registry;
 mod server;
+mod shared;
 mod state;
 mod supervisor;
 mod union;
 
-pub(crate) use handle::{Outgoing, SessionHandle, Stream};
+pub(crate) use connection::{Outgoing, Stream};
+pub(crate) use handle::SessionHandle;
 pub use key::SessionId;
 pub(crate) use key::{Caller, Credentials, SessionSecret, Transport};
 pub(crate) use limits::Limits;

@@ -11,8 +11,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
 use super::actor::{Arguments, SessionActor};
-use super::handle::Shared;
 use super::key::generate_token;
+use super::shared::Shared;
 use super::union::{ConfiguredServer, Servers};
 use super::{Caller, EndReason, Limits, Registry, SessionHandle, SessionId, SessionSecret};
 use crate::backend::Backend;

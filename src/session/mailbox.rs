@@ -1,0 +1,32 @@
+//! What a session's actor is sent: by fronts, links and timers.
+
+use super::connection::ConnectionSender;
+use super::state::{ClientId, Event};
+use super::{Attachment, StreamId, StreamKind};
+use crate::frame::Permit;
+
+#[derive(Debug)]
+pub(super) enum SessionMessage {
+    /// A connection carries that stream from now on.
+    Attach {
+        client: ClientId,
+        stream: StreamId,
+        attachment: Attachment,
+        kind: StreamKind,
+        after: Option<u64>,
+        sender: ConnectionSender,
+    },
+    /// `permit` is for what the event takes in the mailbox, where its frames have no permits of their own.
+    Event { event: Event, permit: Option<Permit> },
+    /// The connection of that stream is given up, because its client does not read.
+    GivenUp { stream: StreamId, attachment: Attachment },
+    /// A deadline of the core may have come.
+    Tick,
+}
+
+#[cfg(test)]
+#[test]
+fn a_message_stays_small() {
+    // It is moved into a box and out again on every hop.
+    assert!(size_of::<SessionMessage>() <= 256, "{}", size_of::<SessionMessage>());
+}
