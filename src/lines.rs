@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
 use crate::budget::{FREE, GaveWay, Growth, fitted, grown};
-use crate::frame::{Id, Lost, Permit, Skimmer, Wire};
+use crate::frame::{Id, Lost, OversizedScanner, Permit, Wire};
 
 /// The buffer of a reader that expects little. An idle session holds on to no more than this.
 const SMALL: usize = 4 * 1024;
@@ -31,7 +31,7 @@ pub(crate) struct LineReader<R> {
     limit: usize,
     /// What the line is charged with, where anybody is.
     growth: Option<Growth>,
-    skimmer: Option<Skimmer>,
+    skimmer: Option<OversizedScanner>,
     /// Set while the rest of a line is skimmed whose sender gave way to others. `None` for a line that is too large.
     stalled: Option<Told>,
     ended: bool,
@@ -105,7 +105,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
                 Err(GaveWay) => {
                     self.skim(self.buffer.len());
                     // Whoever waits for this response need not wait for the end of the line, which may never come.
-                    let (id, size) = self.skimmer.as_ref().map_or((None, 0), |line| (line.answers(), line.size()));
+                    let (id, size) = self.skimmer.as_ref().map_or((None, 0), |line| (line.answered_id(), line.size()));
                     self.stalled = Some(if id.is_some() { Told::Already } else { Told::NotYet });
                     if id.is_some() {
                         return Ok(Some(Line::Lost { id, request: false, size, why: Lost::Stalled }));
@@ -187,7 +187,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
 
     /// Looks through the line up to there, and throws it away.
     fn skim(&mut self, end: usize) {
-        self.skimmer.get_or_insert_with(Skimmer::new).feed(&self.buffer[self.begin..end]);
+        self.skimmer.get_or_insert_with(OversizedScanner::new).feed(&self.buffer[self.begin..end]);
         (self.begin, self.searched) = (end, end);
         if end == self.buffer.len() {
             self.empty();

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use crate::frame::{Permit, Room, Wire};
+use crate::frame::{ChargedBytes, Permit, Wire};
 
 pub(crate) use backlog::{Backlog, Held};
 pub(crate) use growth::{GaveWay, Growth, fitted, grown};
@@ -218,11 +218,11 @@ struct Charged {
 
 impl Charged {
     fn into_permit(self) -> Permit {
-        Permit::from_room(Box::new(self))
+        Permit::from_charge(Box::new(self))
     }
 }
 
-impl Room for Charged {
+impl ChargedBytes for Charged {
     fn pooled(&self) -> usize {
         self.charge.pooled()
     }

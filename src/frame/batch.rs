@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use super::error::{Fault, FrameErrorKind};
-use super::scan::Cursor;
-use super::{Forwarded, Frame, FrameError, Named, Permit, blank_lines, envelope, trim};
+use super::error::{FrameErrorKind, ScanError};
+use super::scan::JsonCursor;
+use super::{Forwarded, Frame, FrameError, Named, Permit, envelope, replace_newlines, trim};
 
 /// How many messages one batch may hold.
 pub const MAX_BATCH: usize = 1000;
@@ -55,13 +55,13 @@ pub fn split(bytes: impl Into<Bytes>) -> Result<Incoming, FrameError> {
     if bytes.first() != Some(&b'[') {
         return Frame::parse_trimmed(bytes, shift).map(Incoming::One);
     }
-    let mut cursor = Cursor::new(&bytes, 0);
-    let elements = elements(&mut cursor).map_err(|fault| {
+    let mut cursor = JsonCursor::new(&bytes, 0);
+    let ranges = element_ranges(&mut cursor).map_err(|error| {
         let named = if envelope::may_be_messages(&bytes) { Named::Unknown } else { Named::Nothing };
-        FrameError { offset: fault.offset + shift, named, ..fault.bare() }
+        FrameError { offset: error.offset + shift, named, ..error.unattributed() }
     })?;
     if cursor.newlines {
-        bytes = blank_lines(bytes);
+        bytes = replace_newlines(bytes);
     }
     let frame = |(start, end)| {
         let bytes = bytes.slice(start..end);
@@ -70,36 +70,36 @@ pub fn split(bytes: impl Into<Bytes>) -> Result<Incoming, FrameError> {
             Err(error) => Err(FrameError { offset: error.offset + start + shift, ..error }),
         }
     };
-    Ok(Incoming::Batch(elements.into_iter().map(frame).collect()))
+    Ok(Incoming::Batch(ranges.into_iter().map(frame).collect()))
 }
 
 /// Where the elements of the array stand. The array itself does not count in their depth.
-fn elements(cursor: &mut Cursor<'_>) -> Result<Vec<(usize, usize)>, Fault> {
+fn element_ranges(cursor: &mut JsonCursor<'_>) -> Result<Vec<(usize, usize)>, ScanError> {
     let mut found = Vec::new();
     cursor.pos += 1;
-    cursor.space();
+    cursor.skip_space();
     if cursor.peek()? == b']' {
         cursor.pos += 1;
-        cursor.end()?;
-        return Err(Fault { kind: FrameErrorKind::EmptyBatch, offset: 0 });
+        cursor.expect_end()?;
+        return Err(ScanError { kind: FrameErrorKind::EmptyBatch, offset: 0 });
     }
     loop {
         let start = cursor.pos;
         if found.len() == MAX_BATCH {
-            return cursor.fault(FrameErrorKind::BatchTooLong);
+            return cursor.fail(FrameErrorKind::BatchTooLong);
         }
         cursor.value(0)?;
         found.push((start, cursor.pos));
-        cursor.space();
+        cursor.skip_space();
         match cursor.peek()? {
             b',' => cursor.pos += 1,
             b']' => {
                 cursor.pos += 1;
-                cursor.end()?;
+                cursor.expect_end()?;
                 return Ok(found);
             }
-            _ => return cursor.fault(FrameErrorKind::Unexpected),
+            _ => return cursor.fail(FrameErrorKind::Unexpected),
         }
-        cursor.space();
+        cursor.skip_space();
     }
 }

@@ -177,14 +177,14 @@ impl FrameErrorKind {
 
 /// What the scanner reports: it knows neither ids nor kinds of messages.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct ScanError {
     pub(super) kind: FrameErrorKind,
     pub(super) offset: usize,
 }
 
-impl Fault {
+impl ScanError {
     /// As an error about no message in particular.
-    pub(super) fn bare(self) -> FrameError {
+    pub(super) fn unattributed(self) -> FrameError {
         FrameError { kind: self.kind, offset: self.offset, id: None, about: None, named: Named::Nothing }
     }
 }

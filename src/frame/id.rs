@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 
 use smallvec::SmallVec;
 
-use super::scan::Cursor;
+use super::scan::JsonCursor;
 use super::text;
 
 /// The longest id or progress token, in bytes as it is spelled. Both are kept for as long as their request is in flight,
@@ -44,13 +44,13 @@ impl Id {
         if !matches!(json.first()?, b'"' | b'-' | b'0'..=b'9') {
             return None;
         }
-        let mut cursor = Cursor::new(json, 0);
-        cursor.value(0).and_then(|()| cursor.end()).ok()?;
-        Some(Self::trusted(json))
+        let mut cursor = JsonCursor::new(json, 0);
+        cursor.value(0).and_then(|()| cursor.expect_end()).ok()?;
+        Some(Self::from_valid(json))
     }
 
     /// `json` is known to be one valid string or number.
-    pub(super) fn trusted(json: &[u8]) -> Self {
+    pub(super) fn from_valid(json: &[u8]) -> Self {
         Self(SmallVec::from_slice(json))
     }
 
@@ -78,7 +78,7 @@ impl Id {
     /// ones answers `5` with `5.0` or `5e0`.
     pub fn as_u64(&self) -> Option<u64> {
         let plain = !self.0.is_empty() && self.0.iter().all(u8::is_ascii_digit);
-        if plain { self.as_str().parse().ok() } else { integer(&self.0) }
+        if plain { self.as_str().parse().ok() } else { exact_integer(&self.0) }
     }
 
     /// What stands between the quotes.
@@ -103,9 +103,9 @@ impl Id {
 /// The unsigned integer that this JSON number is equal to, if there is one and it fits. It is reckoned in decimal digits, so
 /// nothing is rounded.
 #[cold]
-fn integer(number: &[u8]) -> Option<u64> {
+fn exact_integer(number: &[u8]) -> Option<u64> {
     let (mantissa, exponent) = match number.iter().position(|byte| matches!(byte, b'e' | b'E')) {
-        Some(at) => (&number[..at], shift(&number[at + 1..])?),
+        Some(at) => (&number[..at], exponent_value(&number[at + 1..])?),
         None => (number, 0),
     };
     let (is_negative, mantissa) = match mantissa.strip_prefix(b"-") {
@@ -139,7 +139,7 @@ fn integer(number: &[u8]) -> Option<u64> {
 }
 
 /// What stands behind the `e` of a number. One that does not fit belongs to no integer that does.
-fn shift(exponent: &[u8]) -> Option<i64> {
+fn exponent_value(exponent: &[u8]) -> Option<i64> {
     std::str::from_utf8(exponent).ok()?.parse().ok()
 }
 

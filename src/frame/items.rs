@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::scan::Cursor;
+use super::scan::JsonCursor;
 use super::text;
 
 /// A member of an object: its key, unescaped, a lone surrogate replaced, and where its value stands.
@@ -23,7 +23,7 @@ pub fn members(json: &[u8], at: Range<usize>) -> Vec<Item<'_>> {
         return found;
     }
     // The text is known to be valid: there is nothing to be told but what was found.
-    let _ = Cursor::new(json, at.start).object(|cursor, key| {
+    let _ = JsonCursor::new(json, at.start).object(|cursor, key| {
         let raw = cursor.raw(key);
         let key = match std::str::from_utf8(raw) {
             Ok(plain) if !key.escaped => Cow::Borrowed(plain),
@@ -49,17 +49,17 @@ pub fn elements(json: &[u8], at: Range<usize>) -> Option<Vec<Range<usize>>> {
     if json.get(at.start) != Some(&b'[') {
         return None;
     }
-    let mut cursor = Cursor::new(json, at.start + 1);
+    let mut cursor = JsonCursor::new(json, at.start + 1);
     let mut found = Vec::new();
-    cursor.space();
+    cursor.skip_space();
     while cursor.peek().ok()? != b']' {
         let start = cursor.pos;
         cursor.value(1).ok()?;
         found.push(start..cursor.pos);
-        cursor.space();
+        cursor.skip_space();
         if cursor.peek().ok()? == b',' {
             cursor.pos += 1;
-            cursor.space();
+            cursor.skip_space();
         }
     }
     Some(found)

@@ -3,12 +3,12 @@
 
 use std::ops::Range;
 
-use super::error::{Fault, FrameErrorKind};
-use super::scan::Cursor;
+use super::error::{FrameErrorKind, ScanError};
+use super::scan::JsonCursor;
 use super::{Frame, FrameError, text};
 
 /// A member of an object, by its places in the frame.
-pub(super) struct Member {
+pub(super) struct MemberSpans {
     /// The opening quote of its key.
     pub(super) key: usize,
     pub(super) value: Range<usize>,
@@ -37,7 +37,7 @@ impl Frame {
         };
         for name in rest {
             let Some(object) = at else { return Ok(None) };
-            at = self.member_of(&object, name)?.map(|member| member.value);
+            at = self.find_member(&object, name)?.map(|member| member.value);
         }
         Ok(at)
     }
@@ -45,22 +45,26 @@ impl Frame {
     /// Whether `params` is an object with this member, be it null, or there twice.
     pub fn has_param(&self, name: &str) -> bool {
         let params = self.envelope.params.range();
-        params.is_some_and(|params| !matches!(self.member_of(&params, name), Ok(None)))
+        params.is_some_and(|params| !matches!(self.find_member(&params, name), Ok(None)))
     }
 
     /// The member of this name of the object that stands there; `None` also if that is no object.
-    pub(super) fn member_of(&self, object: &Range<usize>, name: &str) -> Result<Option<Member>, FrameError> {
-        self.find(object, name).map_err(|fault| FrameError { id: self.id(), about: Some(self.kind()), ..fault.bare() })
+    pub(super) fn find_member(&self, object: &Range<usize>, name: &str) -> Result<Option<MemberSpans>, FrameError> {
+        self.scan_member(object, name).map_err(|error| FrameError {
+            id: self.id(),
+            about: Some(self.kind()),
+            ..error.unattributed()
+        })
     }
 
-    fn find(&self, object: &Range<usize>, name: &str) -> Result<Option<Member>, Fault> {
+    fn scan_member(&self, object: &Range<usize>, name: &str) -> Result<Option<MemberSpans>, ScanError> {
         if self.bytes.get(object.start) != Some(&b'{') {
             return Ok(None);
         }
-        let mut found: Option<Member> = None;
+        let mut found: Option<MemberSpans> = None;
         let mut last: Option<(usize, usize)> = None;
         // How deep the object stands is of no interest: the whole was within bounds.
-        Cursor::new(&self.bytes, object.start).object(|cursor, text| {
+        JsonCursor::new(&self.bytes, object.start).object(|cursor, text| {
             let (key, start) = (text.start - 1, cursor.pos);
             if let Some(found) = &mut found
                 && found.behind.is_none()
@@ -70,10 +74,10 @@ impl Frame {
             cursor.value(1)?;
             if text::equals(cursor.raw(text), text.escaped, name) {
                 if found.is_some() {
-                    return Err(Fault { kind: FrameErrorKind::Duplicate(name.into()), offset: start });
+                    return Err(ScanError { kind: FrameErrorKind::Duplicate(name.into()), offset: start });
                 }
                 let before = last.map(|(_, end)| end);
-                found = Some(Member { key, value: start..cursor.pos, before, behind: None });
+                found = Some(MemberSpans { key, value: start..cursor.pos, before, behind: None });
             }
             last = Some((start, cursor.pos));
             Ok(())

@@ -16,9 +16,9 @@ mod id;
 mod items;
 mod lookup;
 mod make;
+mod oversized;
 mod permit;
 mod scan;
-mod skim;
 mod splice;
 mod text;
 mod wire;
@@ -36,9 +36,9 @@ pub use forwarded::Forwarded;
 pub use id::{Id, LONGEST_ID};
 pub use items::{Item, elements, members, only, quoted, string};
 pub use make::{error_response, notification, request, response};
-pub use permit::{Permit, Room};
+pub(crate) use oversized::OversizedScanner;
+pub use permit::{ChargedBytes, Permit};
 pub use scan::MAX_DEPTH;
-pub(crate) use skim::Skimmer;
 pub use splice::Splice;
 pub use wire::Wire;
 
@@ -91,7 +91,7 @@ impl Frame {
         let shift = |error: FrameError| FrameError { offset: error.offset + start, ..error };
         let (envelope, newlines) = envelope::scan(&bytes, 0).map_err(shift)?;
         if newlines {
-            bytes = blank_lines(bytes);
+            bytes = replace_newlines(bytes);
         }
         Ok(Self::new(bytes, envelope))
     }
@@ -206,7 +206,7 @@ impl Frame {
     }
 
     fn id_at(&self, span: Span) -> Option<Id> {
-        span.of(&self.bytes).map(Id::trusted)
+        span.of(&self.bytes).map(Id::from_valid)
     }
 }
 
@@ -229,8 +229,8 @@ impl fmt::Debug for Frame {
 /// write one at the start of their output, which is a response's body or the first line of a server.
 fn trim(bytes: &mut Bytes) -> Result<usize, FrameError> {
     let whole = bytes.len();
-    let text = text::trim(bytes.strip_prefix(text::MARK).unwrap_or(&**bytes));
-    let refuse = |kind, offset| Err(error::Fault { kind, offset }.bare());
+    let text = text::trim(bytes.strip_prefix(text::BYTE_ORDER_MARK).unwrap_or(&**bytes));
+    let refuse = |kind, offset| Err(error::ScanError { kind, offset }.unattributed());
     if text.is_empty() {
         return refuse(FrameErrorKind::Empty, whole);
     }
@@ -246,8 +246,8 @@ fn trim(bytes: &mut Bytes) -> Result<usize, FrameError> {
 }
 
 /// The same text on one line.
-fn blank_lines(bytes: Bytes) -> Bytes {
+fn replace_newlines(bytes: Bytes) -> Bytes {
     let mut bytes = bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&*shared));
-    text::blank_lines(&mut bytes);
+    text::replace_newlines(&mut bytes);
     bytes.freeze()
 }

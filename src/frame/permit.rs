@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// What a [`Permit`] holds. Its drop gives it back.
-pub trait Room: Send + Sync {
+pub trait ChargedBytes: Send + Sync {
     /// How many bytes of it other sessions could have.
     fn pooled(&self) -> usize {
         0
@@ -20,23 +20,23 @@ pub trait Room: Send + Sync {
 /// holds is dropped, and so given back, when the last of the bytes are.
 ///
 /// A plain trait object, so that the core knows no runtime and no clock.
-pub struct Permit(Box<dyn Room>);
+pub struct Permit(Box<dyn ChargedBytes>);
 
 impl Permit {
     /// A permit that holds on to `held`.
     pub fn new(held: impl Send + Sync + 'static) -> Self {
-        Self(Box::new(Uncounted(held)))
+        Self(Box::new(HeldValue(held)))
     }
 
-    /// A permit for `room`.
-    pub fn from_room(room: Box<dyn Room>) -> Self {
-        Self(room)
+    /// A permit for `charge`.
+    pub fn from_charge(charge: Box<dyn ChargedBytes>) -> Self {
+        Self(charge)
     }
 
     /// A permit that holds on to what both do.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
-        Self(Box::new(Both(self, other)))
+        Self(Box::new(PermitPair(self, other)))
     }
 
     /// A permit that holds on to what this one does until the last of its clones is dropped.
@@ -64,13 +64,13 @@ impl Permit {
     }
 }
 
-struct Uncounted<T>(T);
+struct HeldValue<T>(T);
 
-impl<T: Send + Sync> Room for Uncounted<T> {}
+impl<T: Send + Sync> ChargedBytes for HeldValue<T> {}
 
-struct Both(Permit, Permit);
+struct PermitPair(Permit, Permit);
 
-impl Room for Both {
+impl ChargedBytes for PermitPair {
     fn pooled(&self) -> usize {
         self.0.pooled().saturating_add(self.1.pooled())
     }
@@ -82,7 +82,7 @@ impl Room for Both {
 
 struct SharedPermit(Arc<Permit>);
 
-impl Room for SharedPermit {
+impl ChargedBytes for SharedPermit {
     fn pooled(&self) -> usize {
         self.0.pooled()
     }

@@ -1,56 +1,56 @@
 //! A validating cursor over JSON text (RFC 8259). It knows the grammar only; what the members of a message mean is
 //! the envelope's business. Nothing here recurses: nesting is a stack of bits.
 
-use super::error::{Fault, FrameErrorKind};
+use super::error::{FrameErrorKind, ScanError};
 
 /// How deep objects and arrays may stand within one another.
 pub const MAX_DEPTH: usize = 512;
 
 /// A string as it stands in the text, without its quotes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Text {
+pub(super) struct StringSpan {
     pub(super) start: usize,
     pub(super) end: usize,
     /// Whether a backslash is in it.
     pub(super) escaped: bool,
 }
 
-pub(super) struct Cursor<'a> {
+pub(super) struct JsonCursor<'a> {
     bytes: &'a [u8],
     pub(super) pos: usize,
     /// Whether a line break was skipped as white space.
     pub(super) newlines: bool,
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> JsonCursor<'a> {
     pub(super) fn new(bytes: &'a [u8], pos: usize) -> Self {
         Self { bytes, pos, newlines: false }
     }
 
-    pub(super) fn raw(&self, text: Text) -> &'a [u8] {
+    pub(super) fn raw(&self, text: StringSpan) -> &'a [u8] {
         &self.bytes[text.start..text.end]
     }
 
-    pub(super) fn fault<T>(&self, kind: FrameErrorKind) -> Result<T, Fault> {
-        Err(Fault { kind, offset: self.pos })
+    pub(super) fn fail<T>(&self, kind: FrameErrorKind) -> Result<T, ScanError> {
+        Err(ScanError { kind, offset: self.pos })
     }
 
-    fn unexpected<T>(&self) -> Result<T, Fault> {
-        self.fault(if self.pos < self.bytes.len() { FrameErrorKind::Unexpected } else { FrameErrorKind::Truncated })
+    fn unexpected<T>(&self) -> Result<T, ScanError> {
+        self.fail(if self.pos < self.bytes.len() { FrameErrorKind::Unexpected } else { FrameErrorKind::Truncated })
     }
 
     /// The byte at the cursor.
     #[inline]
-    pub(super) fn peek(&self) -> Result<u8, Fault> {
+    pub(super) fn peek(&self) -> Result<u8, ScanError> {
         match self.bytes.get(self.pos) {
             Some(&byte) => Ok(byte),
-            None => self.fault(FrameErrorKind::Truncated),
+            None => self.fail(FrameErrorKind::Truncated),
         }
     }
 
     /// Skips white space.
     #[inline]
-    pub(super) fn space(&mut self) {
+    pub(super) fn skip_space(&mut self) {
         while let Some(&byte @ (b' ' | b'\t' | b'\n' | b'\r')) = self.bytes.get(self.pos) {
             self.newlines |= byte == b'\n' || byte == b'\r';
             self.pos += 1;
@@ -58,20 +58,23 @@ impl<'a> Cursor<'a> {
     }
 
     /// Nothing but white space may be left.
-    pub(super) fn end(&mut self) -> Result<(), Fault> {
-        self.space();
-        if self.pos < self.bytes.len() { self.fault(FrameErrorKind::Trailing) } else { Ok(()) }
+    pub(super) fn expect_end(&mut self) -> Result<(), ScanError> {
+        self.skip_space();
+        if self.pos < self.bytes.len() { self.fail(FrameErrorKind::Trailing) } else { Ok(()) }
     }
 
     /// Reads the object at the cursor. `member` is called with the cursor at each value, and must read exactly that
     /// value. This is for the few objects that are looked into; how deep the others go is for `value` to watch.
     #[inline]
-    pub(super) fn object(&mut self, mut member: impl FnMut(&mut Self, Text) -> Result<(), Fault>) -> Result<(), Fault> {
+    pub(super) fn object(
+        &mut self,
+        mut member: impl FnMut(&mut Self, StringSpan) -> Result<(), ScanError>,
+    ) -> Result<(), ScanError> {
         if self.peek()? != b'{' {
             return self.unexpected();
         }
         self.pos += 1;
-        self.space();
+        self.skip_space();
         if self.peek()? == b'}' {
             self.pos += 1;
             return Ok(());
@@ -79,7 +82,7 @@ impl<'a> Cursor<'a> {
         loop {
             let key = self.key()?;
             member(self, key)?;
-            self.space();
+            self.skip_space();
             match self.peek()? {
                 b',' => self.pos += 1,
                 b'}' => {
@@ -88,20 +91,20 @@ impl<'a> Cursor<'a> {
                 }
                 _ => return self.unexpected(),
             }
-            self.space();
+            self.skip_space();
         }
     }
 
     /// Reads any one value at the cursor, which stands inside `outer` objects and arrays.
     #[inline]
-    pub(super) fn value(&mut self, outer: usize) -> Result<(), Fault> {
+    pub(super) fn value(&mut self, outer: usize) -> Result<(), ScanError> {
         match self.peek()? {
             b'{' | b'[' => self.container(outer),
             _ => self.scalar(),
         }
     }
 
-    fn container(&mut self, outer: usize) -> Result<(), Fault> {
+    fn container(&mut self, outer: usize) -> Result<(), ScanError> {
         let mut open = Nesting { objects: [0; MAX_DEPTH / 64], depth: outer, floor: outer };
         loop {
             // At the start of a value.
@@ -109,10 +112,10 @@ impl<'a> Cursor<'a> {
                 byte @ (b'{' | b'[') => {
                     let object = byte == b'{';
                     if !open.push(object) {
-                        return self.fault(FrameErrorKind::TooDeep);
+                        return self.fail(FrameErrorKind::TooDeep);
                     }
                     self.pos += 1;
-                    self.space();
+                    self.skip_space();
                     if self.peek()? == if object { b'}' } else { b']' } {
                         self.pos += 1;
                         open.pop();
@@ -128,11 +131,11 @@ impl<'a> Cursor<'a> {
             // Behind a value: as many ends as there are, then a comma.
             loop {
                 let Some(object) = open.top() else { return Ok(()) };
-                self.space();
+                self.skip_space();
                 match (self.peek()?, object) {
                     (b',', _) => {
                         self.pos += 1;
-                        self.space();
+                        self.skip_space();
                         if object {
                             self.key()?;
                         }
@@ -150,21 +153,21 @@ impl<'a> Cursor<'a> {
 
     /// A member's name, its colon, and the space up to the value.
     #[inline]
-    fn key(&mut self) -> Result<Text, Fault> {
+    fn key(&mut self) -> Result<StringSpan, ScanError> {
         if self.peek()? != b'"' {
             return self.unexpected();
         }
         let key = self.string()?;
-        self.space();
+        self.skip_space();
         if self.peek()? != b':' {
             return self.unexpected();
         }
         self.pos += 1;
-        self.space();
+        self.skip_space();
         Ok(key)
     }
 
-    fn scalar(&mut self) -> Result<(), Fault> {
+    fn scalar(&mut self) -> Result<(), ScanError> {
         match self.peek()? {
             b'"' => self.string().map(drop),
             b'-' | b'0'..=b'9' => self.number(),
@@ -175,7 +178,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn literal(&mut self, word: &[u8]) -> Result<(), Fault> {
+    fn literal(&mut self, word: &[u8]) -> Result<(), ScanError> {
         for &byte in word {
             if self.peek()? != byte {
                 return self.unexpected();
@@ -185,39 +188,39 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    fn number(&mut self) -> Result<(), Fault> {
-        if self.at(b'-') {
+    fn number(&mut self) -> Result<(), ScanError> {
+        if self.is_at(b'-') {
             self.pos += 1;
         }
-        if self.at(b'0') {
+        if self.is_at(b'0') {
             self.pos += 1;
         } else {
             self.digits()?;
         }
-        if self.at(b'.') {
+        if self.is_at(b'.') {
             self.pos += 1;
             self.digits()?;
         }
-        if self.at(b'e') || self.at(b'E') {
+        if self.is_at(b'e') || self.is_at(b'E') {
             self.pos += 1;
-            if self.at(b'+') || self.at(b'-') {
+            if self.is_at(b'+') || self.is_at(b'-') {
                 self.pos += 1;
             }
             self.digits()?;
         }
         if self.bytes.get(self.pos).is_some_and(u8::is_ascii_digit) {
             // The one way to get here is a leading zero.
-            return self.fault(FrameErrorKind::Number);
+            return self.fail(FrameErrorKind::Number);
         }
         Ok(())
     }
 
     #[inline]
-    fn at(&self, byte: u8) -> bool {
+    fn is_at(&self, byte: u8) -> bool {
         self.bytes.get(self.pos) == Some(&byte)
     }
 
-    fn digits(&mut self) -> Result<(), Fault> {
+    fn digits(&mut self) -> Result<(), ScanError> {
         let start = self.pos;
         while self.bytes.get(self.pos).is_some_and(u8::is_ascii_digit) {
             self.pos += 1;
@@ -225,15 +228,15 @@ impl<'a> Cursor<'a> {
         if self.pos > start {
             Ok(())
         } else if self.pos == self.bytes.len() {
-            self.fault(FrameErrorKind::Truncated)
+            self.fail(FrameErrorKind::Truncated)
         } else {
-            self.fault(FrameErrorKind::Number)
+            self.fail(FrameErrorKind::Number)
         }
     }
 
     /// The string whose opening quote is at the cursor.
     #[inline]
-    pub(super) fn string(&mut self) -> Result<Text, Fault> {
+    pub(super) fn string(&mut self) -> Result<StringSpan, ScanError> {
         let start = self.pos + 1;
         let mut escaped = false;
         let mut high = 0;
@@ -246,29 +249,29 @@ impl<'a> Cursor<'a> {
                     escaped = true;
                     self.escape()?;
                 }
-                _ => return self.fault(FrameErrorKind::ControlCharacter),
+                _ => return self.fail(FrameErrorKind::ControlCharacter),
             }
         }
         let end = self.pos;
         if high >= 0x80
             && let Err(error) = std::str::from_utf8(&self.bytes[start..end])
         {
-            return Err(Fault { kind: FrameErrorKind::Utf8, offset: start + error.valid_up_to() });
+            return Err(ScanError { kind: FrameErrorKind::Utf8, offset: start + error.valid_up_to() });
         }
         self.pos = end + 1;
-        Ok(Text { start, end, escaped })
+        Ok(StringSpan { start, end, escaped })
     }
 
-    fn escape(&mut self) -> Result<(), Fault> {
+    fn escape(&mut self) -> Result<(), ScanError> {
         match self.bytes.get(self.pos + 1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.pos += 2,
             Some(b'u') => match self.bytes.get(self.pos + 2..self.pos + 6) {
                 Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => self.pos += 6,
-                Some(_) => return self.fault(FrameErrorKind::Escape),
-                None => return self.fault(FrameErrorKind::Truncated),
+                Some(_) => return self.fail(FrameErrorKind::Escape),
+                None => return self.fail(FrameErrorKind::Truncated),
             },
-            Some(_) => return self.fault(FrameErrorKind::Escape),
-            None => return self.fault(FrameErrorKind::Truncated),
+            Some(_) => return self.fail(FrameErrorKind::Escape),
+            None => return self.fail(FrameErrorKind::Truncated),
         }
         Ok(())
     }
@@ -305,7 +308,7 @@ impl Nesting {
     }
 }
 
-const CHUNK: usize = 64;
+const VECTOR_BYTES: usize = 64;
 
 /// The place of the first quote, backslash or control character at or behind `pos`. All bytes passed over are or-ed
 /// into `high`, and perhaps a few of those behind.
@@ -352,7 +355,7 @@ fn word(bytes: &[u8], pos: usize, high: &mut u8) -> Option<usize> {
 
 /// Passes over whole chunks that are plain; written so that the compiler makes vector instructions of it.
 fn skip_chunks(bytes: &[u8], pos: usize, high: &mut u8) -> usize {
-    let (chunks, _) = bytes.get(pos..).unwrap_or_default().as_chunks::<CHUNK>();
+    let (chunks, _) = bytes.get(pos..).unwrap_or_default().as_chunks::<VECTOR_BYTES>();
     let mut passed = 0;
     for chunk in chunks {
         let mut stop = 0;
@@ -365,7 +368,7 @@ fn skip_chunks(bytes: &[u8], pos: usize, high: &mut u8) -> usize {
             break;
         }
         *high |= all;
-        passed += CHUNK;
+        passed += VECTOR_BYTES;
     }
     pos + passed
 }

@@ -7,13 +7,13 @@ use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
 use super::envelope::Span;
-use super::error::{Fault, FrameErrorKind};
+use super::error::{FrameErrorKind, ScanError};
 use super::text::{one_line, quote, trim};
 use super::wire::JOIN_BELOW;
 use super::{Frame, FrameError, Id, Wire};
 
 /// With more changes than this the message is copied: writing so many parts costs more.
-const MANY: usize = 16;
+const MOST_EDITS_IN_PARTS: usize = 16;
 
 /// A copy of a frame in the making, in which a few spans are replaced. All other bytes stay as they are.
 ///
@@ -22,10 +22,10 @@ const MANY: usize = 16;
 #[must_use = "a splice does nothing until it is finished"]
 pub struct Splice<'a> {
     frame: &'a Frame,
-    edits: SmallVec<[Edit<'a>; 3]>,
+    edits: SmallVec<[SpanEdit<'a>; 3]>,
 }
 
-struct Edit<'a> {
+struct SpanEdit<'a> {
     at: Range<usize>,
     with: Cow<'a, [u8]>,
     /// Where the object starts whose members this edit adds to or takes from.
@@ -63,14 +63,14 @@ impl<'a> Splice<'a> {
         let with = one_line(json);
         let Some((name, parents)) = path.split_last() else {
             let whole = 0..self.frame.len();
-            return self.edit(Edit { at: whole, with, object: None });
+            return self.edit(SpanEdit { at: whole, with, object: None });
         };
         let parent = self.frame.lookup_range(parents)?;
         let Some(object) = parent.filter(|parent| self.frame.bytes[parent.start] == b'{') else {
             return self.refuse(FrameErrorKind::NoObject((*name).into()), 0);
         };
-        if let Some(member) = self.frame.member_of(&object, name)? {
-            return self.edit(Edit { at: member.value, with, object: None });
+        if let Some(member) = self.frame.find_member(&object, name)? {
+            return self.edit(SpanEdit { at: member.value, with, object: None });
         }
         let inside = &self.frame.bytes[object.start + 1..object.end - 1];
         let mut member = Vec::with_capacity(name.len() + with.len() + 4);
@@ -81,7 +81,7 @@ impl<'a> Splice<'a> {
             member.push(b',');
         }
         let at = object.start + 1;
-        self.edit(Edit { at: at..at, with: member.into(), object: Some(object.start) })
+        self.edit(SpanEdit { at: at..at, with: member.into(), object: Some(object.start) })
     }
 
     /// Removes the member at this path, with its comma.
@@ -90,13 +90,13 @@ impl<'a> Splice<'a> {
     pub fn remove(self, path: &[&str]) -> Result<Self, FrameError> {
         let Some((name, parents)) = path.split_last() else { return Ok(self) };
         let Some(object) = self.frame.lookup_range(parents)? else { return Ok(self) };
-        let Some(member) = self.frame.member_of(&object, name)? else { return Ok(self) };
+        let Some(member) = self.frame.find_member(&object, name)? else { return Ok(self) };
         let at = match (member.before, member.behind) {
             (_, Some(behind)) => member.key..behind,
             (Some(before), None) => before..member.value.end,
             (None, None) => member.key..member.value.end,
         };
-        self.edit(Edit { at, with: Cow::Borrowed(b""), object: Some(object.start) })
+        self.edit(SpanEdit { at, with: Cow::Borrowed(b""), object: Some(object.start) })
     }
 
     /// Replaces these parts of the message, which must be in order and apart from one another. A part in which something
@@ -105,7 +105,7 @@ impl<'a> Splice<'a> {
         let made = self.edits.len();
         let mut done = 0;
         for (at, with) in spans {
-            let edit = Edit { at, with: one_line(with), object: None };
+            let edit = SpanEdit { at, with: one_line(with), object: None };
             if edit.at.start < done || self.edits[..made].iter().any(|made| made.overlaps(&edit)) {
                 continue;
             }
@@ -125,7 +125,7 @@ impl<'a> Splice<'a> {
         let removed: usize = self.edits.iter().map(|edit| edit.at.len()).sum();
         let added: usize = self.edits.iter().map(|edit| edit.with.len()).sum();
         let len = source.len() - removed + added;
-        if len < JOIN_BELOW || self.edits.len() > MANY {
+        if len < JOIN_BELOW || self.edits.len() > MOST_EDITS_IN_PARTS {
             let mut whole = BytesMut::with_capacity(len);
             let mut done = 0;
             for edit in &self.edits {
@@ -153,7 +153,7 @@ impl<'a> Splice<'a> {
     /// Inside a part that was replaced as a whole there is no field left to change.
     fn field(mut self, span: Span, id: &'a Id) -> Self {
         if let Some(at) = span.range() {
-            let edit = Edit { at, with: Cow::Borrowed(id.raw()), object: None };
+            let edit = SpanEdit { at, with: Cow::Borrowed(id.raw()), object: None };
             // The same field once more: the last word counts.
             self.edits.retain(|made| made.at != edit.at);
             if !self.edits.iter().any(|made| made.overlaps(&edit)) {
@@ -163,7 +163,7 @@ impl<'a> Splice<'a> {
         self
     }
 
-    fn edit(mut self, edit: Edit<'a>) -> Result<Self, FrameError> {
+    fn edit(mut self, edit: SpanEdit<'a>) -> Result<Self, FrameError> {
         if self.edits.iter().any(|made| made.overlaps(&edit)) {
             return self.refuse(FrameErrorKind::Overlap, edit.at.start);
         }
@@ -172,12 +172,12 @@ impl<'a> Splice<'a> {
     }
 
     fn refuse<T>(&self, kind: FrameErrorKind, offset: usize) -> Result<T, FrameError> {
-        let fault = Fault { kind, offset };
-        Err(FrameError { id: self.frame.id(), about: Some(self.frame.kind()), ..fault.bare() })
+        let error = ScanError { kind, offset };
+        Err(FrameError { id: self.frame.id(), about: Some(self.frame.kind()), ..error.unattributed() })
     }
 }
 
-impl Edit<'_> {
+impl SpanEdit<'_> {
     fn overlaps(&self, other: &Self) -> bool {
         let shared = self.at.start < other.at.end && other.at.start < self.at.end;
         shared || self.object.is_some() && self.object == other.object

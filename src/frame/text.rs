@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 
 /// A byte order mark in UTF-8.
-pub(super) const MARK: &[u8] = b"\xEF\xBB\xBF";
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// A piece of an unescaped string.
-enum Piece<'a> {
+enum StringPiece<'a> {
     Plain(&'a [u8]),
     Char(char),
     /// Half of a surrogate pair, alone. It is no character, and equal to none.
@@ -14,22 +14,22 @@ enum Piece<'a> {
 }
 
 /// The pieces of what stands between the quotes of a valid JSON string.
-struct Pieces<'a>(&'a [u8]);
+struct StringPieces<'a>(&'a [u8]);
 
-impl<'a> Iterator for Pieces<'a> {
-    type Item = Piece<'a>;
+impl<'a> Iterator for StringPieces<'a> {
+    type Item = StringPiece<'a>;
 
-    fn next(&mut self) -> Option<Piece<'a>> {
+    fn next(&mut self) -> Option<StringPiece<'a>> {
         let at = memchr::memchr(b'\\', self.0).unwrap_or(self.0.len());
         if at > 0 {
             let (plain, rest) = self.0.split_at(at);
             self.0 = rest;
-            return Some(Piece::Plain(plain));
+            return Some(StringPiece::Plain(plain));
         }
         let letter = *self.0.get(1)?;
         if letter != b'u' {
             self.0 = &self.0[2..];
-            return Some(Piece::Char(match letter {
+            return Some(StringPiece::Char(match letter {
                 b'b' => '\u{8}',
                 b'f' => '\u{c}',
                 b'n' => '\n',
@@ -41,15 +41,15 @@ impl<'a> Iterator for Pieces<'a> {
         let first = unit(self.0)?;
         self.0 = &self.0[6..];
         if let Some(char) = char::from_u32(u32::from(first)) {
-            return Some(Piece::Char(char));
+            return Some(StringPiece::Char(char));
         }
         if let Some(second) = unit(self.0)
             && let Some(Ok(char)) = char::decode_utf16([first, second]).next()
         {
             self.0 = &self.0[6..];
-            return Some(Piece::Char(char));
+            return Some(StringPiece::Char(char));
         }
-        Some(Piece::Lone(first))
+        Some(StringPiece::Lone(first))
     }
 }
 
@@ -68,12 +68,12 @@ pub(super) fn equals(raw: &[u8], escaped: bool, name: &str) -> bool {
         return raw == name.as_bytes();
     }
     let mut rest = name.as_bytes();
-    for piece in Pieces(raw) {
+    for piece in StringPieces(raw) {
         let mut buffer = [0; 4];
         let said = match piece {
-            Piece::Plain(plain) => plain,
-            Piece::Char(char) => char.encode_utf8(&mut buffer).as_bytes(),
-            Piece::Lone(_) => return false,
+            StringPiece::Plain(plain) => plain,
+            StringPiece::Char(char) => char.encode_utf8(&mut buffer).as_bytes(),
+            StringPiece::Lone(_) => return false,
         };
         match rest.strip_prefix(said) {
             Some(left) => rest = left,
@@ -86,11 +86,11 @@ pub(super) fn equals(raw: &[u8], escaped: bool, name: &str) -> bool {
 /// What the string between these quotes says; a lone surrogate becomes a replacement character.
 pub(super) fn unescape(raw: &[u8]) -> String {
     let mut said = String::with_capacity(raw.len());
-    for piece in Pieces(raw) {
+    for piece in StringPieces(raw) {
         match piece {
-            Piece::Plain(plain) => said.push_str(&String::from_utf8_lossy(plain)),
-            Piece::Char(char) => said.push(char),
-            Piece::Lone(_) => said.push(char::REPLACEMENT_CHARACTER),
+            StringPiece::Plain(plain) => said.push_str(&String::from_utf8_lossy(plain)),
+            StringPiece::Char(char) => said.push(char),
+            StringPiece::Lone(_) => said.push(char::REPLACEMENT_CHARACTER),
         }
     }
     said
@@ -100,11 +100,11 @@ pub(super) fn unescape(raw: &[u8]) -> String {
 /// surrogate is written like a character of its number.
 pub(super) fn canonical(raw: &[u8]) -> Vec<u8> {
     let mut said = Vec::with_capacity(raw.len());
-    for piece in Pieces(raw) {
+    for piece in StringPieces(raw) {
         match piece {
-            Piece::Plain(plain) => said.extend_from_slice(plain),
-            Piece::Char(char) => said.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
-            Piece::Lone(unit) => {
+            StringPiece::Plain(plain) => said.extend_from_slice(plain),
+            StringPiece::Char(char) => said.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
+            StringPiece::Lone(unit) => {
                 let [top, low] = unit.to_be_bytes();
                 said.extend([0xE0 | top >> 4, 0x80 | (top & 0xF) << 2 | low >> 6, 0x80 | low & 0x3F]);
             }
@@ -137,13 +137,13 @@ pub(super) fn quote(text: &str, out: &mut Vec<u8>) {
 pub(super) fn one_line<'a>(json: impl Into<Cow<'a, [u8]>>) -> Cow<'a, [u8]> {
     let mut json = json.into();
     if memchr::memchr2(b'\n', b'\r', &json).is_some() {
-        blank_lines(json.to_mut());
+        replace_newlines(json.to_mut());
     }
     json
 }
 
 /// Overwrites line breaks with spaces.
-pub(super) fn blank_lines(json: &mut [u8]) {
+pub(super) fn replace_newlines(json: &mut [u8]) {
     for byte in json {
         *byte = if matches!(*byte, b'\n' | b'\r') { b' ' } else { *byte };
     }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::{id, parse, raw, refusal};
 use crate::frame::{Frame, FrameErrorKind as E, Incoming, Kind, LONGEST_ID, Named, Wire, split};
 
-const MARK: &str = "\u{feff}";
+const BYTE_ORDER_MARK: &str = "\u{feff}";
 
 /// The raw text of an id of so many bytes.
 fn long(length: usize, quote: &str) -> String {
@@ -113,7 +113,7 @@ fn what_an_unreadable_message_names() {
     ];
     for (text, expected) in table {
         assert_eq!(&named(text), expected, "{text}");
-        assert_eq!(&named(&format!("{MARK} {text}")), expected, "{text}");
+        assert_eq!(&named(&format!("{BYTE_ORDER_MARK} {text}")), expected, "{text}");
     }
 }
 
@@ -182,17 +182,23 @@ fn integers_are_read_in_any_spelling() {
 #[test]
 fn a_byte_order_mark_is_skipped() {
     let text = r#"{"jsonrpc":"2.0","id":1,"method":"m"}"#;
-    for around in [format!("{MARK}{text}"), format!("{MARK}\r\n {text}\n")] {
+    for around in [format!("{BYTE_ORDER_MARK}{text}"), format!("{BYTE_ORDER_MARK}\r\n {text}\n")] {
         let bytes = Bytes::from(around);
         let frame = Frame::parse(bytes.clone()).unwrap();
         assert_eq!(frame.bytes(), text);
         assert!(bytes.as_ptr_range().contains(&frame.bytes().as_ptr()), "nothing was copied");
     }
-    let Ok(Incoming::Batch(elements)) = split(format!("{MARK}[{text},7]")) else { panic!("no batch") };
+    let Ok(Incoming::Batch(elements)) = split(format!("{BYTE_ORDER_MARK}[{text},7]")) else { panic!("no batch") };
     assert_eq!(elements[0].as_ref().unwrap().bytes(), text);
-    assert_eq!(elements[1].as_ref().unwrap_err().offset, MARK.len() + text.len() + 2, "the mark counts in places");
+    assert_eq!(
+        elements[1].as_ref().unwrap_err().offset,
+        BYTE_ORDER_MARK.len() + text.len() + 2,
+        "the mark counts in places"
+    );
     // It stands in front of the text, and nowhere else.
-    for text in [format!("[{MARK}{text}]"), format!("{{{MARK}}}"), format!("{text}{MARK}")] {
+    for text in
+        [format!("[{BYTE_ORDER_MARK}{text}]"), format!("{{{BYTE_ORDER_MARK}}}"), format!("{text}{BYTE_ORDER_MARK}")]
+    {
         assert_eq!(split(text).unwrap_err().code(), -32700);
     }
 }

@@ -30,7 +30,7 @@ const WORDS: &[&str] = &[
 ];
 const SCALARS: &[&str] =
     &["0", "-0", "1", "17", "1.0e+5", "1E400", "-1.5", "18446744073709551616", "null", "true", "false"];
-const MARK: &str = "\u{feff}";
+const BYTE_ORDER_MARK: &str = "\u{feff}";
 const SPACES: &[&str] = &["", "", "", "", " ", "\n", "\r\n\t "];
 const SOUP: &[&str] = &["{", "}", "[", "]", ",", ":", "\"", "\\", "\\u", "00", ".", "e", "-", "\u{1}", "tru", "\u{e9}"];
 
@@ -132,7 +132,7 @@ fn soup() -> impl Strategy<Value = Vec<u8>> {
 /// Accepts what the oracle accepts, and tells what is no JSON from what is no message.
 fn agree(bytes: &[u8]) -> Result<(), TestCaseError> {
     // Neither oracle knows of byte order marks.
-    let plain = bytes.strip_prefix(MARK.as_bytes()).unwrap_or(bytes);
+    let plain = bytes.strip_prefix(BYTE_ORDER_MARK.as_bytes()).unwrap_or(bytes);
     let tree = oracle::read(plain);
     let serde: Result<&RawValue, _> = serde_json::from_slice(plain);
     prop_assert_eq!(tree.is_some(), serde.is_ok(), "the oracles differ: {:?}", serde.err());
@@ -179,7 +179,7 @@ proptest! {
     #[test]
     fn messages_are_judged(text in message()) {
         agree(text.as_bytes())?;
-        let marked = format!("{MARK}{text}");
+        let marked = format!("{BYTE_ORDER_MARK}{text}");
         agree(marked.as_bytes())?;
         prop_assert_eq!(seen(&Frame::parse(marked)), seen(&Frame::parse(text)));
     }

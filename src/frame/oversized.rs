@@ -9,7 +9,7 @@ use super::{Id, LONGEST_ID, text};
 const LONGEST_KEY: usize = 256;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum MemberPart {
     /// A member's key comes next.
     Key,
     /// After a key, and before its colon.
@@ -20,11 +20,11 @@ enum Place {
 
 /// Reads one message in pieces, and remembers of it what an error needs.
 #[derive(Debug)]
-pub(crate) struct Skimmer {
+pub(crate) struct OversizedScanner {
     depth: usize,
     in_string: bool,
     escaped: bool,
-    place: Place,
+    part: MemberPart,
     key: Vec<u8>,
     value: Vec<u8>,
     id: Option<Id>,
@@ -34,13 +34,13 @@ pub(crate) struct Skimmer {
     size: usize,
 }
 
-impl Skimmer {
+impl OversizedScanner {
     pub(crate) fn new() -> Self {
         Self {
             depth: 0,
             in_string: false,
             escaped: false,
-            place: Place::Key,
+            part: MemberPart::Key,
             key: Vec::new(),
             value: Vec::new(),
             id: None,
@@ -68,18 +68,18 @@ impl Skimmer {
     }
 
     fn step(&mut self, byte: u8) {
-        if self.start.len() < 2 && !b" \t\r\n".contains(&byte) && !text::MARK.contains(&byte) {
+        if self.start.len() < 2 && !b" \t\r\n".contains(&byte) && !text::BYTE_ORDER_MARK.contains(&byte) {
             self.start.push(byte);
         }
         if self.in_string {
-            self.note(byte);
+            self.keep_byte(byte);
             match byte {
                 _ if self.escaped => self.escaped = false,
                 b'\\' => self.escaped = true,
                 b'"' => {
                     self.in_string = false;
-                    if self.depth == 1 && self.place == Place::Key {
-                        self.place = Place::Colon;
+                    if self.depth == 1 && self.part == MemberPart::Key {
+                        self.part = MemberPart::Colon;
                     }
                 }
                 _ => {}
@@ -89,7 +89,7 @@ impl Skimmer {
         match byte {
             b'"' => {
                 self.in_string = true;
-                self.note(byte);
+                self.keep_byte(byte);
             }
             b'{' | b'[' => self.depth += 1,
             b'}' | b']' => {
@@ -97,20 +97,20 @@ impl Skimmer {
                 self.depth = self.depth.saturating_sub(1);
             }
             b',' => self.end_member(),
-            b':' if self.depth == 1 && self.place == Place::Colon => self.place = Place::Value,
+            b':' if self.depth == 1 && self.part == MemberPart::Colon => self.part = MemberPart::Value,
             b' ' | b'\t' | b'\r' | b'\n' => {}
-            _ => self.note(byte),
+            _ => self.keep_byte(byte),
         }
     }
 
-    fn note(&mut self, byte: u8) {
+    fn keep_byte(&mut self, byte: u8) {
         if self.depth != 1 {
             return;
         }
-        let (text, most) = match self.place {
+        let (text, most) = match self.part {
             // One byte more, which tells an id that is too long from one that is not.
-            Place::Value => (&mut self.value, LONGEST_ID + 1),
-            Place::Key | Place::Colon => (&mut self.key, LONGEST_KEY),
+            MemberPart::Value => (&mut self.value, LONGEST_ID + 1),
+            MemberPart::Key | MemberPart::Colon => (&mut self.key, LONGEST_KEY),
         };
         if text.len() < most {
             text.push(byte);
@@ -128,7 +128,7 @@ impl Skimmer {
         }
         self.key.clear();
         self.value.clear();
-        self.place = Place::Key;
+        self.part = MemberPart::Key;
     }
 
     pub(crate) fn size(&self) -> usize {
@@ -136,8 +136,8 @@ impl Skimmer {
     }
 
     /// The id, if what came up to now shows that the message is a response: it is in the middle of its result or error.
-    pub(crate) fn answers(&self) -> Option<Id> {
-        let is_outcome = matches!(self.key.as_slice(), b"\"result\"" | b"\"error\"") && self.place == Place::Value;
+    pub(crate) fn answered_id(&self) -> Option<Id> {
+        let is_outcome = matches!(self.key.as_slice(), b"\"result\"" | b"\"error\"") && self.part == MemberPart::Value;
         self.id.clone().filter(|_| is_outcome && !self.has_method)
     }
 
@@ -161,10 +161,10 @@ mod tests {
     use super::*;
 
     fn skim(text: &str, piece: usize) -> (Option<String>, bool) {
-        let mut skimmer = Skimmer::new();
-        text.as_bytes().chunks(piece).for_each(|chunk| skimmer.feed(chunk));
-        assert_eq!(skimmer.size(), text.len());
-        let (id, method) = skimmer.finish();
+        let mut scanner = OversizedScanner::new();
+        text.as_bytes().chunks(piece).for_each(|chunk| scanner.feed(chunk));
+        assert_eq!(scanner.size(), text.len());
+        let (id, method) = scanner.finish();
         (id.map(|id| id.to_string()), method)
     }
 
@@ -199,9 +199,9 @@ mod tests {
             (r#"["a"]"#, None, true),
             ("", None, true),
         ] {
-            let mut skimmer = Skimmer::new();
-            text.as_bytes().chunks(1).for_each(|chunk| skimmer.feed(chunk));
-            assert_eq!(skimmer.finish_line(), (id.map(|id| Id::from_raw(id.as_bytes()).unwrap()), no_answer), "{text}");
+            let mut scanner = OversizedScanner::new();
+            text.as_bytes().chunks(1).for_each(|chunk| scanner.feed(chunk));
+            assert_eq!(scanner.finish_line(), (id.map(|id| Id::from_raw(id.as_bytes()).unwrap()), no_answer), "{text}");
         }
     }
 
