@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
-use crate::budget::{FREE, GaveWay, Growth, fitted, grown};
+use crate::budget::{BufferCharge, GaveWay, UNCHARGED_BUFFER, fit_buffer, grown_capacity};
 use crate::frame::{Id, Lost, OversizedScanner, Permit, Wire};
 
 /// The buffer of a reader that expects little. An idle session holds on to no more than this.
@@ -30,7 +30,7 @@ pub(crate) struct LineReader<R> {
     searched: usize,
     limit: usize,
     /// What the line is charged with, where anybody is.
-    growth: Option<Growth>,
+    growth: Option<BufferCharge>,
     skimmer: Option<OversizedScanner>,
     /// Set while the rest of a line is skimmed whose sender gave way to others. `None` for a line that is too large.
     stalled: Option<Told>,
@@ -55,7 +55,7 @@ pub(crate) enum Line {
 
 impl<R: AsyncRead + Unpin> LineReader<R> {
     /// Reads lines of up to `limit` bytes. The memory that a long line takes is charged to `growth` before it is taken.
-    pub(crate) fn new(reader: R, limit: usize, growth: impl Into<Option<Growth>>) -> Self {
+    pub(crate) fn new(reader: R, limit: usize, growth: impl Into<Option<BufferCharge>>) -> Self {
         Self {
             reader,
             buffer: Vec::new(),
@@ -126,7 +126,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         if length == capacity {
             // One more than the limit, to see that it is passed.
             let most = self.limit.saturating_add(1).max(SMALL);
-            capacity = grown(capacity, length + SMALL).min(most).max(length + 1);
+            capacity = grown_capacity(capacity, length + SMALL).min(most).max(length + 1);
         }
         // What is left of a read may take more than is free, too.
         if let Some(growth) = &mut self.growth {
@@ -182,7 +182,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         let mut line = std::mem::replace(&mut self.buffer, rest);
         (self.begin, self.searched) = (0, 0);
         line.truncate(end);
-        fitted(line)
+        fit_buffer(line)
     }
 
     /// Looks through the line up to there, and throws it away.
@@ -198,7 +198,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         (self.begin, self.searched) = (0, 0);
         self.buffer.clear();
         // While a line is skimmed there is more to come.
-        if self.buffer.capacity() > if self.skimmer.is_some() { FREE } else { SMALL } {
+        if self.buffer.capacity() > if self.skimmer.is_some() { UNCHARGED_BUFFER } else { SMALL } {
             self.buffer = Vec::new();
         }
         if let Some(growth) = &mut self.growth {

@@ -1,11 +1,11 @@
 //! Lets in what a peer has sent: one body, line or event, whatever is in it.
 
-use super::{Budget, Class, OVERHEAD};
+use super::{Budget, OVERHEAD, Priority};
 use crate::frame::{Frame, FrameError, Incoming, Kind, Permit};
 
 /// What an unreadable message is charged for: the event that tells of it, and the error that may be its response. The
 /// message itself is gone by then.
-const UNREADABLE: usize = 2048;
+const UNREADABLE_CHARGE: usize = 2048;
 
 impl Budget {
     /// Waits until what came in `size` bytes can be charged, and gives it its permit, unless `grown` is the one that it was
@@ -27,15 +27,15 @@ impl Budget {
                 return (Err(error), Some(self.unreadable(answers).await));
             }
         };
-        let (class, messages) = match &incoming {
-            Incoming::One(frame) => (class(frame), 1),
-            Incoming::Batch(frames) => (Class::Ordinary, frames.len()),
+        let (priority, messages) = match &incoming {
+            Incoming::One(frame) => (priority(frame), 1),
+            Incoming::Batch(frames) => (Priority::Ordinary, frames.len()),
         };
-        if class == Class::Ordinary {
-            answers.solvent().await;
+        if priority == Priority::Ordinary {
+            answers.wait_until_solvent().await;
         }
         let permit = match grown {
-            None => self.charge(size.saturating_add(OVERHEAD.saturating_mul(messages)), class).await.into_permit(),
+            None => self.charge(size.saturating_add(OVERHEAD.saturating_mul(messages)), priority).await.into_permit(),
             // It must not wait for more while it holds what others may wait for.
             Some(grown) if messages > 1 => grown.and(self.force(OVERHEAD.saturating_mul(messages - 1))),
             Some(grown) => grown,
@@ -46,13 +46,13 @@ impl Budget {
     /// Waits until a message can be charged that could not be read, or not be kept. `answers` is as for
     /// [`let_in`](Self::let_in).
     pub(crate) async fn unreadable(&self, answers: &Self) -> Permit {
-        answers.solvent().await;
-        self.charge(UNREADABLE, Class::Ordinary).await.into_permit()
+        answers.wait_until_solvent().await;
+        self.charge(UNREADABLE_CHARGE, Priority::Ordinary).await.into_permit()
     }
 }
 
 /// Somebody waits for a response, and a cancellation ends something: both are held up by no other message.
-fn class(frame: &Frame) -> Class {
+fn priority(frame: &Frame) -> Priority {
     let is_urgent = frame.kind() == Kind::Response || frame.method() == Some("notifications/cancelled");
-    if is_urgent { Class::Urgent } else { Class::Ordinary }
+    if is_urgent { Priority::Urgent } else { Priority::Ordinary }
 }

@@ -6,14 +6,14 @@ use std::sync::{Arc, OnceLock};
 use tokio::time::Instant;
 
 use super::stalls::{GiveWay, HolderKey};
-use super::{Budget, Shared};
+use super::{Budget, SharedPool};
 
 /// The bytes of the pool that are held because one peer has not taken them yet.
 #[derive(Clone)]
-pub(crate) struct Backlog(Arc<Inner>);
+pub(crate) struct Backlog(Arc<PeerBacklog>);
 
-struct Inner {
-    pool: Arc<Shared>,
+struct PeerBacklog {
+    pool: Arc<SharedPool>,
     give_way: GiveWay,
     /// Only a peer for which bytes of the pool were ever held has an entry: most never have.
     holder: OnceLock<HolderKey>,
@@ -31,7 +31,7 @@ impl Budget {
     /// bytes. It is called from another task, and must not wait.
     pub(crate) fn backlog(&self, give_way: impl Fn() + Send + Sync + 'static) -> Backlog {
         let pool = self.0.pool.clone();
-        Backlog(Arc::new(Inner { pool, give_way: Arc::new(give_way), holder: OnceLock::new() }))
+        Backlog(Arc::new(PeerBacklog { pool, give_way: Arc::new(give_way), holder: OnceLock::new() }))
     }
 }
 
@@ -47,7 +47,7 @@ impl Backlog {
         let holder = *inner.holder.get_or_init(add);
         inner.pool.with(|state| {
             let held = state.stalls.held(holder);
-            state.stalls.hold(holder, held + bytes, now);
+            state.stalls.set_held(holder, held + bytes, now);
         });
         Some(Held { backlog: self.clone(), bytes })
     }
@@ -75,12 +75,12 @@ impl Drop for Held {
         self.backlog.0.pool.with(|state| {
             let held = state.stalls.held(*holder);
             state.stalls.moved(*holder, self.bytes, now);
-            state.stalls.hold(*holder, held - self.bytes, now);
+            state.stalls.set_held(*holder, held - self.bytes, now);
         });
     }
 }
 
-impl Drop for Inner {
+impl Drop for PeerBacklog {
     fn drop(&mut self) {
         if let Some(holder) = self.holder.get() {
             let give_way = self.pool.with(|state| state.stalls.remove(*holder));

@@ -1,6 +1,6 @@
 //! Budgets for tests of those who use them.
 
-use super::{Bounds, Budget, Class, Pool, RESERVE};
+use super::{Bounds, Budget, Pool, Priority, RESERVE};
 use crate::frame::Permit;
 
 impl Budget {
@@ -18,7 +18,7 @@ impl Budget {
     /// One in which no request or notification has a place for as long as the permit is held.
     pub(crate) async fn full() -> (Self, Permit) {
         let budget = Self::of(0, 1 << 20);
-        let half = budget.charge(RESERVE / 2, Class::Ordinary).await.into_permit();
+        let half = budget.charge(RESERVE / 2, Priority::Ordinary).await.into_permit();
         (budget, half)
     }
 }

@@ -3,15 +3,15 @@
 //! Bytes are charged to a session, and stand in one of these places:
 //!
 //! - the session's *reserve*, which no other session can take: half of it is for requests and notifications
-//!   ([`Class::Ordinary`]), and all of it for responses and cancellations ([`Class::Urgent`]);
+//!   ([`Priority::Ordinary`]), and all of it for responses and cancellations ([`Priority::Urgent`]);
 //! - its *share* of the pool, which all sessions have in common;
 //! - its *large* message, one at a time, which may be larger than the share;
 //! - what it *keeps* in the pool to be sent once more, if need be: all sessions together keep no more than half of the pool;
 //! - what is *owed*: messages that sessile itself has made and the peer has not read. They take nothing of the reserve or
-//!   the pool. While more than [`OWED`] bytes are owed, sessile reads no message that could cause another one.
+//!   the pool. While more than [`MOST_OWED`] bytes are owed, sessile reads no message that could cause another one.
 //!
 //! A message that cannot be charged waits. The pool is given out in turns, one message of a session at a time, so that a
-//! session with many waiting messages does not delay a session with one. An eighth of the pool is for [`Size::Small`]
+//! session with many waiting messages does not delay a session with one. An eighth of the pool is for [`SizeClass::Small`]
 //! messages alone, so that many large ones, each of which has a part of what it needs, are not in their way.
 //!
 //! Messages that are still being received grow step by step. If several of them filled the pool, each would wait for the
@@ -26,10 +26,10 @@ use std::collections::VecDeque;
 
 use slab::Slab;
 
-use super::OWED;
-pub(crate) use charge::Class;
-use charge::Size;
-pub(super) use charge::{Charge, Place};
+use super::MOST_OWED;
+pub(crate) use charge::Priority;
+use charge::SizeClass;
+pub(super) use charge::{Charge, ChargePlace};
 
 /// The bounds of one direction, in bytes.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +59,7 @@ pub(super) struct GrowthKey(usize);
 pub(super) struct Ticket(usize);
 
 #[derive(Debug, Default)]
-struct Session {
+struct SessionEntry {
     ordinary: usize,
     urgent: usize,
     share: usize,
@@ -76,13 +76,13 @@ struct Session {
 }
 
 #[derive(Debug)]
-struct Growth {
+struct GrowingMessage {
     session: SessionKey,
     held: usize,
     /// How many of these bytes are in the pool's lane.
     lane: usize,
     is_large: bool,
-    waits: Option<Ticket>,
+    ticket: Option<Ticket>,
 }
 
 /// Who has the pool's lane.
@@ -94,19 +94,19 @@ enum Lane {
     Complete,
 }
 
-impl Growth {
-    fn place(&self) -> Place {
-        if self.is_large { Place::Large } else { Place::Share }
+impl GrowingMessage {
+    fn place(&self) -> ChargePlace {
+        if self.is_large { ChargePlace::Large } else { ChargePlace::Share }
     }
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Want {
+enum WaitFor {
     Message {
         bytes: usize,
-        class: Class,
+        priority: Priority,
     },
-    /// That no more than [`OWED`] is owed.
+    /// That no more than [`MOST_OWED`] is owed.
     Solvency,
     Growth {
         growth: GrowthKey,
@@ -115,9 +115,9 @@ enum Want {
 }
 
 #[derive(Debug)]
-struct Wait {
+struct Waiter {
     session: SessionKey,
-    want: Want,
+    wait_for: WaitFor,
     granted: Option<Charge>,
 }
 
@@ -132,9 +132,9 @@ pub(super) struct Ledger {
     lane_used: usize,
     /// What of it is kept.
     kept: usize,
-    sessions: Slab<Session>,
-    growths: Slab<Growth>,
-    waits: Slab<Wait>,
+    sessions: Slab<SessionEntry>,
+    growths: Slab<GrowingMessage>,
+    waiters: Slab<Waiter>,
     /// The sessions of which something of that size waits for the pool and for nothing else; the first one is served next.
     turns: [VecDeque<SessionKey>; 2],
     granted: Vec<Ticket>,
@@ -150,14 +150,14 @@ impl Ledger {
             kept: 0,
             sessions: Slab::new(),
             growths: Slab::new(),
-            waits: Slab::new(),
+            waiters: Slab::new(),
             turns: Default::default(),
             granted: Vec::new(),
         }
     }
 
     pub(super) fn open(&mut self) -> SessionKey {
-        SessionKey(self.sessions.insert(Session::default()))
+        SessionKey(self.sessions.insert(SessionEntry::default()))
     }
 
     /// Removes a session to which nothing is charged any more.
@@ -176,34 +176,34 @@ impl Ledger {
 
     /// Charges a message, or gives a ticket for the time when it can be charged. A message that is larger than the largest
     /// is charged as the largest.
-    pub(super) fn admit(&mut self, session: SessionKey, bytes: usize, class: Class) -> Result<Charge, Ticket> {
+    pub(super) fn admit(&mut self, session: SessionKey, bytes: usize, priority: Priority) -> Result<Charge, Ticket> {
         let bytes = bytes.min(self.bounds.largest);
-        let charge = self.reserve(session, bytes, class).or_else(|| self.share_now(session, bytes));
-        charge.ok_or_else(|| self.wait(session, Want::Message { bytes, class }))
+        let charge = self.charge_reserve(session, bytes, priority).or_else(|| self.charge_share(session, bytes));
+        charge.ok_or_else(|| self.wait(session, WaitFor::Message { bytes, priority }))
     }
 
     /// Charges bytes that are kept to be sent once more, if there are enough now that nobody else waits for.
     pub(super) fn keep(&mut self, session: SessionKey, bytes: usize) -> Option<Charge> {
         let own = self.sessions[session.0].kept + bytes <= self.bounds.keep;
         let fits =
-            own && !self.is_short() && self.kept + bytes <= self.bounds.pool / 2 && self.fits(bytes, Size::Large);
-        fits.then(|| self.charge(session, Place::Kept, bytes))
+            own && !self.is_short() && self.kept + bytes <= self.bounds.pool / 2 && self.fits(bytes, SizeClass::Large);
+        fits.then(|| self.charge(session, ChargePlace::Kept, bytes))
     }
 
     /// Charges bytes to the share of a session, whether there are any left or not.
     pub(super) fn force(&mut self, session: SessionKey, bytes: usize) -> Charge {
-        self.charge(session, Place::Share, bytes)
+        self.charge(session, ChargePlace::Share, bytes)
     }
 
     /// Charges what sessile itself says. It takes nothing that others could have, so it is bounded by what causes it:
-    /// whoever does has to wait while too much is [owed](Self::solvent).
+    /// whoever does has to wait while too much is [owed](Self::check_solvent).
     pub(super) fn owe(&mut self, session: SessionKey, bytes: usize) -> Charge {
-        self.charge(session, Place::Owed, bytes)
+        self.charge(session, ChargePlace::Owed, bytes)
     }
 
-    /// Whether no more than [`OWED`] is owed, or a ticket for the time when that is so.
-    pub(super) fn solvent(&mut self, session: SessionKey) -> Result<(), Ticket> {
-        if self.sessions[session.0].owed <= OWED { Ok(()) } else { Err(self.wait(session, Want::Solvency)) }
+    /// Whether no more than [`MOST_OWED`] is owed, or a ticket for the time when that is so.
+    pub(super) fn check_solvent(&mut self, session: SessionKey) -> Result<(), Ticket> {
+        if self.sessions[session.0].owed <= MOST_OWED { Ok(()) } else { Err(self.wait(session, WaitFor::Solvency)) }
     }
 
     pub(super) fn release(&mut self, session: SessionKey, charge: Charge) {
@@ -213,7 +213,7 @@ impl Ledger {
 
     /// Begins a growing message, with nothing charged.
     pub(super) fn begin(&mut self, session: SessionKey) -> GrowthKey {
-        GrowthKey(self.growths.insert(Growth { session, held: 0, lane: 0, is_large: false, waits: None }))
+        GrowthKey(self.growths.insert(GrowingMessage { session, held: 0, lane: 0, is_large: false, ticket: None }))
     }
 
     /// Charges a growing message for so many bytes in all, or gives a ticket.
@@ -224,17 +224,17 @@ impl Ledger {
         if to <= growth.held {
             return Ok(());
         }
-        if let Some((place, more)) = self.place_growth(key, to) {
+        if let Some((place, more)) = self.growth_place(key, to) {
             let has_lane = self.lane == Lane::Growing(key);
-            let size = Size::of(to);
+            let size = SizeClass::of(to);
             if has_lane || self.turns[size as usize].is_empty() && self.fits(more, size) {
                 self.extend(key, place, more, has_lane);
                 return Ok(());
             }
         }
-        let ticket = self.wait(session, Want::Growth { growth: key, to });
-        if self.waits[ticket.0].granted.is_none() {
-            self.growths[key.0].waits = Some(ticket);
+        let ticket = self.wait(session, WaitFor::Growth { growth: key, to });
+        if self.waiters[ticket.0].granted.is_none() {
+            self.growths[key.0].ticket = Some(ticket);
         }
         Err(ticket)
     }
@@ -252,12 +252,12 @@ impl Ledger {
         }
         // A message that turned out small enough leaves the place of the large one to the next.
         let state = &mut self.sessions[session.0];
-        if charge.place == Place::Large {
+        if charge.place == ChargePlace::Large {
             state.has_large = state.share + charge.bytes > self.bounds.share;
             if !state.has_large {
                 state.large -= charge.bytes;
                 state.share += charge.bytes;
-                charge.place = Place::Share;
+                charge.place = ChargePlace::Share;
             }
         }
         self.settle(session);
@@ -280,21 +280,21 @@ impl Ledger {
 
     /// The charge for a ticket, once it was made; the ticket is then worth nothing more.
     pub(super) fn redeem(&mut self, ticket: Ticket) -> Option<Charge> {
-        self.waits[ticket.0].granted?;
-        self.waits.remove(ticket.0).granted
+        self.waiters[ticket.0].granted?;
+        self.waiters.remove(ticket.0).granted
     }
 
     /// Whoever holds the ticket waits no more. A charge that was made for it in the meantime is given back.
     pub(super) fn withdraw(&mut self, ticket: Ticket) {
-        let Wait { session, want, granted } = self.waits.remove(ticket.0);
-        match (granted, want) {
-            (Some(charge), Want::Message { .. }) => self.release(session, charge),
+        let Waiter { session, wait_for, granted } = self.waiters.remove(ticket.0);
+        match (granted, wait_for) {
+            (Some(charge), WaitFor::Message { .. }) => self.release(session, charge),
             // A growing message holds what it was given, and gives it back as a whole; of solvency there is nothing to give.
-            (Some(_), Want::Growth { .. } | Want::Solvency) => {}
-            (None, want) => {
+            (Some(_), WaitFor::Growth { .. } | WaitFor::Solvency) => {}
+            (None, wait_for) => {
                 self.sessions[session.0].waiting.retain(|waiting| *waiting != ticket);
-                if let Want::Growth { growth, .. } = want {
-                    self.growths[growth.0].waits = None;
+                if let WaitFor::Growth { growth, .. } = wait_for {
+                    self.growths[growth.0].ticket = None;
                 }
                 // It may have been what the turn was for.
                 self.settle(session);
@@ -309,11 +309,11 @@ impl Ledger {
 
     /// How many bytes of the pool have to become free before the next one who waits can have its own.
     pub(super) fn shortage(&self) -> usize {
-        let short = |size: Size| {
-            let (_, more) = self.turns[size as usize].front().and_then(|session| self.next_of(*session, size))?;
+        let short = |size: SizeClass| {
+            let (_, more) = self.turns[size as usize].front().and_then(|session| self.next_for_pool(*session, size))?;
             Some(more.saturating_sub(self.free(size)))
         };
-        [Size::Small, Size::Large].into_iter().filter_map(short).max().unwrap_or_default()
+        [SizeClass::Small, SizeClass::Large].into_iter().filter_map(short).max().unwrap_or_default()
     }
 
     pub(super) fn held(&self, key: GrowthKey) -> usize {
@@ -332,19 +332,19 @@ impl Ledger {
         self.growths[key.0].session
     }
 
-    fn wait(&mut self, session: SessionKey, want: Want) -> Ticket {
-        let ticket = Ticket(self.waits.insert(Wait { session, want, granted: None }));
+    fn wait(&mut self, session: SessionKey, wait_for: WaitFor) -> Ticket {
+        let ticket = Ticket(self.waiters.insert(Waiter { session, wait_for, granted: None }));
         self.sessions[session.0].waiting.push_back(ticket);
         self.settle(session);
         ticket
     }
 
-    fn charge(&mut self, session: SessionKey, place: Place, bytes: usize) -> Charge {
-        *of(&mut self.sessions[session.0], place) += bytes;
+    fn charge(&mut self, session: SessionKey, place: ChargePlace, bytes: usize) -> Charge {
+        *bytes_in(&mut self.sessions[session.0], place) += bytes;
         if place.is_pool() {
             self.used += bytes;
         }
-        if place == Place::Kept {
+        if place == ChargePlace::Kept {
             self.kept += bytes;
         }
         Charge { place, bytes, lane: 0 }
@@ -353,14 +353,14 @@ impl Ledger {
     fn discharge(&mut self, session: SessionKey, charge: Charge) {
         let Charge { place, bytes, lane } = charge;
         let state = &mut self.sessions[session.0];
-        *of(state, place) -= bytes;
-        if place == Place::Large && state.large == 0 {
+        *bytes_in(state, place) -= bytes;
+        if place == ChargePlace::Large && state.large == 0 {
             state.has_large = false;
         }
         if place.is_pool() {
             self.used -= bytes - lane;
         }
-        if place == Place::Kept {
+        if place == ChargePlace::Kept {
             self.kept -= bytes;
         }
         self.lane_used -= lane;
@@ -369,66 +369,66 @@ impl Ledger {
         }
     }
 
-    fn reserve(&mut self, session: SessionKey, bytes: usize, class: Class) -> Option<Charge> {
+    fn charge_reserve(&mut self, session: SessionKey, bytes: usize, priority: Priority) -> Option<Charge> {
         let state = &self.sessions[session.0];
         let fits_all = state.ordinary + state.urgent + bytes <= self.bounds.reserve;
-        let fits = match class {
-            Class::Ordinary => fits_all && state.ordinary + bytes <= self.bounds.reserve / 2,
-            Class::Urgent => fits_all,
+        let fits = match priority {
+            Priority::Ordinary => fits_all && state.ordinary + bytes <= self.bounds.reserve / 2,
+            Priority::Urgent => fits_all,
         };
-        fits.then(|| self.charge(session, Place::Reserve(class), bytes))
+        fits.then(|| self.charge(session, ChargePlace::Reserve(priority), bytes))
     }
 
     /// Charges the session's share of the pool, unless others wait for the pool already.
-    fn share_now(&mut self, session: SessionKey, bytes: usize) -> Option<Charge> {
-        let place = self.place_message(session, bytes)?;
-        let size = Size::of(bytes);
+    fn charge_share(&mut self, session: SessionKey, bytes: usize) -> Option<Charge> {
+        let place = self.message_place(session, bytes)?;
+        let size = SizeClass::of(bytes);
         let is_next = self.turns[size as usize].is_empty() && self.fits(bytes, size);
         is_next.then(|| self.charge_message(session, place, bytes))
     }
 
-    fn charge_message(&mut self, session: SessionKey, place: Place, bytes: usize) -> Charge {
-        if place == Place::Large {
+    fn charge_message(&mut self, session: SessionKey, place: ChargePlace, bytes: usize) -> Charge {
+        if place == ChargePlace::Large {
             self.sessions[session.0].has_large = true;
         }
         self.charge(session, place, bytes)
     }
 
     /// Where in the pool a message of the session could be charged, as far as its own bounds go.
-    fn place_message(&self, session: SessionKey, bytes: usize) -> Option<Place> {
+    fn message_place(&self, session: SessionKey, bytes: usize) -> Option<ChargePlace> {
         let state = &self.sessions[session.0];
         if state.share + bytes <= self.bounds.share {
-            return Some(Place::Share);
+            return Some(ChargePlace::Share);
         }
         // What fits into the share waits for the share: the other place is for what does not.
-        (bytes > self.bounds.share && !state.has_large).then_some(Place::Large)
+        (bytes > self.bounds.share && !state.has_large).then_some(ChargePlace::Large)
     }
 
     /// Where a growing message could be charged for so many bytes in all, as far as the bounds of its session go, and how
     /// many bytes of the pool that takes in addition.
-    fn place_growth(&self, key: GrowthKey, to: usize) -> Option<(Place, usize)> {
+    fn growth_place(&self, key: GrowthKey, to: usize) -> Option<(ChargePlace, usize)> {
         let growth = &self.growths[key.0];
         let state = &self.sessions[growth.session.0];
         let more = to.saturating_sub(growth.held);
         if growth.is_large {
-            return Some((Place::Large, more));
+            return Some((ChargePlace::Large, more));
         }
         if state.share + more <= self.bounds.share {
-            return Some((Place::Share, more));
+            return Some((ChargePlace::Share, more));
         }
-        (!state.has_large).then_some((Place::Large, more))
+        (!state.has_large).then_some((ChargePlace::Large, more))
     }
 
-    fn extend(&mut self, key: GrowthKey, place: Place, more: usize, in_lane: bool) {
+    fn extend(&mut self, key: GrowthKey, place: ChargePlace, more: usize, in_lane: bool) {
         let growth = &mut self.growths[key.0];
         let state = &mut self.sessions[growth.session.0];
-        if place == Place::Large && !growth.is_large {
+        if place == ChargePlace::Large && !growth.is_large {
             growth.is_large = true;
             state.share -= growth.held;
             state.large += growth.held;
             state.has_large = true;
         }
-        *of(state, place) += more;
+        *bytes_in(state, place) += more;
         growth.held += more;
         if in_lane {
             growth.lane += more;
@@ -439,28 +439,28 @@ impl Ledger {
     }
 
     /// What of the pool is left, without its lane.
-    fn free(&self, size: Size) -> usize {
+    fn free(&self, size: SizeClass) -> usize {
         let pool = self.bounds.pool.saturating_sub(self.bounds.largest);
         let pool = match size {
-            Size::Small => pool,
-            Size::Large => pool - pool / 8,
+            SizeClass::Small => pool,
+            SizeClass::Large => pool - pool / 8,
         };
         pool.saturating_sub(self.used)
     }
 
-    fn fits(&self, more: usize, size: Size) -> bool {
+    fn fits(&self, more: usize, size: SizeClass) -> bool {
         more <= self.free(size)
     }
 }
 
 /// What a session has in a place.
-fn of(session: &mut Session, place: Place) -> &mut usize {
+fn bytes_in(session: &mut SessionEntry, place: ChargePlace) -> &mut usize {
     match place {
-        Place::Reserve(Class::Ordinary) => &mut session.ordinary,
-        Place::Reserve(Class::Urgent) => &mut session.urgent,
-        Place::Share => &mut session.share,
-        Place::Large => &mut session.large,
-        Place::Kept => &mut session.kept,
-        Place::Owed => &mut session.owed,
+        ChargePlace::Reserve(Priority::Ordinary) => &mut session.ordinary,
+        ChargePlace::Reserve(Priority::Urgent) => &mut session.urgent,
+        ChargePlace::Share => &mut session.share,
+        ChargePlace::Large => &mut session.large,
+        ChargePlace::Kept => &mut session.kept,
+        ChargePlace::Owed => &mut session.owed,
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The mailboxes of actors are unbounded, so the bound stands in front of them: a reader waits for a [`Permit`] *before* it
 //! hands a message on, and the permit travels with the bytes until they are written or dropped. [`Pool`] is what all
-//! sessions have in common, [`Budget`] what one session may take in one direction, [`Growth`] the charge for a message
+//! sessions have in common, [`Budget`] what one session may take in one direction, [`BufferCharge`] the charge for a message
 //! that is still being received, and [`Backlog`] what is queued for one peer.
 //!
 //! [`ledger`] decides who gets which bytes, and [`stalls`] who gives way while others wait. This file has the lock, the
@@ -10,7 +10,7 @@
 
 mod admission;
 mod backlog;
-mod growth;
+mod buffer_charge;
 #[cfg(test)]
 mod kit;
 mod ledger;
@@ -30,8 +30,8 @@ use tokio::time::{Instant, sleep_until};
 use crate::frame::{ChargedBytes, Permit, Wire};
 
 pub(crate) use backlog::{Backlog, Held};
-pub(crate) use growth::{GaveWay, Growth, fitted, grown};
-pub(crate) use ledger::{Bounds, Class};
+pub(crate) use buffer_charge::{BufferCharge, GaveWay, fit_buffer, grown_capacity};
+pub(crate) use ledger::{Bounds, Priority};
 use ledger::{Charge, Ledger, SessionKey, Ticket};
 use stalls::Stalls;
 
@@ -40,23 +40,23 @@ pub(crate) const OVERHEAD: usize = 256;
 /// What each session has for itself in each direction: a message of 64 KiB.
 pub(crate) const RESERVE: usize = 64 * 1024 + OVERHEAD;
 /// What a connection may hold without a charge while it receives a message: hardly more than the headers of a request.
-pub(crate) const FREE: usize = 64 * 1024;
+pub(crate) const UNCHARGED_BUFFER: usize = 64 * 1024;
 /// How many bytes of what sessile itself says a peer may leave unread before it is listened to no more: half of a reserve.
-pub(crate) const OWED: usize = RESERVE / 2;
+pub(crate) const MOST_OWED: usize = RESERVE / 2;
 /// How soon those who were asked to give way are looked at again.
-const AGAIN: Duration = Duration::from_millis(50);
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// The bytes of one direction that all sessions have in common.
 #[derive(Debug, Clone)]
-pub(crate) struct Pool(Arc<Shared>);
+pub(crate) struct Pool(Arc<SharedPool>);
 
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
+struct SharedPool {
+    state: Mutex<PoolState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct PoolState {
     ledger: Ledger,
     stalls: Stalls,
     /// Whom to wake when the charge for a ticket was made.
@@ -68,8 +68,8 @@ struct State {
 impl Pool {
     pub(crate) fn new(bounds: Bounds) -> Self {
         let (ledger, stalls) = (Ledger::new(bounds), Stalls::default());
-        let state = State { ledger, stalls, wakers: HashMap::new(), is_watched: false };
-        Self(Arc::new(Shared { state: Mutex::new(state) }))
+        let state = PoolState { ledger, stalls, wakers: HashMap::new(), is_watched: false };
+        Self(Arc::new(SharedPool { state: Mutex::new(state) }))
     }
 
     /// The budget of one more session.
@@ -84,10 +84,10 @@ impl Pool {
     }
 }
 
-impl Shared {
+impl SharedPool {
     /// Does something under the lock, and afterwards what follows from it: those whose charge was made are woken, and if
     /// somebody has to wait for others, a task begins to watch those.
-    fn with<T>(self: &Arc<Self>, act: impl FnOnce(&mut State) -> T) -> T {
+    fn with<T>(self: &Arc<Self>, act: impl FnOnce(&mut PoolState) -> T) -> T {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let result = act(&mut state);
         let granted = state.ledger.take_granted();
@@ -99,15 +99,15 @@ impl Shared {
         drop(state);
         woken.into_iter().for_each(Waker::wake);
         if let Some(runtime) = runtime {
-            runtime.spawn(watch(Arc::downgrade(self)));
+            runtime.spawn(watch_stalled(Arc::downgrade(self)));
         }
         result
     }
 }
 
 /// Asks those who are stalled to give way, for as long as somebody waits.
-async fn watch(pool: Weak<Shared>) {
-    let mut watching = Watching { pool: pool.clone(), is_over: false };
+async fn watch_stalled(pool: Weak<SharedPool>) {
+    let mut watching = WatchGuard { pool: pool.clone(), is_over: false };
     loop {
         let Some(pool) = pool.upgrade() else { return };
         let now = Instant::now();
@@ -118,8 +118,8 @@ async fn watch(pool: Weak<Shared>) {
             }
             let shortage = state.ledger.shortage();
             let chosen = state.stalls.choose(shortage, now.into_std());
-            let stalled = state.stalls.next().map_or(now + stalls::WITHIN, Instant::from_std);
-            let next = if chosen.is_empty() { stalled.max(now + AGAIN) } else { now + AGAIN };
+            let stalled = state.stalls.next_stall().map_or(now + stalls::STALLED_WITHIN, Instant::from_std);
+            let next = if chosen.is_empty() { stalled.max(now + ASK_AGAIN_AFTER) } else { now + ASK_AGAIN_AFTER };
             (chosen, Some(next))
         });
         drop(pool);
@@ -135,12 +135,12 @@ async fn watch(pool: Weak<Shared>) {
 }
 
 /// Sees to it that somebody else watches if this task does not come to its end, because it panics or its runtime ends.
-struct Watching {
-    pool: Weak<Shared>,
+struct WatchGuard {
+    pool: Weak<SharedPool>,
     is_over: bool,
 }
 
-impl Drop for Watching {
+impl Drop for WatchGuard {
     fn drop(&mut self) {
         if let Some(pool) = self.pool.upgrade().filter(|_| !self.is_over) {
             pool.with(|state| state.is_watched = false);
@@ -154,7 +154,7 @@ pub(crate) struct Budget(Arc<Account>);
 
 #[derive(Debug)]
 struct Account {
-    pool: Arc<Shared>,
+    pool: Arc<SharedPool>,
     session: SessionKey,
 }
 
@@ -167,10 +167,10 @@ impl Drop for Account {
 impl Budget {
     /// Waits until a message can be charged. One that fits into the session's own reserve waits for nobody but the session's
     /// own peers.
-    async fn charge(&self, bytes: usize, class: Class) -> Charged {
-        let charge = match self.0.pool.with(|state| state.ledger.admit(self.0.session, bytes, class)) {
+    async fn charge(&self, bytes: usize, priority: Priority) -> SessionCharge {
+        let charge = match self.0.pool.with(|state| state.ledger.admit(self.0.session, bytes, priority)) {
             Ok(charge) => charge,
-            Err(ticket) => Waiting { account: &self.0, ticket: Some(ticket) }.await,
+            Err(ticket) => TicketWait { account: &self.0, ticket: Some(ticket) }.await,
         };
         self.charged(charge)
     }
@@ -188,7 +188,7 @@ impl Budget {
     }
 
     /// A message that sessile itself has made, or a part of it, with the permit for what it takes. That is owed: for as long as
-    /// more than [`OWED`] is, whoever causes such messages has to [wait](Self::solvent).
+    /// more than [`MOST_OWED`] is, whoever causes such messages has to [wait](Self::wait_until_solvent).
     pub(crate) fn owe(&self, wire: Wire) -> Wire {
         let bytes = wire.uncharged();
         if bytes == 0 {
@@ -198,31 +198,31 @@ impl Budget {
         wire.with_permit(self.charged(charge).into_permit())
     }
 
-    /// Waits until no more than [`OWED`] is owed.
-    async fn solvent(&self) {
-        if let Err(ticket) = self.0.pool.with(|state| state.ledger.solvent(self.0.session)) {
-            Waiting { account: &self.0, ticket: Some(ticket) }.await;
+    /// Waits until no more than [`MOST_OWED`] is owed.
+    async fn wait_until_solvent(&self) {
+        if let Err(ticket) = self.0.pool.with(|state| state.ledger.check_solvent(self.0.session)) {
+            TicketWait { account: &self.0, ticket: Some(ticket) }.await;
         }
     }
 
-    fn charged(&self, charge: Charge) -> Charged {
-        Charged { account: self.0.clone(), charge }
+    fn charged(&self, charge: Charge) -> SessionCharge {
+        SessionCharge { account: self.0.clone(), charge }
     }
 }
 
 /// Bytes that are charged to a session until this is dropped.
-struct Charged {
+struct SessionCharge {
     account: Arc<Account>,
     charge: Charge,
 }
 
-impl Charged {
+impl SessionCharge {
     fn into_permit(self) -> Permit {
         Permit::from_charge(Box::new(self))
     }
 }
 
-impl ChargedBytes for Charged {
+impl ChargedBytes for SessionCharge {
     fn pooled(&self) -> usize {
         self.charge.pooled()
     }
@@ -232,7 +232,7 @@ impl ChargedBytes for Charged {
     }
 }
 
-impl Drop for Charged {
+impl Drop for SessionCharge {
     fn drop(&mut self) {
         if self.charge.bytes > 0 {
             self.account.pool.with(|state| state.ledger.release(self.account.session, self.charge));
@@ -241,12 +241,12 @@ impl Drop for Charged {
 }
 
 /// Waits until the charge for a ticket was made. Whoever drops it waits no more.
-struct Waiting<'a> {
+struct TicketWait<'a> {
     account: &'a Arc<Account>,
     ticket: Option<Ticket>,
 }
 
-impl Future for Waiting<'_> {
+impl Future for TicketWait<'_> {
     type Output = Charge;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Charge> {
@@ -263,7 +263,7 @@ impl Future for Waiting<'_> {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for TicketWait<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
             let waker = self.account.pool.with(|state| {
@@ -276,7 +276,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl fmt::Debug for Charged {
+impl fmt::Debug for SessionCharge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.charge, f)
     }

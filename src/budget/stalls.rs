@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 /// A holder is stalled if fewer than this many bytes have moved...
-pub(super) const MOVES: usize = 64 * 1024;
+pub(super) const STALLED_BELOW: usize = 64 * 1024;
 /// ... within this time.
-pub(super) const WITHIN: Duration = Duration::from_secs(5);
+pub(super) const STALLED_WITHIN: Duration = Duration::from_secs(5);
 
 /// What a holder does to give way. It is called without any lock held, and must not wait.
 pub(super) type GiveWay = Arc<dyn Fn() + Send + Sync>;
@@ -23,7 +23,7 @@ pub(super) struct HolderKey(usize);
 
 struct Holder {
     held: usize,
-    /// When it last had moved [`MOVES`] bytes, or began to hold some, or was asked to give way.
+    /// When it last had moved [`STALLED_BELOW`] bytes, or began to hold some, or was asked to give way.
     since: Instant,
     moved: usize,
     /// It was asked to give way, and still holds what it held then.
@@ -54,7 +54,7 @@ impl Stalls {
     }
 
     /// It holds so many bytes in all.
-    pub(super) fn hold(&mut self, key: HolderKey, bytes: usize, now: Instant) {
+    pub(super) fn set_held(&mut self, key: HolderKey, bytes: usize, now: Instant) {
         let holder = &mut self.holders[key.0];
         if holder.held == 0 || bytes == 0 {
             (holder.since, holder.moved, holder.asked) = (now, 0, false);
@@ -70,7 +70,7 @@ impl Stalls {
     pub(super) fn moved(&mut self, key: HolderKey, bytes: usize, now: Instant) {
         let holder = &mut self.holders[key.0];
         holder.moved += bytes;
-        if holder.moved >= MOVES {
+        if holder.moved >= STALLED_BELOW {
             (holder.since, holder.moved, holder.asked) = (now, 0, false);
         }
     }
@@ -82,11 +82,11 @@ impl Stalls {
     }
 
     /// Those who are to give way so that `shortage` bytes become free, longest stalled first. What others that were asked
-    /// before have not given back yet counts as well. One that still holds its bytes [`WITHIN`] later is asked again.
+    /// before have not given back yet counts as well. One that still holds its bytes [`STALLED_WITHIN`] later is asked again.
     pub(super) fn choose(&mut self, mut shortage: usize, now: Instant) -> Vec<GiveWay> {
         let mut stalled = Vec::new();
         for (key, holder) in self.holders.iter().filter(|(_, holder)| holder.held > 0 && !holder.is_excused) {
-            if now.saturating_duration_since(holder.since) >= WITHIN {
+            if now.saturating_duration_since(holder.since) >= STALLED_WITHIN {
                 stalled.push((holder.since, key));
             } else if holder.asked {
                 shortage = shortage.saturating_sub(holder.held);
@@ -107,9 +107,9 @@ impl Stalls {
     }
 
     /// When the next holder will count as stalled if nothing moves.
-    pub(super) fn next(&self) -> Option<Instant> {
+    pub(super) fn next_stall(&self) -> Option<Instant> {
         let holding = self.holders.iter().filter(|(_, holder)| holder.held > 0 && !holder.is_excused);
-        holding.map(|(_, holder)| holder.since + WITHIN).min()
+        holding.map(|(_, holder)| holder.since + STALLED_WITHIN).min()
     }
 }
 
@@ -137,7 +137,7 @@ mod tests {
                 let asked = asked.clone();
                 let give_way: GiveWay = Arc::new(move || _ = asked.fetch_add(1, Ordering::Relaxed));
                 let key = stalls.add(give_way, begin);
-                stalls.hold(key, 100, begin + Duration::from_secs(second));
+                stalls.set_held(key, 100, begin + Duration::from_secs(second));
                 key
             })
             .collect();
@@ -150,14 +150,14 @@ mod tests {
         };
         ask(&mut stalls, 50, 4);
         assert_eq!(counts(), [0, 0, 0], "nobody is stalled yet");
-        stalls.moved(keys[0], MOVES - 1, begin + Duration::from_secs(4));
+        stalls.moved(keys[0], STALLED_BELOW - 1, begin + Duration::from_secs(4));
         ask(&mut stalls, 50, 7);
         assert_eq!(counts(), [1, 0, 0], "less than it must have moved");
         ask(&mut stalls, 100, 8);
         assert_eq!(counts(), [1, 0, 0], "what it was asked for is on its way");
         ask(&mut stalls, 101, 8);
         assert_eq!(counts(), [1, 1, 0]);
-        stalls.moved(keys[2], MOVES, begin + Duration::from_secs(9));
+        stalls.moved(keys[2], STALLED_BELOW, begin + Duration::from_secs(9));
         ask(&mut stalls, 1000, 11);
         assert_eq!(counts(), [1, 1, 0], "it has moved enough");
         ask(&mut stalls, 1000, 12);

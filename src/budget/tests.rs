@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use proptest::prelude::*;
 use tokio::time::{sleep, timeout};
 
-use super::ledger::{Charge, GrowthKey, Place};
+use super::ledger::{Charge, ChargePlace, GrowthKey};
 use super::*;
 use crate::frame;
 
@@ -18,7 +18,7 @@ const LONG: Duration = Duration::from_secs(3600);
 
 /// What somebody does to the ledger. Numbers choose among what is there.
 #[derive(Debug, Clone, Copy)]
-enum Act {
+enum LedgerAct {
     Open,
     Admit { session: usize, bytes: usize, urgent: bool },
     Keep { session: usize, bytes: usize },
@@ -30,24 +30,24 @@ enum Act {
     Withdraw { ticket: usize },
 }
 
-fn act() -> impl Strategy<Value = Act> {
+fn act() -> impl Strategy<Value = LedgerAct> {
     let small = 1..70 * KIB;
     prop_oneof![
-        1 => Just(Act::Open),
+        1 => Just(LedgerAct::Open),
         8 => (0..100_usize, small.clone(), any::<bool>())
-            .prop_map(|(session, bytes, urgent)| Act::Admit { session, bytes, urgent }),
-        2 => (0..100_usize, small).prop_map(|(session, bytes)| Act::Keep { session, bytes }),
-        3 => (0..100_usize).prop_map(|session| Act::Begin { session }),
-        8 => (0..100_usize, 1..200 * KIB).prop_map(|(growth, more)| Act::Grow { growth, more }),
-        2 => (0..100_usize, 0..50 * KIB).prop_map(|(growth, less)| Act::Finish { growth, less }),
-        1 => (0..100_usize).prop_map(|growth| Act::Abandon { growth }),
-        8 => (0..100_usize).prop_map(|charge| Act::Release { charge }),
-        1 => (0..100_usize).prop_map(|ticket| Act::Withdraw { ticket }),
+            .prop_map(|(session, bytes, urgent)| LedgerAct::Admit { session, bytes, urgent }),
+        2 => (0..100_usize, small).prop_map(|(session, bytes)| LedgerAct::Keep { session, bytes }),
+        3 => (0..100_usize).prop_map(|session| LedgerAct::Begin { session }),
+        8 => (0..100_usize, 1..200 * KIB).prop_map(|(growth, more)| LedgerAct::Grow { growth, more }),
+        2 => (0..100_usize, 0..50 * KIB).prop_map(|(growth, less)| LedgerAct::Finish { growth, less }),
+        1 => (0..100_usize).prop_map(|growth| LedgerAct::Abandon { growth }),
+        8 => (0..100_usize).prop_map(|charge| LedgerAct::Release { charge }),
+        1 => (0..100_usize).prop_map(|ticket| LedgerAct::Withdraw { ticket }),
     ]
 }
 
 /// A ledger, and what everybody believes to hold of it.
-struct World {
+struct LedgerHarness {
     ledger: Ledger,
     sessions: Vec<SessionKey>,
     charges: Vec<(SessionKey, Charge)>,
@@ -55,40 +55,40 @@ struct World {
     tickets: Vec<(SessionKey, Ticket, usize)>,
 }
 
-impl World {
+impl LedgerHarness {
     fn new() -> Self {
         let mut ledger = Ledger::new(BOUNDS);
         let sessions = vec![ledger.open()];
         Self { ledger, sessions, charges: Vec::new(), growths: Vec::new(), tickets: Vec::new() }
     }
 
-    fn act(&mut self, act: Act) {
+    fn act(&mut self, act: LedgerAct) {
         match act {
-            Act::Open => self.sessions.push(self.ledger.open()),
-            Act::Admit { session, bytes, urgent } => {
+            LedgerAct::Open => self.sessions.push(self.ledger.open()),
+            LedgerAct::Admit { session, bytes, urgent } => {
                 let session = self.sessions[session % self.sessions.len()];
-                let class = if urgent { Class::Urgent } else { Class::Ordinary };
-                match self.ledger.admit(session, bytes, class) {
+                let priority = if urgent { Priority::Urgent } else { Priority::Ordinary };
+                match self.ledger.admit(session, bytes, priority) {
                     Ok(charge) => self.charges.push((session, charge)),
                     Err(ticket) => self.tickets.push((session, ticket, bytes)),
                 }
             }
-            Act::Keep { session, bytes } => {
+            LedgerAct::Keep { session, bytes } => {
                 let session = self.sessions[session % self.sessions.len()];
                 self.charges.extend(self.ledger.keep(session, bytes).map(|charge| (session, charge)));
             }
-            Act::Begin { session } => {
+            LedgerAct::Begin { session } => {
                 let session = self.sessions[session % self.sessions.len()];
                 self.growths.push((self.ledger.begin(session), None));
             }
-            Act::Grow { growth, more } => {
+            LedgerAct::Grow { growth, more } => {
                 let Some((key, waits)) = pick(&mut self.growths, growth) else { return };
                 if waits.is_none() {
                     let to = self.ledger.held(*key) + more;
                     *waits = self.ledger.grow(*key, to).err();
                 }
             }
-            Act::Finish { growth, less } => {
+            LedgerAct::Finish { growth, less } => {
                 if let Some((place, key)) = self.idle_growth(growth)
                     && self.ledger.held(key) > 0
                 {
@@ -99,19 +99,19 @@ impl World {
                     self.charges.push((session, charge));
                 }
             }
-            Act::Abandon { growth } => {
+            LedgerAct::Abandon { growth } => {
                 if let Some((place, key)) = self.idle_growth(growth) {
                     self.growths.remove(place);
                     self.ledger.abandon(key);
                 }
             }
-            Act::Release { charge } => {
+            LedgerAct::Release { charge } => {
                 if !self.charges.is_empty() {
                     let (session, charge) = self.charges.swap_remove(charge % self.charges.len());
                     self.ledger.release(session, charge);
                 }
             }
-            Act::Withdraw { ticket } => {
+            LedgerAct::Withdraw { ticket } => {
                 if !self.tickets.is_empty() {
                     let (_, ticket, _) = self.tickets.swap_remove(ticket % self.tickets.len());
                     self.ledger.withdraw(ticket);
@@ -162,7 +162,7 @@ impl World {
             let kept = self
                 .charges
                 .iter()
-                .filter(|(session, charge)| charge.place == Place::Kept && of.is_none_or(|of| of == *session));
+                .filter(|(session, charge)| charge.place == ChargePlace::Kept && of.is_none_or(|of| of == *session));
             kept.map(|(_, charge)| charge.bytes).sum()
         };
         assert!(kept(None) <= BOUNDS.pool / 2, "more is kept than may be");
@@ -190,25 +190,25 @@ proptest! {
     /// waiting lets go, everybody who waits gets what it waits for, growing messages up to the largest size.
     #[test]
     fn no_bound_is_passed_and_nobody_waits_for_ever(acts in prop::collection::vec(act(), 1..250)) {
-        let mut world = World::new();
+        let mut harness = LedgerHarness::new();
         for act in acts {
-            world.act(act);
+            harness.act(act);
         }
         // A message grows to the largest size, is complete, and is read: one after another, in any order of theirs.
         for _ in 0..10_000 {
-            while !world.charges.is_empty() {
-                world.act(Act::Release { charge: 0 });
+            while !harness.charges.is_empty() {
+                harness.act(LedgerAct::Release { charge: 0 });
             }
-            let Some(place) = world.growths.iter().position(|(_, waits)| waits.is_none()) else { break };
-            if world.ledger.held(world.growths[place].0) < BOUNDS.largest {
-                world.act(Act::Grow { growth: place, more: BOUNDS.largest / 3 });
+            let Some(place) = harness.growths.iter().position(|(_, waits)| waits.is_none()) else { break };
+            if harness.ledger.held(harness.growths[place].0) < BOUNDS.largest {
+                harness.act(LedgerAct::Grow { growth: place, more: BOUNDS.largest / 3 });
             } else {
-                world.act(Act::Finish { growth: place, less: 0 });
+                harness.act(LedgerAct::Finish { growth: place, less: 0 });
             }
         }
-        prop_assert!(world.charges.is_empty() && world.growths.is_empty(), "these wait for ever: {:#?}", world.ledger);
-        prop_assert!(world.tickets.is_empty(), "{:?} wait for ever", world.tickets);
-        prop_assert_eq!(world.ledger.charged(), 0);
+        prop_assert!(harness.charges.is_empty() && harness.growths.is_empty(), "these wait for ever: {:#?}", harness.ledger);
+        prop_assert!(harness.tickets.is_empty(), "{:?} wait for ever", harness.tickets);
+        prop_assert_eq!(harness.ledger.charged(), 0);
     }
 }
 
@@ -225,13 +225,13 @@ fn load() -> impl Strategy<Value = Load> {
 }
 
 /// A message that a peer has not read.
-type Unread = (Permit, Option<Held>);
+type UnreadMessage = (Permit, Option<Held>);
 
 /// Takes the messages of one session one after another from its peer, and hands each to the other peer, which reads it or
 /// does not. One that does not read loses what is queued for it when it is asked to give way.
 async fn carry(budget: Budget, load: Load, delivered: Arc<AtomicUsize>) {
     let cut = Arc::new(AtomicBool::new(false));
-    let queued: Arc<Mutex<Vec<Unread>>> = Arc::default();
+    let queued: Arc<Mutex<Vec<UnreadMessage>>> = Arc::default();
     let (asked, unread) = (cut.clone(), Arc::downgrade(&queued));
     let backlog = budget.backlog(move || {
         asked.store(true, Ordering::Relaxed);
@@ -239,7 +239,7 @@ async fn carry(budget: Budget, load: Load, delivered: Arc<AtomicUsize>) {
         drop(unread);
     });
     for size in load.sizes {
-        let mut growth = budget.growth();
+        let mut growth = budget.buffer_charge();
         let mut received = 0;
         while received < size {
             received = size.min(received + 40 * KIB);
@@ -249,7 +249,7 @@ async fn carry(budget: Budget, load: Load, delivered: Arc<AtomicUsize>) {
         }
         let permit = match growth.finish(size) {
             Some(permit) => permit,
-            None => budget.charge(size + OVERHEAD, Class::Ordinary).await.into_permit(),
+            None => budget.charge(size + OVERHEAD, Priority::Ordinary).await.into_permit(),
         };
         if load.reads {
             sleep(Duration::from_millis(5)).await;
@@ -306,15 +306,15 @@ async fn a_response_waits_for_its_own_session_only() {
     let others: Vec<_> = (0..9).map(|_| pool.open()).collect();
     let mut held = Vec::new();
     for other in &others {
-        while let Ok(permit) = timeout(Duration::from_millis(1), other.charge(30 * KIB, Class::Ordinary)).await {
+        while let Ok(permit) = timeout(Duration::from_millis(1), other.charge(30 * KIB, Priority::Ordinary)).await {
             held.push(permit);
         }
     }
     let own = pool.open();
-    let first = own.charge(RESERVE / 2, Class::Ordinary).await;
-    assert!(waits(own.charge(31 * KIB, Class::Ordinary)).await, "the pool is full, and so is the half for requests");
-    let second = own.charge(RESERVE / 2, Class::Urgent).await;
-    let third = own.charge(64 * KIB, Class::Urgent);
+    let first = own.charge(RESERVE / 2, Priority::Ordinary).await;
+    assert!(waits(own.charge(31 * KIB, Priority::Ordinary)).await, "the pool is full, and so is the half for requests");
+    let second = own.charge(RESERVE / 2, Priority::Urgent).await;
+    let third = own.charge(64 * KIB, Priority::Urgent);
     let mut third = std::pin::pin!(third);
     assert!(waits(&mut third).await, "its own session has not read what came before");
     drop((first, second));
@@ -325,10 +325,10 @@ async fn a_response_waits_for_its_own_session_only() {
 async fn one_that_waits_takes_its_reserve_as_soon_as_it_is_free() {
     let pool = Pool::new(Bounds { pool: 150 * KIB, largest: 50 * KIB, share: 100 * KIB, reserve: RESERVE, keep: 0 });
     let (greedy, modest) = (pool.open(), pool.open());
-    let _all = (greedy.charge(32 * KIB, Class::Ordinary).await, greedy.charge(50 * KIB, Class::Ordinary).await);
-    let _rest = greedy.charge(50 * KIB, Class::Ordinary).await;
-    let first = modest.charge(20 * KIB, Class::Ordinary).await;
-    let mut second = std::pin::pin!(modest.charge(20 * KIB, Class::Ordinary));
+    let _all = (greedy.charge(32 * KIB, Priority::Ordinary).await, greedy.charge(50 * KIB, Priority::Ordinary).await);
+    let _rest = greedy.charge(50 * KIB, Priority::Ordinary).await;
+    let first = modest.charge(20 * KIB, Priority::Ordinary).await;
+    let mut second = std::pin::pin!(modest.charge(20 * KIB, Priority::Ordinary));
     assert!(waits(&mut second).await);
     drop(first);
     assert!(!waits(second).await, "others hold the pool, and it needs it no more");
@@ -338,13 +338,14 @@ async fn one_that_waits_takes_its_reserve_as_soon_as_it_is_free() {
 async fn the_pool_is_given_out_in_turns() {
     let pool = Pool::new(Bounds { pool: 160 * KIB, largest: 60 * KIB, share: 200 * KIB, reserve: RESERVE, keep: 0 });
     let (many, one) = (pool.open(), pool.open());
-    let mut full = Some((many.charge(50 * KIB, Class::Ordinary).await, many.charge(50 * KIB, Class::Ordinary).await));
+    let mut full =
+        Some((many.charge(50 * KIB, Priority::Ordinary).await, many.charge(50 * KIB, Priority::Ordinary).await));
     let order: Arc<Mutex<Vec<&str>>> = Arc::default();
     let mut tasks = Vec::new();
     for (budget, name) in [(&many, "many"), (&many, "many"), (&many, "many"), (&one, "one")] {
         let (budget, order) = (budget.clone(), order.clone());
         tasks.push(tokio::spawn(async move {
-            let permit = budget.charge(60 * KIB, Class::Ordinary).await;
+            let permit = budget.charge(60 * KIB, Priority::Ordinary).await;
             order.lock().unwrap().push(name);
             sleep(Duration::from_millis(10)).await;
             drop(permit);
@@ -363,7 +364,7 @@ async fn messages_that_grow_do_not_wait_for_each_other() {
     let pool = Pool::new(BOUNDS);
     let tasks: Vec<_> = (0..50)
         .map(|_| {
-            let mut growth = pool.open().growth();
+            let mut growth = pool.open().buffer_charge();
             tokio::spawn(async move {
                 for size in (0..390 * KIB).step_by(30 * KIB) {
                     growth.reach(size).await;
@@ -384,19 +385,19 @@ async fn messages_that_grow_do_not_wait_for_each_other() {
 #[tokio::test(start_paused = true)]
 async fn a_sender_that_stalls_gives_way_only_while_others_wait() {
     let pool = Pool::new(Bounds { pool: 800 * KIB, largest: 400 * KIB, share: 400 * KIB, reserve: RESERVE, keep: 0 });
-    let mut stalled = pool.open().growth();
+    let mut stalled = pool.open().buffer_charge();
     stalled.reach(400 * KIB).await;
     stalled.received(400 * KIB);
-    let mut slow = pool.open().growth();
+    let mut slow = pool.open().buffer_charge();
     slow.reach(300 * KIB).await;
     assert!(timeout(LONG, stalled.gave_way()).await.is_err(), "nobody waits");
-    let mut other = pool.open().growth();
+    let mut other = pool.open().buffer_charge();
     let (asked, ()) = tokio::join!(timeout(Duration::from_secs(11), stalled.gave_way()), async {
         let reaching = timeout(Duration::from_secs(9), other.reach(350 * KIB));
         let steps = async {
             // It sends little, but it does.
             for _ in 0..12 {
-                slow.received(stalls::MOVES);
+                slow.received(stalls::STALLED_BELOW);
                 sleep(Duration::from_secs(1)).await;
             }
         };
@@ -414,11 +415,11 @@ async fn what_is_kept_takes_no_more_than_half_and_yields_to_none_that_wait() {
     let budgets: Vec<_> = (0..20).map(|_| pool.open()).collect();
     let kept: Vec<_> = budgets.iter().filter_map(|budget| budget.keep(60 * KIB)).collect();
     assert_eq!(kept.len(), BOUNDS.pool / 2 / (60 * KIB));
-    let mut growth = pool.open().growth();
+    let mut growth = pool.open().buffer_charge();
     growth.reach(400 * KIB).await;
     drop(kept);
-    let _second = budgets[0].charge(100 * KIB, Class::Ordinary).await;
-    let mut others: Vec<_> = (1..4).map(|budget| budgets[budget].growth()).collect();
+    let _second = budgets[0].charge(100 * KIB, Priority::Ordinary).await;
+    let mut others: Vec<_> = (1..4).map(|budget| budgets[budget].buffer_charge()).collect();
     let mut reaching =
         Box::pin(futures_util::future::join_all(others.iter_mut().map(|growth| growth.reach(390 * KIB))));
     assert!(waits(&mut reaching).await);
@@ -429,11 +430,11 @@ async fn what_is_kept_takes_no_more_than_half_and_yields_to_none_that_wait() {
 async fn a_wait_that_is_given_up_takes_nothing() {
     let pool = Pool::new(Bounds { pool: 150 * KIB, largest: 50 * KIB, share: 100 * KIB, reserve: RESERVE, keep: 0 });
     let budget = pool.open();
-    let all = (budget.charge(50 * KIB, Class::Ordinary).await, budget.charge(50 * KIB, Class::Ordinary).await);
-    assert!(waits(pool.open().charge(50 * KIB, Class::Ordinary)).await);
+    let all = (budget.charge(50 * KIB, Priority::Ordinary).await, budget.charge(50 * KIB, Priority::Ordinary).await);
+    assert!(waits(pool.open().charge(50 * KIB, Priority::Ordinary)).await);
     drop(all);
     assert_eq!(pool.charged(), 0);
-    assert!(!waits(budget.charge(50 * KIB, Class::Ordinary)).await);
+    assert!(!waits(budget.charge(50 * KIB, Priority::Ordinary)).await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -441,8 +442,8 @@ async fn a_wait_that_is_given_up_leaves_nobody_short() {
     let pool =
         Pool::new(Bounds { pool: 150 * KIB, largest: 50 * KIB, share: 100 * KIB, reserve: RESERVE, keep: 10 * KIB });
     let (budget, other) = (pool.open(), pool.open());
-    let all = (budget.charge(50 * KIB, Class::Ordinary).await, budget.charge(50 * KIB, Class::Ordinary).await);
-    assert!(waits(other.charge(50 * KIB, Class::Ordinary)).await);
+    let all = (budget.charge(50 * KIB, Priority::Ordinary).await, budget.charge(50 * KIB, Priority::Ordinary).await);
+    assert!(waits(other.charge(50 * KIB, Priority::Ordinary)).await);
     drop(all);
     assert!(budget.keep(KIB).is_some(), "nobody waits any more");
 }

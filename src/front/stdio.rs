@@ -54,7 +54,7 @@ async fn serve_client(
     let (output, queue) = mpsc::channel(QUEUE);
     let writing = tokio::spawn(write_out(writer, queue));
     let upward = opener.upward();
-    let lines = LineReader::new(reader, opener.plan().limits.message_size, upward.growth());
+    let lines = LineReader::new(reader, opener.plan().limits.message_size, upward.buffer_charge());
     let mut input = Input { lines, opener, upward, output, cut: CancellationToken::new() };
     let cut = input.cut.clone();
     let first = tokio::select! {

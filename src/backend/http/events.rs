@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::rules::Brought;
-use crate::budget::{fitted, grown};
+use crate::budget::{fit_buffer, grown_capacity};
 use crate::frame::{Id, OversizedScanner};
 
 /// The longest line that is not data, in bytes: a comment, a name, an id. Longer ones are dropped.
@@ -328,7 +328,7 @@ impl Decoder {
                 } else {
                     self.line.reserve_exact(piece.len());
                     self.line.extend_from_slice(&piece);
-                    let (line, taken) = fitted(std::mem::take(&mut self.line));
+                    let (line, taken) = fit_buffer(std::mem::take(&mut self.line));
                     capacity = taken;
                     self.without_mark(line)
                 };
@@ -343,7 +343,7 @@ impl Decoder {
     /// How large the buffer of the line is with so many more bytes in it.
     fn capacity_for(&self, more: usize) -> usize {
         let needed = self.line.len() + more;
-        grown(self.line.capacity(), needed)
+        grown_capacity(self.line.capacity(), needed)
             .min(self.limit.saturating_add(DATA.len() + CHUNK))
             .max(needed)
             .max(self.line.capacity())

@@ -2,7 +2,7 @@
 
 /// What a message is for, which decides how much of the reserve it may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Class {
+pub(crate) enum Priority {
     /// Requests and notifications.
     Ordinary,
     /// Responses and cancellations: a peer waits for them, and is held up by their delay.
@@ -11,31 +11,31 @@ pub(crate) enum Class {
 
 /// Whether a message is so small, as far as it has come, that an eighth of the pool is for such as it alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Size {
+pub(super) enum SizeClass {
     Small,
     Large,
 }
 
-impl Size {
+impl SizeClass {
     pub(super) fn of(bytes: usize) -> Self {
-        if bytes <= SMALL { Self::Small } else { Self::Large }
+        if bytes <= SMALL_MESSAGE { Self::Small } else { Self::Large }
     }
 }
 
 /// The largest message that is small, in bytes.
-const SMALL: usize = 256 * 1024;
+const SMALL_MESSAGE: usize = 256 * 1024;
 
 /// Where charged bytes stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::budget) enum Place {
-    Reserve(Class),
+pub(in crate::budget) enum ChargePlace {
+    Reserve(Priority),
     Share,
     Large,
     Kept,
     Owed,
 }
 
-impl Place {
+impl ChargePlace {
     /// Whether other sessions could have these bytes.
     pub(in crate::budget) fn is_pool(self) -> bool {
         !matches!(self, Self::Reserve(_) | Self::Owed)
@@ -45,7 +45,7 @@ impl Place {
 /// Bytes that were charged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::budget) struct Charge {
-    pub place: Place,
+    pub place: ChargePlace,
     pub bytes: usize,
     /// How many of these bytes are in the pool's lane.
     pub lane: usize,

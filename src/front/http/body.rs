@@ -15,7 +15,7 @@ use http_body_util::BodyExt as _;
 use smallvec::SmallVec;
 use tokio::time::timeout;
 
-use crate::budget::{GaveWay, Growth, Held, fitted, grown};
+use crate::budget::{BufferCharge, GaveWay, Held, fit_buffer, grown_capacity};
 use crate::error::Fault;
 use crate::frame::{Permit, Wire};
 
@@ -39,7 +39,7 @@ pub(super) async fn read(
     headers: &HeaderMap,
     body: &mut Body,
     limit: usize,
-    mut growth: Growth,
+    mut growth: BufferCharge,
 ) -> Result<(Bytes, Option<Permit>), Fault> {
     let announced =
         headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
@@ -83,7 +83,7 @@ pub(super) async fn read(
             Ok((only, permit))
         };
     }
-    let (whole, capacity) = fitted(whole);
+    let (whole, capacity) = fit_buffer(whole);
     let permit = growth.finish(capacity);
     Ok((whole, permit))
 }
@@ -92,7 +92,7 @@ pub(super) async fn read(
 /// not all made room for at once.
 fn capacity(size: usize, before: usize, announced: Option<usize>, limit: usize) -> usize {
     let most = announced.unwrap_or(limit).clamp(size, limit.max(size));
-    grown(before, size).max(announced.map_or(SMALL, |length| length.min(LARGE))).clamp(size, most)
+    grown_capacity(before, size).max(announced.map_or(SMALL, |length| length.min(LARGE))).clamp(size, most)
 }
 
 /// Reads what is left of a body, and throws it away.

@@ -214,10 +214,10 @@ impl Front {
         session: Option<&SessionHandle>,
     ) -> Result<Posted, Early> {
         let read = if let Some(session) = session {
-            let growth = session.upward().growth();
+            let growth = session.upward().buffer_charge();
             body::read(&parts.headers, body, self.message_size, growth).await
         } else {
-            let growth = self.opener.stranger().growth();
+            let growth = self.opener.stranger().buffer_charge();
             let reading = body::read(&parts.headers, body, self.opener.stranger_limit(), growth);
             timeout(STRANGER, reading).await.unwrap_or(Err(Fault::MessageStalled))
         };
