@@ -59,9 +59,9 @@ pub mod code {
 /// Why a request cannot have its real answer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Fault {
-    #[error("the backend {} and the state of this session is lost: open a new session to go on{}", .exit.how(), quoted(.stderr))]
+    #[error("the backend {} and the state of this session is lost: open a new session to go on{}", .exit.how(), stderr_suffix(.stderr))]
     BackendExited { exit: Exit, stderr: Vec<String>, session: Arc<str> },
-    #[error("the backend could not be started: {reason}{}", quoted(.stderr))]
+    #[error("the backend could not be started: {reason}{}", stderr_suffix(.stderr))]
     BackendUnavailable { reason: String, stderr: Vec<String> },
     #[error("the backend has lost the state of this session ({reason}): open a new session to go on")]
     BackendLost { reason: String, session: Arc<str> },
@@ -111,55 +111,56 @@ pub(crate) enum Fault {
     BadServerMessage(FrameError),
     #[error("{0}")]
     Frame(FrameError),
-    #[error("{}", cut(.0))]
+    #[error("{}", shortened(.0))]
     InvalidRequest(String),
-    #[error("method not found: {}", cut(.0))]
+    #[error("method not found: {}", shortened(.0))]
     MethodNotFound(String),
-    #[error("{}", cut(.0))]
+    #[error("{}", shortened(.0))]
     InvalidParams(String),
     /// `hint` says what to do about it.
-    #[error("unknown {noun}: {}{}", cut(name), hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default())]
+    #[error("unknown {noun}: {}{}", shortened(name), hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default())]
     Unknown { noun: &'static str, name: String, hint: Option<String> },
-    #[error("{noun} {} is offered by {}: {remedy}", cut(name), listed(.servers))]
+    #[error("{noun} {} is offered by {}: {remedy}", shortened(name), quoted_list(.servers))]
     Clash { noun: &'static str, name: String, servers: Vec<Arc<str>>, remedy: &'static str },
     #[error("it has not answered the handshake yet: try again in a moment")]
     NotReady,
     #[error("it refused the handshake: {0}")]
     HandshakeRefused(String),
-    #[error("none of the servers could be opened: {}", each(.0))]
+    #[error("none of the servers could be opened: {}", text_of_each_server(.0))]
     NoServer(Vec<(Arc<str>, Fault)>),
-    #[error("{method}: {} did not answer in time: try again later", listed(.servers))]
+    #[error("{method}: {} did not answer in time: try again later", quoted_list(.servers))]
     NoAnswer { method: &'static str, servers: Vec<Arc<str>> },
     /// A fault of one of several servers.
-    #[error("server `{server}`: {}", of_one(.fault))]
+    #[error("server `{server}`: {}", text_of_one_server(.fault))]
     Of { server: Arc<str>, fault: Box<Fault> },
 }
 
 /// The longest text of a peer's that an error repeats, in bytes: nobody has charged the peer for the repetition.
-const LONGEST: usize = 1024;
+const LONGEST_REPEATED_TEXT: usize = 1024;
 
-fn cut(text: &str) -> Cow<'_, str> {
-    let end = (0..=LONGEST.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+fn shortened(text: &str) -> Cow<'_, str> {
+    let end = (0..=LONGEST_REPEATED_TEXT.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     if end == text.len() { text.into() } else { format!("{}...", &text[..end]).into() }
 }
 
-fn listed(servers: &[Arc<str>]) -> String {
+fn quoted_list(servers: &[Arc<str>]) -> String {
     let quoted: Vec<_> = servers.iter().map(|server| format!("`{server}`")).collect();
     quoted.join(" and ")
 }
 
-fn each(faults: &[(Arc<str>, Fault)]) -> String {
-    let each: Vec<_> = faults.iter().map(|(server, fault)| format!("`{server}`: {}", of_one(fault))).collect();
+fn text_of_each_server(faults: &[(Arc<str>, Fault)]) -> String {
+    let each: Vec<_> =
+        faults.iter().map(|(server, fault)| format!("`{server}`: {}", text_of_one_server(fault))).collect();
     each.join("; ")
 }
 
 /// Of several servers the others go on, and so does the session.
-fn of_one(fault: &Fault) -> String {
+fn text_of_one_server(fault: &Fault) -> String {
     match fault {
         Fault::BackendExited { exit, stderr, .. } => format!(
             "it {} and its state is lost: the other servers go on, open a new session to have it back{}",
             exit.how(),
-            quoted(stderr)
+            stderr_suffix(stderr)
         ),
         Fault::BackendLost { reason, .. } => format!(
             "it has lost the state of this session ({reason}): the other servers go on, open a new session to have it back"
@@ -168,7 +169,7 @@ fn of_one(fault: &Fault) -> String {
     }
 }
 
-fn quoted(stderr: &[String]) -> String {
+fn stderr_suffix(stderr: &[String]) -> String {
     if stderr.is_empty() { String::new() } else { format!("; its last words: {}", stderr.join(" | ")) }
 }
 
@@ -253,7 +254,7 @@ impl Fault {
             Self::ResponseDropped { limit } => json!({ "type": "response_dropped", "limit": limit }),
             Self::TooManyCalls { limit } => json!({ "type": "too_many_calls", "limit": limit }),
             Self::BadServerMessage(_) | Self::BadAnswer { .. } => json!({ "type": "bad_server_message" }),
-            Self::Unknown { noun: "resource" | "resource template", name, .. } => json!({ "uri": cut(name) }),
+            Self::Unknown { noun: "resource" | "resource template", name, .. } => json!({ "uri": shortened(name) }),
             Self::Unknown { .. }
             | Self::Frame(_)
             | Self::DuplicateId
@@ -272,7 +273,7 @@ impl Fault {
                 let each = each.iter().map(|(server, fault)| {
                     let mut data = fault.data().unwrap_or_else(|| json!({}));
                     data["server"] = json!(&**server);
-                    data["reason"] = json!(of_one(fault));
+                    data["reason"] = json!(text_of_one_server(fault));
                     data
                 });
                 json!({ "type": "backend_unavailable", "servers": each.collect::<Vec<_>>() })
@@ -370,9 +371,9 @@ impl LinkExit {
 #[test]
 fn an_error_does_not_repeat_a_name_of_any_length() {
     for (length, told) in [(1024, 1024), (1025, 1027), (60_000_000, 1027)] {
-        assert_eq!(cut(&"x".repeat(length)).len(), told);
+        assert_eq!(shortened(&"x".repeat(length)).len(), told);
     }
-    assert_eq!(cut(&"é".repeat(1000)), format!("{}...", "é".repeat(512)));
+    assert_eq!(shortened(&"é".repeat(1000)), format!("{}...", "é".repeat(512)));
     let name = "n".repeat(10_000_000);
     for fault in [
         Fault::MethodNotFound(name.clone()),

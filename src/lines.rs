@@ -13,9 +13,9 @@ use crate::budget::{BufferCharge, GaveWay, UNCHARGED_BUFFER, fit_buffer, grown_c
 use crate::frame::{Id, Lost, OversizedScanner, Permit, Wire};
 
 /// The buffer of a reader that expects little. An idle session holds on to no more than this.
-const SMALL: usize = 4 * 1024;
+const IDLE_BUFFER: usize = 4 * 1024;
 /// The most that is read at once.
-const LARGE: usize = 256 * 1024;
+const LARGEST_READ: usize = 256 * 1024;
 /// From this length on a message takes the buffer that it was read into along. A shorter one is copied out of it, because
 /// it would keep all of the buffer alive.
 const TAKES_BUFFER: usize = 16 * 1024;
@@ -33,13 +33,13 @@ pub(crate) struct LineReader<R> {
     growth: Option<BufferCharge>,
     skimmer: Option<OversizedScanner>,
     /// Set while the rest of a line is skimmed whose sender gave way to others. `None` for a line that is too large.
-    stalled: Option<Told>,
+    stalled: Option<StallReported>,
     ended: bool,
 }
 
 /// Whether [`Line::Lost`] was returned already for a line whose sender stalled. Its call would fail twice otherwise.
 #[derive(Debug)]
-enum Told {
+enum StallReported {
     Already,
     NotYet,
 }
@@ -81,7 +81,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
                 return Ok(None);
             }
             self.make_space().await;
-            let mut space = (&mut self.buffer).limit(LARGE);
+            let mut space = (&mut self.buffer).limit(LARGEST_READ);
             let read = match &self.growth {
                 Some(growth) => tokio::select! {
                     biased;
@@ -106,7 +106,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
                     self.skim(self.buffer.len());
                     // Whoever waits for this response need not wait for the end of the line, which may never come.
                     let (id, size) = self.skimmer.as_ref().map_or((None, 0), |line| (line.answered_id(), line.size()));
-                    self.stalled = Some(if id.is_some() { Told::Already } else { Told::NotYet });
+                    self.stalled = Some(if id.is_some() { StallReported::Already } else { StallReported::NotYet });
                     if id.is_some() {
                         return Ok(Some(Line::Lost { id, request: false, size, why: Lost::Stalled }));
                     }
@@ -125,8 +125,8 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         let (length, mut capacity) = (self.buffer.len(), self.buffer.capacity());
         if length == capacity {
             // One more than the limit, to see that it is passed.
-            let most = self.limit.saturating_add(1).max(SMALL);
-            capacity = grown_capacity(capacity, length + SMALL).min(most).max(length + 1);
+            let most = self.limit.saturating_add(1).max(IDLE_BUFFER);
+            capacity = grown_capacity(capacity, length + IDLE_BUFFER).min(most).max(length + 1);
         }
         // What is left of a read may take more than is free, too.
         if let Some(growth) = &mut self.growth {
@@ -155,8 +155,8 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
                 let (id, request) = skimmer.finish_line();
                 let why = match self.stalled.take() {
                     None => Lost::Oversized,
-                    Some(Told::NotYet) => Lost::Stalled,
-                    Some(Told::Already) => continue,
+                    Some(StallReported::NotYet) => Lost::Stalled,
+                    Some(StallReported::Already) => continue,
                 };
                 return Some(Line::Lost { id, request, size, why });
             }
@@ -198,7 +198,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         (self.begin, self.searched) = (0, 0);
         self.buffer.clear();
         // While a line is skimmed there is more to come.
-        if self.buffer.capacity() > if self.skimmer.is_some() { UNCHARGED_BUFFER } else { SMALL } {
+        if self.buffer.capacity() > if self.skimmer.is_some() { UNCHARGED_BUFFER } else { IDLE_BUFFER } {
             self.buffer = Vec::new();
         }
         if let Some(growth) = &mut self.growth {
@@ -208,7 +208,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
 }
 
 /// Most messages that are written at once.
-const MOST: usize = 64;
+const MOST_WRITTEN_AT_ONCE: usize = 64;
 
 /// Writes messages as lines until the queue ends or the peer is gone.
 ///
@@ -254,7 +254,7 @@ impl<M: Borrow<Wire>> Unwritten<M> {
         // An idle session does not hold on to the space of its busiest moment.
         self.received.shrink_to(4);
         self.messages.shrink_to(4);
-        let received = queue.recv_many(&mut self.received, MOST).await;
+        let received = queue.recv_many(&mut self.received, MOST_WRITTEN_AT_ONCE).await;
         self.messages.extend(self.received.drain(..));
         received > 0
     }

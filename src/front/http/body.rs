@@ -21,17 +21,17 @@ use crate::frame::{Permit, Wire};
 
 /// How long the rest of a body that is too large is read and thrown away: a client that is still sending would not see
 /// the answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const DISCARD_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long a client may be silent in the middle of a body: what has come of it is kept in the meantime.
-const SILENCE: Duration = Duration::from_secs(60);
+const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 
 /// How much of a large message is handed to a connection at once, in bytes: when it has gone to the socket, the client is
 /// seen to read. Larger steps would save system calls, and make a client that reads slowly look like one that has stopped.
-const STEP: usize = 64 * 1024;
+const WRITE_STEP: usize = 64 * 1024;
 /// The buffer of a body begins with so many bytes, or with what was announced up to the larger of these.
-const SMALL: usize = 64 * 1024;
-const LARGE: usize = 1024 * 1024;
+const FIRST_BUFFER: usize = 64 * 1024;
+const LARGEST_ANNOUNCED_BUFFER: usize = 1024 * 1024;
 
 /// The whole body, and the permit that it was received with, if it was large. One that comes in a single piece is not
 /// copied.
@@ -51,7 +51,7 @@ pub(super) async fn read(
     loop {
         let next = tokio::select! {
             biased;
-            next = timeout(SILENCE, body.frame()) => next,
+            next = timeout(LONGEST_SILENCE, body.frame()) => next,
             GaveWay = growth.gave_way() => return Err(Fault::MessageStalled),
         };
         let next = next.map_err(|_| Fault::InvalidRequest("the body did not come: it was given up".to_owned()))?;
@@ -92,7 +92,9 @@ pub(super) async fn read(
 /// not all made room for at once.
 fn capacity(size: usize, before: usize, announced: Option<usize>, limit: usize) -> usize {
     let most = announced.unwrap_or(limit).clamp(size, limit.max(size));
-    grown_capacity(before, size).max(announced.map_or(SMALL, |length| length.min(LARGE))).clamp(size, most)
+    grown_capacity(before, size)
+        .max(announced.map_or(FIRST_BUFFER, |length| length.min(LARGEST_ANNOUNCED_BUFFER)))
+        .clamp(size, most)
 }
 
 /// Reads what is left of a body, and throws it away.
@@ -102,29 +104,29 @@ pub(super) async fn discard(headers: &HeaderMap, body: &mut Body) {
         return;
     }
     let rest = async { while let Some(Ok(_)) = body.frame().await {} };
-    let _ = timeout(PATIENCE, rest).await;
+    let _ = timeout(DISCARD_WITHIN, rest).await;
 }
 
 /// What a message on its way to a client is charged to, until the last of its bytes has gone to the socket.
-pub(super) type Charged = Arc<(Option<Permit>, Option<Held>)>;
+pub(super) type BodyCharge = Arc<(Option<Permit>, Option<Held>)>;
 
 /// Bytes that hold on to what they are charged to until they have gone to the socket.
-pub(super) fn holding(bytes: Bytes, charged: Charged) -> Bytes {
-    Bytes::from_owner(Holding { bytes, charged })
+pub(super) fn with_charge(bytes: Bytes, charged: BodyCharge) -> Bytes {
+    Bytes::from_owner(BytesWithCharge { bytes, charged })
 }
 
-struct Holding {
+struct BytesWithCharge {
     bytes: Bytes,
-    charged: Charged,
+    charged: BodyCharge,
 }
 
-impl AsRef<[u8]> for Holding {
+impl AsRef<[u8]> for BytesWithCharge {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Holding {
+impl Drop for BytesWithCharge {
     fn drop(&mut self) {
         if let Some(held) = &self.charged.1 {
             held.moved(self.bytes.len());
@@ -134,14 +136,14 @@ impl Drop for Holding {
 
 /// A message as a whole body, or as the data of an event, handed to the connection step by step: where others wait for its
 /// memory, a client that reads slowly must be seen to read.
-pub(super) struct Whole {
+pub(super) struct MessageBody {
     /// The parts of the message that are left, the last one first. None is empty.
     rest: SmallVec<[Bytes; 3]>,
-    charged: Charged,
+    charged: BodyCharge,
 }
 
-impl Whole {
-    pub(super) fn new(message: Wire, charged: Charged) -> Self {
+impl MessageBody {
+    pub(super) fn new(message: Wire, charged: BodyCharge) -> Self {
         let mut rest = message.into_parts();
         rest.retain(|part| !part.is_empty());
         rest.reverse();
@@ -154,9 +156,9 @@ impl Whole {
         let mut length = part.len();
         // What is charged to the session's own reserve is small, or is waited for by nobody.
         if self.charged.1.is_some() {
-            length = length.min(STEP);
+            length = length.min(WRITE_STEP);
         }
-        let step = holding(part.split_to(length), self.charged.clone());
+        let step = with_charge(part.split_to(length), self.charged.clone());
         if part.is_empty() {
             self.rest.pop();
         }
@@ -164,7 +166,7 @@ impl Whole {
     }
 }
 
-impl http_body::Body for Whole {
+impl http_body::Body for MessageBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -196,11 +198,11 @@ mod tests {
         let steps = |held: bool| {
             let backlog = Budget::ample().backlog(|| {});
             let held = if held { backlog.hold(1) } else { None };
-            let mut message = Whole::new(Wire::from(vec![b' '; STEP * 2 + 8]), Arc::new((None, held)));
+            let mut message = MessageBody::new(Wire::from(vec![b' '; WRITE_STEP * 2 + 8]), Arc::new((None, held)));
             iter::from_fn(|| message.next_step()).map(|step| step.len()).collect::<Vec<_>>()
         };
-        assert_eq!(steps(true), [STEP, STEP, 8]);
-        assert_eq!(steps(false), [STEP * 2 + 8], "nobody waits for what is not held");
+        assert_eq!(steps(true), [WRITE_STEP, WRITE_STEP, 8]);
+        assert_eq!(steps(false), [WRITE_STEP * 2 + 8], "nobody waits for what is not held");
     }
 
     #[test]
@@ -211,7 +213,7 @@ mod tests {
         let wire = frame.splice().set(&["id"], b"23456".as_slice()).unwrap().finish();
         assert!(wire.parts().len() > 1, "it is not a message in parts");
         let expected = wire.clone_parts().into_bytes();
-        let mut body = Whole::new(wire, Arc::new((None, None)));
+        let mut body = MessageBody::new(wire, Arc::new((None, None)));
         assert_eq!(http_body::Body::size_hint(&body).exact(), Some(expected.len() as u64));
         let written: Vec<_> = iter::from_fn(|| body.next_step()).flatten().collect();
         assert_eq!(written, expected);

@@ -44,12 +44,12 @@ pub(super) fn check_single(headers: &HeaderMap) -> Result<(), Rejection> {
 
 /// Which hosts and origins are let in, besides loopback.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Guests {
+pub(crate) struct AllowList {
     pub hosts: Vec<String>,
     pub origins: Vec<String>,
 }
 
-impl Guests {
+impl AllowList {
     /// Protects against DNS rebinding: a browser that was lured here says so in `Host` (2025-11-25, basic/transports,
     /// "Security Warning").
     pub(super) fn check_host(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), Rejection> {
@@ -115,7 +115,7 @@ fn is_loopback(host: &str) -> bool {
 
 /// How an answer may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum ResponseFormat {
     /// As a stream; as JSON too, if that is better and the client takes it.
     Sse { or_json: bool },
     /// As JSON only.
@@ -123,14 +123,14 @@ pub(super) enum Answer {
 }
 
 /// What the client would like best of what it accepts; SSE where it does not care, because it can carry everything.
-pub(super) fn check_accept(headers: &HeaderMap) -> Result<Answer, Rejection> {
+pub(super) fn check_accept(headers: &HeaderMap) -> Result<ResponseFormat, Rejection> {
     let (sse, json, any) = accepted(headers);
     match (sse, json) {
         (Some(sse), json) if sse >= json.unwrap_or(0.0) && sse > 0.0 => {
-            Ok(Answer::Sse { or_json: json.is_some_and(|quality| quality > 0.0) })
+            Ok(ResponseFormat::Sse { or_json: json.is_some_and(|quality| quality > 0.0) })
         }
-        (_, Some(json)) if json > 0.0 => Ok(Answer::Json),
-        (None, None) if any => Ok(Answer::Json),
+        (_, Some(json)) if json > 0.0 => Ok(ResponseFormat::Json),
+        (None, None) if any => Ok(ResponseFormat::Json),
         _ => {
             let message = "not acceptable: the client must accept application/json, text/event-stream, or both";
             Err(Rejection::new(StatusCode::NOT_ACCEPTABLE, message))
@@ -211,8 +211,8 @@ mod tests {
 
     #[test]
     fn only_loopback_and_listed_hosts() {
-        let guests = Guests { hosts: vec!["mcp.example.com".into(), "box:99".into()], origins: vec![] };
-        let allowed = |host: &str| guests.check_host(&headers(HOST, host), &Uri::from_static("/mcp")).is_ok();
+        let allow_list = AllowList { hosts: vec!["mcp.example.com".into(), "box:99".into()], origins: vec![] };
+        let allowed = |host: &str| allow_list.check_host(&headers(HOST, host), &Uri::from_static("/mcp")).is_ok();
         for host in [
             "localhost",
             "LOCALHOST:80",
@@ -234,10 +234,10 @@ mod tests {
 
     #[test]
     fn both_hosts_count() {
-        let guests = Guests::default();
+        let allow_list = AllowList::default();
         let allowed = |host: Option<&str>, uri: &'static str| {
             let headers = host.map(|host| headers(HOST, host)).unwrap_or_default();
-            guests.check_host(&headers, &Uri::from_static(uri)).is_ok()
+            allow_list.check_host(&headers, &Uri::from_static(uri)).is_ok()
         };
         assert!(allowed(Some("localhost"), "http://127.0.0.1/mcp") && allowed(None, "http://localhost:1/mcp"));
         assert!(!allowed(Some("localhost"), "http://evil.com/mcp"));
@@ -263,8 +263,8 @@ mod tests {
 
     #[test]
     fn only_loopback_and_listed_origins() {
-        let guests = Guests { hosts: vec![], origins: vec!["https://app.example.com".into()] };
-        let allowed = |origin: &str| guests.check_origin(&headers(ORIGIN, origin)).is_ok();
+        let allow_list = AllowList { hosts: vec![], origins: vec!["https://app.example.com".into()] };
+        let allowed = |origin: &str| allow_list.check_origin(&headers(ORIGIN, origin)).is_ok();
         for origin in ["http://localhost:6274", "https://127.0.0.1", "http://[::1]:3", "https://app.example.com"] {
             assert!(allowed(origin), "{origin}");
         }
@@ -272,7 +272,7 @@ mod tests {
         {
             assert!(!allowed(origin), "{origin}");
         }
-        assert_eq!(guests.check_origin(&HeaderMap::new()), Ok(None));
+        assert_eq!(allow_list.check_origin(&HeaderMap::new()), Ok(None));
     }
 
     #[test]
@@ -290,21 +290,21 @@ mod tests {
     #[test]
     fn what_is_accepted() {
         let cases = [
-            ("application/json, text/event-stream", Some(Answer::Sse { or_json: true })),
-            ("text/event-stream", Some(Answer::Sse { or_json: false })),
-            ("application/json", Some(Answer::Json)),
-            ("application/json, text/event-stream;q=0.5", Some(Answer::Json)),
-            ("application/json;q=0, text/event-stream", Some(Answer::Sse { or_json: false })),
-            ("text/event-stream; q=0, application/json", Some(Answer::Json)),
-            ("*/*", Some(Answer::Json)),
+            ("application/json, text/event-stream", Some(ResponseFormat::Sse { or_json: true })),
+            ("text/event-stream", Some(ResponseFormat::Sse { or_json: false })),
+            ("application/json", Some(ResponseFormat::Json)),
+            ("application/json, text/event-stream;q=0.5", Some(ResponseFormat::Json)),
+            ("application/json;q=0, text/event-stream", Some(ResponseFormat::Sse { or_json: false })),
+            ("text/event-stream; q=0, application/json", Some(ResponseFormat::Json)),
+            ("*/*", Some(ResponseFormat::Json)),
             ("text/html", None),
-            ("text/html, application/*", Some(Answer::Json)),
+            ("text/html, application/*", Some(ResponseFormat::Json)),
             ("", None),
         ];
         for (accept, expected) in cases {
             assert_eq!(check_accept(&headers(ACCEPT, accept)).ok(), expected, "{accept}");
         }
-        assert_eq!(check_accept(&HeaderMap::new()), Ok(Answer::Json));
+        assert_eq!(check_accept(&HeaderMap::new()), Ok(ResponseFormat::Json));
         assert!(check_accepts_sse(&headers(ACCEPT, "application/json")).is_err());
         assert!(check_accepts_sse(&headers(ACCEPT, "text/event-stream")).is_ok());
     }

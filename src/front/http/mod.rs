@@ -7,9 +7,9 @@
 mod body;
 mod checks;
 mod connections;
-mod eager;
 mod events;
 mod forwarded;
+mod repoll;
 mod responses;
 mod serve;
 mod sse;
@@ -35,23 +35,25 @@ use crate::error::Fault;
 use crate::frame::{self, Frame, Incoming, Kind, Permit};
 use crate::session::{Caller, Opener, Received, SessionHandle, Transport};
 use checks::Rejection;
-use forwarded::Brought;
-use responses::{Early, Handled, fault_response, not_allowed, refuse, reject};
+use forwarded::ForwardedHeaders;
+use responses::{
+    EarlyResponse, HandlerResult, fault_response, method_not_allowed, rejection_response, unreadable_body,
+};
 
-pub(crate) use checks::Guests;
+pub(crate) use checks::AllowList;
 pub(crate) use serve::serve;
-pub(crate) use waiting::Waiting;
+pub(crate) use waiting::WaitingStreams;
 
 /// How long a client that has no session may take to send a message.
-const STRANGER: Duration = Duration::from_secs(30);
+const STRANGER_BODY_WITHIN: Duration = Duration::from_secs(30);
 
 /// What the HTTP front has to know.
 #[derive(Debug)]
 pub(crate) struct Front {
     pub opener: Arc<Opener>,
     /// Shared by all routers of a proxy, as its sessions are.
-    pub waiting: Arc<Waiting>,
-    pub guests: Guests,
+    pub waiting: Arc<WaitingStreams>,
+    pub allow_list: AllowList,
     pub keep_alive: Duration,
     pub message_size: usize,
     /// Whether clients from afar may be told what a server wrote on stderr.
@@ -67,8 +69,8 @@ pub(crate) fn router(mut front: Front) -> Router {
     front.forwards.retain(forwarded::may_pass);
     Router::new()
         .route("/mcp", any(mcp))
-        .route(sse::PATH, any(sse))
-        .route(sse::MESSAGES, any(messages))
+        .route(sse::SSE_PATH, any(sse))
+        .route(sse::MESSAGES_PATH, any(messages))
         .route("/healthz", get(|| async { "ok\n" }))
         .with_state(Arc::new(front))
 }
@@ -105,20 +107,20 @@ async fn messages(State(front): State<Arc<Front>>, request: Request) -> Response
 
 /// Who sends a request.
 #[derive(Debug)]
-struct Visitor {
+struct RequestContext {
     /// On this machine.
     is_near: bool,
-    brought: Brought,
+    headers: ForwardedHeaders,
 }
 
-impl Visitor {
+impl RequestContext {
     fn caller(&self, transport: Transport) -> Caller {
-        Caller { transport, credentials: self.brought.credentials }
+        Caller { transport, credentials: self.headers.credentials }
     }
 }
 
 /// What came with a POST, before its session has let it in.
-struct Posted {
+struct PostedBody {
     incoming: Incoming,
     /// In bytes, with the headers that go along.
     size: usize,
@@ -128,7 +130,7 @@ struct Posted {
     has_session: bool,
 }
 
-impl Posted {
+impl PostedBody {
     /// Waits until the session lets it in.
     async fn let_in(self, session: &SessionHandle) -> (Received, Option<Permit>) {
         let Self { incoming, size, grown, has_session } = self;
@@ -145,11 +147,11 @@ impl Posted {
 impl Front {
     async fn respond(&self, endpoint: Endpoint, request: Request) -> Response {
         let (parts, mut body) = request.into_parts();
-        let origin = match self.check_guest(&parts) {
+        let origin = match self.check_allowed(&parts) {
             Ok(origin) => origin,
             Err(rejection) => {
                 body::discard(&parts.headers, &mut body).await;
-                return reject(&rejection, None);
+                return rejection_response(&rejection, None);
             }
         };
         let mut response = match self.handle(endpoint, &parts, &mut body, origin.is_some()).await {
@@ -170,56 +172,56 @@ impl Front {
     }
 
     /// The origin of a page that may speak to this server, if it is a page that speaks.
-    fn check_guest(&self, parts: &Parts) -> Result<Option<HeaderValue>, Rejection> {
+    fn check_allowed(&self, parts: &Parts) -> Result<Option<HeaderValue>, Rejection> {
         checks::check_single(&parts.headers)?;
-        self.guests.check_host(&parts.headers, &parts.uri)?;
-        let origin = self.guests.check_origin(&parts.headers)?;
+        self.allow_list.check_host(&parts.headers, &parts.uri)?;
+        let origin = self.allow_list.check_origin(&parts.headers)?;
         checks::check_site(&parts.headers, origin.is_some())?;
         Ok(origin.cloned())
     }
 
-    async fn handle(&self, endpoint: Endpoint, parts: &Parts, body: &mut Body, from_page: bool) -> Handled {
-        let visitor = self.visitor(parts)?;
+    async fn handle(&self, endpoint: Endpoint, parts: &Parts, body: &mut Body, from_page: bool) -> HandlerResult {
+        let context = self.context(parts)?;
         match (endpoint, &parts.method) {
             (_, &Method::OPTIONS) if from_page => Ok(responses::preflight(&self.forwards)),
-            (Endpoint::Mcp, &Method::POST) => self.post(parts, body, visitor).await,
-            (Endpoint::Mcp, &Method::GET) => self.get(parts, &visitor).await,
-            (Endpoint::Mcp, &Method::DELETE) => self.delete(&parts.headers, &visitor).await,
-            (Endpoint::Sse, &Method::GET) => self.open_events(parts, &visitor),
-            (Endpoint::Messages, &Method::POST) => self.message(parts, body, visitor).await,
-            _ => Err(not_allowed(endpoint.methods()).into()),
+            (Endpoint::Mcp, &Method::POST) => self.post(parts, body, context).await,
+            (Endpoint::Mcp, &Method::GET) => self.get(parts, &context).await,
+            (Endpoint::Mcp, &Method::DELETE) => self.delete(&parts.headers, &context).await,
+            (Endpoint::Sse, &Method::GET) => self.open_sse_stream(parts, &context),
+            (Endpoint::Messages, &Method::POST) => self.post_message(parts, body, context).await,
+            _ => Err(method_not_allowed(endpoint.methods()).into()),
         }
     }
 
-    fn visitor(&self, parts: &Parts) -> Result<Visitor, Early> {
-        let brought = forwarded::collect(&self.forwards, &parts.headers);
-        let brought = brought.map_err(|rejection| reject(&rejection, None))?;
+    fn context(&self, parts: &Parts) -> Result<RequestContext, EarlyResponse> {
+        let headers = forwarded::collect(&self.forwards, &parts.headers);
+        let headers = headers.map_err(|rejection| rejection_response(&rejection, None))?;
         // Whoever accepted the connection says so: `serve.rs`, or an embedding program with axum's own means.
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let is_near = peer.is_some_and(|peer| peer.0.ip().to_canonical().is_loopback());
-        Ok(Visitor { is_near, brought })
+        Ok(RequestContext { is_near, headers })
     }
 
     /// Whether this client may be told what a server wrote on stderr.
-    fn may_see_stderr(&self, visitor: &Visitor) -> bool {
-        visitor.is_near || self.expose_stderr
+    fn may_see_stderr(&self, context: &RequestContext) -> bool {
+        context.is_near || self.expose_stderr
     }
 
     /// Reads what was posted to a session, or to none.
-    async fn take(
+    async fn read_posted(
         &self,
         parts: &Parts,
         body: &mut Body,
-        visitor: Visitor,
+        context: RequestContext,
         session: Option<&SessionHandle>,
-    ) -> Result<Posted, Early> {
+    ) -> Result<PostedBody, EarlyResponse> {
         let read = if let Some(session) = session {
             let growth = session.upward().buffer_charge();
             body::read(&parts.headers, body, self.message_size, growth).await
         } else {
             let growth = self.opener.stranger().buffer_charge();
             let reading = body::read(&parts.headers, body, self.opener.stranger_limit(), growth);
-            timeout(STRANGER, reading).await.unwrap_or(Err(Fault::MessageStalled))
+            timeout(STRANGER_BODY_WITHIN, reading).await.unwrap_or(Err(Fault::MessageStalled))
         };
         let (bytes, grown) = read.map_err(|fault| {
             let status = match fault {
@@ -229,24 +231,24 @@ impl Front {
             };
             fault_response(status, &fault, None)
         })?;
-        let size = bytes.len() + visitor.brought.bytes;
+        let size = bytes.len() + context.headers.bytes;
         let incoming = match frame::split(bytes) {
-            Ok(incoming) => incoming.with_forwarded(visitor.brought.forwarded),
-            Err(error) => return Err(refuse(session, &error).await.into()),
+            Ok(incoming) => incoming.with_forwarded(context.headers.forwarded),
+            Err(error) => return Err(unreadable_body(session, &error).await.into()),
         };
-        Ok(Posted { incoming, size, grown, has_session: session.is_some() })
+        Ok(PostedBody { incoming, size, grown, has_session: session.is_some() })
     }
 }
 
 /// What ends the connection of a request if its client does not read the response while others need the memory. Where the
 /// connection is somebody else's, nobody listens to that.
-fn cut(parts: &Parts) -> CancellationToken {
-    parts.extensions.get::<Cut>().map(|cut| cut.0.clone()).unwrap_or_default()
+fn connection_cut(parts: &Parts) -> CancellationToken {
+    parts.extensions.get::<ConnectionCut>().map(|cut| cut.0.clone()).unwrap_or_default()
 }
 
 /// Ends the connection that a request came on.
 #[derive(Debug, Clone)]
-pub(crate) struct Cut(pub CancellationToken);
+pub(crate) struct ConnectionCut(pub CancellationToken);
 
 /// The request that a session is opened with, if this is one.
 fn is_initialize(frame: &Frame) -> bool {

@@ -20,30 +20,30 @@ use crate::frame::{FrameError, Id, Kind, Wire};
 use crate::session::{Outgoing, Refused, Role, SessionHandle};
 
 /// Seconds after which a client that was turned away for want of room may try again.
-const TRY_AGAIN: &str = "5";
+const RETRY_AFTER_SECONDS: &str = "5";
 /// What a challenge says that came without one: RFC 9110 wants one in every 401.
 const BARE_CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer");
 
 /// The result of a handler; an early way out is a response as well.
-pub(super) type Handled = Result<Response, Early>;
+pub(super) type HandlerResult = Result<Response, EarlyResponse>;
 
 /// Boxed, because it is rare and large.
-pub(super) struct Early(pub Box<Response>);
+pub(super) struct EarlyResponse(pub Box<Response>);
 
-impl From<Response> for Early {
+impl From<Response> for EarlyResponse {
     fn from(response: Response) -> Self {
         Self(Box::new(response))
     }
 }
 
 /// The session is gone, or is none of this client's: which of them is nobody's business.
-pub(super) fn gone(id: Option<&Id>) -> Response {
+pub(super) fn session_not_found(id: Option<&Id>) -> Response {
     fault_response(StatusCode::NOT_FOUND, &Fault::SessionNotFound, id)
 }
 
 /// A body that cannot be read. If it was to answer the server's question, that has to end as well; and its id is the
 /// server's, so the client is told without one.
-pub(super) async fn refuse(session: Option<&SessionHandle>, error: &FrameError) -> Response {
+pub(super) async fn unreadable_body(session: Option<&SessionHandle>, error: &FrameError) -> Response {
     let is_answer = error.about == Some(Kind::Response);
     let id = error.id.clone().filter(|_| !is_answer);
     let response = fault_response(StatusCode::BAD_REQUEST, &Fault::Frame(error.clone()), id.as_ref());
@@ -54,7 +54,7 @@ pub(super) async fn refuse(session: Option<&SessionHandle>, error: &FrameError) 
 }
 
 /// Why no session was opened, as a client is told.
-pub(super) fn why_refused(refused: Refused) -> Fault {
+pub(super) fn fault_of_refusal(refused: Refused) -> Fault {
     match refused {
         Refused::Limit(limit) => Fault::SessionLimit { limit },
         Refused::ShuttingDown => Fault::ShuttingDown,
@@ -66,24 +66,24 @@ pub(super) fn why_refused(refused: Refused) -> Fault {
 }
 
 /// No session was opened.
-pub(super) fn refusal(refused: Refused, id: Option<&Id>) -> Response {
-    let fault = why_refused(refused);
+pub(super) fn session_refused(refused: Refused, id: Option<&Id>) -> Response {
+    let fault = fault_of_refusal(refused);
     if refused == Refused::Failed {
         return fault_response(StatusCode::INTERNAL_SERVER_ERROR, &fault, id);
     }
     let mut response = fault_response(StatusCode::SERVICE_UNAVAILABLE, &fault, id);
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(TRY_AGAIN));
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
     response
 }
 
-pub(super) fn reject(rejection: &Rejection, id: Option<&Id>) -> Response {
+pub(super) fn rejection_response(rejection: &Rejection, id: Option<&Id>) -> Response {
     fault_response(rejection.status, &Fault::InvalidRequest(rejection.message.clone()), id)
 }
 
 /// Another method than those in `allowed`.
-pub(super) fn not_allowed(allowed: &'static str) -> Response {
+pub(super) fn method_not_allowed(allowed: &'static str) -> Response {
     let message = format!("method not allowed: use {allowed}");
-    let mut response = reject(&Rejection::new(StatusCode::METHOD_NOT_ALLOWED, message), None);
+    let mut response = rejection_response(&Rejection::new(StatusCode::METHOD_NOT_ALLOWED, message), None);
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
 }
@@ -110,7 +110,7 @@ pub(super) fn whole_response(message: Outgoing) -> Response {
     let permit = wire.take_permit();
     let challenge = (role == Role::Challenge).then(|| Challenge::read(&wire.clone_parts().into_bytes()));
     let status = challenge.as_ref().map_or(StatusCode::OK, Challenge::status);
-    let mut response = json_body(status, Body::new(body::Whole::new(wire, Arc::new((permit, held)))));
+    let mut response = json_body(status, Body::new(body::MessageBody::new(wire, Arc::new((permit, held)))));
     if let Some(challenge) = challenge {
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge.header());
     }
@@ -128,14 +128,14 @@ struct Challenge {
 impl Challenge {
     fn read(error: &[u8]) -> Self {
         #[derive(Deserialize)]
-        struct Message {
-            error: Error,
+        struct ErrorMessage {
+            error: ErrorWithData,
         }
         #[derive(Deserialize)]
-        struct Error {
+        struct ErrorWithData {
             data: Challenge,
         }
-        serde_json::from_slice(error).map(|Message { error }| error.data).unwrap_or_default()
+        serde_json::from_slice(error).map(|ErrorMessage { error }| error.data).unwrap_or_default()
     }
 
     fn status(&self) -> StatusCode {
@@ -150,12 +150,12 @@ impl Challenge {
 
 /// The answers to these requests have come and could not be kept, because the client has `unread` bytes to read already.
 /// It is told so, in the form that it takes.
-pub(super) fn dropped(asked: &Asked, unread: usize, as_json: bool) -> Response {
+pub(super) fn responses_dropped(awaited: &AwaitedIds, unread: usize, as_json: bool) -> Response {
     let fault = Fault::ResponseDropped { limit: unread };
     let error = |id: &Id| fault.to_wire(Some(id)).into_bytes();
-    let text = match asked {
-        Asked::One(id) => fault.to_wire(id.as_ref()).into_bytes(),
-        Asked::Batch(ids) => {
+    let text = match awaited {
+        AwaitedIds::One(id) => fault.to_wire(id.as_ref()).into_bytes(),
+        AwaitedIds::Batch(ids) => {
             let errors: Vec<_> = ids.iter().map(error).collect();
             Bytes::from([&b"["[..], &errors.join(&b","[..]), b"]"].concat())
         }
@@ -168,7 +168,7 @@ pub(super) fn dropped(asked: &Asked, unread: usize, as_json: bool) -> Response {
 
 /// The requests of one body that want an answer.
 #[derive(Debug, Clone)]
-pub(super) enum Asked {
+pub(super) enum AwaitedIds {
     One(Option<Id>),
     Batch(Vec<Id>),
 }
@@ -244,20 +244,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_dropped_answer_is_told_in_the_clients_form() {
-        let said = async |asked: &Asked, as_json| {
-            let response = dropped(asked, 9, as_json);
+        let said = async |awaited: &AwaitedIds, as_json| {
+            let response = responses_dropped(awaited, 9, as_json);
             assert_eq!(response.status(), StatusCode::OK);
             let kind = response.headers()[CONTENT_TYPE].to_str().unwrap().to_owned();
             let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
             (kind, String::from_utf8(body.to_vec()).unwrap())
         };
-        let (kind, text) = said(&Asked::One(Some(Id::number(7))), true).await;
+        let (kind, text) = said(&AwaitedIds::One(Some(Id::number(7))), true).await;
         let error: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(
             (kind.as_str(), &error["id"], &error["error"]["code"]),
             ("application/json", &7.into(), &(-31018).into())
         );
-        let (kind, text) = said(&Asked::Batch(vec![Id::number(7), Id::number(8)]), false).await;
+        let (kind, text) = said(&AwaitedIds::Batch(vec![Id::number(7), Id::number(8)]), false).await;
         let data = text.strip_prefix("event: message\ndata: ").unwrap().strip_suffix("\n\n").unwrap();
         let errors: serde_json::Value = serde_json::from_str(data).unwrap();
         assert_eq!((kind.as_str(), &errors[0]["id"], &errors[1]["id"]), ("text/event-stream", &7.into(), &8.into()));

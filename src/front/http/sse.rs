@@ -15,107 +15,113 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 
 use super::checks::{self, Rejection};
-use super::responses::{Handled, event_stream, fault_response, gone, refusal, reject, status_response, why_refused};
-use super::waiting::Newcomer;
-use super::{Front, Visitor, cut, is_initialize};
+use super::responses::{
+    HandlerResult, event_stream, fault_of_refusal, fault_response, rejection_response, session_not_found,
+    session_refused, status_response,
+};
+use super::waiting::WaitingClient;
+use super::{Front, RequestContext, connection_cut, is_initialize};
 use crate::error::Fault;
 use crate::frame::{Frame, Incoming, Kind};
 use crate::session::{Caller, FoundBy, Refused, SessionHandle, SessionSecret, StreamId, Transport, new_token};
 
 /// Where the stream is.
-pub(super) const PATH: &str = "/sse";
+pub(super) const SSE_PATH: &str = "/sse";
 /// Where messages go.
-pub(super) const MESSAGES: &str = "/messages";
+pub(super) const MESSAGES_PATH: &str = "/messages";
 /// What names the stream there.
-const PARAMETER: &str = "session_id";
+const SESSION_PARAMETER: &str = "session_id";
 /// Where a reverse proxy says what it has taken off in front of the path.
-const PREFIX: &str = "x-forwarded-prefix";
+const PREFIX_HEADER: &str = "x-forwarded-prefix";
 
 /// Who posts to the message endpoint.
-enum Sender {
+enum MessageSender {
     /// A client whose stream is open, and whose session is not.
-    Newcomer(Arc<Newcomer>),
+    Waiting(Arc<WaitingClient>),
     /// A client of this session, and the stream that is the session.
-    Client(SessionHandle, StreamId),
+    Connected(SessionHandle, StreamId),
 }
 
 impl Front {
     /// Opens a stream, for which no session is opened yet.
-    pub(super) fn open_events(&self, parts: &Parts, visitor: &Visitor) -> Handled {
-        checks::check_accepts_sse(&parts.headers).map_err(|rejection| reject(&rejection, None))?;
-        checks::check_version(&parts.headers).map_err(|rejection| reject(&rejection, None))?;
+    pub(super) fn open_sse_stream(&self, parts: &Parts, context: &RequestContext) -> HandlerResult {
+        checks::check_accepts_sse(&parts.headers).map_err(|rejection| rejection_response(&rejection, None))?;
+        checks::check_version(&parts.headers).map_err(|rejection| rejection_response(&rejection, None))?;
         // Who could not open a session now is told so in HTTP's words, which this is the last chance for.
-        self.opener.check_vacancy().map_err(|refused| refusal(refused, None))?;
-        let token = new_token().map_err(|refused| refusal(refused, None))?;
-        let secret = SessionSecret::of(&token, visitor.caller(Transport::Sse));
-        let endpoint = endpoint(&original_path(parts), &prefix(&parts.headers), &token);
-        let stream = self.waiting.enter(secret, self.may_see_stderr(visitor), cut(parts), &endpoint, self.keep_alive);
-        let stream = stream.ok_or_else(|| refusal(Refused::ShuttingDown, None))?;
+        self.opener.check_vacancy().map_err(|refused| session_refused(refused, None))?;
+        let token = new_token().map_err(|refused| session_refused(refused, None))?;
+        let secret = SessionSecret::of(&token, context.caller(Transport::Sse));
+        let endpoint = endpoint_uri(&original_path(parts), &stripped_prefix(&parts.headers), &token);
+        let stream =
+            self.waiting.add(secret, self.may_see_stderr(context), connection_cut(parts), &endpoint, self.keep_alive);
+        let stream = stream.ok_or_else(|| session_refused(Refused::ShuttingDown, None))?;
         Ok(event_stream(Body::new(stream)))
     }
 
     /// Takes a message for a session. What answers it goes out on the session's stream.
-    pub(super) async fn message(&self, parts: &Parts, body: &mut Body, visitor: Visitor) -> Handled {
-        checks::check_body_headers(&parts.headers).map_err(|rejection| reject(&rejection, None))?;
-        checks::check_version(&parts.headers).map_err(|rejection| reject(&rejection, None))?;
-        let token = token(parts.uri.query()).map_err(|rejection| reject(&rejection, None))?;
-        let caller = visitor.caller(Transport::Sse);
+    pub(super) async fn post_message(&self, parts: &Parts, body: &mut Body, context: RequestContext) -> HandlerResult {
+        checks::check_body_headers(&parts.headers).map_err(|rejection| rejection_response(&rejection, None))?;
+        checks::check_version(&parts.headers).map_err(|rejection| rejection_response(&rejection, None))?;
+        let token = token_in(parts.uri.query()).map_err(|rejection| rejection_response(&rejection, None))?;
+        let caller = context.caller(Transport::Sse);
         // A session that is gone is said so before a large body is read for nothing.
-        let session = match self.sender(token, caller).ok_or_else(|| gone(None))? {
-            Sender::Newcomer(_) => None,
-            Sender::Client(session, _) => Some(session),
+        let session = match self.sender(token, caller).ok_or_else(|| session_not_found(None))? {
+            MessageSender::Waiting(_) => None,
+            MessageSender::Connected(session, _) => Some(session),
         };
-        let posted = self.take(parts, body, visitor, session.as_ref()).await?;
+        let posted = self.read_posted(parts, body, context, session.as_ref()).await?;
         let id = match &posted.incoming {
             Incoming::One(frame) => frame.id(),
             Incoming::Batch(_) => None,
         };
         // The body may have taken its time, and the stream is not held open for it.
-        let (session, stream) = match self.sender(token, caller).ok_or_else(|| gone(id.as_ref()))? {
-            Sender::Client(session, stream) => (session, stream),
-            Sender::Newcomer(newcomer) => match first_message(&posted.incoming) {
-                First::Initialize => match self.open_session(&newcomer, token, caller).await {
+        let (session, stream) = match self.sender(token, caller).ok_or_else(|| session_not_found(id.as_ref()))? {
+            MessageSender::Connected(session, stream) => (session, stream),
+            MessageSender::Waiting(client) => match first_message(&posted.incoming) {
+                FirstMessage::Initialize => match self.open_session(&client, token, caller).await {
                     Ok(opened) => opened,
-                    Err(refused) => return say(&newcomer, &posted.incoming, &why_refused(refused)),
+                    Err(refused) => {
+                        return answer_without_session(&client, &posted.incoming, &fault_of_refusal(refused));
+                    }
                 },
-                First::Other(fault) => return say(&newcomer, &posted.incoming, &fault),
+                FirstMessage::Other(fault) => return answer_without_session(&client, &posted.incoming, &fault),
             },
         };
         let received = posted.let_in(&session).await;
         session.hear(Some(stream), received);
         if session.is_over() {
-            return Err(gone(id.as_ref()).into());
+            return Err(session_not_found(id.as_ref()).into());
         }
         Ok(status_response(StatusCode::ACCEPTED))
     }
 
-    fn sender(&self, token: &str, caller: Caller) -> Option<Sender> {
+    fn sender(&self, token: &str, caller: Caller) -> Option<MessageSender> {
         // First those who wait: one who opens a session is known as its client before it waits no more.
-        if let Some(newcomer) = self.waiting.find(SessionSecret::of(token, caller)) {
-            return Some(Sender::Newcomer(newcomer));
+        if let Some(client) = self.waiting.find(SessionSecret::of(token, caller)) {
+            return Some(MessageSender::Waiting(client));
         }
         let session = self.opener.registry().find(token, caller)?;
         let stream = session.own_stream()?;
-        Some(Sender::Client(session, stream))
+        Some(MessageSender::Connected(session, stream))
     }
 
     /// Opens the session of a client that sends `initialize`.
     async fn open_session(
         &self,
-        newcomer: &Newcomer,
+        client: &WaitingClient,
         token: &str,
         caller: Caller,
     ) -> Result<(SessionHandle, StreamId), Refused> {
         let found_by = FoundBy::Secret(SessionSecret::of(token, caller));
-        let open = self.opener.open(found_by, newcomer.may_see_stderr(), None);
-        let session = newcomer.session(&self.waiting, open).await?;
+        let open = self.opener.open(found_by, client.may_see_stderr(), None);
+        let session = client.session(&self.waiting, open).await?;
         let stream = session.own_stream().ok_or(Refused::Failed)?;
         Ok((session, stream))
     }
 }
 
 /// What a client posts that has no session yet.
-enum First {
+enum FirstMessage {
     Initialize,
     /// Anything else is answered with this, and no server is started for it.
     Other(Fault),
@@ -123,23 +129,23 @@ enum First {
 
 /// A client may ask only to find out which era it speaks to. And one whose stream was lost, and that opens another one by
 /// itself as `EventSource` does, would go on with a new server and not know that all state is gone.
-fn first_message(incoming: &Incoming) -> First {
+fn first_message(incoming: &Incoming) -> FirstMessage {
     match incoming {
-        Incoming::One(frame) if is_initialize(frame) => First::Initialize,
+        Incoming::One(frame) if is_initialize(frame) => FirstMessage::Initialize,
         Incoming::One(frame) if frame.method() == Some("server/discover") => {
-            First::Other(Fault::MethodNotFound("server/discover".to_owned()))
+            FirstMessage::Other(Fault::MethodNotFound("server/discover".to_owned()))
         }
         Incoming::One(_) | Incoming::Batch(_) => {
             let message = "this session is not open yet: send `initialize` as a single request first; if there was a \
                            session before it, that one ended with its stream, and its state is lost";
-            First::Other(Fault::InvalidRequest(message.to_owned()))
+            FirstMessage::Other(Fault::InvalidRequest(message.to_owned()))
         }
     }
 }
 
 /// Answers what was posted before there is a session. A request is answered on the stream, where its answer is awaited:
 /// the Python SDK, for one, only logs an error of the POST, and its request waits until it times out.
-fn say(newcomer: &Newcomer, incoming: &Incoming, fault: &Fault) -> Handled {
+fn answer_without_session(client: &WaitingClient, incoming: &Incoming, fault: &Fault) -> HandlerResult {
     let request = match incoming {
         Incoming::One(frame) => Some(frame).filter(|frame| frame.kind() == Kind::Request),
         Incoming::Batch(_) => None,
@@ -147,16 +153,16 @@ fn say(newcomer: &Newcomer, incoming: &Incoming, fault: &Fault) -> Handled {
     let Some(id) = request.map(Frame::id) else {
         return Err(fault_response(StatusCode::BAD_REQUEST, fault, None).into());
     };
-    if newcomer.say(fault.to_wire(id.as_ref())) {
+    if client.send_error(fault.to_wire(id.as_ref())) {
         return Ok(status_response(StatusCode::ACCEPTED));
     }
-    Err(gone(id.as_ref()).into())
+    Err(session_not_found(id.as_ref()).into())
 }
 
 /// The secret in the query of the message endpoint.
-fn token(query: Option<&str>) -> Result<&str, Rejection> {
+fn token_in(query: Option<&str>) -> Result<&str, Rejection> {
     let parameters = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
-    let mut found = parameters.filter(|(name, _)| *name == PARAMETER).map(|(_, value)| value);
+    let mut found = parameters.filter(|(name, _)| *name == SESSION_PARAMETER).map(|(_, value)| value);
     match (found.next(), found.next()) {
         (Some(token), None) => Ok(token),
         (None, _) => {
@@ -176,8 +182,8 @@ fn original_path(parts: &Parts) -> String {
 }
 
 /// The part of the path that a reverse proxy has taken off, if it says so.
-fn prefix(headers: &HeaderMap) -> String {
-    let said = headers.get(PREFIX).and_then(|value| value.to_str().ok()).unwrap_or_default();
+fn stripped_prefix(headers: &HeaderMap) -> String {
+    let said = headers.get(PREFIX_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
     // Only what stands for itself in a path: it is put into a URI.
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
     if said.bytes().all(is_plain) { said.to_owned() } else { String::new() }
@@ -185,12 +191,12 @@ fn prefix(headers: &HeaderMap) -> String {
 
 /// The URI that messages are posted to: an absolute path, which every client resolves to the origin that it has connected
 /// to (some compare origins, and others put the path behind the host as it is).
-fn endpoint(path: &str, prefix: &str, token: &str) -> String {
-    let mounted = path.strip_suffix(PATH).unwrap_or_default();
+fn endpoint_uri(path: &str, prefix: &str, token: &str) -> String {
+    let mounted = path.strip_suffix(SSE_PATH).unwrap_or_default();
     let parts = [prefix, mounted].map(|part| part.trim_matches('/')).into_iter().filter(|part| !part.is_empty());
     // Two slashes in front would make a host of what follows.
     let base: String = parts.flat_map(|part| ["/", part]).collect();
-    format!("{base}{MESSAGES}?{PARAMETER}={token}")
+    format!("{base}{MESSAGES_PATH}?{SESSION_PARAMETER}={token}")
 }
 
 #[cfg(test)]
@@ -211,32 +217,37 @@ mod tests {
             ("/sse", "//evil.com", "/evil.com/messages?session_id=T"),
             ("/elsewhere", "/", "/messages?session_id=T"),
         ] {
-            assert_eq!(endpoint(path, prefix, "T"), expected);
+            assert_eq!(endpoint_uri(path, prefix, "T"), expected);
             let base = url::Url::parse("https://host.example/some/where/sse").unwrap();
-            assert_eq!(base.join(&endpoint(path, prefix, "T")).unwrap().origin(), base.origin(), "{path} {prefix}");
+            assert_eq!(base.join(&endpoint_uri(path, prefix, "T")).unwrap().origin(), base.origin(), "{path} {prefix}");
         }
     }
 
     #[test]
     fn a_prefix_is_a_path_and_nothing_else() {
-        let of = |said: &str| prefix(&HeaderMap::from_iter([(PREFIX.parse().unwrap(), said.parse().unwrap())]));
+        let of = |said: &str| {
+            stripped_prefix(&HeaderMap::from_iter([(PREFIX_HEADER.parse().unwrap(), said.parse().unwrap())]))
+        };
         assert_eq!(of("/a/b-c"), "/a/b-c");
         for bad in ["https://evil.com", "/a?b", "/a#b", "\\\\evil.com", "/a b", "/a,/b", "/%0d%0a"] {
             assert_eq!(of(bad), "", "{bad}");
         }
         assert_eq!(
-            prefix(&HeaderMap::from_iter([(PREFIX.parse().unwrap(), HeaderValue::from_bytes(b"/\xff").unwrap())])),
+            stripped_prefix(&HeaderMap::from_iter([(
+                PREFIX_HEADER.parse().unwrap(),
+                HeaderValue::from_bytes(b"/\xff").unwrap()
+            )])),
             ""
         );
     }
 
     #[test]
     fn tokens_are_read() {
-        assert_eq!(token(Some("session_id=abc")).unwrap(), "abc");
-        assert_eq!(token(Some("a=b&session_id=abc&c")).unwrap(), "abc");
-        assert_eq!(token(Some("session_id=")).unwrap(), "");
+        assert_eq!(token_in(Some("session_id=abc")).unwrap(), "abc");
+        assert_eq!(token_in(Some("a=b&session_id=abc&c")).unwrap(), "abc");
+        assert_eq!(token_in(Some("session_id=")).unwrap(), "");
         for bad in [None, Some(""), Some("sessionId=abc"), Some("session_id"), Some("session_id=a&session_id=a")] {
-            assert_eq!(token(bad).unwrap_err().status, 400, "{bad:?}");
+            assert_eq!(token_in(bad).unwrap_err().status, 400, "{bad:?}");
         }
     }
 }
