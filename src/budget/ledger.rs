@@ -20,6 +20,7 @@
 //! has the lane.
 
 mod charge;
+mod growing;
 mod turns;
 
 use std::collections::VecDeque;
@@ -211,73 +212,6 @@ impl Ledger {
         self.settle(session);
     }
 
-    /// Begins a growing message, with nothing charged.
-    pub(super) fn begin(&mut self, session: SessionKey) -> GrowthKey {
-        GrowthKey(self.growths.insert(GrowingMessage { session, held: 0, lane: 0, is_large: false, ticket: None }))
-    }
-
-    /// Charges a growing message for so many bytes in all, or gives a ticket.
-    pub(super) fn grow(&mut self, key: GrowthKey, to: usize) -> Result<(), Ticket> {
-        let to = to.min(self.bounds.largest);
-        let growth = &self.growths[key.0];
-        let session = growth.session;
-        if to <= growth.held {
-            return Ok(());
-        }
-        if let Some((place, more)) = self.growth_place(key, to) {
-            let has_lane = self.lane == Lane::Growing(key);
-            let size = SizeClass::of(to);
-            if has_lane || self.turns[size as usize].is_empty() && self.fits(more, size) {
-                self.extend(key, place, more, has_lane);
-                return Ok(());
-            }
-        }
-        let ticket = self.wait(session, WaitFor::Growth { growth: key, to });
-        if self.waiters[ticket.0].granted.is_none() {
-            self.growths[key.0].ticket = Some(ticket);
-        }
-        Err(ticket)
-    }
-
-    /// The message is complete: from now on it is charged for so many bytes, which are no more than before.
-    pub(super) fn finish(&mut self, key: GrowthKey, bytes: usize) -> Charge {
-        let growth = self.growths.remove(key.0);
-        let (session, place) = (growth.session, growth.place());
-        let excess = growth.held.saturating_sub(bytes);
-        let lane_excess = excess.min(growth.lane);
-        self.discharge(session, Charge { place, bytes: excess, lane: lane_excess });
-        let mut charge = Charge { place, bytes: growth.held - excess, lane: growth.lane - lane_excess };
-        if self.lane == Lane::Growing(key) {
-            self.lane = if charge.lane > 0 { Lane::Complete } else { Lane::Free };
-        }
-        // A message that turned out small enough leaves the place of the large one to the next.
-        let state = &mut self.sessions[session.0];
-        if charge.place == ChargePlace::Large {
-            state.has_large = state.share + charge.bytes > self.bounds.share;
-            if !state.has_large {
-                state.large -= charge.bytes;
-                state.share += charge.bytes;
-                charge.place = ChargePlace::Share;
-            }
-        }
-        self.settle(session);
-        charge
-    }
-
-    /// The message will not be received to its end.
-    pub(super) fn abandon(&mut self, key: GrowthKey) {
-        let growth = self.growths.remove(key.0);
-        let session = growth.session;
-        self.discharge(session, Charge { place: growth.place(), bytes: growth.held, lane: growth.lane });
-        if growth.is_large {
-            self.sessions[session.0].has_large = false;
-        }
-        if self.lane == Lane::Growing(key) {
-            self.lane = Lane::Free;
-        }
-        self.settle(session);
-    }
-
     /// The charge for a ticket, once it was made; the ticket is then worth nothing more.
     pub(super) fn redeem(&mut self, ticket: Ticket) -> Option<Charge> {
         self.waiters[ticket.0].granted?;
@@ -316,20 +250,11 @@ impl Ledger {
         [SizeClass::Small, SizeClass::Large].into_iter().filter_map(short).max().unwrap_or_default()
     }
 
-    pub(super) fn held(&self, key: GrowthKey) -> usize {
-        self.growths[key.0].held
-    }
-
     /// What is charged in all, the reserves of the sessions included, in bytes.
     pub(super) fn charged(&self) -> usize {
         self.used
             + self.lane_used
             + self.sessions.iter().map(|(_, session)| session.ordinary + session.urgent + session.owed).sum::<usize>()
-    }
-
-    #[cfg(test)]
-    pub(super) fn session_of(&self, key: GrowthKey) -> SessionKey {
-        self.growths[key.0].session
     }
 
     fn wait(&mut self, session: SessionKey, wait_for: WaitFor) -> Ticket {
@@ -402,40 +327,6 @@ impl Ledger {
         }
         // What fits into the share waits for the share: the other place is for what does not.
         (bytes > self.bounds.share && !state.has_large).then_some(ChargePlace::Large)
-    }
-
-    /// Where a growing message could be charged for so many bytes in all, as far as the bounds of its session go, and how
-    /// many bytes of the pool that takes in addition.
-    fn growth_place(&self, key: GrowthKey, to: usize) -> Option<(ChargePlace, usize)> {
-        let growth = &self.growths[key.0];
-        let state = &self.sessions[growth.session.0];
-        let more = to.saturating_sub(growth.held);
-        if growth.is_large {
-            return Some((ChargePlace::Large, more));
-        }
-        if state.share + more <= self.bounds.share {
-            return Some((ChargePlace::Share, more));
-        }
-        (!state.has_large).then_some((ChargePlace::Large, more))
-    }
-
-    fn extend(&mut self, key: GrowthKey, place: ChargePlace, more: usize, in_lane: bool) {
-        let growth = &mut self.growths[key.0];
-        let state = &mut self.sessions[growth.session.0];
-        if place == ChargePlace::Large && !growth.is_large {
-            growth.is_large = true;
-            state.share -= growth.held;
-            state.large += growth.held;
-            state.has_large = true;
-        }
-        *bytes_in(state, place) += more;
-        growth.held += more;
-        if in_lane {
-            growth.lane += more;
-            self.lane_used += more;
-        } else {
-            self.used += more;
-        }
     }
 
     /// What of the pool is left, without its lane.

@@ -1,40 +1,18 @@
 //! The envelope of a message: what kind it is, and where the few fields stand that routing needs. One pass over the
 //! text finds it all; the rules of JSON-RPC are judged afterwards, because members come in any order.
 
+mod field;
+
 use std::collections::HashSet;
-use std::ops::Range;
 
 use super::error::{FrameErrorKind, ScanError};
 use super::scan::{JsonCursor, StringSpan};
 use super::{FrameError, Id, Kind, LONGEST_ID, Named, text};
+pub(super) use field::Span;
+use field::{FieldValue, UniqueField};
 
 /// How many ids one message may have that are all told apart, where it may have but one.
 const MOST_DUPLICATE_IDS: usize = 1024;
-
-/// A range of a frame's bytes. No field can start at 0, where the opening brace is: an empty span stands for none.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Span {
-    start: u32,
-    end: u32,
-}
-
-impl Span {
-    const NONE: Self = Self { start: 0, end: 0 };
-
-    fn new(start: usize, end: usize) -> Self {
-        // `scan` refuses texts in which this would not fit.
-        let place = |at| u32::try_from(at).unwrap_or(u32::MAX);
-        Self { start: place(start), end: place(end) }
-    }
-
-    pub(super) fn range(self) -> Option<Range<usize>> {
-        if self == Self::NONE { None } else { Some(self.start as usize..self.end as usize) }
-    }
-
-    pub(super) fn of(self, bytes: &[u8]) -> Option<&[u8]> {
-        bytes.get(self.range()?)
-    }
-}
 
 #[derive(Debug, Clone)]
 pub(super) struct Envelope {
@@ -63,95 +41,6 @@ pub(super) fn scan(bytes: &[u8], start: usize) -> Result<(Envelope, bool), Frame
     match envelope {
         Ok(envelope) => Ok((envelope, cursor.newlines)),
         Err(error) => Err(draft.frame_error(bytes, error)),
-    }
-}
-
-/// A field that may stand once only: the last value seen, and where a second one stood.
-#[derive(Default)]
-struct UniqueField {
-    value: Option<FieldValue>,
-    again: Option<usize>,
-}
-
-#[derive(Clone, Copy)]
-struct FieldValue {
-    start: usize,
-    end: usize,
-    /// The first byte tells the type.
-    first: u8,
-    /// Of a string: whether a backslash is in it.
-    escaped: bool,
-}
-
-impl FieldValue {
-    fn span(self) -> Span {
-        Span::new(self.start, self.end)
-    }
-
-    fn is_string(self) -> bool {
-        self.first == b'"'
-    }
-
-    fn is_id(self) -> bool {
-        matches!(self.first, b'"' | b'-' | b'0'..=b'9')
-    }
-
-    fn is_long(self) -> bool {
-        self.end - self.start > LONGEST_ID
-    }
-
-    /// What stands between the quotes of a string.
-    fn content(self) -> Option<Range<usize>> {
-        if self.is_string() { Some(self.start + 1..self.end - 1) } else { None }
-    }
-
-    fn is_text(self, bytes: &[u8], name: &str) -> bool {
-        self.content().is_some_and(|content| text::equals(&bytes[content], self.escaped, name))
-    }
-}
-
-impl UniqueField {
-    /// Reads the value at the cursor with `read`.
-    fn read_value<'a>(
-        &mut self,
-        cursor: &mut JsonCursor<'a>,
-        read: impl FnOnce(&mut JsonCursor<'a>) -> Result<(), ScanError>,
-    ) -> Result<(), ScanError> {
-        let start = cursor.pos;
-        let first = cursor.peek()?;
-        let escaped = if first == b'"' {
-            cursor.string()?.escaped
-        } else {
-            read(cursor)?;
-            false
-        };
-        if self.value.replace(FieldValue { start, end: cursor.pos, first, escaped }).is_some() {
-            self.again.get_or_insert(start);
-        }
-        Ok(())
-    }
-
-    fn check_unique(&self, name: &str) -> Result<(), ScanError> {
-        match self.again {
-            Some(offset) => Err(ScanError { kind: FrameErrorKind::Duplicate(name.into()), offset }),
-            None => Ok(()),
-        }
-    }
-
-    /// The value's span, if it can be an id or a token. What is of another type or too long is none, and is relayed as it
-    /// is.
-    fn id_span(&self) -> Span {
-        self.value.filter(|value| value.is_id() && !value.is_long()).map_or(Span::NONE, FieldValue::span)
-    }
-
-    /// What is kept for as long as a request is in flight must be short.
-    fn check_length(&self) -> Result<(), ScanError> {
-        match self.value {
-            Some(value) if value.is_id() && value.is_long() => {
-                Err(ScanError { kind: FrameErrorKind::LongId, offset: value.start })
-            }
-            _ => Ok(()),
-        }
     }
 }
 
