@@ -7,7 +7,7 @@ use super::scan::JsonCursor;
 use super::{Forwarded, Frame, FrameError, Named, Permit, envelope, replace_newlines, trim};
 
 /// How many messages one batch may hold.
-pub const MAX_BATCH: usize = 1000;
+pub(crate) const MAX_BATCH: usize = 1000;
 
 /// What came in one piece.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! What is wrong with a message, where, and whom to tell. It renders no HTTP: the front does that.
 
-use super::{Id, Kind, LONGEST_ID, Wire, error_response};
+use super::{Id, Kind, LONGEST_ID};
 
 /// A message that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,11 +37,6 @@ impl FrameError {
     /// The JSON-RPC error code: -32700 for what is not JSON, -32600 for JSON that is not a JSON-RPC message.
     pub fn code(&self) -> i32 {
         self.kind.code()
-    }
-
-    /// The error response that tells the sender.
-    pub fn response(&self) -> Wire {
-        error_response(self.id.as_ref(), self.code(), &self.to_string(), None)
     }
 
     /// Whether it was a request, whose sender may wait for an answer. Nobody waits for the answer to one whose id is null.

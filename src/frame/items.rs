@@ -9,7 +9,7 @@ use super::text;
 
 /// A member of an object: its key, unescaped, a lone surrogate replaced, and where its value stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Item<'a> {
+pub(crate) struct Item<'a> {
     /// What its key says.
     pub key: Cow<'a, str>,
     /// Where its value stands.
@@ -17,7 +17,7 @@ pub struct Item<'a> {
 }
 
 /// The members of the object that stands there, duplicates too; none if it is no object.
-pub fn members(json: &[u8], at: Range<usize>) -> Vec<Item<'_>> {
+pub(crate) fn members(json: &[u8], at: Range<usize>) -> Vec<Item<'_>> {
     let mut found = Vec::new();
     if json.get(at.start) != Some(&b'{') {
         return found;
@@ -38,14 +38,14 @@ pub fn members(json: &[u8], at: Range<usize>) -> Vec<Item<'_>> {
 }
 
 /// Where the value of the only member of this name stands; `None` if there is none, or more than one.
-pub fn only(json: &[u8], at: Range<usize>, name: &str) -> Option<Range<usize>> {
+pub(crate) fn only(json: &[u8], at: Range<usize>, name: &str) -> Option<Range<usize>> {
     let mut found = members(json, at).into_iter().filter(|item| item.key == name);
     let first = found.next()?;
     found.next().is_none().then_some(first.value)
 }
 
 /// Where the elements of the array stand that stands there; `None` if it is no array.
-pub fn elements(json: &[u8], at: Range<usize>) -> Option<Vec<Range<usize>>> {
+pub(crate) fn elements(json: &[u8], at: Range<usize>) -> Option<Vec<Range<usize>>> {
     if json.get(at.start) != Some(&b'[') {
         return None;
     }
@@ -66,13 +66,13 @@ pub fn elements(json: &[u8], at: Range<usize>) -> Option<Vec<Range<usize>>> {
 }
 
 /// What the string that stands there says, unescaped, a lone surrogate replaced; `None` if it is no string.
-pub fn string(json: &[u8], at: Range<usize>) -> Option<String> {
+pub(crate) fn string(json: &[u8], at: Range<usize>) -> Option<String> {
     let content = json.get(at)?.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     Some(text::unescape(content))
 }
 
 /// The text as a JSON string, quotes and all.
-pub fn quoted(text: &str) -> Vec<u8> {
+pub(crate) fn quoted(text: &str) -> Vec<u8> {
     let mut json = Vec::with_capacity(text.len() + 2);
     text::quote(text, &mut json);
     json

@@ -42,12 +42,6 @@ impl Frame {
         Ok(at)
     }
 
-    /// Whether `params` is an object with this member, be it null, or there twice.
-    pub fn has_param(&self, name: &str) -> bool {
-        let params = self.envelope.params.range();
-        params.is_some_and(|params| !matches!(self.find_member(&params, name), Ok(None)))
-    }
-
     /// The member of this name of the object that stands there; `None` also if that is no object.
     pub(super) fn find_member(&self, object: &Range<usize>, name: &str) -> Result<Option<MemberSpans>, FrameError> {
         self.scan_member(object, name).map_err(|error| FrameError {

@@ -30,17 +30,19 @@ use std::fmt;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-pub use batch::{Incoming, MAX_BATCH, split};
-pub use error::{FrameError, FrameErrorKind, Named};
-pub use forwarded::Forwarded;
+pub(crate) use batch::MAX_BATCH;
+pub use batch::{Incoming, split};
+pub use error::FrameErrorKind;
+pub(crate) use error::{FrameError, Named};
+pub(crate) use forwarded::Forwarded;
 pub use id::{Id, LONGEST_ID};
-pub use items::{Item, elements, members, only, quoted, string};
-pub use make::{error_response, notification, request, response};
+pub(crate) use items::{Item, elements, members, only, quoted, string};
+pub(crate) use make::{error_response, notification, request, response};
 pub(crate) use oversized::OversizedScanner;
-pub use permit::{ChargedBytes, Permit};
-pub use scan::MAX_DEPTH;
-pub use splice::Splice;
-pub use wire::Wire;
+pub(crate) use permit::{ChargedBytes, Permit};
+pub(crate) use scan::MAX_DEPTH;
+pub(crate) use splice::Splice;
+pub(crate) use wire::Wire;
 
 use envelope::{Envelope, Span};
 
@@ -57,7 +59,7 @@ pub enum Kind {
 
 /// Why a message was not kept while it was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lost {
+pub(crate) enum Lost {
     /// It is over the limit.
     Oversized,
     /// Its sender stalled in the middle of it, and others needed the memory.
@@ -120,19 +122,9 @@ impl Frame {
         self.envelope.error.range().is_some()
     }
 
-    /// The raw value of `params`: an object, an array or null.
-    pub fn params(&self) -> Option<&[u8]> {
-        self.envelope.params.of(&self.bytes)
-    }
-
     /// The raw value of `result`: any JSON.
     pub fn result(&self) -> Option<&[u8]> {
         self.envelope.result.of(&self.bytes)
-    }
-
-    /// The raw value of `error`: an object.
-    pub fn error(&self) -> Option<&[u8]> {
-        self.envelope.error.of(&self.bytes)
     }
 
     /// The progress token: of a request, that of `params._meta`; of `notifications/progress`, that of `params`. One

@@ -4,7 +4,7 @@
 use super::error::{FrameErrorKind, ScanError};
 
 /// How deep objects and arrays may stand within one another.
-pub const MAX_DEPTH: usize = 512;
+pub(crate) const MAX_DEPTH: usize = 512;
 
 /// A string as it stands in the text, without its quotes.
 #[derive(Debug, Clone, Copy)]

@@ -8,7 +8,7 @@ mod rules;
 mod speed;
 mod splices;
 
-use super::{Frame, FrameError, Id};
+use super::{Frame, FrameError, Id, Wire, error_response};
 
 fn parse(text: &str) -> Frame {
     Frame::parse(text.to_owned()).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -19,6 +19,11 @@ fn refusal(text: impl AsRef<[u8]>) -> FrameError {
         Ok(frame) => panic!("accepted as {frame:?}: {}", String::from_utf8_lossy(text.as_ref())),
         Err(error) => error,
     }
+}
+
+/// The error that tells the sender of a refused message.
+fn error_to_sender(error: &FrameError) -> Wire {
+    error_response(error.id.as_ref(), error.code(), &error.to_string(), None)
 }
 
 fn id(json: &str) -> Id {

@@ -48,11 +48,6 @@ impl Wire {
         self.parts.iter().map(Bytes::len).sum()
     }
 
-    /// Whether there is nothing to write.
-    pub fn is_empty(&self) -> bool {
-        self.parts.iter().all(Bytes::is_empty)
-    }
-
     /// What is to be written, in this order. The permit is given back.
     pub fn into_parts(self) -> SmallVec<[Bytes; 3]> {
         self.parts

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::{id, parse, raw, refusal};
+use super::{error_to_sender, id, parse, raw, refusal};
 use crate::frame::{Frame, FrameErrorKind as E, Incoming, Kind, LONGEST_ID, Named, Wire, split};
 
 const BYTE_ORDER_MARK: &str = "\u{feff}";
@@ -40,7 +40,7 @@ fn an_id_or_a_token_has_a_longest_length() {
             assert_eq!((&error.kind, error.code(), &error.id), (&E::LongId, -32600, &None), "{text}");
             assert_eq!((error.about, &error.named), (Some(about), &Named::Unknown), "{text}");
             assert_eq!(error.offset, text.find("ID").unwrap());
-            assert!(error.response().len() < 200);
+            assert!(error_to_sender(&error).len() < 200);
         }
         let text = r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{"progressToken":ID}}}"#;
         assert_eq!(raw(parse(&text.replace("ID", &longest)).progress_token()), Some(longest));
@@ -261,7 +261,7 @@ proptest! {
         for message in all {
             let (ids, told) = match message {
                 Ok(frame) => (frame.id().into_iter().collect::<Vec<_>>(), Wire::from(Vec::new())),
-                Err(error) => (error.id.iter().cloned().collect(), error.response()),
+                Err(error) => (error.id.iter().cloned().collect(), error_to_sender(&error)),
             };
             prop_assert!(ids.iter().all(|id| id.raw().len() <= LONGEST_ID));
             prop_assert!(length > LONGEST_ID || batch && rest.ends_with(']') || ids.len() == 1);
