@@ -24,18 +24,7 @@ pub struct Id(SmallVec<[u8; 22]>);
 impl Id {
     /// The id that is this number.
     pub fn number(number: u64) -> Self {
-        let mut digits = [0; 20];
-        let mut at = digits.len();
-        let mut rest = number;
-        for (place, digit) in digits.iter_mut().enumerate().rev() {
-            *digit = b"0123456789"[usize::try_from(rest % 10).unwrap_or_default()];
-            rest /= 10;
-            at = place;
-            if rest == 0 {
-                break;
-            }
-        }
-        Self(SmallVec::from_slice(&digits[at..]))
+        Self(SmallVec::from_slice(itoa::Buffer::new().format(number).as_bytes()))
     }
 
     /// The id whose raw JSON text this is, white space around it aside; `None` if that is not one string or number.
@@ -62,11 +51,6 @@ impl Id {
     /// [`raw`](Self::raw), as text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-
-    /// Whether this is a string.
-    pub fn is_string(&self) -> bool {
-        self.0.first() == Some(&b'"')
     }
 
     /// What the string says, unescaped, a lone surrogate replaced; `None` for a number.

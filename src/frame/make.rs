@@ -5,11 +5,11 @@ use super::{Id, Wire};
 
 /// An error that answers the request with this id, or, if it could not be made out, no request in particular. `data`
 /// is raw JSON.
-pub fn error_response(id: Option<&Id>, code: i32, message: &str, data: Option<&str>) -> Wire {
+pub(crate) fn error_response(id: Option<&Id>, code: i32, message: &str, data: Option<&str>) -> Wire {
     let mut json = Vec::with_capacity(96 + message.len() + data.map_or(0, str::len));
     begin(&mut json, Some(id.map_or(b"null", Id::raw)));
     json.extend_from_slice(br#","error":{"code":"#);
-    json.extend_from_slice(code.to_string().as_bytes());
+    json.extend_from_slice(itoa::Buffer::new().format(code).as_bytes());
     json.extend_from_slice(br#","message":"#);
     quote(message, &mut json);
     push_member(&mut json, br#","data":"#, data);
@@ -18,7 +18,7 @@ pub fn error_response(id: Option<&Id>, code: i32, message: &str, data: Option<&s
 }
 
 /// A response with this result, which is raw JSON.
-pub fn response(id: &Id, result: &str) -> Wire {
+pub(crate) fn response(id: &Id, result: &str) -> Wire {
     let mut json = Vec::with_capacity(48 + result.len());
     begin(&mut json, Some(id.raw()));
     push_member(&mut json, br#","result":"#, Some(result));
@@ -27,12 +27,12 @@ pub fn response(id: &Id, result: &str) -> Wire {
 }
 
 /// A request. `params` is raw JSON.
-pub fn request(id: &Id, method: &str, params: Option<&str>) -> Wire {
+pub(crate) fn request(id: &Id, method: &str, params: Option<&str>) -> Wire {
     request_or_notification(Some(id), method, params)
 }
 
 /// A notification. `params` is raw JSON.
-pub fn notification(method: &str, params: Option<&str>) -> Wire {
+pub(crate) fn notification(method: &str, params: Option<&str>) -> Wire {
     request_or_notification(None, method, params)
 }
 

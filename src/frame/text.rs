@@ -115,22 +115,8 @@ pub(super) fn canonical(raw: &[u8]) -> Vec<u8> {
 
 /// Writes `text` as a JSON string, quotes and all.
 pub(super) fn quote(text: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
-    for &byte in text.as_bytes() {
-        match byte {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            0..0x20 => {
-                let hex = |digit: u8| b"0123456789abcdef"[usize::from(digit & 0xF)];
-                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', hex(byte >> 4), hex(byte)]);
-            }
-            _ => out.push(byte),
-        }
-    }
-    out.push(b'"');
+    // Only a writer that fails could fail here, and a vector takes everything.
+    let _ = serde_json::to_writer(out, text);
 }
 
 /// JSON text on one line: in valid JSON a line break is always white space.
