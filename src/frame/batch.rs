@@ -1,4 +1,4 @@
-//! What came in one piece: a message, or a batch of them.
+//! The content of one body, line or event: a message, or a batch of messages.
 
 use bytes::Bytes;
 
@@ -6,21 +6,21 @@ use super::error::{FrameErrorKind, ScanError};
 use super::scan::JsonCursor;
 use super::{Forwarded, Frame, FrameError, Named, Permit, envelope, replace_newlines, trim};
 
-/// How many messages one batch may hold.
+/// The largest number of messages in a batch.
 pub(crate) const MAX_BATCH: usize = 1000;
 
-/// What came in one piece.
+/// The content of one body, line or event.
 #[derive(Debug)]
 pub enum Incoming {
     /// One message.
     One(Frame),
-    /// The elements of an array, in order. All of them are JSON; each is judged for itself, and shares the array's
-    /// bytes.
+    /// The elements of an array, in order. All of them are JSON. Each is a frame, which shares the array's bytes, or
+    /// has an error of its own.
     Batch(Vec<Result<Frame, FrameError>>),
 }
 
 impl Incoming {
-    /// The same, holding this permit too. The frames of a batch share it: it is given back with the last of them.
+    /// Adds this permit to all frames. Those of a batch share it: it is given back with the last of them.
     #[must_use]
     pub fn with_permit(self, permit: impl Into<Option<Permit>>) -> Self {
         match (self, permit.into()) {
@@ -34,7 +34,7 @@ impl Incoming {
         }
     }
 
-    /// The same, with the headers that are to go with each of the messages.
+    /// Adds the headers that are forwarded along with each of the messages.
     #[must_use]
     pub fn with_forwarded(self, forwarded: Option<Forwarded>) -> Self {
         match self {
@@ -47,7 +47,7 @@ impl Incoming {
     }
 }
 
-/// Reads one message, or an array of them, as [`Frame::parse`] does. An array that is not JSON as a whole is refused as a
+/// Reads one message, or an array of messages, as [`Frame::parse`] does. An array that is not JSON is refused as a
 /// whole.
 pub fn split(bytes: impl Into<Bytes>) -> Result<Incoming, FrameError> {
     let mut bytes = bytes.into();
@@ -73,7 +73,7 @@ pub fn split(bytes: impl Into<Bytes>) -> Result<Incoming, FrameError> {
     Ok(Incoming::Batch(ranges.into_iter().map(frame).collect()))
 }
 
-/// Where the elements of the array stand. The array itself does not count in their depth.
+/// The positions of the array's elements. The array itself does not count towards their nesting.
 fn element_ranges(cursor: &mut JsonCursor<'_>) -> Result<Vec<(usize, usize)>, ScanError> {
     let mut found = Vec::new();
     cursor.pos += 1;

@@ -1,5 +1,7 @@
-//! The envelope of a message: what kind it is, and where the few fields stand that routing needs. One pass over the
-//! text finds it all; the rules of JSON-RPC are judged afterwards, because members come in any order.
+//! The envelope of a message: its kind, and the positions of the few fields that routing needs.
+//!
+//! One pass over the text collects all fields ([`EnvelopeDraft`]). The rules of JSON-RPC are checked afterwards,
+//! because members come in any order: `params` may stand before the `method` that says what its fields mean.
 
 mod field;
 
@@ -11,16 +13,18 @@ use super::{FrameError, Id, Kind, LONGEST_ID, Named, text};
 pub(super) use field::Span;
 use field::{FieldValue, UniqueField};
 
-/// How many ids one message may have that are all told apart, where it may have but one.
+/// How many ids of one message are collected if it has several, which is an error: all the requests that they name have
+/// to fail, because nobody can tell which of them was meant.
 const MOST_DUPLICATE_IDS: usize = 1024;
 
+/// What a frame knows of its message.
 #[derive(Debug, Clone)]
 pub(super) struct Envelope {
     pub(super) kind: Kind,
     pub(super) id: Span,
-    /// The method between its quotes.
+    /// The method, without its quotes.
     pub(super) method: Span,
-    /// The method as it reads, where that is not how it is spelled.
+    /// The unescaped method, if there are escapes in it.
     pub(super) unescaped: Option<Box<str>>,
     pub(super) params: Span,
     pub(super) result: Span,
@@ -29,7 +33,7 @@ pub(super) struct Envelope {
     pub(super) cancelled_id: Span,
 }
 
-/// Reads the text of one message from `start` on. Also says whether there are line breaks in it, which in valid JSON
+/// Reads the text of one message from `start` on. Also returns whether there are line breaks in it; in valid JSON they
 /// stand between tokens only.
 pub(super) fn scan(bytes: &[u8], start: usize) -> Result<(Envelope, bool), FrameError> {
     let mut draft = EnvelopeDraft::default();
@@ -44,12 +48,14 @@ pub(super) fn scan(bytes: &[u8], start: usize) -> Result<(Envelope, bool), Frame
     }
 }
 
-/// All that was seen in one pass. Which of the fields in `params` count depends on `method`, which may come later.
+/// All fields that were seen in the one pass over a message. `method`, which may come last, decides which of those in
+/// `params` are used.
 #[derive(Default)]
 struct EnvelopeDraft {
     start: usize,
+    /// Whether the message is a value of another type than an object.
     other_type: bool,
-    /// Whether all of it was read, and is JSON.
+    /// Whether the text was read to its end, and is JSON.
     is_json: bool,
     jsonrpc: UniqueField,
     id: UniqueField,
@@ -57,11 +63,13 @@ struct EnvelopeDraft {
     params: UniqueField,
     result: UniqueField,
     error: UniqueField,
-    /// In `params`.
+    /// `params._meta`.
     meta: UniqueField,
+    /// `params.requestId`.
     request_id: UniqueField,
+    /// `params.progressToken`.
     progress_token: UniqueField,
-    /// In `params._meta`.
+    /// `params._meta.progressToken`.
     meta_token: UniqueField,
 }
 
@@ -174,7 +182,7 @@ impl EnvelopeDraft {
         {
             return fail(FrameErrorKind::ErrorType, error.start);
         }
-        // Only an error may say that it does not know the id: with null (JSON-RPC) or by leaving it out (MCP).
+        // Only an error response may come without the id of its request: as null (JSON-RPC) or left out (MCP).
         match (self.id.value, self.error.value) {
             (Some(id), _) if id.is_id() => Ok(self.envelope(Kind::Response)),
             (None, Some(_)) => Ok(self.envelope(Kind::Response)),
@@ -212,7 +220,7 @@ impl EnvelopeDraft {
                 Some(id) if id.is_long() && id.is_id() || self.id.again.is_some() => Named::Unknown,
                 _ => Named::Nothing,
             },
-            // Servers that answer notifications put in null.
+            // Servers that answer notifications, which they should not, write null as the id.
             Some(Kind::Response) | None if is_null() => Named::Nothing,
             Some(Kind::Response) | None => match self.numeric_ids(bytes) {
                 Some(numbers) => Named::Numbers(numbers.into()),
@@ -222,13 +230,13 @@ impl EnvelopeDraft {
         }
     }
 
-    /// Whether somebody tried to write a message of JSON-RPC, and not a line of a log.
+    /// Whether the text was meant as a JSON-RPC message, and is not a line of a log.
     fn may_be_message(&self, bytes: &[u8]) -> bool {
         if self.is_json { self.jsonrpc.value.is_some() } else { may_be_messages(&bytes[self.start..]) }
     }
 
-    /// Which numbers stand as ids, in order and each once; `None` if there is no id at all. What stands behind the place
-    /// where the text breaks off is not seen.
+    /// The ids that are numbers, in order and each once; `None` if there is no id at all. Ids behind the place where
+    /// the text stops being JSON are not found.
     fn numeric_ids(&self, bytes: &[u8]) -> Option<Vec<u64>> {
         if self.id.again.is_none() {
             return self.repeatable_id(bytes).map(|id| id.as_u64().into_iter().collect());
@@ -252,7 +260,7 @@ impl EnvelopeDraft {
         has_id.then_some(numbers)
     }
 
-    /// The id of a message that is refused. Two of them are none, and so is one that is too long to be repeated.
+    /// The id that an error may repeat. `None` if there are two, or if it is longer than [`LONGEST_ID`].
     fn repeatable_id(&self, bytes: &[u8]) -> Option<Id> {
         if self.id.again.is_some() {
             return None;
@@ -270,8 +278,8 @@ impl EnvelopeDraft {
     }
 }
 
-/// Whether somebody may have tried to write messages in this text, which is not JSON, or more of it than is taken: an object
-/// or an array of them, and something about JSON-RPC in it. `[info] jsonrpc is ready` is a line of a log.
+/// Whether this text, which is not JSON or has too many messages, may have been meant as messages: it begins like an
+/// object or an array of objects, and has `jsonrpc` in it. `[info] jsonrpc is ready` is a line of a log.
 #[cold]
 pub(super) fn may_be_messages(bytes: &[u8]) -> bool {
     let text = text::trim(bytes);
@@ -289,7 +297,7 @@ fn read_meta(cursor: &mut JsonCursor<'_>, token: &mut UniqueField) -> Result<(),
     })
 }
 
-/// Which of the names the key is, once unescaped.
+/// The name among `names` that this key is once it is unescaped.
 #[inline]
 fn known_name(cursor: &JsonCursor<'_>, key: StringSpan, names: &[&'static str]) -> Option<&'static str> {
     let raw = cursor.raw(key);

@@ -1,10 +1,9 @@
-//! The few messages that sessile makes itself, as text. Nothing that is relayed goes through here.
+//! The few messages that sessile makes itself, as text. Relayed messages never come through here.
 
 use super::text::{one_line, quote};
 use super::{Id, Wire};
 
-/// An error that answers the request with this id, or, if it could not be made out, no request in particular. `data`
-/// is raw JSON.
+/// An error response to the request with this id; without one if the id could not be made out. `data` is raw JSON.
 pub(crate) fn error_response(id: Option<&Id>, code: i32, message: &str, data: Option<&str>) -> Wire {
     let mut json = Vec::with_capacity(96 + message.len() + data.map_or(0, str::len));
     begin(&mut json, Some(id.map_or(b"null", Id::raw)));

@@ -34,7 +34,7 @@ fn raw(id: Option<Id>) -> Option<String> {
     id.map(|id| id.as_str().to_owned())
 }
 
-/// A request whose `params.x` is this text.
+/// A request with this JSON text as `params.x`.
 fn holding(value: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{{"x":{value}}}}}"#)
 }

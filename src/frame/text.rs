@@ -1,19 +1,21 @@
-//! JSON strings: comparing them after unescaping, and writing new ones.
+//! JSON strings: compared after unescaping, and unescaped. `serde_json` refuses a string with half of a surrogate pair
+//! in it, which JSON allows and some peers send, so that a message would be refused or two different keys taken for the
+//! same.
 
 use std::borrow::Cow;
 
 /// A byte order mark in UTF-8.
 pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// A piece of an unescaped string.
+/// A piece of an unescaped string: text without escapes, or one escape.
 enum StringPiece<'a> {
     Plain(&'a [u8]),
     Char(char),
-    /// Half of a surrogate pair, alone. It is no character, and equal to none.
+    /// Half of a surrogate pair without the other half. It is not a character, and equal to none.
     Lone(u16),
 }
 
-/// The pieces of what stands between the quotes of a valid JSON string.
+/// Iterates over the pieces of the content of a valid JSON string.
 struct StringPieces<'a>(&'a [u8]);
 
 impl<'a> Iterator for StringPieces<'a> {
@@ -53,7 +55,7 @@ impl<'a> Iterator for StringPieces<'a> {
     }
 }
 
-/// The code unit of the `\uXXXX` that the text starts with.
+/// The UTF-16 code unit of the `\uXXXX` at the start of the text.
 fn unit(text: &[u8]) -> Option<u16> {
     let digits = text.strip_prefix(b"\\u")?.first_chunk::<4>()?;
     digits.iter().try_fold(0, |unit, &digit| {
@@ -62,7 +64,7 @@ fn unit(text: &[u8]) -> Option<u16> {
     })
 }
 
-/// Whether the string between these quotes says `name`.
+/// Whether `raw`, the content of a JSON string, is `name` once it is unescaped.
 pub(super) fn equals(raw: &[u8], escaped: bool, name: &str) -> bool {
     if !escaped {
         return raw == name.as_bytes();
@@ -83,7 +85,7 @@ pub(super) fn equals(raw: &[u8], escaped: bool, name: &str) -> bool {
     rest.is_empty()
 }
 
-/// What the string between these quotes says; a lone surrogate becomes a replacement character.
+/// The content of a JSON string, unescaped; a lone surrogate becomes a replacement character.
 pub(super) fn unescape(raw: &[u8]) -> String {
     let mut said = String::with_capacity(raw.len());
     for piece in StringPieces(raw) {
@@ -96,8 +98,8 @@ pub(super) fn unescape(raw: &[u8]) -> String {
     said
 }
 
-/// What the string between these quotes says, as bytes that are equal for equal strings only: UTF-8 in which a lone
-/// surrogate is written like a character of its number.
+/// The content of a JSON string, unescaped to bytes that are equal for equal strings only: UTF-8 in which a lone
+/// surrogate is encoded as if it were a character.
 pub(super) fn canonical(raw: &[u8]) -> Vec<u8> {
     let mut said = Vec::with_capacity(raw.len());
     for piece in StringPieces(raw) {
@@ -119,7 +121,7 @@ pub(super) fn quote(text: &str, out: &mut Vec<u8>) {
     let _ = serde_json::to_writer(out, text);
 }
 
-/// JSON text on one line: in valid JSON a line break is always white space.
+/// JSON text without line breaks: in valid JSON they are white space, and can be spaces as well.
 pub(super) fn one_line<'a>(json: impl Into<Cow<'a, [u8]>>) -> Cow<'a, [u8]> {
     let mut json = json.into();
     if memchr::memchr2(b'\n', b'\r', &json).is_some() {
@@ -135,7 +137,8 @@ pub(super) fn replace_newlines(json: &mut [u8]) {
     }
 }
 
-/// JSON text without the white space around it. (`trim_ascii` takes form feeds as well, which JSON does not know.)
+/// JSON text without the white space around it. (`trim_ascii` would also remove form feeds, which are no white space in
+/// JSON.)
 pub(super) fn trim(json: &[u8]) -> &[u8] {
     let text = |byte: &u8| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
     let start = json.iter().position(text).unwrap_or(json.len());

@@ -1,4 +1,4 @@
-//! Where a field stands in a message, and the fields that may stand there only once.
+//! The position of a field in a message, and a field that may stand there only once.
 
 use std::ops::Range;
 
@@ -6,7 +6,8 @@ use crate::frame::error::{FrameErrorKind, ScanError};
 use crate::frame::scan::JsonCursor;
 use crate::frame::{LONGEST_ID, text};
 
-/// A range of a frame's bytes. No field can start at 0, where the opening brace is: an empty span stands for none.
+/// The position of a field in a frame's bytes. No field starts at 0, where the opening brace is, so 0 to 0 means that
+/// the field is absent. 32 bits keep frames small.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::frame) struct Span {
     start: u32,
@@ -17,7 +18,7 @@ impl Span {
     pub(super) const NONE: Self = Self { start: 0, end: 0 };
 
     pub(super) fn new(start: usize, end: usize) -> Self {
-        // `scan` refuses texts in which this would not fit.
+        // `Frame::parse` refuses texts in which a position would not fit.
         let place = |at| u32::try_from(at).unwrap_or(u32::MAX);
         Self { start: place(start), end: place(end) }
     }
@@ -31,20 +32,21 @@ impl Span {
     }
 }
 
-/// A field that may stand once only: the last value seen, and where a second one stood.
+/// A field that may stand once only: its last value, and where it stood a second time.
 #[derive(Default)]
 pub(super) struct UniqueField {
     pub(super) value: Option<FieldValue>,
     pub(super) again: Option<usize>,
 }
 
+/// The position of a value, and what can be told of it without reading it again.
 #[derive(Clone, Copy)]
 pub(super) struct FieldValue {
     pub(super) start: usize,
     pub(super) end: usize,
-    /// The first byte tells the type.
+    /// The value's first byte, which tells its type.
     pub(super) first: u8,
-    /// Of a string: whether a backslash is in it.
+    /// Whether the value is a string with a backslash in it.
     pub(super) escaped: bool,
 }
 
@@ -65,7 +67,7 @@ impl FieldValue {
         self.end - self.start > LONGEST_ID
     }
 
-    /// What stands between the quotes of a string.
+    /// The position of a string's content between the quotes.
     pub(super) fn content(self) -> Option<Range<usize>> {
         if self.is_string() { Some(self.start + 1..self.end - 1) } else { None }
     }
@@ -103,13 +105,14 @@ impl UniqueField {
         }
     }
 
-    /// The value's span, if it can be an id or a token. What is of another type or too long is none, and is relayed as it
-    /// is.
+    /// The position of the value if it can be an id or a token: a string or a number that is not too long. Any other
+    /// value is relayed as it is.
     pub(super) fn id_span(&self) -> Span {
         self.value.filter(|value| value.is_id() && !value.is_long()).map_or(Span::NONE, FieldValue::span)
     }
 
-    /// What is kept for as long as a request is in flight must be short.
+    /// Fails for an id or token that is too long: it is kept for as long as its request is in flight, and nothing else
+    /// bounds what that takes.
     pub(super) fn check_length(&self) -> Result<(), ScanError> {
         match self.value {
             Some(value) if value.is_id() && value.is_long() => {

@@ -1,5 +1,5 @@
-//! Ids that are too long, that stand twice, that are spelled in another way, or that cannot be made out; and the mark that
-//! some programs write in front of their first message.
+//! Ids that are too long, that stand twice, that are spelled in another way, or that cannot be made out; and the mark
+//! that some programs write in front of their first message.
 
 use bytes::Bytes;
 use proptest::prelude::*;
