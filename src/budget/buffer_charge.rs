@@ -1,4 +1,4 @@
-//! The charge for a message that is still being received: a body, a line, an event.
+//! The charge for the buffer of a message that is still being received: a body, a line or an event.
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -9,16 +9,17 @@ use super::stalls::HolderKey;
 use super::{Budget, OVERHEAD, SessionCharge, TicketWait, UNCHARGED_BUFFER};
 use crate::frame::Permit;
 
-/// The sender of a message was stalled in the middle of it while others waited for the bytes that it held.
+/// The receiving of a message has to end: its sender stalled in the middle of it, and others wait for the bytes it
+/// holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GaveWay;
 
-/// Up to how many bytes a buffer is doubled when it is full.
+/// A full buffer is doubled up to this size.
 const DOUBLED_UP_TO: usize = 1024 * 1024;
 
-/// How large a buffer of `capacity` bytes becomes that has to hold `needed` bytes. It becomes a power of two, because each
-/// step copies what is there; above [`DOUBLED_UP_TO`] it grows by a half, because all of it is charged, and a sender may stop at any
-/// byte.
+/// The new capacity of a buffer of `capacity` bytes that has to hold `needed` bytes. Small buffers become a power of
+/// two, because each step copies what is there. Above [`DOUBLED_UP_TO`] a buffer grows by a half, because all of it is
+/// charged, and a sender may stop at any byte.
 pub(crate) fn grown_capacity(capacity: usize, needed: usize) -> usize {
     if needed <= capacity {
         capacity
@@ -29,14 +30,15 @@ pub(crate) fn grown_capacity(capacity: usize, needed: usize) -> usize {
     }
 }
 
-/// From how many bytes on the allocator maps every buffer by itself (the largest threshold of glibc's malloc).
+/// From this size on the allocator maps every buffer by itself (the largest threshold of glibc's malloc).
 const MAPPED_FROM: usize = 32 * 1024 * 1024;
 
-/// The message in `buffer`, and how many bytes it takes there, for which it is to be charged. At most an eighth of them is spare.
+/// The message in `buffer`, in memory of which at most an eighth is spare, and how many bytes that takes: the message
+/// is charged for them.
 ///
-/// Large buffers are copied rather than shrunk. glibc maps what is larger than any buffer that was freed before. If buffers
-/// were shrunk before they are freed, it would map each of them anew, and the page faults of that took as long as all else
-/// that a call of 1 MB takes.
+/// Large buffers are copied rather than shrunk. glibc maps a buffer that is larger than any that was freed before. If
+/// buffers were shrunk before they are freed, each of them would be mapped anew, and the page faults of that took as
+/// long as the whole rest of a call of 1 MB.
 pub(crate) fn fit_buffer(mut buffer: Vec<u8>) -> (Bytes, usize) {
     let spare = buffer.capacity() - buffer.len();
     if spare > buffer.capacity() / 8 {
@@ -49,32 +51,33 @@ pub(crate) fn fit_buffer(mut buffer: Vec<u8>) -> (Bytes, usize) {
     (buffer.into(), capacity)
 }
 
-/// The charge for one message at a time that is being received, by the capacity of its buffer. Up to [`UNCHARGED_BUFFER`] bytes cost
-/// nothing: they are the connection's.
+/// The charge for the buffer of one message at a time, while the message is received. A buffer of up to
+/// [`UNCHARGED_BUFFER`] bytes is not charged.
 #[derive(Debug)]
 pub(crate) struct BufferCharge {
     budget: Budget,
     charged: Option<ChargedBuffer>,
 }
 
+/// A buffer that is large enough to be charged.
 #[derive(Debug)]
 struct ChargedBuffer {
     growth: GrowthKey,
     holder: HolderKey,
-    /// For how many bytes it is charged.
+    /// How many bytes it is charged for.
     bytes: usize,
     gave_way: CancellationToken,
 }
 
 impl Budget {
-    /// The charge for messages that one reader receives, one after another.
+    /// The charge for the buffer of a reader, which receives one message after another.
     pub(crate) fn buffer_charge(&self) -> BufferCharge {
         BufferCharge { budget: self.clone(), charged: None }
     }
 }
 
 impl BufferCharge {
-    /// Waits until the message is charged for a buffer of so many bytes in all. Nothing is lost if the future is dropped.
+    /// Waits until a buffer of `capacity` bytes is charged. Nothing is lost if the future is dropped.
     pub(crate) async fn reach(&mut self, capacity: usize) {
         if capacity <= UNCHARGED_BUFFER || self.charged.as_ref().is_some_and(|grown| capacity <= grown.bytes) {
             return;
@@ -90,12 +93,12 @@ impl BufferCharge {
         grown.bytes = account.pool.with(|state| {
             let held = state.ledger.held(growth);
             state.stalls.set_held(holder, held, Instant::now().into_std());
-            // A message larger than the largest is charged as the largest: its reader knows the limit and ends it.
+            // A message above the largest size is charged as the largest: its reader knows the limit, and ends it.
             held.max(capacity)
         });
     }
 
-    /// Notes that so many bytes have come.
+    /// Notes that the sender has sent `bytes`, and so is not stalled.
     pub(crate) fn received(&self, bytes: usize) {
         if let Some(grown) = &self.charged {
             let now = Instant::now().into_std();
@@ -103,7 +106,7 @@ impl BufferCharge {
         }
     }
 
-    /// Resolves when the sender has stalled and others need the bytes; never while nothing is charged.
+    /// Resolves when the sender has stalled and other messages need the bytes; never while nothing is charged.
     pub(crate) async fn gave_way(&self) -> GaveWay {
         match &self.charged {
             Some(grown) => grown.gave_way.cancelled().await,
@@ -112,7 +115,8 @@ impl BufferCharge {
         GaveWay
     }
 
-    /// The message is complete, in a buffer of so many bytes: the permit for it, if it was charged at all.
+    /// Ends the charge of a message that is complete, in a buffer of `bytes`, and returns its permit. `None` if the
+    /// buffer was not charged.
     pub(crate) fn finish(&mut self, bytes: usize) -> Option<Permit> {
         let ChargedBuffer { growth, holder, .. } = self.charged.take()?;
         let account = &self.budget.0;
@@ -123,7 +127,7 @@ impl BufferCharge {
         Some(SessionCharge { account: account.clone(), charge }.into_permit())
     }
 
-    /// The message is gone.
+    /// Gives back the charge of a message that was dropped.
     pub(crate) fn clear(&mut self) {
         if let Some(ChargedBuffer { growth, holder, .. }) = self.charged.take() {
             let give_way = self.budget.0.pool.with(|state| {
@@ -152,7 +156,7 @@ fn begin(budget: &Budget) -> ChargedBuffer {
     ChargedBuffer { growth, holder, bytes: 0, gave_way }
 }
 
-/// While this lives, the sender of a message is not to blame that nothing comes: it is the reader who waits.
+/// While this lives, a sender does not count as stalled: its reader waits for a charge and does not read.
 struct SenderExcused<'a> {
     budget: &'a Budget,
     holder: HolderKey,

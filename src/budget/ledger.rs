@@ -1,23 +1,26 @@
-//! Who holds how many bytes of one direction, and who gets the next ones. Pure: it neither waits nor reads a clock.
+//! The ledger of one direction: how many bytes each session holds, and which waiting message gets the next free bytes.
+//! The ledger is pure: it neither waits nor reads a clock.
 //!
-//! Bytes are charged to a session, and stand in one of these places:
+//! Bytes are charged to a session, in one of these places ([`ChargePlace`]):
 //!
 //! - the session's *reserve*, which no other session can take: half of it is for requests and notifications
-//!   ([`Priority::Ordinary`]), and all of it for responses and cancellations ([`Priority::Urgent`]);
-//! - its *share* of the pool, which all sessions have in common;
-//! - its *large* message, one at a time, which may be larger than the share;
-//! - what it *keeps* in the pool to be sent once more, if need be: all sessions together keep no more than half of the pool;
-//! - what is *owed*: messages that sessile itself has made and the peer has not read. They take nothing of the reserve or
-//!   the pool. While more than [`MOST_OWED`] bytes are owed, sessile reads no message that could cause another one.
+//!   ([`Priority::Ordinary`]), all of it for responses and cancellations ([`Priority::Urgent`]);
+//! - the session's *share* of the pool that all sessions have in common;
+//! - the session's *large* message, one at a time, which may be larger than the share;
+//! - *kept* bytes in the pool, for messages that may have to be sent again: all sessions together keep no more than
+//!   half of the pool;
+//! - *owed* bytes, of messages that sessile itself has made and the peer has not read. They take nothing of the reserve
+//!   or the pool. While more than [`MOST_OWED`] bytes are owed, sessile reads no message that could cause another one.
 //!
-//! A message that cannot be charged waits. The pool is given out in turns, one message of a session at a time, so that a
-//! session with many waiting messages does not delay a session with one. An eighth of the pool is for [`SizeClass::Small`]
-//! messages alone, so that many large ones, each of which has a part of what it needs, are not in their way.
+//! A message that cannot be charged waits. The pool is given out in turns, one message of a session at a time, so that
+//! a session with many waiting messages does not delay a session with one. An eighth of the pool is reserved for
+//! [`SizeClass::Small`] messages: otherwise they would wait behind large messages that each hold a part of what they
+//! need.
 //!
-//! Messages that are still being received grow step by step. If several of them filled the pool, each would wait for the
-//! others, for ever. So as many bytes of the pool as the largest message takes are its *lane*, which one growing message has
-//! for itself: it can always grow to the largest size. When its last byte in the lane is given back, the next one that waits
-//! has the lane.
+//! A message that is still being received grows step by step. If several growing messages filled the pool, each would
+//! wait for the others for ever. So a part of the pool, as large as the largest message, is the *lane*, which one
+//! growing message has for itself: that message can always grow to the largest size, and so ends. When its last byte in
+//! the lane is given back, the next growing message gets the lane.
 
 mod charge;
 mod growing;
@@ -35,23 +38,23 @@ pub(super) use charge::{Charge, ChargePlace};
 /// The bounds of one direction, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    /// What all sessions have in common.
+    /// The size of the pool that all sessions share.
     pub pool: usize,
     /// The largest charge for one message.
     pub largest: usize,
-    /// The most that one session takes of the pool, besides one large message and what it keeps.
+    /// The most that one session takes of the pool, besides its large message and its kept bytes.
     pub share: usize,
-    /// What each session has for itself.
+    /// The reserve of each session.
     pub reserve: usize,
     /// The most that one session keeps in the pool.
     pub keep: usize,
 }
 
-/// The number of a session in the ledger.
+/// A session's number in the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SessionKey(usize);
 
-/// The number of a message that is being received.
+/// The number of a message that is still being received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct GrowthKey(usize);
 
@@ -59,23 +62,25 @@ pub(super) struct GrowthKey(usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Ticket(usize);
 
+/// What one session holds, in bytes by [`ChargePlace`], and what it waits for.
 #[derive(Debug, Default)]
 struct SessionEntry {
     ordinary: usize,
     urgent: usize,
     share: usize,
     large: usize,
-    /// Whether a large message is there; its charge may be nothing for a moment.
+    /// Whether the session has a large message; `large` may be 0 for a moment all the same.
     has_large: bool,
     kept: usize,
-    /// What sessile itself has said, and the peer has not read.
+    /// Messages that sessile itself has made, and the peer has not read.
     owed: usize,
-    /// In the order in which they came.
+    /// The session's waiting messages, in the order in which they came.
     waiting: VecDeque<Ticket>,
-    /// Whether it stands in [`Ledger::turns`], by size.
+    /// Whether the session is in [`Ledger::turns`], for each size.
     has_turn: [bool; 2],
 }
 
+/// The charge for a message that is still being received.
 #[derive(Debug)]
 struct GrowingMessage {
     session: SessionKey,
@@ -83,15 +88,16 @@ struct GrowingMessage {
     /// How many of these bytes are in the pool's lane.
     lane: usize,
     is_large: bool,
+    /// The ticket of a step that waits.
     ticket: Option<Ticket>,
 }
 
-/// Who has the pool's lane.
+/// Which message has the pool's lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lane {
     Free,
     Growing(GrowthKey),
-    /// A message that is complete, and not read yet.
+    /// A message that is complete, and is not read by its peer yet.
     Complete,
 }
 
@@ -101,18 +107,15 @@ impl GrowingMessage {
     }
 }
 
+/// What a waiter waits for.
 #[derive(Debug, Clone, Copy)]
 enum WaitFor {
-    Message {
-        bytes: usize,
-        priority: Priority,
-    },
-    /// That no more than [`MOST_OWED`] is owed.
+    /// The charge for a complete message.
+    Message { bytes: usize, priority: Priority },
+    /// That no more than [`MOST_OWED`] bytes are owed.
     Solvency,
-    Growth {
-        growth: GrowthKey,
-        to: usize,
-    },
+    /// That a growing message is charged for `to` bytes in all.
+    Growth { growth: GrowthKey, to: usize },
 }
 
 #[derive(Debug)]
@@ -131,12 +134,13 @@ pub(super) struct Ledger {
     lane: Lane,
     /// What is charged to the lane.
     lane_used: usize,
-    /// What of it is kept.
+    /// The part of `used` that is kept.
     kept: usize,
     sessions: Slab<SessionEntry>,
     growths: Slab<GrowingMessage>,
     waiters: Slab<Waiter>,
-    /// The sessions of which something of that size waits for the pool and for nothing else; the first one is served next.
+    /// For each size, the sessions with a message of that size that waits for the pool and for nothing else. The first
+    /// session is served next.
     turns: [VecDeque<SessionKey>; 2],
     granted: Vec<Ticket>,
 }
@@ -170,20 +174,20 @@ impl Ledger {
         self.sessions.remove(session.0);
     }
 
-    /// The tickets whose charge was made since this was asked last: whoever waits for them has to be woken.
+    /// The tickets whose charge was made since the last call. The tasks that wait for them have to be woken.
     pub(super) fn take_granted(&mut self) -> Vec<Ticket> {
         std::mem::take(&mut self.granted)
     }
 
-    /// Charges a message, or gives a ticket for the time when it can be charged. A message that is larger than the largest
-    /// is charged as the largest.
+    /// Charges a message, or returns a ticket if the message has to wait. A message above the largest size is charged
+    /// as the largest.
     pub(super) fn admit(&mut self, session: SessionKey, bytes: usize, priority: Priority) -> Result<Charge, Ticket> {
         let bytes = bytes.min(self.bounds.largest);
         let charge = self.charge_reserve(session, bytes, priority).or_else(|| self.charge_share(session, bytes));
         charge.ok_or_else(|| self.wait(session, WaitFor::Message { bytes, priority }))
     }
 
-    /// Charges bytes that are kept to be sent once more, if there are enough now that nobody else waits for.
+    /// Charges bytes that are kept to be sent again, if the pool has so many and nobody waits for it.
     pub(super) fn keep(&mut self, session: SessionKey, bytes: usize) -> Option<Charge> {
         let own = self.sessions[session.0].kept + bytes <= self.bounds.keep;
         let fits =
@@ -191,18 +195,18 @@ impl Ledger {
         fits.then(|| self.charge(session, ChargePlace::Kept, bytes))
     }
 
-    /// Charges bytes to the share of a session, whether there are any left or not.
+    /// Charges bytes to the share of a session, even if none are left.
     pub(super) fn force(&mut self, session: SessionKey, bytes: usize) -> Charge {
         self.charge(session, ChargePlace::Share, bytes)
     }
 
-    /// Charges what sessile itself says. It takes nothing that others could have, so it is bounded by what causes it:
-    /// whoever does has to wait while too much is [owed](Self::check_solvent).
+    /// Charges a message that sessile itself has made. It takes nothing from other sessions, and is bounded by its
+    /// cause: messages that cause such messages wait while too much is [owed](Self::check_solvent).
     pub(super) fn owe(&mut self, session: SessionKey, bytes: usize) -> Charge {
         self.charge(session, ChargePlace::Owed, bytes)
     }
 
-    /// Whether no more than [`MOST_OWED`] is owed, or a ticket for the time when that is so.
+    /// Ok if no more than [`MOST_OWED`] bytes are owed; otherwise a ticket to wait for that.
     pub(super) fn check_solvent(&mut self, session: SessionKey) -> Result<(), Ticket> {
         if self.sessions[session.0].owed <= MOST_OWED { Ok(()) } else { Err(self.wait(session, WaitFor::Solvency)) }
     }
@@ -212,36 +216,36 @@ impl Ledger {
         self.settle(session);
     }
 
-    /// The charge for a ticket, once it was made; the ticket is then worth nothing more.
+    /// The charge for a ticket, once it was made. The ticket is then used up.
     pub(super) fn redeem(&mut self, ticket: Ticket) -> Option<Charge> {
         self.waiters[ticket.0].granted?;
         self.waiters.remove(ticket.0).granted
     }
 
-    /// Whoever holds the ticket waits no more. A charge that was made for it in the meantime is given back.
+    /// Ends the wait of a ticket. A charge that was made for it in the meantime is given back.
     pub(super) fn withdraw(&mut self, ticket: Ticket) {
         let Waiter { session, wait_for, granted } = self.waiters.remove(ticket.0);
         match (granted, wait_for) {
             (Some(charge), WaitFor::Message { .. }) => self.release(session, charge),
-            // A growing message holds what it was given, and gives it back as a whole; of solvency there is nothing to give.
+            // A growing message keeps what it was charged, and gives it back as a whole. Solvency charges nothing.
             (Some(_), WaitFor::Growth { .. } | WaitFor::Solvency) => {}
             (None, wait_for) => {
                 self.sessions[session.0].waiting.retain(|waiting| *waiting != ticket);
                 if let WaitFor::Growth { growth, .. } = wait_for {
                     self.growths[growth.0].ticket = None;
                 }
-                // It may have been what the turn was for.
+                // The session's turn may have been for this ticket.
                 self.settle(session);
             }
         }
     }
 
-    /// Whether somebody waits for bytes that other sessions hold.
+    /// Whether a message waits for bytes of the pool, which other sessions hold.
     pub(super) fn is_short(&self) -> bool {
         self.turns.iter().any(|turns| !turns.is_empty())
     }
 
-    /// How many bytes of the pool have to become free before the next one who waits can have its own.
+    /// How many bytes of the pool have to become free before the next waiting message can be charged.
     pub(super) fn shortage(&self) -> usize {
         let short = |size: SizeClass| {
             let (_, more) = self.turns[size as usize].front().and_then(|session| self.next_for_pool(*session, size))?;
@@ -250,7 +254,7 @@ impl Ledger {
         [SizeClass::Small, SizeClass::Large].into_iter().filter_map(short).max().unwrap_or_default()
     }
 
-    /// What is charged in all, the reserves of the sessions included, in bytes.
+    /// How many bytes are charged in all, in the pool and in the sessions' reserves.
     pub(super) fn charged(&self) -> usize {
         self.used
             + self.lane_used
@@ -304,7 +308,7 @@ impl Ledger {
         fits.then(|| self.charge(session, ChargePlace::Reserve(priority), bytes))
     }
 
-    /// Charges the session's share of the pool, unless others wait for the pool already.
+    /// Charges a message to the pool, unless other messages wait for the pool already.
     fn charge_share(&mut self, session: SessionKey, bytes: usize) -> Option<Charge> {
         let place = self.message_place(session, bytes)?;
         let size = SizeClass::of(bytes);
@@ -319,17 +323,17 @@ impl Ledger {
         self.charge(session, place, bytes)
     }
 
-    /// Where in the pool a message of the session could be charged, as far as its own bounds go.
+    /// The place in the pool where a message could be charged, as far as the bounds of its session allow.
     fn message_place(&self, session: SessionKey, bytes: usize) -> Option<ChargePlace> {
         let state = &self.sessions[session.0];
         if state.share + bytes <= self.bounds.share {
             return Some(ChargePlace::Share);
         }
-        // What fits into the share waits for the share: the other place is for what does not.
+        // A message that fits into the share waits for the share: the large place is for those that do not fit.
         (bytes > self.bounds.share && !state.has_large).then_some(ChargePlace::Large)
     }
 
-    /// What of the pool is left, without its lane.
+    /// How many bytes of the pool are left for messages of this size, without the lane.
     fn free(&self, size: SizeClass) -> usize {
         let pool = self.bounds.pool.saturating_sub(self.bounds.largest);
         let pool = match size {
@@ -344,7 +348,7 @@ impl Ledger {
     }
 }
 
-/// What a session has in a place.
+/// The bytes that a session has in a place.
 fn bytes_in(session: &mut SessionEntry, place: ChargePlace) -> &mut usize {
     match place {
         ChargePlace::Reserve(Priority::Ordinary) => &mut session.ordinary,

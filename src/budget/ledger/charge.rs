@@ -1,15 +1,15 @@
-//! What is charged, and where.
+//! A charge: how many bytes, and in which place.
 
-/// What a message is for, which decides how much of the reserve it may take.
+/// The urgency of a message, which decides how much of the reserve it may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Priority {
     /// Requests and notifications.
     Ordinary,
-    /// Responses and cancellations: a peer waits for them, and is held up by their delay.
+    /// Responses and cancellations: a peer waits for them.
     Urgent,
 }
 
-/// Whether a message is so small, as far as it has come, that an eighth of the pool is for such as it alone.
+/// Whether a message, as far as it has come, is small. An eighth of the pool is for small messages alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SizeClass {
     Small,
@@ -25,7 +25,7 @@ impl SizeClass {
 /// The largest message that is small, in bytes.
 const SMALL_MESSAGE: usize = 256 * 1024;
 
-/// Where charged bytes stand.
+/// The place in the ledger where bytes are charged; see the head of `ledger.rs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::budget) enum ChargePlace {
     Reserve(Priority),
@@ -36,13 +36,13 @@ pub(in crate::budget) enum ChargePlace {
 }
 
 impl ChargePlace {
-    /// Whether other sessions could have these bytes.
+    /// Whether the bytes are taken from the pool that all sessions share.
     pub(in crate::budget) fn is_pool(self) -> bool {
         !matches!(self, Self::Reserve(_) | Self::Owed)
     }
 }
 
-/// Bytes that were charged.
+/// Bytes that were charged to a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::budget) struct Charge {
     pub place: ChargePlace,
@@ -52,7 +52,7 @@ pub(in crate::budget) struct Charge {
 }
 
 impl Charge {
-    /// How many of these bytes other sessions could have.
+    /// How many of these bytes are taken from the pool that all sessions share.
     pub(in crate::budget) fn pooled(self) -> usize {
         if self.place.is_pool() { self.bytes } else { 0 }
     }

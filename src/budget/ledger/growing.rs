@@ -5,12 +5,12 @@ use super::{
 };
 
 impl Ledger {
-    /// Begins a growing message, with nothing charged.
+    /// Registers a growing message, with nothing charged.
     pub(in crate::budget) fn begin(&mut self, session: SessionKey) -> GrowthKey {
         GrowthKey(self.growths.insert(GrowingMessage { session, held: 0, lane: 0, is_large: false, ticket: None }))
     }
 
-    /// Charges a growing message for so many bytes in all, or gives a ticket.
+    /// Charges a growing message for `to` bytes in all, or returns a ticket if it has to wait.
     pub(in crate::budget) fn grow(&mut self, key: GrowthKey, to: usize) -> Result<(), Ticket> {
         let to = to.min(self.bounds.largest);
         let growth = &self.growths[key.0];
@@ -33,7 +33,8 @@ impl Ledger {
         Err(ticket)
     }
 
-    /// The message is complete: from now on it is charged for so many bytes, which are no more than before.
+    /// Ends the growth of a message that is complete, and charges it for `bytes` from now on, which are no more than
+    /// before.
     pub(in crate::budget) fn finish(&mut self, key: GrowthKey, bytes: usize) -> Charge {
         let growth = self.growths.remove(key.0);
         let (session, place) = (growth.session, growth.place());
@@ -44,7 +45,7 @@ impl Ledger {
         if self.lane == Lane::Growing(key) {
             self.lane = if charge.lane > 0 { Lane::Complete } else { Lane::Free };
         }
-        // A message that turned out small enough leaves the place of the large one to the next.
+        // A message that fits into the share after all leaves the place of the large message to the next one.
         let state = &mut self.sessions[session.0];
         if charge.place == ChargePlace::Large {
             state.has_large = state.share + charge.bytes > self.bounds.share;
@@ -58,7 +59,7 @@ impl Ledger {
         charge
     }
 
-    /// The message will not be received to its end.
+    /// Gives back the charge of a message that will not be received to its end.
     pub(in crate::budget) fn abandon(&mut self, key: GrowthKey) {
         let growth = self.growths.remove(key.0);
         let session = growth.session;
@@ -81,8 +82,8 @@ impl Ledger {
         self.growths[key.0].session
     }
 
-    /// Where a growing message could be charged for so many bytes in all, as far as the bounds of its session go, and how
-    /// many bytes of the pool that takes in addition.
+    /// The place where a growing message could be charged for `to` bytes in all, as far as the bounds of its session
+    /// allow, and how many more bytes of the pool that takes.
     pub(super) fn growth_place(&self, key: GrowthKey, to: usize) -> Option<(ChargePlace, usize)> {
         let growth = &self.growths[key.0];
         let state = &self.sessions[growth.session.0];

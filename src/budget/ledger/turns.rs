@@ -1,15 +1,15 @@
-//! Who of those who wait gets the bytes that have become free.
+//! Decides which waiting message gets the bytes that have become free.
 
 use super::{Charge, ChargePlace, GrowthKey, Lane, Ledger, MOST_OWED, SessionKey, SizeClass, Ticket, WaitFor, Waiter};
 
-/// Small messages come first: large ones wait longer anyhow, and have the lane.
+/// Small messages come first. Large ones wait longer anyhow, and have the lane.
 const SIZES: [SizeClass; 2] = [SizeClass::Small, SizeClass::Large];
 
 impl Ledger {
-    /// Makes the charges that have become possible after something has changed in this session.
+    /// Makes all charges that have become possible after a change in this session.
     pub(super) fn settle(&mut self, session: SessionKey) {
         if self.waiters.is_empty() {
-            // The last one that waited may have been withdrawn.
+            // The last waiting message may have been withdrawn, and its session still have a turn.
             self.forget_idle_turns();
             return;
         }
@@ -35,7 +35,7 @@ impl Ledger {
         self.distribute();
     }
 
-    /// Gives out the pool in turns, as far as it goes, and the lane to the first growing message that waits.
+    /// Gives out the pool in turns, as far as it goes, and then the lane to the first growing message that waits.
     fn distribute(&mut self) {
         loop {
             self.forget_idle_turns();
@@ -59,7 +59,7 @@ impl Ledger {
         }
     }
 
-    /// The first session that has a turn shall be one that has something to wait for.
+    /// Removes sessions from the head of the turns that wait for the pool no more.
     fn forget_idle_turns(&mut self) {
         for size in SIZES {
             while let Some(session) = self.turns[size as usize].front().copied()
@@ -71,7 +71,8 @@ impl Ledger {
         }
     }
 
-    /// What of a session has that size and waits for the pool and for nothing else, and how many bytes of it that takes.
+    /// The session's next message of that size that waits for the pool and for nothing else, and how many bytes of the
+    /// pool it needs.
     pub(super) fn next_for_pool(&self, session: SessionKey, size: SizeClass) -> Option<(Ticket, usize)> {
         self.sessions[session.0].waiting.iter().find_map(|ticket| match self.waiters[ticket.0].wait_for {
             WaitFor::Message { bytes, .. } if SizeClass::of(bytes) == size => {
@@ -84,8 +85,8 @@ impl Ledger {
         })
     }
 
-    /// The growing message of a session that waits and can have the lane: it must be able to reach the largest size, so it is
-    /// the large one of its session, or becomes it.
+    /// The session's waiting message that can have the lane. A message in the lane must be able to grow to the largest
+    /// size, so it has to be the large message of its session, or to become it.
     fn next_for_lane(&self, session: SessionKey) -> Option<(Ticket, GrowthKey)> {
         let state = &self.sessions[session.0];
         state.waiting.iter().find_map(|ticket| match self.waiters[ticket.0].wait_for {
@@ -106,7 +107,7 @@ impl Ledger {
                     self.grant(ticket, charge);
                 }
             }
-            // It does not wait for the pool.
+            // Solvency does not wait for the pool.
             WaitFor::Solvency => {}
             WaitFor::Growth { growth, to } => {
                 let large = (ChargePlace::Large, to.saturating_sub(self.growths[growth.0].held));

@@ -8,7 +8,7 @@ use super::{BOUNDS, KIBIBYTE};
 use crate::budget::ledger::{Charge, ChargePlace, GrowthKey, Ledger, SessionKey, Ticket};
 use crate::budget::{Priority, RESERVE};
 
-/// What somebody does to the ledger. Numbers choose among what is there.
+/// An operation on the ledger. Numbers choose among the sessions, growths, charges and tickets that there are.
 #[derive(Debug, Clone, Copy)]
 enum LedgerAct {
     Open,
@@ -38,7 +38,7 @@ fn act() -> impl Strategy<Value = LedgerAct> {
     ]
 }
 
-/// A ledger, and what everybody believes to hold of it.
+/// A ledger, and all that was charged to it according to its callers.
 struct LedgerHarness {
     ledger: Ledger,
     sessions: Vec<SessionKey>,

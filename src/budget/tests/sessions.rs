@@ -27,8 +27,8 @@ fn load() -> impl Strategy<Value = Load> {
 /// A message that a peer has not read.
 type UnreadMessage = (Permit, Option<Held>);
 
-/// Takes the messages of one session one after another from its peer, and hands each to the other peer, which reads it or
-/// does not. One that does not read loses what is queued for it when it is asked to give way.
+/// Takes the messages of one session one after another from its peer, and hands each to the other peer, which reads it
+/// or does not. One that does not read loses what is queued for it when it is asked to give way.
 async fn carry(budget: Budget, load: Load, delivered: Arc<AtomicUsize>) {
     let cut = Arc::new(AtomicBool::new(false));
     let queued: Arc<Mutex<Vec<UnreadMessage>>> = Arc::default();
