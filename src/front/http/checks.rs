@@ -59,7 +59,9 @@ impl AllowList {
         // Where both are there, either could be the one that counts for whoever passed the request on.
         let hosts = [named, addressed, Some("").filter(|_| named.is_none() && addressed.is_none())];
         let Some(host) = hosts.into_iter().flatten().find(wrong) else { return Ok(()) };
-        let message = format!("host {host:?} is not allowed: use a loopback address, or add it with --allow-host");
+        let message = format!(
+            "host {host:?} is not allowed: use a loopback address, or have the operator add it to the setting `allow_hosts`"
+        );
         Err(Rejection::new(StatusCode::FORBIDDEN, message))
     }
 
@@ -72,7 +74,8 @@ impl AllowList {
         if listed || host.is_some_and(is_loopback) {
             return Ok(Some(value));
         }
-        let message = format!("origin {origin:?} is not allowed: add it with --allow-origin");
+        let message =
+            format!("origin {origin:?} is not allowed: have the operator add it to the setting `allow_origins`");
         Err(Rejection::new(StatusCode::FORBIDDEN, message))
     }
 }
@@ -86,8 +89,8 @@ pub(super) fn check_site(headers: &HeaderMap, has_allowed_origin: bool) -> Resul
         return Ok(());
     }
     let message = format!(
-        "a request of a web page of another origin ({}) is not allowed without its origin: send `Origin`, and add it \
-         with --allow-origin",
+        "a request of a web page of another origin ({}) is not allowed without its origin: send `Origin`, and have the \
+         operator add it to the setting `allow_origins`",
         site.to_str().unwrap_or_default()
     );
     Err(Rejection::new(StatusCode::FORBIDDEN, message))
