@@ -1,4 +1,5 @@
-//! The stdio front: one client, one connection, one session. Also any other pair of byte streams with messages on lines.
+//! The stdio front: one client, one connection, one session. It serves stdin and stdout, and any other pair of byte
+//! streams with one message on each line.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,24 +16,25 @@ use crate::frame::{self, Incoming, Permit, Wire};
 use crate::lines::{Line, LineReader, write_lines};
 use crate::session::{EndReason, FoundBy, Opener, Outgoing, Refused, Role, SessionHandle, Stream, StreamKind};
 
-/// Messages between the session and the writer.
+/// The most messages that wait between the session and the writer.
 const OUTPUT_QUEUE: usize = 16;
-/// How long the client may take to read what is left when its session has ended.
+/// How long a client may take to read what is left after its session has ended.
 const LAST_READ_WITHIN: Duration = Duration::from_secs(2);
 
-/// Where a client's messages come from, and where those for it go.
+/// The byte streams that a client's messages come from, and that the messages for the client go to.
 pub(crate) type ClientReader = Box<dyn AsyncRead + Unpin + Send>;
 pub(crate) type ClientWriter = Box<dyn AsyncWrite + Unpin + Send>;
 
-/// Serves one client until its input ends, its session does, or `stop` resolves.
+/// Serves one client until its input ends, its session ends, or `stop` resolves.
 ///
-/// `hangup` resolves when the client has closed its end, even while what it said before cannot be read yet because the
-/// server takes nothing: then the server has so long as a drain lasts.
+/// `hangup` resolves when the client has closed its end, even while its earlier messages cannot be read because the
+/// server takes none: then the server has the time of a drain to take them.
 ///
-/// The session is opened with the first message that needs one: a client may start a proxy only to find out which era it
-/// speaks, and a server is not started for that.
+/// The session is opened with the first message that needs one: a client may start a proxy only to find out which era
+/// it speaks, and no server is started for that.
 ///
-/// It takes and returns what is boxed so that it is compiled with this crate, and not again with each program that calls it.
+/// The arguments and the future are boxed so that this is compiled with this crate, and not again with each program
+/// that calls it.
 pub(crate) fn serve<'a>(
     opener: Arc<Opener>,
     reader: ClientReader,
@@ -87,20 +89,20 @@ async fn serve_client(
                 session.drain_then_end(drain).await;
             });
         } => {}
-        // It does not read what it is sent, and others need the memory.
+        // The client does not read its messages, and others need the memory.
         () = cut.cancelled() => session.end(EndReason::ClientStalled),
-        // A client that does not read its last words does not get them.
+        // The session has ended. A client that does not read the last messages now does not get them.
         () = async {
             session.ended().await;
             sleep(LAST_READ_WITHIN).await;
         } => {}
     }
-    // The stream ends when the session has said its last word, or when nobody can hear it.
+    // The session's stream has ended, or the client is gone.
     session.end(EndReason::ClientLeft);
     session.ended().await;
     let reason = session.shared().ended.borrow().clone();
     drop(input);
-    // A client that does not read must not keep the process alive.
+    // Without a time limit, a client that does not read would keep the process alive.
     let mut writing = writing;
     if timeout(LAST_READ_WITHIN, &mut writing).await.is_err() {
         writing.abort();
@@ -118,7 +120,7 @@ async fn write_out(mut writer: ClientWriter, queue: mpsc::Receiver<Outgoing>) {
     let _ = writer.shutdown().await;
 }
 
-/// Carries the session's messages to the writer, until there are no more or the client is gone.
+/// Forwards the session's messages to the writer, until there are no more or the client is gone.
 async fn forward_messages(mut stream: Stream, output: mpsc::Sender<Outgoing>) {
     while let Some(message) = stream.next().await {
         if output.send(message).await.is_err() {
@@ -127,10 +129,11 @@ async fn forward_messages(mut stream: Stream, output: mpsc::Sender<Outgoing>) {
     }
 }
 
+/// The client's messages: they open the session, and are then handed on to it.
 struct ClientInput {
     lines: LineReader<ClientReader>,
     opener: Arc<Opener>,
-    /// What the client may have under way to the servers, before there is a session and in it.
+    /// The budget of what the client sends to the servers, before the session is open and afterwards.
     upward: Budget,
     output: mpsc::Sender<Outgoing>,
     /// Cancelled when the client does not read what it is sent and others need the memory.
@@ -138,7 +141,8 @@ struct ClientInput {
 }
 
 impl ClientInput {
-    /// Waits for the first message that needs a session; `None` if none comes or none can be had.
+    /// Waits for the first message that needs a session, and opens it. `None` if no such message comes, or no session
+    /// can be opened.
     async fn await_first_message(&mut self) -> Option<(SessionHandle, Stream)> {
         while let Ok(Some(line)) = self.lines.next().await {
             let (bytes, grown) = match line {
@@ -169,6 +173,7 @@ impl ClientInput {
         None
     }
 
+    /// Opens the session with the client's first message.
     async fn open_session(
         &mut self,
         first: Incoming,
@@ -201,11 +206,12 @@ impl ClientInput {
         Some((session, stream))
     }
 
+    /// Sends the client a message that does not come from a session; `None` if the client is gone.
     async fn send_to_client(&mut self, wire: Wire) -> Option<()> {
         self.output.send(Outgoing { event: None, wire, role: Role::Failure, held: None }).await.ok()
     }
 
-    /// Hands on what the client says until it says no more.
+    /// Hands the client's messages to the session until its input ends.
     async fn relay(&mut self, session: &SessionHandle, stream: crate::session::StreamId) {
         while let Ok(Some(line)) = self.lines.next().await {
             match line {
@@ -224,11 +230,11 @@ impl ClientInput {
 pub(crate) struct StandardStreams {
     pub reader: ClientReader,
     pub writer: ClientWriter,
-    /// Resolves when the client has closed its end of stdin; never where that cannot be known.
+    /// Resolves when the client has closed its end of stdin; never if that cannot be observed.
     pub hangup: BoxFuture<'static, ()>,
 }
 
-/// Pipes and sockets, which is what a client gives, are polled; a file or a terminal is read by a thread.
+/// Opens stdin and stdout. Pipes and sockets, which clients use, are polled; a file or a terminal is read by a thread.
 pub(crate) fn standard_streams() -> StandardStreams {
     #[cfg(unix)]
     return StandardStreams {
@@ -256,6 +262,7 @@ mod unix {
     use tokio::net::UnixStream;
     use tokio::net::unix::pipe;
 
+    /// A standard stream that the runtime can poll.
     enum PolledStream {
         Pipe(File),
         Socket(UnixStream),
@@ -271,7 +278,7 @@ mod unix {
             return None;
         }
         let socket = StdStream::from(OwnedFd::from(file));
-        // A socket of another family cannot be read as this type.
+        // The address can be read of a Unix socket only: one of another family cannot be used as this type.
         socket.local_addr().ok()?;
         socket.set_nonblocking(true).ok()?;
         Some(PolledStream::Socket(UnixStream::from_std(socket).ok()?))
@@ -291,16 +298,16 @@ mod unix {
         })
     }
 
-    /// Looks at stdin a second time, and takes nothing out of it.
+    /// Resolves when the other end of stdin is closed. This polls stdin beside its reader, and reads nothing.
     pub(super) async fn hangup() {
         if watch_for_close().await.is_none() {
-            // A file or a terminal: there its end is seen by reading only.
+            // Stdin is a file or a terminal, whose end can only be seen by reading.
             std::future::pending::<()>().await;
         }
     }
 
     async fn watch_for_close() -> Option<()> {
-        // Said after each look that did not show the end: wake me when something has changed.
+        // After each check that did not show the end, this clears the readiness, so that the next wait is for a change.
         let again = || -> io::Result<()> { Err(io::ErrorKind::WouldBlock.into()) };
         match polled(std::io::stdin())? {
             PolledStream::Pipe(file) => {

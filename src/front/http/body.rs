@@ -1,4 +1,5 @@
-//! Reads a request's body, up to the limit; and bytes that hold on to what they are charged to until they are written.
+//! Reads a request's body up to the limit, and hands large messages to a connection piece by piece. Bytes of a response
+//! keep the permit that they are charged to until they are written.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -19,21 +20,22 @@ use crate::budget::{BufferCharge, GaveWay, Held, fit_buffer, grown_capacity};
 use crate::error::Fault;
 use crate::frame::{Permit, Wire};
 
-/// How long the rest of a body that is too large is read and thrown away: a client that is still sending would not see
-/// the answer.
+/// How long the rest of a refused body is read and thrown away: a client that is still sending would not see the
+/// response.
 const DISCARD_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long a client may be silent in the middle of a body: what has come of it is kept in the meantime.
+/// How long a client may send nothing in the middle of a body, whose first part is kept in memory.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 
-/// How much of a large message is handed to a connection at once, in bytes: when it has gone to the socket, the client is
-/// seen to read. Larger steps would save system calls, and make a client that reads slowly look like one that has stopped.
+/// How many bytes of a large message are handed to a connection at once. A client counts as reading each time such a
+/// step has gone to the socket. Larger steps would save system calls, but a client that reads slowly would look
+/// stalled.
 const WRITE_STEP: usize = 64 * 1024;
-/// The buffer of a body begins with so many bytes, or with what was announced up to the larger of these.
+/// The first size of a body's buffer: the length in `Content-Length` up to the second of these, or else the first.
 const FIRST_BUFFER: usize = 64 * 1024;
 const LARGEST_ANNOUNCED_BUFFER: usize = 1024 * 1024;
 
-/// The whole body, and the permit that it was received with, if it was large. One that comes in a single piece is not
+/// Reads the whole body. A large body comes with the permit that it was received with. A body in a single piece is not
 /// copied.
 pub(super) async fn read(
     headers: &HeaderMap,
@@ -88,8 +90,8 @@ pub(super) async fn read(
     Ok((whole, permit))
 }
 
-/// How large the buffer of a body is to be that has `size` bytes by now: what was announced is not there yet, so it is
-/// not all made room for at once.
+/// The capacity of the buffer for a body of which `size` bytes have come. It grows with the bytes and not at once to
+/// the announced length, or a client could take memory with a header alone.
 fn capacity(size: usize, before: usize, announced: Option<usize>, limit: usize) -> usize {
     let most = announced.unwrap_or(limit).clamp(size, limit.max(size));
     grown_capacity(before, size)
@@ -97,9 +99,9 @@ fn capacity(size: usize, before: usize, announced: Option<usize>, limit: usize) 
         .clamp(size, most)
 }
 
-/// Reads what is left of a body, and throws it away.
+/// Reads the rest of a body, and throws it away.
 pub(super) async fn discard(headers: &HeaderMap, body: &mut Body) {
-    // A client that asked whether to send it has its answer in the response.
+    // A client that asks before it sends (`Expect: 100-continue`) reads the response instead of sending the body.
     if headers.contains_key(EXPECT) {
         return;
     }
@@ -107,14 +109,16 @@ pub(super) async fn discard(headers: &HeaderMap, body: &mut Body) {
     let _ = timeout(DISCARD_WITHIN, rest).await;
 }
 
-/// What a message on its way to a client is charged to, until the last of its bytes has gone to the socket.
+/// The permit and the backlog entry of a message on its way to a client, until the last of its bytes has gone to the
+/// socket.
 pub(super) type BodyCharge = Arc<(Option<Permit>, Option<Held>)>;
 
-/// Bytes that hold on to what they are charged to until they have gone to the socket.
+/// Bytes that keep their charge until they have gone to the socket.
 pub(super) fn with_charge(bytes: Bytes, charged: BodyCharge) -> Bytes {
     Bytes::from_owner(BytesWithCharge { bytes, charged })
 }
 
+/// The owner of such bytes: hyper drops it when they are written.
 struct BytesWithCharge {
     bytes: Bytes,
     charged: BodyCharge,
@@ -134,10 +138,10 @@ impl Drop for BytesWithCharge {
     }
 }
 
-/// A message as a whole body, or as the data of an event, handed to the connection step by step: where others wait for its
-/// memory, a client that reads slowly must be seen to read.
+/// A message as a whole body, or as the data of an event. It is handed to the connection in steps, so that a client
+/// that reads slowly does not count as stalled while others wait for the memory.
 pub(super) struct MessageBody {
-    /// The parts of the message that are left, the last one first. None is empty.
+    /// The parts of the message that are left, in reverse order. None is empty.
     rest: SmallVec<[Bytes; 3]>,
     charged: BodyCharge,
 }
@@ -150,11 +154,11 @@ impl MessageBody {
         Self { rest, charged }
     }
 
-    /// The next step of the message, which holds on to what the message is charged to.
+    /// The next bytes of the message, which keep its charge.
     pub(super) fn next_step(&mut self) -> Option<Bytes> {
         let part = self.rest.last_mut()?;
         let mut length = part.len();
-        // What is charged to the session's own reserve is small, or is waited for by nobody.
+        // Without a backlog entry nobody waits for these bytes: they are in the session's own reserve.
         if self.charged.1.is_some() {
             length = length.min(WRITE_STEP);
         }

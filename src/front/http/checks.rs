@@ -1,4 +1,4 @@
-//! Who may speak to the HTTP front, and in what form: decisions on headers alone.
+//! Decides by a request's headers alone whether the HTTP front accepts it, and in which format it responds.
 
 use std::net::IpAddr;
 
@@ -9,12 +9,12 @@ pub(super) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-i
 pub(super) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// The versions that open with a handshake.
+/// The protocol versions that open with a handshake.
 const HANDSHAKE_VERSIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
-/// The first version whose clients know what to do with an event that has no data.
+/// The first protocol version whose clients accept an event without data, which primes them to resume.
 const PRIMING_SINCE: &str = "2025-11-25";
 
-/// Why a request is turned away.
+/// A request that is not accepted: the status and the text of the response.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Rejection {
     pub status: StatusCode,
@@ -27,14 +27,15 @@ impl Rejection {
     }
 }
 
-/// What a browser says of the page that makes a request (W3C, Fetch Metadata).
+/// The header in which a browser says how the page that makes a request relates to this server (W3C, Fetch Metadata).
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Headers that decide something here. Of two of them somebody in front of us may have read the other one.
+/// Headers that decide something here, and so may stand once only: of two, a reverse proxy may have checked the other
+/// one.
 const SINGLE: [HeaderName; 8] =
     [HOST, ORIGIN, AUTHORIZATION, CONTENT_TYPE, SESSION_ID, PROTOCOL_VERSION, LAST_EVENT_ID, FETCH_SITE];
 
-/// Refuses requests that say a thing twice that may be said once.
+/// Refuses requests that have one of the headers in [`SINGLE`] twice.
 pub(super) fn check_single(headers: &HeaderMap) -> Result<(), Rejection> {
     let twice = SINGLE.into_iter().find(|name| headers.get_all(name).iter().nth(1).is_some());
     let Some(name) = twice else { return Ok(()) };
@@ -42,7 +43,7 @@ pub(super) fn check_single(headers: &HeaderMap) -> Result<(), Rejection> {
     Err(Rejection::new(StatusCode::BAD_REQUEST, message))
 }
 
-/// Which hosts and origins are let in, besides loopback.
+/// The hosts and origins that are accepted besides loopback.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AllowList {
     pub hosts: Vec<String>,
@@ -50,13 +51,13 @@ pub(crate) struct AllowList {
 }
 
 impl AllowList {
-    /// Protects against DNS rebinding: a browser that was lured here says so in `Host` (2025-11-25, basic/transports,
-    /// "Security Warning").
+    /// Protects against DNS rebinding: a browser that was sent here under another name gives that name in `Host`
+    /// (2025-11-25, basic/transports, "Security Warning").
     pub(super) fn check_host(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), Rejection> {
         let named = headers.get(HOST).map(|value| value.to_str().unwrap_or_default());
         let addressed = uri.authority().map(http::uri::Authority::as_str);
         let wrong = |host: &&str| !is_loopback(host) && !matches_list(host, &self.hosts);
-        // Where both are there, either could be the one that counts for whoever passed the request on.
+        // If `Host` and the URI both name a host, a reverse proxy may have gone by either: both must be allowed.
         let hosts = [named, addressed, Some("").filter(|_| named.is_none() && addressed.is_none())];
         let Some(host) = hosts.into_iter().flatten().find(wrong) else { return Ok(()) };
         let message = format!(
@@ -65,7 +66,7 @@ impl AllowList {
         Err(Rejection::new(StatusCode::FORBIDDEN, message))
     }
 
-    /// The origin to be named in CORS headers; `None` for a request that does not come from a web page.
+    /// The origin for the CORS headers of the response; `None` for a request that does not come from a web page.
     pub(super) fn check_origin<'a>(&self, headers: &'a HeaderMap) -> Result<Option<&'a HeaderValue>, Rejection> {
         let Some(value) = headers.get(ORIGIN) else { return Ok(None) };
         let origin = value.to_str().unwrap_or_default();
@@ -80,8 +81,8 @@ impl AllowList {
     }
 }
 
-/// Refuses what a browser requests for a page of elsewhere without naming its origin, as it does for an image or a frame:
-/// such a page cannot read the response, but the request would have its effect all the same. Programs do not send the
+/// Refuses a browser's request for a page of another site that does not name its origin, as for an image or a frame:
+/// the page cannot read the response, but the request would have its effect all the same. Programs do not send this
 /// header.
 pub(super) fn check_site(headers: &HeaderMap, has_allowed_origin: bool) -> Result<(), Rejection> {
     let Some(site) = headers.get(FETCH_SITE) else { return Ok(()) };
@@ -96,7 +97,7 @@ pub(super) fn check_site(headers: &HeaderMap, has_allowed_origin: bool) -> Resul
     Err(Rejection::new(StatusCode::FORBIDDEN, message))
 }
 
-/// A host with or without a port.
+/// Whether `list` has this host, with or without its port, or `*`.
 fn matches_list(host: &str, list: &[String]) -> bool {
     let name = without_port(host);
     list.iter().any(|known| known == "*" || known.eq_ignore_ascii_case(host) || known.eq_ignore_ascii_case(name))
@@ -104,7 +105,7 @@ fn matches_list(host: &str, list: &[String]) -> bool {
 
 fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
-        // An IPv6 address has colons of its own, within brackets.
+        // An IPv6 address has colons inside its brackets.
         Some((name, port)) if !port.contains(']') => name,
         _ => host,
     }
@@ -116,16 +117,17 @@ fn is_loopback(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// How an answer may be sent.
+/// The format of the response to a POST.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ResponseFormat {
-    /// As a stream; as JSON too, if that is better and the client takes it.
+    /// An SSE stream; with `or_json` also JSON where that is better, because the client accepts both.
     Sse { or_json: bool },
-    /// As JSON only.
+    /// JSON only.
     Json,
 }
 
-/// What the client would like best of what it accepts; SSE where it does not care, because it can carry everything.
+/// The format that the client prefers by its `Accept` header; SSE if it prefers none, because only a stream can carry
+/// all messages.
 pub(super) fn check_accept(headers: &HeaderMap) -> Result<ResponseFormat, Rejection> {
     let (sse, json, any) = accepted(headers);
     match (sse, json) {
@@ -149,7 +151,7 @@ pub(super) fn check_accepts_sse(headers: &HeaderMap) -> Result<(), Rejection> {
     Err(Rejection::new(StatusCode::NOT_ACCEPTABLE, "not acceptable: the client must accept text/event-stream"))
 }
 
-/// The qualities of SSE and JSON, and whether anything at all is welcome.
+/// The qualities of SSE and JSON in `Accept`, and whether it accepts anything.
 fn accepted(headers: &HeaderMap) -> (Option<f32>, Option<f32>, bool) {
     let (mut sse, mut json, mut any) = (None, None, !headers.contains_key(ACCEPT));
     let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
@@ -183,8 +185,8 @@ pub(super) fn check_body_headers(headers: &HeaderMap) -> Result<(), Rejection> {
     Err(Rejection::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
 }
 
-/// Any version with a handshake is taken, whatever was negotiated; without the header it is 2025-03-26 by the
-/// specification, which needs no check.
+/// Accepts any protocol version with a handshake, whatever the session has negotiated. Without the header the version
+/// is 2025-03-26 by the specification.
 pub(super) fn check_version(headers: &HeaderMap) -> Result<(), Rejection> {
     let Some(version) = headers.get(PROTOCOL_VERSION) else { return Ok(()) };
     let version = version.to_str().unwrap_or_default();
@@ -198,9 +200,9 @@ pub(super) fn check_version(headers: &HeaderMap) -> Result<(), Rejection> {
     Err(Rejection::new(StatusCode::BAD_REQUEST, message))
 }
 
-/// Whether a client of this version understands the event that primes it to resume.
+/// Whether a client of this protocol version accepts the event without data that primes it to resume.
 pub(super) fn can_be_primed(version: &str) -> bool {
-    // Versions are dates: their order is that of their texts.
+    // Versions are dates, so they can be compared as text.
     version >= PRIMING_SINCE
 }
 

@@ -1,7 +1,7 @@
-//! The connections of one listener: which of them are idle, and who gives way when file descriptors run short.
+//! The connections of one listener: which of them are idle, and which are closed when file descriptors run short.
 //!
-//! A connection is idle while no request is in flight on it: before the first request, between two, and while only a part
-//! of the next one's headers has come. Whoever serves a connection holds its [`ConnectionActivity`].
+//! A connection is idle while no request is in flight on it: before the first request, between two requests, and while
+//! only a part of the next one's headers has come. The task that serves a connection holds its [`ConnectionActivity`].
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -14,8 +14,8 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio_util::sync::CancellationToken;
 
-/// Most file descriptors that are kept free of idle connections, for what else needs one: new clients, and the pipes and
-/// sockets of servers.
+/// The most file descriptors that idle connections must leave free, for new clients and for the pipes and sockets of
+/// servers.
 const MOST_FREE_DESCRIPTORS: u64 = 256;
 
 /// All connections of a listener.
@@ -37,7 +37,7 @@ impl Connections {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The place of a new connection.
+    /// Registers a new connection, which is idle.
     pub(super) fn register(&self) -> Arc<ConnectionActivity> {
         let activity = ConnectionActivity {
             connections: self.clone(),
@@ -49,31 +49,31 @@ impl Connections {
         Arc::new(activity)
     }
 
-    /// Asks so many idle connections to close, those first that have been idle for longest. Says how many there were.
+    /// Asks up to `count` idle connections to close, the longest idle first. Returns how many were asked.
     pub(super) fn give_way(&self, count: usize) -> usize {
         let mut idle = self.idle();
         let longest = std::iter::from_fn(|| idle.waiting.pop_first()).take(count);
         longest.inspect(|(_, close)| close.cancel()).count()
     }
 
-    /// Asks all connections to close, each when the request in flight on it has been answered.
+    /// Asks all connections to close, each of them after the request in flight on it is answered.
     pub(super) fn close(&self) {
         self.closing.cancel();
     }
 }
 
-/// What is known of one connection.
+/// Whether a connection is idle or busy, and whether it was asked to close.
 #[derive(Debug)]
 pub(super) struct ConnectionActivity {
     connections: Connections,
     requests: AtomicUsize,
-    /// Where it stands among those that are idle.
+    /// The connection's number among the idle ones; `None` while it is busy.
     place: Mutex<Option<u64>>,
     close: CancellationToken,
 }
 
 impl ConnectionActivity {
-    /// Notes that a request has come. The connection is not idle until the guard is dropped.
+    /// Notes that a request has come. The connection is busy until the guard is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> RequestGuard {
         if self.requests.fetch_add(1, Ordering::AcqRel) == 0 {
             self.mark_busy();
@@ -85,7 +85,7 @@ impl ConnectionActivity {
         self.requests.load(Ordering::Acquire) == 0
     }
 
-    /// Resolves when the connection is to close.
+    /// Resolves when the connection was asked to close.
     pub(super) async fn asked_to_close(&self) {
         self.close.cancelled().await;
     }
@@ -116,7 +116,7 @@ impl Drop for ConnectionActivity {
     }
 }
 
-/// A request that has not been answered to its end: held by whoever works on it, and then by the body of the response.
+/// A request that is not answered to its end. Its handler holds this, and then the body of the response.
 #[derive(Debug)]
 pub(super) struct RequestGuard(Arc<ConnectionActivity>);
 
@@ -135,7 +135,7 @@ impl Drop for RequestGuard {
     }
 }
 
-/// The body of a response, with its request. The connection is idle when it has been handed over or given up.
+/// The body of a response, which keeps its connection busy until it was sent as a whole or dropped.
 #[derive(Debug)]
 pub(super) struct TrackedBody {
     body: Body,
@@ -168,10 +168,10 @@ impl http_body::Body for TrackedBody {
     }
 }
 
-/// File descriptors, as far as a process may have them.
+/// How many file descriptors a process may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Descriptors {
-    /// From this one on they are running short.
+    /// From this number on descriptors run short, and idle connections are closed.
     pub(super) line: u64,
     pub(super) limit: u64,
 }
@@ -181,7 +181,7 @@ impl Descriptors {
         Self { line: limit - (limit / 4).min(MOST_FREE_DESCRIPTORS), limit }
     }
 
-    /// How many this process may have; `None` where that is not known.
+    /// The limit of this process; `None` on systems where it is not known.
     pub(super) fn of_process() -> Option<Self> {
         #[cfg(target_os = "linux")]
         return rustix::process::getrlimit(rustix::process::Resource::Nofile).current.map(Self::of);
@@ -189,13 +189,13 @@ impl Descriptors {
         None
     }
 
-    /// How many connections have to give way to the one that has this descriptor. A new one gets the lowest number that is
-    /// free, so all below it are in use, whatever for.
+    /// How many connections have to close for the one that has this descriptor. A new descriptor gets the lowest free
+    /// number, so all below it are in use.
     pub(super) fn missing_for(self, descriptor: u64) -> usize {
         usize::try_from((descriptor + 1).saturating_sub(self.line)).unwrap_or(usize::MAX)
     }
 
-    /// How many connections have to give way when there is no descriptor left.
+    /// How many connections have to close when there is no descriptor left.
     pub(super) fn reserve(self) -> usize {
         usize::try_from(self.limit - self.line).unwrap_or(usize::MAX).max(1)
     }

@@ -1,4 +1,4 @@
-//! A session's stream as the body of an HTTP response: events, and comments that keep the connection alive.
+//! A session's stream as the body of an HTTP response: SSE events, and comments that keep the connection alive.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -14,12 +14,13 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::body::{MessageBody, with_charge};
 use crate::session::{Outgoing, Stream, StreamId};
 
-/// How long a client waits before it takes a lost stream up again, in milliseconds.
+/// How many milliseconds a client should wait before it resumes a lost stream.
 const RETRY_MILLIS: u32 = 1000;
-/// An event up to this size is sent in one piece; a larger one as it is, without a copy.
+/// A message of up to this size is copied into one piece with its event; a larger one is sent in its parts, without a
+/// copy.
 const ONE_PIECE_UP_TO: usize = 16 * 1024;
 
-/// An event id names the stream and the place in it.
+/// The id of an event: the stream, and the event's number in it.
 pub(super) fn event_id(stream: StreamId, event: u64) -> String {
     format!("{}-{event}", stream.0)
 }
@@ -29,20 +30,21 @@ pub(super) fn parse_event_id(text: &str) -> Option<(StreamId, u64)> {
     Some((StreamId(stream.parse().ok()?), event.parse().ok()?))
 }
 
+/// The body of a response that carries a session's stream.
 pub(super) struct EventBody {
     stream: Stream,
     /// Messages that came before the response began.
     first: VecDeque<Outgoing>,
     ready: VecDeque<Bytes>,
-    /// A large message whose event has begun. It follows what is `ready`.
+    /// A large message whose event has begun. It comes after the bytes in `ready`.
     large: Option<MessageBody>,
     keep_alive: Duration,
     keep_alive_timer: Pin<Box<Sleep>>,
 }
 
 impl EventBody {
-    /// With `prime`, the stream begins with an event that has an id and nothing else: a client that loses it even before
-    /// the first message can resume it (2025-11-25, basic/transports, "Sending Messages to the Server").
+    /// With `prime`, the stream begins with an event that has an id and no data: a client can then resume the stream
+    /// even if it loses it before the first message (2025-11-25, basic/transports, "Sending Messages to the Server").
     pub(super) fn new(stream: Stream, prime: bool, first: Vec<Outgoing>, keep_alive: Duration) -> Self {
         let mut body = Self {
             first: first.into(),

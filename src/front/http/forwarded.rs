@@ -1,6 +1,6 @@
-//! What of a request's headers goes on to the servers behind, and what that says of the client.
+//! The headers of a client's request that are forwarded to the servers, and the credentials among them.
 //!
-//! Which headers there are is configured; which may never be among them is in `headers.rs`.
+//! The settings name the headers that are forwarded; `headers.rs` has those that never are.
 
 use http::header::CONNECTION;
 use http::{HeaderMap, HeaderName, StatusCode};
@@ -10,25 +10,25 @@ use crate::frame::Forwarded;
 use crate::headers::{is_credential, why_not_forwarded};
 use crate::session::Credentials;
 
-/// Most bytes of headers that go along with one message, names and values together.
+/// The most bytes of headers that are forwarded along with one message, names and values together.
 const MOST_HEADER_BYTES: usize = 32 * 1024;
 
-/// What a request headers for the servers behind.
+/// The headers of one request that are forwarded.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ForwardedHeaders {
     pub forwarded: Option<Forwarded>,
-    /// What they take, names and values together.
+    /// Their size in bytes, names and values together.
     pub bytes: usize,
-    /// The digest of those that are credentials.
+    /// The digest of the credentials among them.
     pub credentials: Option<Credentials>,
 }
 
-/// Whether a header of this name may be passed on, if it is asked for.
+/// Whether a header of this name may be forwarded if the settings name it.
 pub(super) fn may_pass(name: &HeaderName) -> bool {
     why_not_forwarded(name).is_none()
 }
 
-/// The headers of these names that a request has, in the order of the names.
+/// Collects the headers of these names, in the order of the names.
 pub(super) fn collect(names: &[HeaderName], headers: &HeaderMap) -> Result<ForwardedHeaders, Rejection> {
     if names.is_empty() {
         return Ok(ForwardedHeaders::default());

@@ -1,8 +1,8 @@
 //! The HTTP front: streamable HTTP of the handshake era at `/mcp`, and beside it the older HTTP+SSE at `/sse`.
 //!
-//! Both lead to the same sessions, and are let in by the same rules. This file has what they share: who comes in
-//! ([`checks`]), what is read of a request ([`body`], [`forwarded`]), which handler is asked. [`streamable`] and [`sse`]
-//! turn requests into messages to a session and streams into responses.
+//! Both transports reach the same sessions and are subject to the same checks. This file has what they share: the
+//! checks of a request ([`checks`]), the reading of its body and headers ([`body`], [`forwarded`]), and the choice of
+//! the handler. [`streamable`] and [`sse`] turn requests into messages for a session, and streams into responses.
 
 mod body;
 mod checks;
@@ -44,22 +44,22 @@ pub(crate) use checks::AllowList;
 pub(crate) use serve::serve;
 pub(crate) use waiting::WaitingStreams;
 
-/// How long a client that has no session may take to send a message.
+/// How long a client without a session may take to send a body.
 const STRANGER_BODY_WITHIN: Duration = Duration::from_secs(30);
 
-/// What the HTTP front has to know.
+/// The HTTP front: its settings, and the way to the sessions.
 #[derive(Debug)]
 pub(crate) struct Front {
     pub opener: Arc<Opener>,
-    /// Shared by all routers of a proxy, as its sessions are.
+    /// The streams of HTTP+SSE without a session. All routers of a proxy share them, as they share its sessions.
     pub waiting: Arc<WaitingStreams>,
     pub allow_list: AllowList,
     pub keep_alive: Duration,
     pub message_size: usize,
-    /// Whether clients from afar may be told what a server wrote on stderr.
+    /// Whether clients on other machines may be told what a server wrote on stderr.
     pub expose_stderr: bool,
-    /// Headers that the servers behind are to have of each request. Those that belong to one connection, or that each side
-    /// writes for itself, are never passed on, even if they stand here.
+    /// The headers of each request that are forwarded to the servers. Headers that belong to one connection, or that
+    /// each side writes for itself, are never forwarded, even if they are listed here.
     pub forwards: Vec<HeaderName>,
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn router(mut front: Front) -> Router {
         .with_state(Arc::new(front))
 }
 
-/// What a request is sent to.
+/// The paths that requests are sent to.
 #[derive(Debug, Clone, Copy)]
 enum Endpoint {
     Mcp,
@@ -105,10 +105,10 @@ async fn messages(State(front): State<Arc<Front>>, request: Request) -> Response
     front.respond(Endpoint::Messages, request).await
 }
 
-/// Who sends a request.
+/// What is known of a request's sender.
 #[derive(Debug)]
 struct RequestContext {
-    /// On this machine.
+    /// Whether the client is on this machine.
     is_near: bool,
     headers: ForwardedHeaders,
 }
@@ -119,26 +119,26 @@ impl RequestContext {
     }
 }
 
-/// What came with a POST, before its session has let it in.
+/// The content of a POST, before its session has charged it.
 struct PostedBody {
     incoming: Incoming,
-    /// In bytes, with the headers that go along.
+    /// The size in bytes, with the headers that are forwarded along.
     size: usize,
-    /// What its body was charged to while it was received, if it was large.
+    /// The permit of a large body, which was charged while it was received.
     grown: Option<Permit>,
-    /// Whether that is charged to its session already.
+    /// Whether that permit is charged to the session; otherwise it is charged to the budget of clients without one.
     has_session: bool,
 }
 
 impl PostedBody {
-    /// Waits until the session lets it in.
+    /// Waits until the session has charged the messages.
     async fn let_in(self, session: &SessionHandle) -> (Received, Option<Permit>) {
         let Self { incoming, size, grown, has_session } = self;
         if has_session {
             return session.let_in(Ok(incoming), size, grown).await;
         }
         let received = session.let_in(Ok(incoming), size, None).await;
-        // Only now is it charged to the session.
+        // Given back only now: until the session had charged the bytes, nothing else covered them.
         drop(grown);
         received
     }
@@ -171,7 +171,7 @@ impl Front {
         response
     }
 
-    /// The origin of a page that may speak to this server, if it is a page that speaks.
+    /// Checks whether the request may come in. Returns its origin if it comes from a web page.
     fn check_allowed(&self, parts: &Parts) -> Result<Option<HeaderValue>, Rejection> {
         checks::check_single(&parts.headers)?;
         self.allow_list.check_host(&parts.headers, &parts.uri)?;
@@ -196,7 +196,7 @@ impl Front {
     fn context(&self, parts: &Parts) -> Result<RequestContext, EarlyResponse> {
         let headers = forwarded::collect(&self.forwards, &parts.headers);
         let headers = headers.map_err(|rejection| rejection_response(&rejection, None))?;
-        // Whoever accepted the connection says so: `serve.rs`, or an embedding program with axum's own means.
+        // The address is set by `serve.rs`, or by an embedding program that serves the router with axum.
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let is_near = peer.is_some_and(|peer| peer.0.ip().to_canonical().is_loopback());
         Ok(RequestContext { is_near, headers })
@@ -207,7 +207,7 @@ impl Front {
         context.is_near || self.expose_stderr
     }
 
-    /// Reads what was posted to a session, or to none.
+    /// Reads the body of a POST to `session`, or to no session yet.
     async fn read_posted(
         &self,
         parts: &Parts,
@@ -240,17 +240,17 @@ impl Front {
     }
 }
 
-/// What ends the connection of a request if its client does not read the response while others need the memory. Where the
-/// connection is somebody else's, nobody listens to that.
+/// The token that ends the connection of a request, if its client does not read the response while others need the
+/// memory. In an embedding program that serves connections itself, nobody listens to it.
 fn connection_cut(parts: &Parts) -> CancellationToken {
     parts.extensions.get::<ConnectionCut>().map(|cut| cut.0.clone()).unwrap_or_default()
 }
 
-/// Ends the connection that a request came on.
+/// The token that ends the connection of a request; an extension of each request that `serve.rs` accepts.
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectionCut(pub CancellationToken);
 
-/// The request that a session is opened with, if this is one.
+/// Whether this is the request that opens a session.
 fn is_initialize(frame: &Frame) -> bool {
     frame.kind() == Kind::Request && frame.method() == Some("initialize")
 }

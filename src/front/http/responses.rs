@@ -1,4 +1,5 @@
-//! The responses that the HTTP front gives: faults, whole messages, streams, and the refusals of the servers behind.
+//! Builds the responses of the HTTP front: faults, whole messages, streams, and servers' refusals of a client's
+//! credentials.
 
 use std::sync::Arc;
 
@@ -19,15 +20,15 @@ use crate::error::Fault;
 use crate::frame::{FrameError, Id, Kind, Wire};
 use crate::session::{Outgoing, Refused, Role, SessionHandle};
 
-/// Seconds after which a client that was turned away for want of room may try again.
+/// The seconds after which a client may try again for which no session could be opened now.
 const RETRY_AFTER_SECONDS: &str = "5";
-/// What a challenge says that came without one: RFC 9110 wants one in every 401.
+/// The challenge of a 401 for which the server gave none: RFC 9110 requires one.
 const BARE_CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer");
 
-/// The result of a handler; an early way out is a response as well.
+/// The result of a handler. A response that ends the handling early is the error, so that `?` can return it.
 pub(super) type HandlerResult = Result<Response, EarlyResponse>;
 
-/// Boxed, because it is rare and large.
+/// A response that ends the handling of a request early. Boxed, because it is rare and large.
 pub(super) struct EarlyResponse(pub Box<Response>);
 
 impl From<Response> for EarlyResponse {
@@ -36,13 +37,13 @@ impl From<Response> for EarlyResponse {
     }
 }
 
-/// The session is gone, or is none of this client's: which of them is nobody's business.
+/// The response for a session that has ended, or belongs to another client: the client must not learn which.
 pub(super) fn session_not_found(id: Option<&Id>) -> Response {
     fault_response(StatusCode::NOT_FOUND, &Fault::SessionNotFound, id)
 }
 
-/// A body that cannot be read. If it was to answer the server's question, that has to end as well; and its id is the
-/// server's, so the client is told without one.
+/// The response to a body that cannot be read. If the body was a response to a server request, that request has to fail
+/// as well; and its id is the server's, so the error for the client has none.
 pub(super) async fn unreadable_body(session: Option<&SessionHandle>, error: &FrameError) -> Response {
     let is_answer = error.about == Some(Kind::Response);
     let id = error.id.clone().filter(|_| !is_answer);
@@ -53,7 +54,7 @@ pub(super) async fn unreadable_body(session: Option<&SessionHandle>, error: &Fra
     response
 }
 
-/// Why no session was opened, as a client is told.
+/// The fault that tells a client why no session was opened.
 pub(super) fn fault_of_refusal(refused: Refused) -> Fault {
     match refused {
         Refused::Limit(limit) => Fault::SessionLimit { limit },
@@ -65,7 +66,7 @@ pub(super) fn fault_of_refusal(refused: Refused) -> Fault {
     }
 }
 
-/// No session was opened.
+/// The response if no session was opened.
 pub(super) fn session_refused(refused: Refused, id: Option<&Id>) -> Response {
     let fault = fault_of_refusal(refused);
     if refused == Refused::Failed {
@@ -80,7 +81,7 @@ pub(super) fn rejection_response(rejection: &Rejection, id: Option<&Id>) -> Resp
     fault_response(rejection.status, &Fault::InvalidRequest(rejection.message.clone()), id)
 }
 
-/// Another method than those in `allowed`.
+/// The response to a method that is not in `allowed`.
 pub(super) fn method_not_allowed(allowed: &'static str) -> Response {
     let message = format!("method not allowed: use {allowed}");
     let mut response = rejection_response(&Rejection::new(StatusCode::METHOD_NOT_ALLOWED, message), None);
@@ -103,8 +104,8 @@ fn json_body(status: StatusCode, body: Body) -> Response {
     response
 }
 
-/// A message of the session as the whole response. If a server behind has refused the client's own credentials, that is
-/// said in HTTP's words as well, because it is what makes a client get others.
+/// A message of the session as the whole response. If a server has refused the client's own credentials, the response
+/// has the HTTP status and the challenge too, because only these make a client get other credentials.
 pub(super) fn whole_response(message: Outgoing) -> Response {
     let Outgoing { mut wire, held, role, .. } = message;
     let permit = wire.take_permit();
@@ -117,7 +118,7 @@ pub(super) fn whole_response(message: Outgoing) -> Response {
     response
 }
 
-/// What the `data` of the error says that is a challenge.
+/// The `data` of an error that is a challenge.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Challenge {
@@ -148,8 +149,8 @@ impl Challenge {
     }
 }
 
-/// The answers to these requests have come and could not be kept, because the client has `unread` bytes to read already.
-/// It is told so, in the form that it takes.
+/// The response if the answers to these requests came and could not be kept, because the client leaves `unread` bytes
+/// unread already. It has the format that the client accepts.
 pub(super) fn responses_dropped(awaited: &AwaitedIds, unread: usize, as_json: bool) -> Response {
     let fault = Fault::ResponseDropped { limit: unread };
     let error = |id: &Id| fault.to_wire(Some(id)).into_bytes();
@@ -166,7 +167,7 @@ pub(super) fn responses_dropped(awaited: &AwaitedIds, unread: usize, as_json: bo
     event_stream(Body::from([b"event: message\ndata: ", &*text, b"\n\n"].concat()))
 }
 
-/// The requests of one body that want an answer.
+/// The ids of the requests in one body, which have to be answered.
 #[derive(Debug, Clone)]
 pub(super) enum AwaitedIds {
     One(Option<Id>),
@@ -182,7 +183,7 @@ pub(super) fn event_stream(body: Body) -> Response {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
-    // Reverse proxies of the nginx kind would otherwise hold events back.
+    // Without this, nginx and similar reverse proxies buffer events.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }
@@ -193,7 +194,7 @@ pub(super) fn status_response(status: StatusCode) -> Response {
     response
 }
 
-/// What a page of a known origin may do: whatever the protocol needs, and to send what is passed on.
+/// The response to a CORS preflight: a page may send all that the protocol needs, and the headers that are forwarded.
 pub(super) fn preflight(forwards: &[HeaderName]) -> Response {
     let mut response = status_response(StatusCode::NO_CONTENT);
     let headers = response.headers_mut();

@@ -1,11 +1,11 @@
 //! The HTTP+SSE transport of 2024-11-05 (basic/transports, "HTTP with SSE"), for clients that speak nothing newer.
 //!
-//! The response to a GET is the stream of all that the client is sent. It begins by naming the URI that messages are posted
-//! to. The secret part of that URI is what finds the stream, and then the session: it stands in a URI because this
-//! transport has no other place for it, so no URI is ever logged.
+//! The response to a GET is the stream of all messages to the client. Its first event names the URI that the client
+//! posts its messages to. A secret in that URI finds the stream, and later the session. This transport has no other
+//! place for the secret, so URIs are never logged.
 //!
-//! The session is opened when `initialize` is posted ([`waiting`](super::waiting) holds the stream until then). From then on
-//! the stream is the session, and both end together.
+//! The session is opened when `initialize` is posted; until then [`waiting`](super::waiting) holds the stream. From
+//! then on stream and session belong together: when one ends, so does the other.
 
 use std::sync::Arc;
 
@@ -25,16 +25,16 @@ use crate::error::Fault;
 use crate::frame::{Frame, Incoming, Kind};
 use crate::session::{Caller, FoundBy, Refused, SessionHandle, SessionSecret, StreamId, Transport, new_token};
 
-/// Where the stream is.
+/// The path of the stream.
 pub(super) const SSE_PATH: &str = "/sse";
-/// Where messages go.
+/// The path that messages are posted to.
 pub(super) const MESSAGES_PATH: &str = "/messages";
-/// What names the stream there.
+/// The query parameter that has the stream's secret.
 const SESSION_PARAMETER: &str = "session_id";
-/// Where a reverse proxy says what it has taken off in front of the path.
+/// The header in which a reverse proxy names the part of the path that it has removed.
 const PREFIX_HEADER: &str = "x-forwarded-prefix";
 
-/// Who posts to the message endpoint.
+/// The client that has posted a message.
 enum MessageSender {
     /// A client whose stream is open, and whose session is not.
     Waiting(Arc<WaitingClient>),
@@ -43,11 +43,12 @@ enum MessageSender {
 }
 
 impl Front {
-    /// Opens a stream, for which no session is opened yet.
+    /// Opens a stream. Its session is opened later, by `initialize`.
     pub(super) fn open_sse_stream(&self, parts: &Parts, context: &RequestContext) -> HandlerResult {
         checks::check_accepts_sse(&parts.headers).map_err(|rejection| rejection_response(&rejection, None))?;
         checks::check_version(&parts.headers).map_err(|rejection| rejection_response(&rejection, None))?;
-        // Who could not open a session now is told so in HTTP's words, which this is the last chance for.
+        // If no session could be opened now, say so with an HTTP status: once the stream has begun, there is no other
+        // one.
         self.opener.check_vacancy().map_err(|refused| session_refused(refused, None))?;
         let token = new_token().map_err(|refused| session_refused(refused, None))?;
         let secret = SessionSecret::of(&token, context.caller(Transport::Sse));
@@ -58,13 +59,13 @@ impl Front {
         Ok(event_stream(Body::new(stream)))
     }
 
-    /// Takes a message for a session. What answers it goes out on the session's stream.
+    /// Takes a message for a session. The answer goes out on the session's stream.
     pub(super) async fn post_message(&self, parts: &Parts, body: &mut Body, context: RequestContext) -> HandlerResult {
         checks::check_body_headers(&parts.headers).map_err(|rejection| rejection_response(&rejection, None))?;
         checks::check_version(&parts.headers).map_err(|rejection| rejection_response(&rejection, None))?;
         let token = token_in(parts.uri.query()).map_err(|rejection| rejection_response(&rejection, None))?;
         let caller = context.caller(Transport::Sse);
-        // A session that is gone is said so before a large body is read for nothing.
+        // Look the session up first: a large body would be read for nothing if the session is gone.
         let session = match self.sender(token, caller).ok_or_else(|| session_not_found(None))? {
             MessageSender::Waiting(_) => None,
             MessageSender::Connected(session, _) => Some(session),
@@ -74,7 +75,7 @@ impl Front {
             Incoming::One(frame) => frame.id(),
             Incoming::Batch(_) => None,
         };
-        // The body may have taken its time, and the stream is not held open for it.
+        // Look it up again: while the body came in, the stream may have ended or the session have been opened.
         let (session, stream) = match self.sender(token, caller).ok_or_else(|| session_not_found(id.as_ref()))? {
             MessageSender::Connected(session, stream) => (session, stream),
             MessageSender::Waiting(client) => match first_message(&posted.incoming) {
@@ -96,7 +97,7 @@ impl Front {
     }
 
     fn sender(&self, token: &str, caller: Caller) -> Option<MessageSender> {
-        // First those who wait: one who opens a session is known as its client before it waits no more.
+        // Waiting clients first: a client is removed from them only after its session can be found.
         if let Some(client) = self.waiting.find(SessionSecret::of(token, caller)) {
             return Some(MessageSender::Waiting(client));
         }
@@ -120,15 +121,16 @@ impl Front {
     }
 }
 
-/// What a client posts that has no session yet.
+/// The first message of a client without a session.
 enum FirstMessage {
     Initialize,
-    /// Anything else is answered with this, and no server is started for it.
+    /// Any other message, which is answered with this fault. No server is started for it.
     Other(Fault),
 }
 
-/// A client may ask only to find out which era it speaks to. And one whose stream was lost, and that opens another one by
-/// itself as `EventSource` does, would go on with a new server and not know that all state is gone.
+/// Only `initialize` opens a session. Some clients ask only to find out which era this is. And a client whose stream
+/// was lost and that opens another one by itself, as `EventSource` does, would go on with a new server without knowing
+/// that all state is gone.
 fn first_message(incoming: &Incoming) -> FirstMessage {
     match incoming {
         Incoming::One(frame) if is_initialize(frame) => FirstMessage::Initialize,
@@ -143,8 +145,9 @@ fn first_message(incoming: &Incoming) -> FirstMessage {
     }
 }
 
-/// Answers what was posted before there is a session. A request is answered on the stream, where its answer is awaited:
-/// the Python SDK, for one, only logs an error of the POST, and its request waits until it times out.
+/// Answers a message that was posted before there is a session. A request is answered on the stream, where its client
+/// waits for the answer: the Python SDK, for example, only logs an error of the POST, and its request waits until it
+/// times out.
 fn answer_without_session(client: &WaitingClient, incoming: &Incoming, fault: &Fault) -> HandlerResult {
     let request = match incoming {
         Incoming::One(frame) => Some(frame).filter(|frame| frame.kind() == Kind::Request),
@@ -159,7 +162,7 @@ fn answer_without_session(client: &WaitingClient, incoming: &Incoming, fault: &F
     Err(session_not_found(id.as_ref()).into())
 }
 
-/// The secret in the query of the message endpoint.
+/// The secret in the query of a POST.
 fn token_in(query: Option<&str>) -> Result<&str, Rejection> {
     let parameters = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     let mut found = parameters.filter(|(name, _)| *name == SESSION_PARAMETER).map(|(_, value)| value);
@@ -175,26 +178,26 @@ fn token_in(query: Option<&str>) -> Result<&str, Rejection> {
     }
 }
 
-/// The path as the client wrote it, where this router is a part of a larger one.
+/// The path as the client sent it: a larger router, which this one is a part of, may have removed the front of it.
 fn original_path(parts: &Parts) -> String {
     let original = parts.extensions.get::<OriginalUri>();
     original.map_or(parts.uri.path(), |original| original.0.path()).to_owned()
 }
 
-/// The part of the path that a reverse proxy has taken off, if it says so.
+/// The part of the path that a reverse proxy has removed, if it says so.
 fn stripped_prefix(headers: &HeaderMap) -> String {
     let said = headers.get(PREFIX_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    // Only what stands for itself in a path: it is put into a URI.
+    // The header becomes a part of a URI, so only characters that mean nothing else there are accepted.
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
     if said.bytes().all(is_plain) { said.to_owned() } else { String::new() }
 }
 
-/// The URI that messages are posted to: an absolute path, which every client resolves to the origin that it has connected
-/// to (some compare origins, and others put the path behind the host as it is).
+/// The URI that messages are posted to: an absolute path, which every client resolves to the origin that it is
+/// connected to. Some clients compare origins, and others append the path to the host as it is.
 fn endpoint_uri(path: &str, prefix: &str, token: &str) -> String {
     let mounted = path.strip_suffix(SSE_PATH).unwrap_or_default();
     let parts = [prefix, mounted].map(|part| part.trim_matches('/')).into_iter().filter(|part| !part.is_empty());
-    // Two slashes in front would make a host of what follows.
+    // Two slashes at the start would turn the next part into a host.
     let base: String = parts.flat_map(|part| ["/", part]).collect();
     format!("{base}{MESSAGES_PATH}?{SESSION_PARAMETER}={token}")
 }

@@ -1,7 +1,7 @@
 //! Streamable HTTP of the handshake era (2025-03-26 to 2025-11-25, basic/transports, "Streamable HTTP").
 //!
-//! POST carries the client's messages and, as its response, what belongs to them; GET is the stream for all the rest;
-//! DELETE ends the session.
+//! POST carries the client's messages, and its response the server's messages that belong to them; GET opens the stream
+//! for all other messages; DELETE ends the session.
 
 use std::time::Duration;
 
@@ -23,14 +23,15 @@ use crate::error::Fault;
 use crate::frame::{Frame, Id, Incoming, Kind};
 use crate::session::{EndReason, FoundBy, Outgoing, Refused, Role, SessionHandle, Stream, StreamKind, Transport};
 
-/// How long a response waits for its first message. An answer within this time comes in the form that suits it best; a
-/// call that takes longer gets its stream, and the means to resume it.
+/// How long a response waits for its first message. If the answer comes within this time, it is sent in the format that
+/// suits it best; a call that takes longer gets a stream, which the client can resume.
 const WAIT_FOR_FIRST_MESSAGE: Duration = Duration::from_secs(1);
-/// So much is held back until a server has answered `initialize`, in messages and in bytes: one that says more before it
-/// answers has to be heard, or it would wait for that for ever.
+/// How many messages, and bytes of messages, are held back until a server has answered `initialize`. If a server sends
+/// more before that, the response begins all the same: otherwise the server might wait for its messages to be read, for
+/// ever.
 const MOST_MESSAGES_HELD: usize = 256;
 const MOST_BYTES_HELD: usize = 1024 * 1024;
-/// An answer of more bytes is sent as JSON where the client takes it: the Python SDK, for one, takes no event of more than
+/// A larger answer is sent as JSON if the client accepts it: the Python SDK, for example, accepts no event of more than
 /// a mebibyte.
 const LARGE_ANSWER: usize = 512 * 1024;
 
@@ -40,7 +41,7 @@ impl Front {
         checks::check_body_headers(headers).map_err(|rejection| rejection_response(&rejection, None))?;
         let format = checks::check_accept(headers).map_err(|rejection| rejection_response(&rejection, None))?;
         checks::check_version(headers).map_err(|rejection| rejection_response(&rejection, None))?;
-        // A session that is gone is said so before a large body is read for nothing.
+        // Look the session up first: a large body would be read for nothing if the session is gone.
         match self.session(headers, &context)? {
             Some(session) => {
                 let posted = self.read_posted(parts, body, context, Some(&session)).await?;
@@ -50,7 +51,8 @@ impl Front {
         }
     }
 
-    /// The session that the client names; an error if it is gone, or another's; nothing if it names none.
+    /// The session that the client names; an error if there is no such session for this client; `None` if it names
+    /// none.
     fn session(&self, headers: &HeaderMap, context: &RequestContext) -> Result<Option<SessionHandle>, EarlyResponse> {
         let Some(token) = headers.get(SESSION_ID) else { return Ok(None) };
         let find = |token: &str| self.opener.registry().find(token, context.caller(Transport::Streamable));
@@ -66,7 +68,7 @@ impl Front {
         })
     }
 
-    /// A message without a session: `initialize` opens one.
+    /// Handles a message without a session: `initialize` opens one, all others are refused.
     async fn open(
         &self,
         parts: &Parts,
@@ -92,7 +94,7 @@ impl Front {
             return Err(session_refused(Refused::Failed, id.as_ref()).into());
         };
         let stream = send_requests(&session, posted, format, connection_cut(parts)).await;
-        // From here on the stream answers for the session: if it is dropped before the handshake, both end.
+        // From here on the stream keeps the session: if the client leaves before the handshake, both end.
         let token = fresh.take().and_then(|(_, token)| token).unwrap_or_default();
         let (stream, mut messages) = read_until_initialized(stream).await;
         match messages.last() {
@@ -111,6 +113,7 @@ impl Front {
         Ok(response)
     }
 
+    /// Hands the messages to the session, and responds with what comes back.
     async fn relay(
         &self,
         session: SessionHandle,
@@ -133,7 +136,7 @@ impl Front {
         Ok(self.await_answer(stream, format, prime, &awaited).await)
     }
 
-    /// Waits a little for the first message, because it says which form of response is best, and responds.
+    /// Waits up to [`WAIT_FOR_FIRST_MESSAGE`] for the first message, which decides the best format, and responds.
     async fn await_answer(
         &self,
         mut stream: Stream,
@@ -153,7 +156,7 @@ impl Front {
         }
         if let Some(unread) = stream.given_up() {
             return match format {
-                // What was meant for it is kept for a while, and the client can come back for it.
+                // The answer is kept for a while, and the client can resume the stream to get it.
                 ResponseFormat::Sse { .. } if prime => {
                     sse_response(EventBody::new(stream, true, Vec::new(), self.keep_alive))
                 }
@@ -164,7 +167,7 @@ impl Front {
         if stream.session().is_over() {
             return session_not_found(None);
         }
-        // Its calls were cancelled: there is nothing to be said, and nothing more to come.
+        // The calls were cancelled, so no answer will come.
         match format {
             ResponseFormat::Json => status_response(StatusCode::NO_CONTENT),
             ResponseFormat::Sse { .. } => sse_response(EventBody::new(stream, false, Vec::new(), self.keep_alive)),
@@ -187,8 +190,8 @@ impl Front {
             let message = "this Last-Event-ID is not one of this session: open the stream without it";
             rejection_response(&Rejection::new(StatusCode::BAD_REQUEST, message), None)
         })?;
-        // The session says whether the stream goes on. One that is over and was read to its end has nothing to be resumed;
-        // an empty response would make the TypeScript SDK come back again and again.
+        // The session sends a first item if the stream goes on. A stream that has ended and was read to its end cannot
+        // be resumed; an empty response would make the TypeScript SDK try again and again.
         match stream.next().await {
             Some(_) => Ok(sse_response(EventBody::new(stream, false, Vec::new(), self.keep_alive))),
             None if session.is_over() => Err(session_not_found(None).into()),
@@ -202,14 +205,14 @@ impl Front {
     pub(super) async fn delete(&self, headers: &HeaderMap, context: &RequestContext) -> HandlerResult {
         let session = self.named_session(headers, context)?;
         session.end(EndReason::Deleted);
-        // The session is not to be found any more when its client hears of it.
+        // Wait for the end, so that the client cannot find the session any more once it has this response.
         session.ended().await;
         Ok(status_response(StatusCode::NO_CONTENT))
     }
 }
 
-/// What the server says up to its answer to `initialize`. Nothing is promised to the client before that: if the server
-/// refuses, there is no session to be named.
+/// The server's messages up to its answer to `initialize`. The response begins only after that: if the server refuses,
+/// no session id may be sent to the client.
 async fn read_until_initialized(mut stream: Stream) -> (Stream, Vec<Outgoing>) {
     let mut messages = Vec::new();
     let mut bytes = 0;
@@ -224,7 +227,8 @@ async fn read_until_initialized(mut stream: Stream) -> (Stream, Vec<Outgoing>) {
     (stream, messages)
 }
 
-/// What wants an answer; `None` if nothing does. What cannot be read is answered with an error.
+/// The ids of the requests that have to be answered; `None` if there is nothing to answer. An element of a batch that
+/// could not be read is answered with an error.
 fn awaited_ids(incoming: &Incoming) -> Option<AwaitedIds> {
     let is_request = |frame: &Frame| frame.kind() == Kind::Request;
     match incoming {
@@ -241,7 +245,7 @@ fn is_primed(session: &SessionHandle) -> bool {
     session.shared().version.get().is_some_and(|version| checks::can_be_primed(version))
 }
 
-/// Hands messages that want an answer to the session, with a stream for it.
+/// Hands messages to the session, with a stream for the answers.
 async fn send_requests(
     session: &SessionHandle,
     posted: PostedBody,
@@ -258,13 +262,14 @@ async fn send_requests(
     stream
 }
 
+/// Hands messages to the session that nobody has to answer; `None` if the session is over.
 async fn send_without_stream(session: &SessionHandle, posted: PostedBody) -> Option<()> {
     let received = posted.let_in(session).await;
     session.hear(None, received);
     (!session.is_over()).then_some(())
 }
 
-/// The response to what was said up to now; the rest follows, if this was not all.
+/// The response that begins with these messages; the stream carries the rest.
 fn respond_with(
     stream: Stream,
     mut messages: Vec<Outgoing>,
@@ -277,15 +282,15 @@ fn respond_with(
     let failed = matches!(last.role, Role::Failure | Role::Challenge);
     let is_large = last.wire.len() > LARGE_ANSWER;
     if failed {
-        // The TypeScript SDK does not count an error as an answer: it would come back for more to a stream that it could
-        // resume.
+        // The TypeScript SDK does not count an error as an answer: it would try to resume a stream whose last event has
+        // an id.
         last.event = None;
     }
     let as_json = match format {
         ResponseFormat::Json => true,
-        // It is the status that tells the client to get other credentials.
+        // A client gets other credentials only because of the response's status, which a stream would hide.
         ResponseFormat::Sse { .. } if last.role == Role::Challenge => messages.len() == 1,
-        // Nothing else will come on this stream, and some clients bound the size of an event.
+        // No other message will come on this stream, and some clients limit the size of an event.
         ResponseFormat::Sse { or_json } => or_json && is_answer && is_large && messages.len() == 1,
     };
     match messages.pop() {
