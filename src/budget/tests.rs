@@ -1,4 +1,5 @@
-//! The budget alone: no bound is passed, nobody who reads is starved, and whoever does not read gives way.
+//! Tests of the budget alone: no bound is exceeded, no session whose peer reads is starved, and peers that do not read
+//! give way.
 
 mod ledger;
 mod sessions;
@@ -16,7 +17,7 @@ const BOUNDS: Bounds = Bounds {
     reserve: RESERVE,
     keep: 300 * KIBIBYTE,
 };
-/// Longer than everything takes that is not stuck.
+/// Anything that takes longer is stuck.
 const LONG_ENOUGH: Duration = Duration::from_secs(3600);
 
 async fn waits<T>(future: impl Future<Output = T>) -> bool {
@@ -145,7 +146,7 @@ async fn a_sender_that_stalls_gives_way_only_while_others_wait() {
     let (asked, ()) = tokio::join!(timeout(Duration::from_secs(11), stalled.gave_way()), async {
         let reaching = timeout(Duration::from_secs(9), other.reach(350 * KIBIBYTE));
         let steps = async {
-            // It sends little, but it does.
+            // This sender is slow, but not stalled.
             for _ in 0..12 {
                 slow.received(stalls::STALLED_BELOW);
                 sleep(Duration::from_secs(1)).await;
@@ -230,7 +231,7 @@ async fn who_reads_no_errors_is_not_listened_to() {
         unread.push(wire);
         assert!(unread.len() < 100, "all of it is kept");
     }
-    // Its responses are heard all the same: somebody waits for them.
+    // The peer's responses are let in all the same: somebody waits for them.
     let response = frame::split(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
     assert!(!waits(asks.let_in(response, 40, None, &answers)).await);
     unread.truncate(3);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 /// Headers of the HTTP request in which a message came, which are forwarded with it to a server that is reached over
 /// HTTP.
 ///
-/// They belong to that one message. Their values are often secrets, so they are never shown in a log.
+/// Such headers belong to that one message. Their values are often secrets, so they are never shown in a log.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Forwarded(Arc<[Header]>);
 

@@ -226,7 +226,7 @@ impl ClientInput {
     }
 }
 
-/// This process's stdin and stdout.
+/// The stdin and stdout of this process.
 pub(crate) struct StandardStreams {
     pub reader: ClientReader,
     pub writer: ClientWriter,

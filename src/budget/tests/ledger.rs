@@ -1,4 +1,4 @@
-//! The ledger alone: whatever is done to it in whatever order, no bound is passed and nobody waits for ever.
+//! The property of the ledger: after any operations in any order, no bound is exceeded and nothing waits for ever.
 
 use std::collections::BTreeMap;
 
@@ -162,7 +162,7 @@ impl LedgerHarness {
             assert!(kept(Some(*session)) <= BOUNDS.keep, "a session keeps more than it may");
         }
         assert!(shares.values().all(|bytes| *bytes <= RESERVE), "a reserve is passed");
-        // Whoever fits into the session's own reserve does not wait, whatever the others do.
+        // A message that fits into its session's reserve does not wait, whatever other sessions do.
         for (session, ticket, bytes) in &self.tickets {
             let used = shares.get(session).copied().unwrap_or_default();
             assert!(used > 0 || *bytes > RESERVE / 2, "{ticket:?} of {bytes} bytes waits beside an empty reserve");
@@ -178,15 +178,15 @@ fn pick<T>(all: &mut [T], number: usize) -> Option<&mut T> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
-    /// Whatever is done in whatever order: no bound is passed, what is charged is what is held, and when whoever is not
-    /// waiting lets go, everybody who waits gets what it waits for, growing messages up to the largest size.
+    /// After any operations in any order: no bound is exceeded, the bytes charged are the bytes held, and once all that
+    /// do not wait are released, all that wait get their charge, growing messages up to the largest size.
     #[test]
     fn no_bound_is_passed_and_nobody_waits_for_ever(acts in prop::collection::vec(act(), 1..250)) {
         let mut harness = LedgerHarness::new();
         for act in acts {
             harness.act(act);
         }
-        // A message grows to the largest size, is complete, and is read: one after another, in any order of theirs.
+        // Each message in turn grows to the largest size, is complete, and is read.
         for _ in 0..10_000 {
             while !harness.charges.is_empty() {
                 harness.act(LedgerAct::Release { charge: 0 });

@@ -11,7 +11,7 @@ use super::{BOUNDS, KIBIBYTE, LONG_ENOUGH};
 use crate::budget::{Budget, Held, OVERHEAD, Pool, Priority, RESERVE};
 use crate::frame::Permit;
 
-/// One session of the property below: how large its messages are, and how its peer reads them.
+/// One session of the property below: the sizes of its messages, and whether its peer reads them.
 #[derive(Debug, Clone)]
 struct Load {
     sizes: Vec<usize>,
@@ -27,8 +27,8 @@ fn load() -> impl Strategy<Value = Load> {
 /// A message that a peer has not read.
 type UnreadMessage = (Permit, Option<Held>);
 
-/// Takes the messages of one session one after another from its peer, and hands each to the other peer, which reads it
-/// or does not. One that does not read loses what is queued for it when it is asked to give way.
+/// Receives the messages of one session one after another, and hands each to the other peer, which reads them or does
+/// not. A peer that does not read loses its queue when it is asked to give way.
 async fn carry(budget: Budget, load: Load, delivered: Arc<AtomicUsize>) {
     let cut = Arc::new(AtomicBool::new(false));
     let queued: Arc<Mutex<Vec<UnreadMessage>>> = Arc::default();
@@ -60,7 +60,7 @@ async fn carry(budget: Budget, load: Load, delivered: Arc<AtomicUsize>) {
             queued.lock().unwrap().push((permit, held));
         }
     }
-    // It stays for as long as it may.
+    // A peer that does not read stays connected for as long as it is allowed to.
     if !load.reads {
         sleep(LONG_ENOUGH * 24).await;
     }

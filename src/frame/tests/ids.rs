@@ -47,7 +47,7 @@ fn an_id_or_a_token_has_a_longest_length() {
         let error = refusal(text.replace("ID", &over));
         assert_eq!((error.kind, error.id, error.named), (E::LongId, Some(id("1")), Named::Nothing));
 
-        // What a notification names that no request can be called is relayed, and names nothing.
+        // A notification may have an id in it that no request can have: it is relayed, and names no request.
         for text in [
             r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":ID}}"#,
             r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":ID}}"#,
@@ -157,7 +157,7 @@ fn integers_are_read_in_any_spelling() {
         ("1844674407370955161.5e1", Some(u64::MAX)),
         ("18446744073709551616", None),
         ("1844674407370955161.6e1", None),
-        // As floating-point numbers these would be the same as an integer.
+        // Read as floating-point numbers, these would be equal to an integer.
         ("9007199254740993.0", Some(9_007_199_254_740_993)),
         ("9007199254740992.5", None),
         ("5.00000000000000000000000001", None),
@@ -195,7 +195,7 @@ fn a_byte_order_mark_is_skipped() {
         BYTE_ORDER_MARK.len() + text.len() + 2,
         "the mark counts in places"
     );
-    // It stands in front of the text, and nowhere else.
+    // The mark may stand in front of the text, and nowhere else.
     for text in
         [format!("[{BYTE_ORDER_MARK}{text}]"), format!("{{{BYTE_ORDER_MARK}}}"), format!("{text}{BYTE_ORDER_MARK}")]
     {
@@ -203,7 +203,7 @@ fn a_byte_order_mark_is_skipped() {
     }
 }
 
-/// The number that this text spells, by moving its decimal point; another way than that of the code.
+/// The number that this text spells, by moving its decimal point, which is not how the code does it.
 fn moved(whole: &str, fraction: &str, exponent: i32) -> Option<u64> {
     let zeros = "0".repeat(usize::try_from(exponent.unsigned_abs()).unwrap());
     let text = format!("{zeros}{whole}{fraction}{zeros}");

@@ -143,7 +143,7 @@ impl Tree {
         *self == Tree::Text(text.encode_utf16().collect())
     }
 
-    /// What [`crate::frame`] says about messages, in other words.
+    /// The rules of [`crate::frame`] for messages, written in another way.
     pub(super) fn is_message(&self) -> bool {
         if !matches!(self, Tree::Object(_)) {
             return false;

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::{error_to_sender, oracle};
 use crate::frame::{Frame, FrameError, Id, Incoming, split};
 
-const WORDS: &[&str] = &[
+const STRING_LITERALS: &[&str] = &[
     r#""""#,
     r#""a""#,
     r#""id""#,
@@ -31,11 +31,11 @@ const WORDS: &[&str] = &[
 const SCALARS: &[&str] =
     &["0", "-0", "1", "17", "1.0e+5", "1E400", "-1.5", "18446744073709551616", "null", "true", "false"];
 const BYTE_ORDER_MARK: &str = "\u{feff}";
-const SPACES: &[&str] = &["", "", "", "", " ", "\n", "\r\n\t "];
+const WHITE_SPACE: &[&str] = &["", "", "", "", " ", "\n", "\r\n\t "];
 const SOUP: &[&str] = &["{", "}", "[", "]", ",", ":", "\"", "\\", "\\u", "00", ".", "e", "-", "\u{1}", "tru", "\u{e9}"];
 
 fn word() -> impl Strategy<Value = &'static str> {
-    select(WORDS)
+    select(STRING_LITERALS)
 }
 
 fn scalar() -> impl Strategy<Value = String> {
@@ -43,7 +43,7 @@ fn scalar() -> impl Strategy<Value = String> {
 }
 
 fn space() -> impl Strategy<Value = &'static str> {
-    select(SPACES)
+    select(WHITE_SPACE)
 }
 
 /// The text of an object with these members, and with this space everywhere.
@@ -81,9 +81,9 @@ fn params() -> impl Strategy<Value = String> {
 
 /// Mostly messages.
 fn message() -> impl Strategy<Value = String> {
-    const METHODS: &[&str] =
+    const ROUTED_METHODS: &[&str] =
         &[r#""notifications/progress""#, r#""notifications\/cancelled""#, r#""tools/call""#, r#""x\ud800""#];
-    let method = prop_oneof![9 => select(METHODS).prop_map(str::to_owned), 1 => value()];
+    let method = prop_oneof![9 => select(ROUTED_METHODS).prop_map(str::to_owned), 1 => value()];
     let body = prop_oneof![
         6 => (method, prop::option::weighted(0.9, params())).prop_map(|(method, params)| {
             let method = ("\"m\\u0065thod\"", method);
@@ -154,7 +154,7 @@ fn agree(bytes: &[u8]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// All that can be seen of a frame, or of the lack of one.
+/// Everything that a frame, or the error instead of one, shows.
 fn seen(frame: &Result<Frame, FrameError>) -> String {
     match frame {
         Ok(frame) => format!("{frame:?} {:?} {:?} {:?}", frame.progress_token(), frame.cancelled_id(), frame.bytes()),
@@ -218,7 +218,7 @@ proptest! {
         let path = ["params", &name];
         let Ok(splice) = frame.splice().set(&path, json.as_bytes()) else { return Ok(()) };
         let Ok(set) = Frame::parse(splice.finish().into_bytes()) else {
-            // The one way to get here is a second field of those that may stand once.
+            // Only a second field of those that may stand once can make the message invalid.
             return Ok(());
         };
         let flat = json.replace(['\n', '\r'], " ");

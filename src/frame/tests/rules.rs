@@ -241,7 +241,7 @@ fn json_that_is_no_message_is_refused() {
         assert_eq!((&error.kind, &error.id), (&kind, &id), "{text}");
         assert_eq!(error.code(), -32600, "{text}");
     }
-    // That it is no JSON comes before that it is no message.
+    // If a text is neither JSON nor a message, the error says that it is not JSON.
     assert_eq!(refusal(r#"{"id":1,"id":2,"jsonrpc":1]"#).code(), -32700);
 }
 
@@ -296,7 +296,7 @@ fn fields_in_params_stand_once_where_they_are_read() {
             None => assert_eq!(parse(&text).bytes(), text.as_str()),
         }
     }
-    // Duplicates anywhere else are nobody's business.
+    // Duplicates of other members pass.
     parse(&holding(r#"{"a":1,"a":2,"_meta":1,"_meta":2,"id":1,"id":1}"#));
 }
 
@@ -340,7 +340,7 @@ fn nesting_has_a_limit() {
         assert_eq!((error.kind.clone(), error.code()), (E::TooDeep, -32600));
         assert_eq!(error.id, Some(Id::number(1)));
     }
-    // Wherever it starts, the levels around it count.
+    // The levels around a value count, wherever the value starts.
     for (place, outer) in [
         (r#""id":1,"method":"m","x":HERE"#, 1),
         (r#""id":1,"result":HERE"#, 1),

@@ -273,7 +273,7 @@ mod tests {
             sees_the_end(idle).await;
         }
         drop(half);
-        // Who waits for a response is not idle, however long it takes.
+        // A connection whose client waits for a response is not idle, however long that takes.
         release.notify_one();
         hear(&mut busy, "slow").await;
         stop.send(()).unwrap();
