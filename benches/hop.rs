@@ -4,13 +4,14 @@
 //! cargo bench --profile dist --bench hop
 //! ```
 //!
-//! All paths end in the same server, which answers at once: this program, started again. They take turns in short rounds,
-//! so that what the machine does besides meets all of them alike; "adds" is the median of the differences between the
-//! medians of a round. The ways to embed sessile in a program are compared by calls with two progress notifications, which
-//! show whether small messages wait for one another.
+//! All paths end in the same server, which answers at once: this program, started again. They take turns in short
+//! rounds, so that other load on the machine affects all of them alike; "adds" is the median of the differences between
+//! the medians of a round. The ways to embed sessile in a program are compared by calls with two progress
+//! notifications, which show whether small messages wait for one another.
 //!
 //! - `HOP_PEER_URL` names the endpoint of another proxy to be measured in the same run. Put it in front of the same
-//!   server: `cargo bench --profile dist --bench hop -- --echo-stdio` on stdio, or `-- --echo-http 127.0.0.1:9000` for HTTP.
+//!   server: `cargo bench --profile dist --bench hop -- --echo-stdio` on stdio, or `-- --echo-http 127.0.0.1:9000` for
+//!   HTTP.
 //! - `SESSILE_BIN` names another build of sessile.
 //!
 //! Without `--bench`, as from `cargo test --benches`, everything runs just a few times.
@@ -43,13 +44,13 @@ use proxy::Served;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Makes the bench serve HTTP, at the address that follows.
+/// The argument that makes the bench serve HTTP, at the address that follows.
 const ECHO_HTTP: &str = "--echo-http";
 
 /// A result's size, the calls in a round, and the rounds.
 const SIZES: [(&str, usize, usize, usize); 3] =
     [("small call", 120, 20, 300), ("10 KB result", 10_000, 20, 200), ("1 MB image", 1_000_000, 4, 120)];
-/// How many clients there are at once when throughput is measured, and how often and how long it is.
+/// The number of clients at once when throughput is measured, and how often and for how long that is done.
 const CLIENTS: usize = 32;
 const BURSTS: usize = 5;
 const BURST: Duration = Duration::from_secs(1);
@@ -57,7 +58,7 @@ const BURST: Duration = Duration::from_secs(1);
 enum Client {
     Stdio(stdio::Client),
     Http(http::Client),
-    /// Its calls have progress notifications.
+    /// Whether the calls have progress notifications.
     Progress(http::Client),
 }
 
@@ -71,13 +72,13 @@ impl Client {
     }
 }
 
-/// Says how a client of one path is made.
+/// Makes a client of one path.
 type Open = Box<dyn Fn() -> Outcome<Client>>;
 
 struct Route {
     name: &'static str,
     open: Open,
-    /// The places of the routes that it is compared with.
+    /// The indices of the routes that this one is compared with.
     against: &'static [usize],
 }
 
@@ -132,7 +133,7 @@ fn embedded(this: &Path, thorough: bool) -> Outcome<()> {
     latency("embedded, with two progress notifications", &routes, size, calls, if thorough { rounds } else { 2 })
 }
 
-/// What listens: the server itself, and sessile in front of it, on stdio and over HTTP.
+/// The programs that listen: the server itself, and sessile in front of it, on stdio and over HTTP.
 struct Targets<'a> {
     server: &'a Target,
     through: &'a Target,
@@ -182,7 +183,7 @@ fn latency(name: &str, routes: &[Route], size: usize, calls: usize, rounds: usiz
     let warm_up = rounds / 20 + 1;
     for round in 0..warm_up + rounds {
         for turn in 0..clients.len() {
-            // Nobody is always behind the same neighbour.
+            // The order changes, so that no route always runs after the same other one.
             let at = (turn + round) % clients.len();
             let mut times = Vec::with_capacity(calls);
             for _ in 0..calls {
@@ -233,7 +234,7 @@ fn throughput(routes: &[Route], thorough: bool) -> Outcome<()> {
     Ok(())
 }
 
-/// Calls a second of [`CLIENTS`] clients that each ask again as soon as they are answered.
+/// The calls a second of [`CLIENTS`] clients, each of which sends its next call as soon as it has an answer.
 fn rate(open: &Open, burst: Duration) -> Outcome<f64> {
     let clients = (0..CLIENTS).map(|_| open()).collect::<Outcome<Vec<_>>>()?;
     let (done, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -257,7 +258,7 @@ fn rate(open: &Open, burst: Duration) -> Outcome<f64> {
         })
         .collect();
     ready.wait();
-    // The first moments are for getting warm.
+    // The first moments warm up and are not counted.
     std::thread::sleep(burst / 10);
     let (start, before) = (Instant::now(), count.load(Ordering::Relaxed));
     std::thread::sleep(burst);

@@ -4,13 +4,14 @@
 //! cargo bench --profile dist --bench sessions
 //! ```
 //!
-//! Three backends: a stdio server (this program, started again, so it costs next to nothing), the same server in sessile's
-//! own process, and sessile's demo, which is an rmcp server in sessile's process and so counts its own memory as well.
+//! Three backends: a stdio server (this program, started again, so it costs next to nothing), the same server in
+//! sessile's own process, and sessile's demo, which is an rmcp server in sessile's process and so counts its own memory
+//! as well.
 //!
-//! - `SESSIONS` says how many sessions there are at once, 500 if nothing else is said.
+//! - `SESSIONS` is the number of sessions at once; 500 by default.
 //! - `SESSILE_BIN` names another build of sessile.
 //!
-//! Linux only: memory is read from `/proc`. Without `--bench`, as from `cargo test --benches`, there are just a few.
+//! Linux only: memory is read from `/proc`. Without `--bench`, as from `cargo test --benches`, only a few are opened.
 #![expect(clippy::disallowed_methods, reason = "a bench measures with the real clock")]
 #![expect(clippy::print_stdout, reason = "the figures are what a bench is for")]
 #![cfg(target_os = "linux")]
@@ -39,11 +40,11 @@ use sessile::{Channel, InProcessBackend, Proxy, SessionSettings};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Makes the bench a proxy with a server in its own process.
+/// The argument that makes the bench a proxy with a server in its own process.
 const IN_PROCESS: &str = "--in-process";
-/// How many clients open and end sessions at once.
+/// The number of clients that open and end sessions at once.
 const CLIENTS: usize = 8;
-/// How long memory is left alone before it is measured, and how long processes may take to be gone.
+/// How long to wait before memory is measured, and how long processes may take to end.
 const REST: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -108,7 +109,7 @@ fn measure(name: &str, count: usize, served: &Served) -> Outcome<()> {
     let pid = served.child.id();
     println!("\n{name}, {count} sessions");
 
-    // What is only taken once is taken now: threads, arenas, first uses.
+    // Memory that is taken once only, for threads, arenas and first uses, is taken now.
     let warm = open_all(&served.target, count.min(64))?;
     end_all(&warm.sessions, &served.target)?;
     wait_until(|| memory::descendants(pid).is_empty())?;
@@ -191,7 +192,7 @@ struct Opened {
     times: [f64; 2],
 }
 
-/// Opens so many sessions, each with its handshake; no connection stays open.
+/// Opens sessions, each with its handshake. No connection stays open.
 #[expect(clippy::cast_precision_loss, reason = "nobody opens 2^52 sessions")]
 fn open_all(target: &Target, count: usize) -> Outcome<Opened> {
     let start = Instant::now();

@@ -1,9 +1,11 @@
-//! What can go wrong on the way between a client and its server, and how a peer is told.
+//! The errors that sessile itself sends to peers: what went wrong between a client and its server.
 //!
-//! A [`Fault`] is typed inside sessile and is made into a JSON-RPC error here, in one place. Sessile's own codes are -31007
-//! to -31020, outside of the range that JSON-RPC reserves: MCP says that new implementations should not use -32000 to
-//! -32019, and keeps -32020 to -32099 for itself (2026-07-28, basic, "Error codes"). -32001 for a session that is not known
-//! is what the official SDKs use, and -32002 for a resource is MCP's own. The README lists all of them.
+//! A [`Fault`] is typed inside sessile and becomes a JSON-RPC error here, in one place. The texts name settings by
+//! their names in the library, as in `max_sessions`, because not every program that embeds sessile has a command line.
+//! Sessile's own codes are -31007 to -31020, outside of the range that JSON-RPC reserves: MCP says that new
+//! implementations should not use -32000 to -32019, and keeps -32020 to -32099 for itself (2026-07-28, basic, "Error
+//! codes"). -32001 for a session that is not known is what the official SDKs use, and -32002 for a resource is MCP's
+//! own. The README lists all of them.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -34,7 +36,7 @@ pub mod code {
     pub const REQUEST_TIMEOUT: i32 = -31015;
     /// Sessile is shutting down and takes no new calls.
     pub const SHUTTING_DOWN: i32 = -31016;
-    /// A server's request found no client that could be asked. Told to servers only.
+    /// No client could be asked what a server's request asks. Sent to servers only.
     pub const UNDELIVERABLE: i32 = -31017;
     /// An answer was dropped before the client came back for it.
     pub const RESPONSE_DROPPED: i32 = -31018;
@@ -56,12 +58,12 @@ pub mod code {
     pub const RESOURCE_NOT_FOUND: i32 = -32002;
 }
 
-/// Why a request cannot have its real answer.
+/// Why a request gets an error instead of its real response.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Fault {
-    #[error("the backend {} and the state of this session is lost: open a new session to go on{}", .exit.how(), quoted(.stderr))]
+    #[error("the backend {} and the state of this session is lost: open a new session to go on{}", .exit.how(), stderr_suffix(.stderr))]
     BackendExited { exit: Exit, stderr: Vec<String>, session: Arc<str> },
-    #[error("the backend could not be started: {reason}{}", quoted(.stderr))]
+    #[error("the backend could not be started: {reason}{}", stderr_suffix(.stderr))]
     BackendUnavailable { reason: String, stderr: Vec<String> },
     #[error("the backend has lost the state of this session ({reason}): open a new session to go on")]
     BackendLost { reason: String, session: Arc<str> },
@@ -83,21 +85,21 @@ pub(crate) enum Fault {
         "there is no such session, or it has ended: to open a new one send `initialize` without an Mcp-Session-Id, or GET /sse again"
     )]
     SessionNotFound,
-    #[error("all {limit} sessions are in use: try again later, or let the operator raise --max-sessions")]
+    #[error("all {limit} sessions are in use: try again later, or have the operator raise the setting `max_sessions`")]
     SessionLimit { limit: usize },
     #[error(
-        "the message has {size} bytes or more and the limit is {limit}: send less at once, or let the operator raise --max-message-size"
+        "the message has {size} bytes or more and the limit is {limit}: send less at once, or have the operator raise the setting `max_message_size`"
     )]
     MessageTooLarge { limit: usize, size: usize },
     #[error(
-        "the rest of the message did not come for a while, and the memory that it took was needed for others: send it again"
+        "the rest of the message did not come in time, and other messages needed its memory: send the message again"
     )]
     MessageStalled,
     #[error("the backend did not answer within {} seconds, and the call was cancelled", .after.as_secs_f32())]
     RequestTimeout { after: Duration },
     #[error("the proxy is shutting down and takes no new calls: try again in a moment")]
     ShuttingDown,
-    #[error("no client is there to be asked: it has no open stream that can carry the request")]
+    #[error("no client can be asked: none has an open stream that can carry the request")]
     Undeliverable,
     #[error("the answer was dropped before it was fetched: more than {limit} bytes were waiting for this client")]
     ResponseDropped { limit: usize },
@@ -111,55 +113,57 @@ pub(crate) enum Fault {
     BadServerMessage(FrameError),
     #[error("{0}")]
     Frame(FrameError),
-    #[error("{}", cut(.0))]
+    #[error("{}", shortened(.0))]
     InvalidRequest(String),
-    #[error("method not found: {}", cut(.0))]
+    #[error("method not found: {}", shortened(.0))]
     MethodNotFound(String),
-    #[error("{}", cut(.0))]
+    #[error("{}", shortened(.0))]
     InvalidParams(String),
-    /// `hint` says what to do about it.
-    #[error("unknown {noun}: {}{}", cut(name), hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default())]
+    /// `hint` says what the client can do about it.
+    #[error("unknown {noun}: {}{}", shortened(name), hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default())]
     Unknown { noun: &'static str, name: String, hint: Option<String> },
-    #[error("{noun} {} is offered by {}: {remedy}", cut(name), listed(.servers))]
+    #[error("{noun} {} is offered by {}: {remedy}", shortened(name), quoted_list(.servers))]
     Clash { noun: &'static str, name: String, servers: Vec<Arc<str>>, remedy: &'static str },
     #[error("it has not answered the handshake yet: try again in a moment")]
     NotReady,
     #[error("it refused the handshake: {0}")]
     HandshakeRefused(String),
-    #[error("none of the servers could be opened: {}", each(.0))]
+    #[error("none of the servers could be opened: {}", text_of_each_server(.0))]
     NoServer(Vec<(Arc<str>, Fault)>),
-    #[error("{method}: {} did not answer in time: try again later", listed(.servers))]
+    #[error("{method}: {} did not answer in time: try again later", quoted_list(.servers))]
     NoAnswer { method: &'static str, servers: Vec<Arc<str>> },
     /// A fault of one of several servers.
-    #[error("server `{server}`: {}", of_one(.fault))]
+    #[error("server `{server}`: {}", text_of_one_server(.fault))]
     Of { server: Arc<str>, fault: Box<Fault> },
 }
 
-/// The longest text of a peer's that an error repeats, in bytes: nobody has charged the peer for the repetition.
-const LONGEST: usize = 1024;
+/// The longest text of a peer that an error repeats, in bytes: the peer's message was charged once, and the repetition
+/// is not.
+const LONGEST_REPEATED_TEXT: usize = 1024;
 
-fn cut(text: &str) -> Cow<'_, str> {
-    let end = (0..=LONGEST.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+fn shortened(text: &str) -> Cow<'_, str> {
+    let end = (0..=LONGEST_REPEATED_TEXT.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     if end == text.len() { text.into() } else { format!("{}...", &text[..end]).into() }
 }
 
-fn listed(servers: &[Arc<str>]) -> String {
+fn quoted_list(servers: &[Arc<str>]) -> String {
     let quoted: Vec<_> = servers.iter().map(|server| format!("`{server}`")).collect();
     quoted.join(" and ")
 }
 
-fn each(faults: &[(Arc<str>, Fault)]) -> String {
-    let each: Vec<_> = faults.iter().map(|(server, fault)| format!("`{server}`: {}", of_one(fault))).collect();
+fn text_of_each_server(faults: &[(Arc<str>, Fault)]) -> String {
+    let each: Vec<_> =
+        faults.iter().map(|(server, fault)| format!("`{server}`: {}", text_of_one_server(fault))).collect();
     each.join("; ")
 }
 
-/// Of several servers the others go on, and so does the session.
-fn of_one(fault: &Fault) -> String {
+/// The text of a fault of one of several servers: the other servers go on, and so does the session.
+fn text_of_one_server(fault: &Fault) -> String {
     match fault {
         Fault::BackendExited { exit, stderr, .. } => format!(
             "it {} and its state is lost: the other servers go on, open a new session to have it back{}",
             exit.how(),
-            quoted(stderr)
+            stderr_suffix(stderr)
         ),
         Fault::BackendLost { reason, .. } => format!(
             "it has lost the state of this session ({reason}): the other servers go on, open a new session to have it back"
@@ -168,7 +172,7 @@ fn of_one(fault: &Fault) -> String {
     }
 }
 
-fn quoted(stderr: &[String]) -> String {
+fn stderr_suffix(stderr: &[String]) -> String {
     if stderr.is_empty() { String::new() } else { format!("; its last words: {}", stderr.join(" | ")) }
 }
 
@@ -205,7 +209,7 @@ impl Fault {
         }
     }
 
-    /// The typed part, for programs: `type` says which fault it is.
+    /// The `data` of the error, for programs: its `type` names the fault.
     fn data(&self) -> Option<Value> {
         Some(match self {
             Self::BackendExited { exit, stderr, session } => {
@@ -253,7 +257,7 @@ impl Fault {
             Self::ResponseDropped { limit } => json!({ "type": "response_dropped", "limit": limit }),
             Self::TooManyCalls { limit } => json!({ "type": "too_many_calls", "limit": limit }),
             Self::BadServerMessage(_) | Self::BadAnswer { .. } => json!({ "type": "bad_server_message" }),
-            Self::Unknown { noun: "resource" | "resource template", name, .. } => json!({ "uri": cut(name) }),
+            Self::Unknown { noun: "resource" | "resource template", name, .. } => json!({ "uri": shortened(name) }),
             Self::Unknown { .. }
             | Self::Frame(_)
             | Self::DuplicateId
@@ -272,7 +276,7 @@ impl Fault {
                 let each = each.iter().map(|(server, fault)| {
                     let mut data = fault.data().unwrap_or_else(|| json!({}));
                     data["server"] = json!(&**server);
-                    data["reason"] = json!(of_one(fault));
+                    data["reason"] = json!(text_of_one_server(fault));
                     data
                 });
                 json!({ "type": "backend_unavailable", "servers": each.collect::<Vec<_>>() })
@@ -285,7 +289,7 @@ impl Fault {
         })
     }
 
-    /// What is told of a message that was not kept; `limit` is the largest.
+    /// The fault of a message that was not kept; `limit` is the largest size.
     pub(crate) fn from_lost(why: Lost, limit: usize, size: usize) -> Self {
         match why {
             Lost::Oversized => Self::MessageTooLarge { limit, size },
@@ -293,7 +297,7 @@ impl Fault {
         }
     }
 
-    /// What a call is told that failed although its link goes on; `limit` is the largest message.
+    /// The fault of a call that failed while its link goes on; `limit` is the largest size of a message.
     pub(crate) fn from_failure(failure: CallFailure, limit: usize) -> Self {
         match failure {
             CallFailure::Unreachable { reason } => Self::Unreachable { reason },
@@ -308,7 +312,7 @@ impl Fault {
         }
     }
 
-    /// Whether the client can mend it with other credentials of its own.
+    /// Whether the client can succeed with other credentials of its own.
     pub(crate) fn is_challenge(&self) -> bool {
         match self {
             Self::Of { fault, .. } => fault.is_challenge(),
@@ -316,7 +320,7 @@ impl Fault {
         }
     }
 
-    /// The same, as that of one of several servers.
+    /// The same fault as one of several servers.
     pub(crate) fn of(self, server: Arc<str>) -> Self {
         Self::Of { server, fault: Box::new(self) }
     }
@@ -347,7 +351,8 @@ impl Exit {
 }
 
 impl LinkExit {
-    /// What the calls in flight are told; `opened` is whether there was any state to be lost.
+    /// The fault of the calls in flight when a link ends. `opened` says whether the session was open, so that its state
+    /// is lost.
     pub(crate) fn fault(&self, session: &Arc<str>, opened: bool, expose_stderr: bool) -> Fault {
         let words = |stderr: &[String]| if expose_stderr { stderr.to_vec() } else { Vec::new() };
         match self {
@@ -370,9 +375,9 @@ impl LinkExit {
 #[test]
 fn an_error_does_not_repeat_a_name_of_any_length() {
     for (length, told) in [(1024, 1024), (1025, 1027), (60_000_000, 1027)] {
-        assert_eq!(cut(&"x".repeat(length)).len(), told);
+        assert_eq!(shortened(&"x".repeat(length)).len(), told);
     }
-    assert_eq!(cut(&"é".repeat(1000)), format!("{}...", "é".repeat(512)));
+    assert_eq!(shortened(&"é".repeat(1000)), format!("{}...", "é".repeat(512)));
     let name = "n".repeat(10_000_000);
     for fault in [
         Fault::MethodNotFound(name.clone()),

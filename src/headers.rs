@@ -1,11 +1,12 @@
-//! What is known of HTTP headers by their names alone: whose they are, and which say who somebody is. Pure.
+//! Rules about HTTP headers by their names alone: which of them may be sent or forwarded to a server, and which are
+//! credentials. Pure.
 //!
-//! The front, the HTTP backends and the configuration all ask here, so that what one of them lets through is what the
-//! others expect.
+//! The front, the HTTP backends and the configuration all use these rules, so that none of them lets through a header
+//! that another one does not expect.
 
 use http::HeaderName;
 
-/// Headers that belong to one connection (RFC 9110, section 7.6.1), and their old relatives.
+/// Headers that belong to one connection (RFC 9110, section 7.6.1), and older ones of the same kind.
 const HOP_BY_HOP: [&str; 9] = [
     "connection",
     "keep-alive",
@@ -18,7 +19,8 @@ const HOP_BY_HOP: [&str; 9] = [
     "upgrade",
 ];
 
-/// Why an operator may not have a header of this name sent to a server, if it may not be.
+/// The reason why an operator must not configure a header of this name to be sent to a server; `None` if that is
+/// allowed.
 pub(crate) fn why_not_sent(name: &HeaderName) -> Option<&'static str> {
     match name.as_str() {
         name if HOP_BY_HOP.contains(&name) => Some("belongs to a connection, and sessile sets it"),
@@ -34,7 +36,7 @@ pub(crate) fn why_not_sent(name: &HeaderName) -> Option<&'static str> {
     }
 }
 
-/// Why a client's header of this name may not be passed on to a server, if it may not be.
+/// The reason why a client's header of this name must not be forwarded to a server; `None` if that is allowed.
 pub(crate) fn why_not_forwarded(name: &HeaderName) -> Option<&'static str> {
     match name.as_str() {
         name if HOP_BY_HOP.contains(&name) => Some("it belongs to the connection between the client and sessile"),
@@ -49,12 +51,12 @@ pub(crate) fn why_not_forwarded(name: &HeaderName) -> Option<&'static str> {
     }
 }
 
-/// Whether a header of this name says who somebody is.
+/// Whether a header of this name is a credential: it says who the client is.
 ///
-/// A session belongs to the credentials that it was opened with, and they go with all that is done for its client, its
-/// stream for example. One that is not seen to would let a session be taken over by who learns its name; one that is taken
-/// for one and is none costs a client its session when the value changes. So the rule is wide, and leaves out what is known
-/// to change with each request.
+/// A session belongs to the credentials that it was opened with. If a credential were missed here, anybody who learns a
+/// session's id could take the session over. If another header were taken for a credential, a client would lose its
+/// session when the value changes. So the rule is wide, and leaves out names that are known to change with each
+/// request.
 pub(crate) fn is_credential(name: &HeaderName) -> bool {
     const SPEAKS_OF: [&str; 10] =
         ["auth", "token", "key", "secret", "credential", "password", "jwt", "assertion", "cookie", "session"];

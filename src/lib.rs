@@ -24,9 +24,13 @@ pub mod demo {
     pub use sessile_demo::{Demo, DemoError};
 }
 mod error;
-#[doc(hidden)]
-pub mod frame;
+mod frame;
 mod front;
+/// What `fuzz/` drives the scanner with. No part of the API.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::frame::{Frame, FrameErrorKind, Id, Incoming, LONGEST_ID, split};
+}
 mod headers;
 mod lines;
 mod link;

@@ -1,4 +1,10 @@
 //! Messages as lines: the stdio transport, on either side (2025-11-25, basic/transports, "stdio").
+//!
+//! `tokio_util`'s `LinesCodec` and `FramedRead` are not used here, for these reasons. A line over the limit is an error
+//! there, and its bytes are lost; here its id is found, so that the request that waits for it can fail. Memory is
+//! charged to a budget before it is taken, while a line grows, and a sender that stalls can be made to give it back. A
+//! long line takes its buffer along instead of being copied. And messages are written several at a time, in one
+//! vectored write, from which a message can still be taken back while none of it is written.
 
 use std::borrow::Borrow;
 use std::collections::VecDeque;
@@ -9,55 +15,58 @@ use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
-use crate::budget::{FREE, GaveWay, Growth, fitted, grown};
-use crate::frame::{Id, Lost, Permit, Skimmer, Wire};
+use crate::budget::{BufferCharge, GaveWay, UNCHARGED_BUFFER, fit_buffer, grown_capacity};
+use crate::frame::{Id, Lost, OversizedScanner, Permit, Wire};
 
-/// The buffer of a reader that expects little. An idle session holds on to no more than this.
-const SMALL: usize = 4 * 1024;
+/// The buffer of a reader between lines. An idle session keeps no more than this.
+const IDLE_BUFFER: usize = 4 * 1024;
 /// The most that is read at once.
-const LARGE: usize = 256 * 1024;
-/// From this length on a message takes the buffer that it was read into along. A shorter one is copied out of it, because
-/// it would keep all of the buffer alive.
+const LARGEST_READ: usize = 256 * 1024;
+/// A message of this length or more keeps the buffer that it was read into. A shorter message is copied out, because it
+/// would keep the whole buffer alive.
 const TAKES_BUFFER: usize = 16 * 1024;
 
-/// Takes a stream of bytes apart at its newlines.
+/// Splits a stream of bytes into lines.
 pub(crate) struct LineReader<R> {
     reader: R,
     buffer: Vec<u8>,
-    /// Where the line begins that is being read.
+    /// Where in the buffer the current line begins.
     begin: usize,
-    /// Up to where there is no newline in it.
+    /// How far the buffer has been searched for a newline.
     searched: usize,
     limit: usize,
-    /// What the line is charged with, where anybody is.
-    growth: Option<Growth>,
-    skimmer: Option<Skimmer>,
-    /// Set while the rest of a line is skimmed whose sender gave way to others. `None` for a line that is too large.
-    stalled: Option<Told>,
-    /// Whether the last read filled all the space that it had: there is more to read, most likely.
+    /// The charge for the buffer; `None` if nobody is charged.
+    growth: Option<BufferCharge>,
+    /// Scans the rest of a line that is not kept.
+    skimmer: Option<OversizedScanner>,
+    /// Set if that line is not kept because its sender stalled; `None` if it is too large.
+    stalled: Option<StallReported>,
+    /// Whether the last read filled all of its space. Then there is more to read, most likely.
     filled: bool,
     ended: bool,
 }
 
-/// Whether [`Line::Lost`] was returned already for a line whose sender stalled. Its call would fail twice otherwise.
+/// Whether [`Line::Lost`] was returned already for a line whose sender stalled. Without this its call would fail twice.
 #[derive(Debug)]
-enum Told {
+enum StallReported {
     Already,
     NotYet,
 }
 
+/// What a [`LineReader`] returns for one line.
 #[derive(Debug)]
 pub(crate) enum Line {
-    /// A line, without its newline. Never empty. A long one comes with the permit that it was received with.
+    /// The line, without its newline and never empty. A long line comes with the permit of the buffer it was received
+    /// in.
     Message { bytes: Bytes, permit: Option<Permit> },
-    /// A line that was not kept. Its bytes are gone. `request` is whether it was a request or notification, or no message at
-    /// all: no answer in any case.
+    /// A line that was not kept. `request` is false for a response, and true for a request, a notification, or a line
+    /// that is no message.
     Lost { id: Option<Id>, request: bool, size: usize, why: Lost },
 }
 
 impl<R: AsyncRead + Unpin> LineReader<R> {
-    /// Reads lines of up to `limit` bytes. The memory that a long line takes is charged to `growth` before it is taken.
-    pub(crate) fn new(reader: R, limit: usize, growth: impl Into<Option<Growth>>) -> Self {
+    /// Reads lines of up to `limit` bytes. The memory for a long line is charged to `growth` before it is taken.
+    pub(crate) fn new(reader: R, limit: usize, growth: impl Into<Option<BufferCharge>>) -> Self {
         Self {
             reader,
             buffer: Vec::new(),
@@ -72,7 +81,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         }
     }
 
-    /// The next line; `None` at the end. What stands after the last newline counts as a line.
+    /// The next line; `None` at the end. Bytes after the last newline count as a line.
     ///
     /// Nothing is lost if the future is dropped.
     pub(crate) async fn next(&mut self) -> io::Result<Option<Line>> {
@@ -85,7 +94,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             }
             self.make_space().await;
             let free = self.buffer.capacity() - self.buffer.len();
-            let mut space = (&mut self.buffer).limit(LARGE);
+            let mut space = (&mut self.buffer).limit(LARGEST_READ);
             let read = match &self.growth {
                 Some(growth) => tokio::select! {
                     biased;
@@ -102,16 +111,16 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
                     }
                 }
                 Ok(read) => {
-                    self.filled = read >= free.min(LARGE);
+                    self.filled = read >= free.min(LARGEST_READ);
                     if let Some(growth) = &self.growth {
                         growth.received(read);
                     }
                 }
                 Err(GaveWay) => {
                     self.skim(self.buffer.len());
-                    // Whoever waits for this response need not wait for the end of the line, which may never come.
-                    let (id, size) = self.skimmer.as_ref().map_or((None, 0), |line| (line.answers(), line.size()));
-                    self.stalled = Some(if id.is_some() { Told::Already } else { Told::NotYet });
+                    // The request that waits for this response fails now: the end of the line may never come.
+                    let (id, size) = self.skimmer.as_ref().map_or((None, 0), |line| (line.answered_id(), line.size()));
+                    self.stalled = Some(if id.is_some() { StallReported::Already } else { StallReported::NotYet });
                     if id.is_some() {
                         return Ok(Some(Line::Lost { id, request: false, size, why: Lost::Stalled }));
                     }
@@ -120,7 +129,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         }
     }
 
-    /// Sees to it that there is space to read into.
+    /// Makes space in the buffer to read into, and waits for the charge.
     async fn make_space(&mut self) {
         if self.begin > 0 {
             self.buffer.drain(..self.begin);
@@ -128,14 +137,15 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             self.begin = 0;
         }
         let (length, mut capacity) = (self.buffer.len(), self.buffer.capacity());
-        // Who waits for the next message holds little memory; who reads a large one, or many, does so in few system calls.
-        let least = if self.filled { FREE } else { SMALL };
+        // A reader that waits for the next message holds little memory; one that reads large ones, or many, does so in few
+        // system calls.
+        let least = if self.filled { UNCHARGED_BUFFER } else { IDLE_BUFFER };
         if length == capacity || length == 0 && capacity < least {
-            // One more than the limit, to see that it is passed.
-            let most = self.limit.saturating_add(1).max(SMALL);
-            capacity = grown(capacity, least.max(length + SMALL)).min(most).max(length + 1);
+            // One byte more than the limit, to see that it is exceeded.
+            let most = self.limit.saturating_add(1).max(IDLE_BUFFER);
+            capacity = grown_capacity(capacity, least.max(length + IDLE_BUFFER)).min(most).max(length + 1);
         }
-        // What is left of a read may take more than is free, too.
+        // The rest of the last read may already be larger than what is free of charge.
         if let Some(growth) = &mut self.growth {
             growth.reach(capacity).await;
         }
@@ -162,8 +172,8 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
                 let (id, request) = skimmer.finish_line();
                 let why = match self.stalled.take() {
                     None => Lost::Oversized,
-                    Some(Told::NotYet) => Lost::Stalled,
-                    Some(Told::Already) => continue,
+                    Some(StallReported::NotYet) => Lost::Stalled,
+                    Some(StallReported::Already) => continue,
                 };
                 return Some(Line::Lost { id, request, size, why });
             }
@@ -182,19 +192,19 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         }
     }
 
-    /// Takes the buffer for the line that ends there, unless most of it is spare. What stands behind the line goes into a new
-    /// buffer. Returns how many bytes the line takes, too.
+    /// Takes the buffer for the line that ends at `end`; the bytes behind the line move to a new buffer. Also returns
+    /// how many bytes the line takes in memory.
     fn take_buffer(&mut self, end: usize) -> (Bytes, usize) {
         let rest = self.buffer[end + 1..].to_vec();
         let mut line = std::mem::replace(&mut self.buffer, rest);
         (self.begin, self.searched) = (0, 0);
         line.truncate(end);
-        fitted(line)
+        fit_buffer(line)
     }
 
-    /// Looks through the line up to there, and throws it away.
+    /// Scans the current line up to `end` for its id, and drops these bytes.
     fn skim(&mut self, end: usize) {
-        self.skimmer.get_or_insert_with(Skimmer::new).feed(&self.buffer[self.begin..end]);
+        self.skimmer.get_or_insert_with(OversizedScanner::new).feed(&self.buffer[self.begin..end]);
         (self.begin, self.searched) = (end, end);
         if end == self.buffer.len() {
             self.empty();
@@ -204,8 +214,9 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
     fn empty(&mut self) {
         (self.begin, self.searched) = (0, 0);
         self.buffer.clear();
+        // More bytes will come while a line is scanned or reads are filled, and then the buffer is kept.
         let more_to_come = self.skimmer.is_some() || self.filled;
-        if self.buffer.capacity() > if more_to_come { FREE } else { SMALL } {
+        if self.buffer.capacity() > if more_to_come { UNCHARGED_BUFFER } else { IDLE_BUFFER } {
             self.buffer = Vec::new();
         }
         if let Some(growth) = &mut self.growth {
@@ -214,13 +225,13 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
     }
 }
 
-/// Most messages that are written at once.
-const MOST: usize = 64;
+/// The most messages that are received from a queue, and written, at once.
+const MOST_WRITTEN_AT_ONCE: usize = 64;
 
 /// Writes messages as lines until the queue ends or the peer is gone.
 ///
-/// The permit of a message is given back when it is written. `moved` is told how many bytes were written at once, and the
-/// first message that they are of.
+/// The permit of a message is given back when the message is written. After each write `moved` is called with the first
+/// message that bytes were written of, and the number of bytes.
 pub(crate) async fn write_lines<W: AsyncWrite + Unpin, M: Borrow<Wire>>(
     mut writer: W,
     mut queue: mpsc::Receiver<M>,
@@ -236,11 +247,11 @@ pub(crate) async fn write_lines<W: AsyncWrite + Unpin, M: Borrow<Wire>>(
     Ok(())
 }
 
-/// Messages that are to be written as lines, the first of them perhaps in part already.
+/// Messages that have to be written as lines. A part of the first one may be written already.
 #[derive(Debug)]
 pub(crate) struct Unwritten<M> {
     messages: VecDeque<M>,
-    /// How many bytes of the first one have been written.
+    /// How many bytes of the first message have been written.
     written: usize,
     received: Vec<M>,
 }
@@ -258,16 +269,16 @@ impl<M: Borrow<Wire>> Unwritten<M> {
 
     /// Waits for more messages; false at the end of the queue. Nothing is lost if the future is dropped.
     pub(crate) async fn receive(&mut self, queue: &mut mpsc::Receiver<M>) -> bool {
-        // An idle session does not hold on to the space of its busiest moment.
+        // Without this an idle session would keep the capacity of its busiest moment.
         self.received.shrink_to(4);
         self.messages.shrink_to(4);
-        let received = queue.recv_many(&mut self.received, MOST).await;
+        let received = queue.recv_many(&mut self.received, MOST_WRITTEN_AT_ONCE).await;
         self.messages.extend(self.received.drain(..));
         received > 0
     }
 
-    /// Writes what can be written at once. A message that was written as a whole is dropped. Nothing is lost if the future is dropped.
-    /// `moved` is as for [`write_lines`].
+    /// Writes what can be written at once. A message that was written as a whole is dropped. Nothing is lost if the
+    /// future is dropped. `moved` is as for [`write_lines`].
     pub(crate) async fn write<W: AsyncWrite + Unpin>(
         &mut self,
         writer: &mut W,
@@ -298,7 +309,7 @@ impl<M: Borrow<Wire>> Unwritten<M> {
         Ok(())
     }
 
-    /// Takes out the messages that `is_wanted` chooses, but for one that was written in part.
+    /// Takes out the messages that `is_wanted` chooses, except for a message that was written in part.
     pub(crate) fn take(&mut self, mut is_wanted: impl FnMut(&M) -> bool) -> Vec<M> {
         let begun = usize::from(self.written > 0);
         let mut taken = Vec::new();
@@ -312,7 +323,7 @@ impl<M: Borrow<Wire>> Unwritten<M> {
         taken
     }
 
-    /// The messages that were not written as a whole yet.
+    /// The messages that are not written as a whole yet.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &M> {
         self.messages.iter()
     }

@@ -38,7 +38,7 @@ const MOST_SERVERS: usize = 256;
 pub struct Proxy {
     opener: Arc<Opener>,
     /// Streams of HTTP+SSE that have no session yet.
-    waiting: Arc<front::http::Waiting>,
+    waiting: Arc<front::http::WaitingStreams>,
     http: HttpSettings,
 }
 
@@ -260,7 +260,7 @@ impl Proxy {
         front::http::router(front::http::Front {
             opener: self.opener.clone(),
             waiting: self.waiting.clone(),
-            guests: front::http::Guests { hosts: allow_hosts, origins: allow_origins },
+            allow_list: front::http::AllowList { hosts: allow_hosts, origins: allow_origins },
             keep_alive,
             message_size: self.opener.plan().limits.message_size,
             expose_stderr,

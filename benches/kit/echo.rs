@@ -1,5 +1,6 @@
-//! The server at the end of every path: it answers at once, with a result of the size that the call asks for. It is no
-//! JSON parser and no HTTP server: it reads what the clients in this folder send, and costs next to nothing.
+//! The server at the end of every path. It answers at once, with a result of the size that the call asks for. It
+//! understands only what the clients in this folder send, without a JSON parser or an HTTP library, so that it costs
+//! next to nothing.
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice, Read, Write};
@@ -9,7 +10,7 @@ use memchr::memmem;
 
 use crate::Outcome;
 
-/// Makes a bench serve on stdin and stdout.
+/// The argument that makes a bench serve on stdin and stdout.
 pub(crate) const STDIO: &str = "--echo-stdio";
 
 const INITIALIZED: &str = r#","result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"echo","version":"1"}}}"#;
@@ -17,12 +18,12 @@ const INITIALIZED: &str = r#","result":{"protocolVersion":"2025-11-25","capabili
 /// Results from this size on are images.
 const IMAGE: usize = 100_000;
 
-/// What stands behind the id in the answers, by the size of the result.
+/// The part of an answer behind the id, by the size of the result.
 #[derive(Default)]
 pub(crate) struct Answers(HashMap<usize, Vec<u8>>);
 
 impl Answers {
-    /// The id and the rest of the answer to a message; nothing for what wants none.
+    /// The id and the rest of the answer to a message; `None` for a notification.
     pub(crate) fn to<'a>(&'a mut self, message: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
         let id = value_of(message, b"\"id\":")?;
         if memmem::find(message, b"\"initialize\"").is_some() {
@@ -33,7 +34,7 @@ impl Answers {
     }
 }
 
-/// What stands behind a name, if it is a number or a word.
+/// The value behind a name, if it is a number or a word.
 pub(crate) fn value_of<'a>(message: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let value = &message[memmem::find(message, name)? + name.len()..];
     let end = value.iter().position(|byte| matches!(byte, b',' | b'}'))?;
@@ -97,7 +98,7 @@ pub(crate) fn serve_stdio() -> Outcome<()> {
 pub(crate) fn serve_http(listener: &TcpListener) {
     for socket in listener.incoming().flatten() {
         std::thread::spawn(move || {
-            // A client that leaves in the middle is a client that leaves.
+            // An error here is a client that has left.
             let _ = serve_connection(socket);
         });
     }
@@ -128,7 +129,7 @@ fn serve_connection(mut socket: TcpStream) -> Outcome<()> {
             }
         }
         if !headers.starts_with("post ") {
-            // No stream of its own, and no sessions that could be ended.
+            // GET and DELETE: this server has no stream of its own and no sessions.
             socket.write_all(b"HTTP/1.1 405 Method Not Allowed\r\nallow: POST\r\ncontent-length: 0\r\n\r\n")?;
             buffer.drain(..whole);
             continue;

@@ -1,5 +1,6 @@
-//! Sessile inside a program, served in each way that a program can: alone, as a part of a larger application on sessile's
-//! own accept loop, and by axum. Behind it is a server in the same process that says two things before it answers a call.
+//! Sessile embedded in a program, served in each way that there is: alone, as a part of a larger application on
+//! sessile's own accept loop, and by axum. The server is in the same process, and sends two progress notifications
+//! before each answer.
 
 use std::net::SocketAddr;
 
@@ -12,9 +13,9 @@ use tokio::net::TcpListener;
 use crate::Outcome;
 use crate::echo::{Answers, value_of};
 
-/// Makes the bench such a program; the way follows.
+/// The argument that makes the bench such a program; one of [`WAYS`] follows.
 pub(crate) const EMBEDDED: &str = "--embedded";
-/// The ways, the first of which the others are compared with.
+/// The ways to serve. The others are compared with the first.
 pub(crate) const WAYS: [&str; 3] = ["serve_http", "serve_router", "axum::serve"];
 
 /// Serves until the process is killed.
@@ -29,7 +30,7 @@ pub(crate) fn serve(way: &str) -> Outcome<()> {
             "serve_http" => proxy.serve_http(listener, std::future::pending()).await?,
             "serve_router" => proxy.serve_router(listener, app, std::future::pending()).await?,
             _ => {
-                // As `Proxy::into_router` says that it is to be done.
+                // `Proxy::into_router` says that these two are needed.
                 let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
                 axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await?;
             }

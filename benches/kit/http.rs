@@ -1,4 +1,4 @@
-//! A streamable HTTP client on a blocking socket: what it costs is the same on every path, and little.
+//! A streamable HTTP client on a blocking socket. Its own cost is small, and the same on every path.
 
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
@@ -9,7 +9,7 @@ use memchr::memmem;
 use crate::Outcome;
 use crate::calls;
 
-/// Where an MCP endpoint is.
+/// The URL of an MCP endpoint.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     pub(crate) address: String,
@@ -28,10 +28,10 @@ impl Target {
     }
 }
 
-/// What the client accepts as an answer.
+/// The formats that the client accepts as an answer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Format {
-    /// JSON and SSE, as the specification has it; servers that have the choice mostly take SSE.
+    /// JSON and SSE, as the specification requires. Most servers then choose SSE.
     Events,
     /// JSON only.
     Json,
@@ -47,7 +47,7 @@ pub(crate) struct Client {
     input: Input,
 }
 
-/// What has been read of the connection and not been used.
+/// Bytes that were read from the connection and are not used yet.
 struct Input {
     buffer: Vec<u8>,
     start: usize,
@@ -57,13 +57,13 @@ struct Input {
 pub(crate) struct Response {
     pub(crate) status: u16,
     session: Option<String>,
-    /// How long the body is, without what chunks and the like put around it.
+    /// The length of the body without its chunk headers.
     length: usize,
-    /// How the body begins.
+    /// The first bytes of the body.
     begin: Vec<u8>,
 }
 
-/// How much of a body is kept.
+/// How many bytes of a body are kept.
 const BEGIN: usize = 512;
 
 enum Length {
@@ -94,7 +94,7 @@ impl Client {
         Ok(client)
     }
 
-    /// Opens a session, and leaves one behind that this connection may have had.
+    /// Opens a session. One that this connection had before is not ended.
     pub(crate) fn initialize(&mut self) -> Outcome<()> {
         self.session = None;
         let response = self.send("POST", calls::INITIALIZE)?;
@@ -113,12 +113,12 @@ impl Client {
         self.call_for(&calls::call(id, size), &format!("\"id\":{id},"), id, size)
     }
 
-    /// A call that is told twice how it goes on, before its answer.
+    /// Sends a call that gets two progress notifications before its answer.
     pub(crate) fn call_with_progress(&mut self, id: u64, size: usize) -> Outcome<()> {
         self.call_for(&calls::call_with_progress(id, size), "\"progress\":2", id, size)
     }
 
-    /// Sends a call, whose response has to begin with something that has `mark` in it.
+    /// Sends a call. The beginning of the response has to contain `mark`.
     fn call_for(&mut self, call: &str, mark: &str, id: u64, size: usize) -> Outcome<()> {
         let response = self.send("POST", call)?;
         let answered = memmem::find(&response.begin, mark.as_bytes()).is_some();
@@ -184,7 +184,7 @@ impl Input {
         }
     }
 
-    /// Takes everything up to `mark`, and the mark.
+    /// Takes all bytes up to and including `mark`.
     fn until(&mut self, socket: &mut TcpStream, mark: &[u8]) -> Outcome<Vec<u8>> {
         loop {
             if let Some(at) = memmem::find(&self.buffer[self.start..self.end], mark) {
@@ -215,7 +215,7 @@ impl Input {
         Ok((response, length))
     }
 
-    /// Takes so many bytes of the body.
+    /// Takes `length` bytes of the body.
     fn body(&mut self, socket: &mut TcpStream, length: usize, response: &mut Response) -> Outcome<()> {
         response.length += length;
         let mut left = length;

@@ -1,4 +1,4 @@
-//! What a process takes, as Linux counts it.
+//! The memory of a process as Linux counts it, and the processes below one.
 
 use std::fs;
 
@@ -7,9 +7,9 @@ use crate::Outcome;
 /// Memory of one process, in KB.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Memory {
-    /// All pages that are there, shared ones too.
+    /// All resident pages, also shared ones.
     pub(crate) resident: u64,
-    /// Pages that are this process's alone.
+    /// Pages that no other process shares.
     pub(crate) private: u64,
 }
 
@@ -22,14 +22,14 @@ pub(crate) fn of(pid: u32) -> Outcome<Memory> {
     Ok(Memory { resident: sum(&["Rss:"]), private: sum(&["Private_Clean:", "Private_Dirty:"]) })
 }
 
-/// A process somewhere below another one.
+/// A child of a process, or a child of its children.
 pub(crate) struct Descendant {
     pub(crate) pid: u32,
-    /// Whether it is a reaper of sessile's.
+    /// Whether the process is one of sessile's reapers.
     pub(crate) is_reaper: bool,
 }
 
-/// All processes below this one. Processes that come or go meanwhile may be missed.
+/// All descendants of a process. A process that starts or ends in the meantime may be missed.
 pub(crate) fn descendants(pid: u32) -> Vec<Descendant> {
     let mut found = Vec::new();
     let mut parents = vec![pid];

@@ -1,4 +1,4 @@
-//! The proxy that is measured, or another program that says on stderr where it listens.
+//! The proxy that is measured, or another program that prints its address on stderr.
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
@@ -13,7 +13,7 @@ pub(crate) fn program() -> PathBuf {
     std::env::var_os("SESSILE_BIN").map_or_else(|| env!("CARGO_BIN_EXE_sessile").into(), PathBuf::from)
 }
 
-/// A proxy with an HTTP front. It is killed when this is dropped; its reapers tidy up after it.
+/// A proxy with an HTTP front. It is killed when this is dropped; its reapers end the servers.
 pub(crate) struct Served {
     pub(crate) child: Child,
     pub(crate) target: Target,
@@ -24,7 +24,7 @@ impl Served {
         let mut child = Command::new(program).args(args).stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let mut lines = BufReader::new(child.stderr.take().ok_or("no stderr")?).lines();
         let url = lines.by_ref().map_while(Result::ok).find_map(|line| Some(line[line.find("http://")?..].to_owned()));
-        // Whoever does not read a log stops the one who writes it.
+        // The log has to be read on, or the proxy would block once the pipe is full.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
         let target = Target::parse(&url.ok_or("the proxy did not say where it listens")?)?;
         Ok(Self { child, target })

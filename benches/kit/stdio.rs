@@ -9,7 +9,7 @@ use memchr::memmem;
 use crate::Outcome;
 use crate::calls;
 
-/// A program that was started to be spoken to.
+/// A program that this client has started.
 pub(crate) struct Client {
     child: Child,
     input: Option<ChildStdin>,
@@ -44,7 +44,7 @@ impl Client {
         Ok(())
     }
 
-    /// Reads one line, which has to begin with a message of that id, and says how long it is.
+    /// Reads one line, which has to begin with a message of that id, and returns its length.
     fn hear(&mut self, id: &str) -> Outcome<usize> {
         let mut length = 0;
         loop {

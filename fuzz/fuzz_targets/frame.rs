@@ -1,10 +1,11 @@
-//! Any bytes: parsing never panics, agrees with `serde_json` on what is JSON, and splicing back gives the original.
+//! Fuzzes frames with any bytes: parsing never panics and agrees with `serde_json` on what is JSON, and splicing the
+//! old ids back gives the original message.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
-use sessile::frame::{Frame, FrameErrorKind, Id, Incoming, LONGEST_ID, split};
+use sessile::fuzzing::{Frame, FrameErrorKind, Id, Incoming, LONGEST_ID, split};
 
 fuzz_target!(|bytes: &[u8]| {
     let parsed = Frame::parse(bytes.to_vec());
@@ -13,7 +14,7 @@ fuzz_target!(|bytes: &[u8]| {
         Err(error) => error.code() != -32700,
     };
     let too_deep = matches!(&parsed, Err(error) if error.kind == FrameErrorKind::TooDeep);
-    // serde_json's own limit of depth is lower, and is an error that looks like one of syntax.
+    // serde_json has a lower limit of depth, whose error cannot be told from one of syntax.
     let braces = bytes.iter().filter(|byte| matches!(byte, b'{' | b'[')).count();
     if !too_deep && braces < 100 {
         let text = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
@@ -31,9 +32,10 @@ fuzz_target!(|bytes: &[u8]| {
     }
 });
 
+/// Splices ids in and back, as a relayed message would have it.
 fn relay(frame: &Frame) {
     assert!(!frame.bytes().iter().any(|byte| matches!(byte, b'\n' | b'\r')));
-    let _ = (frame.method(), frame.has_param("task"), frame.lookup(&["params", "_meta", "a"]));
+    let _ = (frame.method(), frame.lookup(&["params", "_meta", "a"]));
     let (id, token) = (Id::number(7), Id::from("t\u{1}"));
     let wire = frame.splice().id(&id).progress_token(&token).cancelled_id(&id).finish();
     let Ok(spliced) = Frame::parse(wire.into_bytes()) else { panic!("a splice broke the message") };

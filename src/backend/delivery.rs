@@ -11,7 +11,7 @@ use crate::link::{Inlet, LostMessage};
 
 /// Carries the server's messages to `inlet` until there are no more.
 pub(super) async fn read(reader: impl AsyncRead + Unpin, limit: usize, inlet: Arc<dyn Inlet>) {
-    let mut lines = LineReader::new(reader, limit, inlet.budget().growth());
+    let mut lines = LineReader::new(reader, limit, inlet.budget().buffer_charge());
     // An error in reading is the end of reading: how the server ended is told by whoever watches it.
     while let Ok(Some(line)) = lines.next().await {
         match line {

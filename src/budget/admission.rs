@@ -1,18 +1,19 @@
-//! Lets in what a peer has sent: one body, line or event, whatever is in it.
+//! Charges what a peer has sent, one body, line or event, before it is handed on.
 
-use super::{Budget, Class, OVERHEAD};
+use super::{Budget, OVERHEAD, Priority};
 use crate::frame::{Frame, FrameError, Incoming, Kind, Permit};
 
-/// What an unreadable message is charged for: the event that tells of it, and the error that may be its response. The
-/// message itself is gone by then.
-const UNREADABLE: usize = 2048;
+/// The charge for a message that could not be read: it covers the event that reports the message, and the error that
+/// may be sent back. The message itself was dropped by then.
+const UNREADABLE_CHARGE: usize = 2048;
 
 impl Budget {
-    /// Waits until what came in `size` bytes can be charged, and gives it its permit, unless `grown` is the one that it was
-    /// received with. The permit of a message that could not be read comes beside the error.
+    /// Waits until the messages that came in `size` bytes can be charged, and gives them their permit. A large message
+    /// has one already, `grown`, since it was received. If the message could not be read, the permit is returned beside
+    /// the error.
     ///
-    /// `answers` is the budget of what sessile itself says to whoever has sent it: who leaves too much of that unread is
-    /// not listened to, but for its responses and cancellations.
+    /// `answers` is the budget for messages that sessile itself sends to the same peer. While the peer leaves too much
+    /// of those unread, only its responses and cancellations are let in.
     pub(crate) async fn let_in(
         &self,
         received: Result<Incoming, FrameError>,
@@ -27,32 +28,34 @@ impl Budget {
                 return (Err(error), Some(self.unreadable(answers).await));
             }
         };
-        let (class, messages) = match &incoming {
-            Incoming::One(frame) => (class(frame), 1),
-            Incoming::Batch(frames) => (Class::Ordinary, frames.len()),
+        let (priority, messages) = match &incoming {
+            Incoming::One(frame) => (priority_of(frame), 1),
+            Incoming::Batch(frames) => (Priority::Ordinary, frames.len()),
         };
-        if class == Class::Ordinary {
-            answers.solvent().await;
+        if priority == Priority::Ordinary {
+            answers.wait_until_solvent().await;
         }
         let permit = match grown {
-            None => self.charge(size.saturating_add(OVERHEAD.saturating_mul(messages)), class).await.into_permit(),
-            // It must not wait for more while it holds what others may wait for.
+            None => self.charge(size.saturating_add(OVERHEAD.saturating_mul(messages)), priority).await.into_permit(),
+            // A large message holds bytes that others may wait for, so it must not wait for more itself: two such
+            // messages could wait for each other.
             Some(grown) if messages > 1 => grown.and(self.force(OVERHEAD.saturating_mul(messages - 1))),
             Some(grown) => grown,
         };
         (Ok(incoming.with_permit(permit)), None)
     }
 
-    /// Waits until a message can be charged that could not be read, or not be kept. `answers` is as for
+    /// Waits until a message can be charged that could not be read or kept. `answers` is as for
     /// [`let_in`](Self::let_in).
     pub(crate) async fn unreadable(&self, answers: &Self) -> Permit {
-        answers.solvent().await;
-        self.charge(UNREADABLE, Class::Ordinary).await.into_permit()
+        answers.wait_until_solvent().await;
+        self.charge(UNREADABLE_CHARGE, Priority::Ordinary).await.into_permit()
     }
 }
 
-/// Somebody waits for a response, and a cancellation ends something: both are held up by no other message.
-fn class(frame: &Frame) -> Class {
+/// Responses and cancellations are urgent: a peer waits for a response, and a cancellation ends work. No other message
+/// may hold them up.
+fn priority_of(frame: &Frame) -> Priority {
     let is_urgent = frame.kind() == Kind::Response || frame.method() == Some("notifications/cancelled");
-    if is_urgent { Class::Urgent } else { Class::Ordinary }
+    if is_urgent { Priority::Urgent } else { Priority::Ordinary }
 }

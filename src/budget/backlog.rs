@@ -1,4 +1,5 @@
-//! What is queued for one peer: a connection, a server, a client that may come back.
+//! Counts the bytes that wait for one peer: in the queue of a connection or a server, or kept for a client that may
+//! come back.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -6,20 +7,21 @@ use std::sync::{Arc, OnceLock};
 use tokio::time::Instant;
 
 use super::stalls::{GiveWay, HolderKey};
-use super::{Budget, Shared};
+use super::{Budget, SharedPool};
 
-/// The bytes of the pool that are held because one peer has not taken them yet.
+/// The bytes of the pool that are held because one peer has not taken them yet. If the peer stalls while others need
+/// the bytes, it has to give way.
 #[derive(Clone)]
-pub(crate) struct Backlog(Arc<Inner>);
+pub(crate) struct Backlog(Arc<PeerBacklog>);
 
-struct Inner {
-    pool: Arc<Shared>,
+struct PeerBacklog {
+    pool: Arc<SharedPool>,
     give_way: GiveWay,
-    /// Only a peer for which bytes of the pool were ever held has an entry: most never have.
+    /// The peer's entry among the holders. It is made with the first bytes of the pool, which most peers never need.
     holder: OnceLock<HolderKey>,
 }
 
-/// Bytes that are held for a peer until this is dropped, which counts as their having moved.
+/// Bytes that are held for a peer. When this is dropped, they count as taken by the peer.
 #[derive(Debug)]
 pub(crate) struct Held {
     backlog: Backlog,
@@ -27,16 +29,16 @@ pub(crate) struct Held {
 }
 
 impl Budget {
-    /// A backlog that gives way by `give_way` when its peer has taken next to nothing for a while and others need the
-    /// bytes. It is called from another task, and must not wait.
+    /// A new backlog. `give_way` is called when the peer has taken next to nothing for a while and others need the
+    /// bytes: from another task, and it must not wait.
     pub(crate) fn backlog(&self, give_way: impl Fn() + Send + Sync + 'static) -> Backlog {
         let pool = self.0.pool.clone();
-        Backlog(Arc::new(Inner { pool, give_way: Arc::new(give_way), holder: OnceLock::new() }))
+        Backlog(Arc::new(PeerBacklog { pool, give_way: Arc::new(give_way), holder: OnceLock::new() }))
     }
 }
 
 impl Backlog {
-    /// Notes that so many bytes of the pool are held for the peer from now on; nothing if there are none.
+    /// Notes that `bytes` of the pool are held for the peer from now on; `None` if that is zero.
     pub(crate) fn hold(&self, bytes: usize) -> Option<Held> {
         if bytes == 0 {
             return None;
@@ -47,12 +49,12 @@ impl Backlog {
         let holder = *inner.holder.get_or_init(add);
         inner.pool.with(|state| {
             let held = state.stalls.held(holder);
-            state.stalls.hold(holder, held + bytes, now);
+            state.stalls.set_held(holder, held + bytes, now);
         });
         Some(Held { backlog: self.clone(), bytes })
     }
 
-    /// Notes that the peer has taken so many bytes, of a message that it has not taken as a whole yet.
+    /// Notes that the peer has taken `bytes` of a message that it has not taken as a whole yet.
     pub(crate) fn moved(&self, bytes: usize) {
         if let Some(holder) = self.0.holder.get() {
             let now = Instant::now().into_std();
@@ -62,7 +64,7 @@ impl Backlog {
 }
 
 impl Held {
-    /// Notes that the peer has taken so many of these bytes.
+    /// Notes that the peer has taken `bytes` of these.
     pub(crate) fn moved(&self, bytes: usize) {
         self.backlog.moved(bytes);
     }
@@ -75,12 +77,12 @@ impl Drop for Held {
         self.backlog.0.pool.with(|state| {
             let held = state.stalls.held(*holder);
             state.stalls.moved(*holder, self.bytes, now);
-            state.stalls.hold(*holder, held - self.bytes, now);
+            state.stalls.set_held(*holder, held - self.bytes, now);
         });
     }
 }
 
-impl Drop for Inner {
+impl Drop for PeerBacklog {
     fn drop(&mut self) {
         if let Some(holder) = self.holder.get() {
             let give_way = self.pool.with(|state| state.stalls.remove(*holder));

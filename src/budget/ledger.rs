@@ -1,56 +1,60 @@
-//! Who holds how many bytes of one direction, and who gets the next ones. Pure: it neither waits nor reads a clock.
+//! The ledger of one direction: how many bytes each session holds, and which waiting message gets the next free bytes.
+//! The ledger is pure: it neither waits nor reads a clock.
 //!
-//! Bytes are charged to a session, and stand in one of these places:
+//! Bytes are charged to a session, in one of these places ([`ChargePlace`]):
 //!
 //! - the session's *reserve*, which no other session can take: half of it is for requests and notifications
-//!   ([`Class::Ordinary`]), and all of it for responses and cancellations ([`Class::Urgent`]);
-//! - its *share* of the pool, which all sessions have in common;
-//! - its *large* message, one at a time, which may be larger than the share;
-//! - what it *keeps* in the pool to be sent once more, if need be: all sessions together keep no more than half of the pool;
-//! - what is *owed*: messages that sessile itself has made and the peer has not read. They take nothing of the reserve or
-//!   the pool. While more than [`OWED`] bytes are owed, sessile reads no message that could cause another one.
+//!   ([`Priority::Ordinary`]), all of it for responses and cancellations ([`Priority::Urgent`]);
+//! - the session's *share* of the pool that all sessions have in common;
+//! - the session's *large* message, one at a time, which may be larger than the share;
+//! - *kept* bytes in the pool, for messages that may have to be sent again: all sessions together keep no more than
+//!   half of the pool;
+//! - *owed* bytes, of messages that sessile itself has made and the peer has not read. They take nothing of the reserve
+//!   or the pool. While more than [`MOST_OWED`] bytes are owed, sessile reads no message that could cause another one.
 //!
-//! A message that cannot be charged waits. The pool is given out in turns, one message of a session at a time, so that a
-//! session with many waiting messages does not delay a session with one. An eighth of the pool is for [`Size::Small`]
-//! messages alone, so that many large ones, each of which has a part of what it needs, are not in their way.
+//! A message that cannot be charged waits. The pool is given out in turns, one message of a session at a time, so that
+//! a session with many waiting messages does not delay a session with one. An eighth of the pool is reserved for
+//! [`SizeClass::Small`] messages: otherwise they would wait behind large messages that each hold a part of what they
+//! need.
 //!
-//! Messages that are still being received grow step by step. If several of them filled the pool, each would wait for the
-//! others, for ever. So as many bytes of the pool as the largest message takes are its *lane*, which one growing message has
-//! for itself: it can always grow to the largest size. When its last byte in the lane is given back, the next one that waits
-//! has the lane.
+//! A message that is still being received grows step by step. If several growing messages filled the pool, each would
+//! wait for the others for ever. So a part of the pool, as large as the largest message, is the *lane*, which one
+//! growing message has for itself: that message can always grow to the largest size, and so ends. When its last byte in
+//! the lane is given back, the next growing message gets the lane.
 
 mod charge;
+mod growing;
 mod turns;
 
 use std::collections::VecDeque;
 
 use slab::Slab;
 
-use super::OWED;
-pub(crate) use charge::Class;
-use charge::Size;
-pub(super) use charge::{Charge, Place};
+use super::MOST_OWED;
+pub(crate) use charge::Priority;
+use charge::SizeClass;
+pub(super) use charge::{Charge, ChargePlace};
 
 /// The bounds of one direction, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    /// What all sessions have in common.
+    /// The size of the pool that all sessions share.
     pub pool: usize,
     /// The largest charge for one message.
     pub largest: usize,
-    /// The most that one session takes of the pool, besides one large message and what it keeps.
+    /// The most that one session takes of the pool, besides its large message and its kept bytes.
     pub share: usize,
-    /// What each session has for itself.
+    /// The reserve of each session.
     pub reserve: usize,
     /// The most that one session keeps in the pool.
     pub keep: usize,
 }
 
-/// The number of a session in the ledger.
+/// A session's number in the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SessionKey(usize);
 
-/// The number of a message that is being received.
+/// The number of a message that is still being received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct GrowthKey(usize);
 
@@ -58,66 +62,66 @@ pub(super) struct GrowthKey(usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Ticket(usize);
 
+/// What one session holds, in bytes by [`ChargePlace`], and what it waits for.
 #[derive(Debug, Default)]
-struct Session {
+struct SessionEntry {
     ordinary: usize,
     urgent: usize,
     share: usize,
     large: usize,
-    /// Whether a large message is there; its charge may be nothing for a moment.
+    /// Whether the session has a large message; `large` may be 0 for a moment all the same.
     has_large: bool,
     kept: usize,
-    /// What sessile itself has said, and the peer has not read.
+    /// Messages that sessile itself has made, and the peer has not read.
     owed: usize,
-    /// In the order in which they came.
+    /// The session's waiting messages, in the order in which they came.
     waiting: VecDeque<Ticket>,
-    /// Whether it stands in [`Ledger::turns`], by size.
+    /// Whether the session is in [`Ledger::turns`], for each size.
     has_turn: [bool; 2],
 }
 
+/// The charge for a message that is still being received.
 #[derive(Debug)]
-struct Growth {
+struct GrowingMessage {
     session: SessionKey,
     held: usize,
     /// How many of these bytes are in the pool's lane.
     lane: usize,
     is_large: bool,
-    waits: Option<Ticket>,
+    /// The ticket of a step that waits.
+    ticket: Option<Ticket>,
 }
 
-/// Who has the pool's lane.
+/// Which message has the pool's lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lane {
     Free,
     Growing(GrowthKey),
-    /// A message that is complete, and not read yet.
+    /// A message that is complete, and is not read by its peer yet.
     Complete,
 }
 
-impl Growth {
-    fn place(&self) -> Place {
-        if self.is_large { Place::Large } else { Place::Share }
+impl GrowingMessage {
+    fn place(&self) -> ChargePlace {
+        if self.is_large { ChargePlace::Large } else { ChargePlace::Share }
     }
 }
 
+/// What a waiter waits for.
 #[derive(Debug, Clone, Copy)]
-enum Want {
-    Message {
-        bytes: usize,
-        class: Class,
-    },
-    /// That no more than [`OWED`] is owed.
+enum WaitFor {
+    /// The charge for a complete message.
+    Message { bytes: usize, priority: Priority },
+    /// That no more than [`MOST_OWED`] bytes are owed.
     Solvency,
-    Growth {
-        growth: GrowthKey,
-        to: usize,
-    },
+    /// That a growing message is charged for `to` bytes in all.
+    Growth { growth: GrowthKey, to: usize },
 }
 
 #[derive(Debug)]
-struct Wait {
+struct Waiter {
     session: SessionKey,
-    want: Want,
+    wait_for: WaitFor,
     granted: Option<Charge>,
 }
 
@@ -130,12 +134,13 @@ pub(super) struct Ledger {
     lane: Lane,
     /// What is charged to the lane.
     lane_used: usize,
-    /// What of it is kept.
+    /// The part of `used` that is kept.
     kept: usize,
-    sessions: Slab<Session>,
-    growths: Slab<Growth>,
-    waits: Slab<Wait>,
-    /// The sessions of which something of that size waits for the pool and for nothing else; the first one is served next.
+    sessions: Slab<SessionEntry>,
+    growths: Slab<GrowingMessage>,
+    waiters: Slab<Waiter>,
+    /// For each size, the sessions with a message of that size that waits for the pool and for nothing else. The first
+    /// session is served next.
     turns: [VecDeque<SessionKey>; 2],
     granted: Vec<Ticket>,
 }
@@ -150,14 +155,14 @@ impl Ledger {
             kept: 0,
             sessions: Slab::new(),
             growths: Slab::new(),
-            waits: Slab::new(),
+            waiters: Slab::new(),
             turns: Default::default(),
             granted: Vec::new(),
         }
     }
 
     pub(super) fn open(&mut self) -> SessionKey {
-        SessionKey(self.sessions.insert(Session::default()))
+        SessionKey(self.sessions.insert(SessionEntry::default()))
     }
 
     /// Removes a session to which nothing is charged any more.
@@ -169,41 +174,41 @@ impl Ledger {
         self.sessions.remove(session.0);
     }
 
-    /// The tickets whose charge was made since this was asked last: whoever waits for them has to be woken.
+    /// The tickets whose charge was made since the last call. The tasks that wait for them have to be woken.
     pub(super) fn take_granted(&mut self) -> Vec<Ticket> {
         std::mem::take(&mut self.granted)
     }
 
-    /// Charges a message, or gives a ticket for the time when it can be charged. A message that is larger than the largest
-    /// is charged as the largest.
-    pub(super) fn admit(&mut self, session: SessionKey, bytes: usize, class: Class) -> Result<Charge, Ticket> {
+    /// Charges a message, or returns a ticket if the message has to wait. A message above the largest size is charged
+    /// as the largest.
+    pub(super) fn admit(&mut self, session: SessionKey, bytes: usize, priority: Priority) -> Result<Charge, Ticket> {
         let bytes = bytes.min(self.bounds.largest);
-        let charge = self.reserve(session, bytes, class).or_else(|| self.share_now(session, bytes));
-        charge.ok_or_else(|| self.wait(session, Want::Message { bytes, class }))
+        let charge = self.charge_reserve(session, bytes, priority).or_else(|| self.charge_share(session, bytes));
+        charge.ok_or_else(|| self.wait(session, WaitFor::Message { bytes, priority }))
     }
 
-    /// Charges bytes that are kept to be sent once more, if there are enough now that nobody else waits for.
+    /// Charges bytes that are kept to be sent again, if the pool has so many and nobody waits for it.
     pub(super) fn keep(&mut self, session: SessionKey, bytes: usize) -> Option<Charge> {
         let own = self.sessions[session.0].kept + bytes <= self.bounds.keep;
         let fits =
-            own && !self.is_short() && self.kept + bytes <= self.bounds.pool / 2 && self.fits(bytes, Size::Large);
-        fits.then(|| self.charge(session, Place::Kept, bytes))
+            own && !self.is_short() && self.kept + bytes <= self.bounds.pool / 2 && self.fits(bytes, SizeClass::Large);
+        fits.then(|| self.charge(session, ChargePlace::Kept, bytes))
     }
 
-    /// Charges bytes to the share of a session, whether there are any left or not.
+    /// Charges bytes to the share of a session, even if none are left.
     pub(super) fn force(&mut self, session: SessionKey, bytes: usize) -> Charge {
-        self.charge(session, Place::Share, bytes)
+        self.charge(session, ChargePlace::Share, bytes)
     }
 
-    /// Charges what sessile itself says. It takes nothing that others could have, so it is bounded by what causes it:
-    /// whoever does has to wait while too much is [owed](Self::solvent).
+    /// Charges a message that sessile itself has made. It takes nothing from other sessions, and is bounded by its
+    /// cause: messages that cause such messages wait while too much is [owed](Self::check_solvent).
     pub(super) fn owe(&mut self, session: SessionKey, bytes: usize) -> Charge {
-        self.charge(session, Place::Owed, bytes)
+        self.charge(session, ChargePlace::Owed, bytes)
     }
 
-    /// Whether no more than [`OWED`] is owed, or a ticket for the time when that is so.
-    pub(super) fn solvent(&mut self, session: SessionKey) -> Result<(), Ticket> {
-        if self.sessions[session.0].owed <= OWED { Ok(()) } else { Err(self.wait(session, Want::Solvency)) }
+    /// Ok if no more than [`MOST_OWED`] bytes are owed; otherwise a ticket to wait for that.
+    pub(super) fn check_solvent(&mut self, session: SessionKey) -> Result<(), Ticket> {
+        if self.sessions[session.0].owed <= MOST_OWED { Ok(()) } else { Err(self.wait(session, WaitFor::Solvency)) }
     }
 
     pub(super) fn release(&mut self, session: SessionKey, charge: Charge) {
@@ -211,140 +216,64 @@ impl Ledger {
         self.settle(session);
     }
 
-    /// Begins a growing message, with nothing charged.
-    pub(super) fn begin(&mut self, session: SessionKey) -> GrowthKey {
-        GrowthKey(self.growths.insert(Growth { session, held: 0, lane: 0, is_large: false, waits: None }))
-    }
-
-    /// Charges a growing message for so many bytes in all, or gives a ticket.
-    pub(super) fn grow(&mut self, key: GrowthKey, to: usize) -> Result<(), Ticket> {
-        let to = to.min(self.bounds.largest);
-        let growth = &self.growths[key.0];
-        let session = growth.session;
-        if to <= growth.held {
-            return Ok(());
-        }
-        if let Some((place, more)) = self.place_growth(key, to) {
-            let has_lane = self.lane == Lane::Growing(key);
-            let size = Size::of(to);
-            if has_lane || self.turns[size as usize].is_empty() && self.fits(more, size) {
-                self.extend(key, place, more, has_lane);
-                return Ok(());
-            }
-        }
-        let ticket = self.wait(session, Want::Growth { growth: key, to });
-        if self.waits[ticket.0].granted.is_none() {
-            self.growths[key.0].waits = Some(ticket);
-        }
-        Err(ticket)
-    }
-
-    /// The message is complete: from now on it is charged for so many bytes, which are no more than before.
-    pub(super) fn finish(&mut self, key: GrowthKey, bytes: usize) -> Charge {
-        let growth = self.growths.remove(key.0);
-        let (session, place) = (growth.session, growth.place());
-        let excess = growth.held.saturating_sub(bytes);
-        let lane_excess = excess.min(growth.lane);
-        self.discharge(session, Charge { place, bytes: excess, lane: lane_excess });
-        let mut charge = Charge { place, bytes: growth.held - excess, lane: growth.lane - lane_excess };
-        if self.lane == Lane::Growing(key) {
-            self.lane = if charge.lane > 0 { Lane::Complete } else { Lane::Free };
-        }
-        // A message that turned out small enough leaves the place of the large one to the next.
-        let state = &mut self.sessions[session.0];
-        if charge.place == Place::Large {
-            state.has_large = state.share + charge.bytes > self.bounds.share;
-            if !state.has_large {
-                state.large -= charge.bytes;
-                state.share += charge.bytes;
-                charge.place = Place::Share;
-            }
-        }
-        self.settle(session);
-        charge
-    }
-
-    /// The message will not be received to its end.
-    pub(super) fn abandon(&mut self, key: GrowthKey) {
-        let growth = self.growths.remove(key.0);
-        let session = growth.session;
-        self.discharge(session, Charge { place: growth.place(), bytes: growth.held, lane: growth.lane });
-        if growth.is_large {
-            self.sessions[session.0].has_large = false;
-        }
-        if self.lane == Lane::Growing(key) {
-            self.lane = Lane::Free;
-        }
-        self.settle(session);
-    }
-
-    /// The charge for a ticket, once it was made; the ticket is then worth nothing more.
+    /// The charge for a ticket, once it was made. The ticket is then used up.
     pub(super) fn redeem(&mut self, ticket: Ticket) -> Option<Charge> {
-        self.waits[ticket.0].granted?;
-        self.waits.remove(ticket.0).granted
+        self.waiters[ticket.0].granted?;
+        self.waiters.remove(ticket.0).granted
     }
 
-    /// Whoever holds the ticket waits no more. A charge that was made for it in the meantime is given back.
+    /// Ends the wait of a ticket. A charge that was made for it in the meantime is given back.
     pub(super) fn withdraw(&mut self, ticket: Ticket) {
-        let Wait { session, want, granted } = self.waits.remove(ticket.0);
-        match (granted, want) {
-            (Some(charge), Want::Message { .. }) => self.release(session, charge),
-            // A growing message holds what it was given, and gives it back as a whole; of solvency there is nothing to give.
-            (Some(_), Want::Growth { .. } | Want::Solvency) => {}
-            (None, want) => {
+        let Waiter { session, wait_for, granted } = self.waiters.remove(ticket.0);
+        match (granted, wait_for) {
+            (Some(charge), WaitFor::Message { .. }) => self.release(session, charge),
+            // A growing message keeps what it was charged, and gives it back as a whole. Solvency charges nothing.
+            (Some(_), WaitFor::Growth { .. } | WaitFor::Solvency) => {}
+            (None, wait_for) => {
                 self.sessions[session.0].waiting.retain(|waiting| *waiting != ticket);
-                if let Want::Growth { growth, .. } = want {
-                    self.growths[growth.0].waits = None;
+                if let WaitFor::Growth { growth, .. } = wait_for {
+                    self.growths[growth.0].ticket = None;
                 }
-                // It may have been what the turn was for.
+                // The session's turn may have been for this ticket.
                 self.settle(session);
             }
         }
     }
 
-    /// Whether somebody waits for bytes that other sessions hold.
+    /// Whether a message waits for bytes of the pool, which other sessions hold.
     pub(super) fn is_short(&self) -> bool {
         self.turns.iter().any(|turns| !turns.is_empty())
     }
 
-    /// How many bytes of the pool have to become free before the next one who waits can have its own.
+    /// How many bytes of the pool have to become free before the next waiting message can be charged.
     pub(super) fn shortage(&self) -> usize {
-        let short = |size: Size| {
-            let (_, more) = self.turns[size as usize].front().and_then(|session| self.next_of(*session, size))?;
+        let short = |size: SizeClass| {
+            let (_, more) = self.turns[size as usize].front().and_then(|session| self.next_for_pool(*session, size))?;
             Some(more.saturating_sub(self.free(size)))
         };
-        [Size::Small, Size::Large].into_iter().filter_map(short).max().unwrap_or_default()
+        [SizeClass::Small, SizeClass::Large].into_iter().filter_map(short).max().unwrap_or_default()
     }
 
-    pub(super) fn held(&self, key: GrowthKey) -> usize {
-        self.growths[key.0].held
-    }
-
-    /// What is charged in all, the reserves of the sessions included, in bytes.
+    /// How many bytes are charged in all, in the pool and in the sessions' reserves.
     pub(super) fn charged(&self) -> usize {
         self.used
             + self.lane_used
             + self.sessions.iter().map(|(_, session)| session.ordinary + session.urgent + session.owed).sum::<usize>()
     }
 
-    #[cfg(test)]
-    pub(super) fn session_of(&self, key: GrowthKey) -> SessionKey {
-        self.growths[key.0].session
-    }
-
-    fn wait(&mut self, session: SessionKey, want: Want) -> Ticket {
-        let ticket = Ticket(self.waits.insert(Wait { session, want, granted: None }));
+    fn wait(&mut self, session: SessionKey, wait_for: WaitFor) -> Ticket {
+        let ticket = Ticket(self.waiters.insert(Waiter { session, wait_for, granted: None }));
         self.sessions[session.0].waiting.push_back(ticket);
         self.settle(session);
         ticket
     }
 
-    fn charge(&mut self, session: SessionKey, place: Place, bytes: usize) -> Charge {
-        *of(&mut self.sessions[session.0], place) += bytes;
+    fn charge(&mut self, session: SessionKey, place: ChargePlace, bytes: usize) -> Charge {
+        *bytes_in(&mut self.sessions[session.0], place) += bytes;
         if place.is_pool() {
             self.used += bytes;
         }
-        if place == Place::Kept {
+        if place == ChargePlace::Kept {
             self.kept += bytes;
         }
         Charge { place, bytes, lane: 0 }
@@ -353,14 +282,14 @@ impl Ledger {
     fn discharge(&mut self, session: SessionKey, charge: Charge) {
         let Charge { place, bytes, lane } = charge;
         let state = &mut self.sessions[session.0];
-        *of(state, place) -= bytes;
-        if place == Place::Large && state.large == 0 {
+        *bytes_in(state, place) -= bytes;
+        if place == ChargePlace::Large && state.large == 0 {
             state.has_large = false;
         }
         if place.is_pool() {
             self.used -= bytes - lane;
         }
-        if place == Place::Kept {
+        if place == ChargePlace::Kept {
             self.kept -= bytes;
         }
         self.lane_used -= lane;
@@ -369,98 +298,64 @@ impl Ledger {
         }
     }
 
-    fn reserve(&mut self, session: SessionKey, bytes: usize, class: Class) -> Option<Charge> {
+    fn charge_reserve(&mut self, session: SessionKey, bytes: usize, priority: Priority) -> Option<Charge> {
         let state = &self.sessions[session.0];
         let fits_all = state.ordinary + state.urgent + bytes <= self.bounds.reserve;
-        let fits = match class {
-            Class::Ordinary => fits_all && state.ordinary + bytes <= self.bounds.reserve / 2,
-            Class::Urgent => fits_all,
+        let fits = match priority {
+            Priority::Ordinary => fits_all && state.ordinary + bytes <= self.bounds.reserve / 2,
+            Priority::Urgent => fits_all,
         };
-        fits.then(|| self.charge(session, Place::Reserve(class), bytes))
+        fits.then(|| self.charge(session, ChargePlace::Reserve(priority), bytes))
     }
 
-    /// Charges the session's share of the pool, unless others wait for the pool already.
-    fn share_now(&mut self, session: SessionKey, bytes: usize) -> Option<Charge> {
-        let place = self.place_message(session, bytes)?;
-        let size = Size::of(bytes);
+    /// Charges a message to the pool, unless other messages wait for the pool already.
+    fn charge_share(&mut self, session: SessionKey, bytes: usize) -> Option<Charge> {
+        let place = self.message_place(session, bytes)?;
+        let size = SizeClass::of(bytes);
         let is_next = self.turns[size as usize].is_empty() && self.fits(bytes, size);
         is_next.then(|| self.charge_message(session, place, bytes))
     }
 
-    fn charge_message(&mut self, session: SessionKey, place: Place, bytes: usize) -> Charge {
-        if place == Place::Large {
+    fn charge_message(&mut self, session: SessionKey, place: ChargePlace, bytes: usize) -> Charge {
+        if place == ChargePlace::Large {
             self.sessions[session.0].has_large = true;
         }
         self.charge(session, place, bytes)
     }
 
-    /// Where in the pool a message of the session could be charged, as far as its own bounds go.
-    fn place_message(&self, session: SessionKey, bytes: usize) -> Option<Place> {
+    /// The place in the pool where a message could be charged, as far as the bounds of its session allow.
+    fn message_place(&self, session: SessionKey, bytes: usize) -> Option<ChargePlace> {
         let state = &self.sessions[session.0];
         if state.share + bytes <= self.bounds.share {
-            return Some(Place::Share);
+            return Some(ChargePlace::Share);
         }
-        // What fits into the share waits for the share: the other place is for what does not.
-        (bytes > self.bounds.share && !state.has_large).then_some(Place::Large)
+        // A message that fits into the share waits for the share: the large place is for those that do not fit.
+        (bytes > self.bounds.share && !state.has_large).then_some(ChargePlace::Large)
     }
 
-    /// Where a growing message could be charged for so many bytes in all, as far as the bounds of its session go, and how
-    /// many bytes of the pool that takes in addition.
-    fn place_growth(&self, key: GrowthKey, to: usize) -> Option<(Place, usize)> {
-        let growth = &self.growths[key.0];
-        let state = &self.sessions[growth.session.0];
-        let more = to.saturating_sub(growth.held);
-        if growth.is_large {
-            return Some((Place::Large, more));
-        }
-        if state.share + more <= self.bounds.share {
-            return Some((Place::Share, more));
-        }
-        (!state.has_large).then_some((Place::Large, more))
-    }
-
-    fn extend(&mut self, key: GrowthKey, place: Place, more: usize, in_lane: bool) {
-        let growth = &mut self.growths[key.0];
-        let state = &mut self.sessions[growth.session.0];
-        if place == Place::Large && !growth.is_large {
-            growth.is_large = true;
-            state.share -= growth.held;
-            state.large += growth.held;
-            state.has_large = true;
-        }
-        *of(state, place) += more;
-        growth.held += more;
-        if in_lane {
-            growth.lane += more;
-            self.lane_used += more;
-        } else {
-            self.used += more;
-        }
-    }
-
-    /// What of the pool is left, without its lane.
-    fn free(&self, size: Size) -> usize {
+    /// How many bytes of the pool are left for messages of this size, without the lane.
+    fn free(&self, size: SizeClass) -> usize {
         let pool = self.bounds.pool.saturating_sub(self.bounds.largest);
         let pool = match size {
-            Size::Small => pool,
-            Size::Large => pool - pool / 8,
+            SizeClass::Small => pool,
+            SizeClass::Large => pool - pool / 8,
         };
         pool.saturating_sub(self.used)
     }
 
-    fn fits(&self, more: usize, size: Size) -> bool {
+    fn fits(&self, more: usize, size: SizeClass) -> bool {
         more <= self.free(size)
     }
 }
 
-/// What a session has in a place.
-fn of(session: &mut Session, place: Place) -> &mut usize {
+/// The bytes that a session has in a place.
+fn bytes_in(session: &mut SessionEntry, place: ChargePlace) -> &mut usize {
     match place {
-        Place::Reserve(Class::Ordinary) => &mut session.ordinary,
-        Place::Reserve(Class::Urgent) => &mut session.urgent,
-        Place::Share => &mut session.share,
-        Place::Large => &mut session.large,
-        Place::Kept => &mut session.kept,
-        Place::Owed => &mut session.owed,
+        ChargePlace::Reserve(Priority::Ordinary) => &mut session.ordinary,
+        ChargePlace::Reserve(Priority::Urgent) => &mut session.urgent,
+        ChargePlace::Share => &mut session.share,
+        ChargePlace::Large => &mut session.large,
+        ChargePlace::Kept => &mut session.kept,
+        ChargePlace::Owed => &mut session.owed,
     }
 }

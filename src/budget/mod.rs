@@ -1,16 +1,17 @@
-//! How many bytes may be under way at once, in each direction of the process.
+//! Bounds how many bytes of messages may be under way at once, in each direction of the process.
 //!
-//! The mailboxes of actors are unbounded, so the bound stands in front of them: a reader waits for a [`Permit`] *before* it
-//! hands a message on, and the permit travels with the bytes until they are written or dropped. [`Pool`] is what all
-//! sessions have in common, [`Budget`] what one session may take in one direction, [`Growth`] the charge for a message
-//! that is still being received, and [`Backlog`] what is queued for one peer.
+//! The mailboxes of actors are unbounded, so the bound is in front of them: a reader waits for a [`Permit`] *before* it
+//! hands a message on, and the permit travels with the bytes until they are written or dropped. A [`Pool`] has the
+//! bytes that all sessions share, a [`Budget`] charges one session in one direction, a [`BufferCharge`] is the charge
+//! for a message that is still being received, and a [`Backlog`] counts the bytes that are queued for one peer.
 //!
-//! [`ledger`] decides who gets which bytes, and [`stalls`] who gives way while others wait. This file has the lock, the
-//! tasks that wait, and the clock. It knows nothing of sessions, connections or servers but what they hold.
+//! [`ledger`] decides which message gets bytes, and [`stalls`] which peer has to give bytes back while others wait;
+//! both are pure. This file adds the lock, the waiting tasks and the clock. A budget knows of sessions, connections and
+//! servers only how many bytes they hold.
 
 mod admission;
 mod backlog;
-mod growth;
+mod buffer_charge;
 #[cfg(test)]
 mod kit;
 mod ledger;
@@ -27,87 +28,89 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use crate::frame::{Permit, Room, Wire};
+use crate::frame::{ChargedBytes, Permit, Wire};
 
 pub(crate) use backlog::{Backlog, Held};
-pub(crate) use growth::{GaveWay, Growth, fitted, grown};
-pub(crate) use ledger::{Bounds, Class};
+pub(crate) use buffer_charge::{BufferCharge, GaveWay, fit_buffer, grown_capacity};
+pub(crate) use ledger::{Bounds, Priority};
 use ledger::{Charge, Ledger, SessionKey, Ticket};
 use stalls::Stalls;
 
-/// What a message is charged for besides its bytes: its spans, and its place in a mailbox and a queue.
+/// What each message is charged besides its bytes: for its spans, and its entries in a mailbox and a queue.
 pub(crate) const OVERHEAD: usize = 256;
-/// What each session has for itself in each direction: a message of 64 KiB.
+/// The bytes that each session has for itself in each direction: one message of 64 KiB.
 pub(crate) const RESERVE: usize = 64 * 1024 + OVERHEAD;
-/// What a connection may hold without a charge while it receives a message: hardly more than the headers of a request.
-pub(crate) const FREE: usize = 64 * 1024;
-/// How many bytes of what sessile itself says a peer may leave unread before it is listened to no more: half of a reserve.
-pub(crate) const OWED: usize = RESERVE / 2;
-/// How soon those who were asked to give way are looked at again.
-const AGAIN: Duration = Duration::from_millis(50);
+/// A buffer of up to this size is not charged while a message is received into it: that is hardly more than a
+/// connection holds for the headers of a request anyhow.
+pub(crate) const UNCHARGED_BUFFER: usize = 64 * 1024;
+/// How many bytes of messages that sessile itself made a peer may leave unread. While it leaves more, sessile reads
+/// none of the peer's messages that could cause another one.
+pub(crate) const MOST_OWED: usize = RESERVE / 2;
+/// How soon holders that were asked to give way are checked again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// The bytes of one direction that all sessions have in common.
+/// The bytes of one direction that all sessions share.
 #[derive(Debug, Clone)]
-pub(crate) struct Pool(Arc<Shared>);
+pub(crate) struct Pool(Arc<SharedPool>);
 
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
+struct SharedPool {
+    state: Mutex<PoolState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct PoolState {
     ledger: Ledger,
     stalls: Stalls,
-    /// Whom to wake when the charge for a ticket was made.
+    /// The task to wake when the charge for a ticket is made.
     wakers: HashMap<Ticket, Waker>,
-    /// Whether a task watches over those who hold bytes while others wait.
+    /// Whether a task runs [`watch_stalled`].
     is_watched: bool,
 }
 
 impl Pool {
     pub(crate) fn new(bounds: Bounds) -> Self {
         let (ledger, stalls) = (Ledger::new(bounds), Stalls::default());
-        let state = State { ledger, stalls, wakers: HashMap::new(), is_watched: false };
-        Self(Arc::new(Shared { state: Mutex::new(state) }))
+        let state = PoolState { ledger, stalls, wakers: HashMap::new(), is_watched: false };
+        Self(Arc::new(SharedPool { state: Mutex::new(state) }))
     }
 
-    /// The budget of one more session.
+    /// Opens the budget of a new session.
     pub(crate) fn open(&self) -> Budget {
         let session = self.0.with(|state| state.ledger.open());
         Budget(Arc::new(Account { pool: self.0.clone(), session }))
     }
 
-    /// What is charged now, with the reserves of all sessions, in bytes.
+    /// How many bytes are charged now, in the pool and in the reserves of all sessions.
     pub(crate) fn charged(&self) -> usize {
         self.0.with(|state| state.ledger.charged())
     }
 }
 
-impl Shared {
-    /// Does something under the lock, and afterwards what follows from it: those whose charge was made are woken, and if
-    /// somebody has to wait for others, a task begins to watch those.
-    fn with<T>(self: &Arc<Self>, act: impl FnOnce(&mut State) -> T) -> T {
+impl SharedPool {
+    /// Calls `act` under the lock, and then does what follows from it: wakes the tasks whose charge was made, and
+    /// starts [`watch_stalled`] if a message now waits for bytes that other sessions hold.
+    fn with<T>(self: &Arc<Self>, act: impl FnOnce(&mut PoolState) -> T) -> T {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let result = act(&mut state);
         let granted = state.ledger.take_granted();
         let woken: Vec<_> = granted.iter().filter_map(|ticket| state.wakers.remove(ticket)).collect();
         let must_watch = state.ledger.is_short() && !state.is_watched;
-        // Outside of a runtime nobody waits, and there is nobody to watch: whoever comes next sees to it.
+        // A destructor may run outside of a runtime, where no task can be started: the next call starts it.
         let runtime = must_watch.then(tokio::runtime::Handle::try_current).and_then(Result::ok);
         state.is_watched |= runtime.is_some();
         drop(state);
         woken.into_iter().for_each(Waker::wake);
         if let Some(runtime) = runtime {
-            runtime.spawn(watch(Arc::downgrade(self)));
+            runtime.spawn(watch_stalled(Arc::downgrade(self)));
         }
         result
     }
 }
 
-/// Asks those who are stalled to give way, for as long as somebody waits.
-async fn watch(pool: Weak<Shared>) {
-    let mut watching = Watching { pool: pool.clone(), is_over: false };
+/// Asks stalled holders to give way, for as long as a message waits for the pool.
+async fn watch_stalled(pool: Weak<SharedPool>) {
+    let mut watching = WatchGuard { pool: pool.clone(), is_over: false };
     loop {
         let Some(pool) = pool.upgrade() else { return };
         let now = Instant::now();
@@ -118,8 +121,8 @@ async fn watch(pool: Weak<Shared>) {
             }
             let shortage = state.ledger.shortage();
             let chosen = state.stalls.choose(shortage, now.into_std());
-            let stalled = state.stalls.next().map_or(now + stalls::WITHIN, Instant::from_std);
-            let next = if chosen.is_empty() { stalled.max(now + AGAIN) } else { now + AGAIN };
+            let stalled = state.stalls.next_stall().map_or(now + stalls::STALLED_WITHIN, Instant::from_std);
+            let next = if chosen.is_empty() { stalled.max(now + ASK_AGAIN_AFTER) } else { now + ASK_AGAIN_AFTER };
             (chosen, Some(next))
         });
         drop(pool);
@@ -134,13 +137,14 @@ async fn watch(pool: Weak<Shared>) {
     }
 }
 
-/// Sees to it that somebody else watches if this task does not come to its end, because it panics or its runtime ends.
-struct Watching {
-    pool: Weak<Shared>,
+/// Lets another task watch if this one does not end regularly, because it panics or its runtime ends: without this,
+/// `is_watched` would stay true and stalled peers would hold their bytes for ever.
+struct WatchGuard {
+    pool: Weak<SharedPool>,
     is_over: bool,
 }
 
-impl Drop for Watching {
+impl Drop for WatchGuard {
     fn drop(&mut self) {
         if let Some(pool) = self.pool.upgrade().filter(|_| !self.is_over) {
             pool.with(|state| state.is_watched = false);
@@ -148,13 +152,13 @@ impl Drop for Watching {
     }
 }
 
-/// What one session may have under way in one direction.
+/// Charges the messages of one session in one direction.
 #[derive(Debug, Clone)]
 pub(crate) struct Budget(Arc<Account>);
 
 #[derive(Debug)]
 struct Account {
-    pool: Arc<Shared>,
+    pool: Arc<SharedPool>,
     session: SessionKey,
 }
 
@@ -165,30 +169,31 @@ impl Drop for Account {
 }
 
 impl Budget {
-    /// Waits until a message can be charged. One that fits into the session's own reserve waits for nobody but the session's
-    /// own peers.
-    async fn charge(&self, bytes: usize, class: Class) -> Charged {
-        let charge = match self.0.pool.with(|state| state.ledger.admit(self.0.session, bytes, class)) {
+    /// Waits until a message can be charged. A message that fits into the session's reserve waits for this session's
+    /// own peers at most, never for other sessions.
+    async fn charge(&self, bytes: usize, priority: Priority) -> SessionCharge {
+        let charge = match self.0.pool.with(|state| state.ledger.admit(self.0.session, bytes, priority)) {
             Ok(charge) => charge,
-            Err(ticket) => Waiting { account: &self.0, ticket: Some(ticket) }.await,
+            Err(ticket) => TicketWait { account: &self.0, ticket: Some(ticket) }.await,
         };
         self.charged(charge)
     }
 
-    /// The permit for so many bytes that are kept to be sent once more, if there are so many that nobody waits for.
+    /// The permit for bytes that are kept in case they have to be sent again. `None` if the pool has not so many bytes
+    /// that nobody waits for.
     pub(crate) fn keep(&self, bytes: usize) -> Option<Permit> {
         let charge = self.0.pool.with(|state| state.ledger.keep(self.0.session, bytes))?;
         Some(self.charged(charge).into_permit())
     }
 
-    /// Charges bytes without waiting, whether there are any left or not.
+    /// Charges bytes without waiting, even if none are left.
     fn force(&self, bytes: usize) -> Permit {
         let charge = self.0.pool.with(|state| state.ledger.force(self.0.session, bytes));
         self.charged(charge).into_permit()
     }
 
-    /// A message that sessile itself has made, or a part of it, with the permit for what it takes. That is owed: for as long as
-    /// more than [`OWED`] is, whoever causes such messages has to [wait](Self::solvent).
+    /// Adds the permit to a message that sessile itself has made, or has made a part of. Such bytes are *owed*: while
+    /// more than [`MOST_OWED`] are, whatever could cause another such message has to [wait](Self::wait_until_solvent).
     pub(crate) fn owe(&self, wire: Wire) -> Wire {
         let bytes = wire.uncharged();
         if bytes == 0 {
@@ -198,31 +203,31 @@ impl Budget {
         wire.with_permit(self.charged(charge).into_permit())
     }
 
-    /// Waits until no more than [`OWED`] is owed.
-    async fn solvent(&self) {
-        if let Err(ticket) = self.0.pool.with(|state| state.ledger.solvent(self.0.session)) {
-            Waiting { account: &self.0, ticket: Some(ticket) }.await;
+    /// Waits until no more than [`MOST_OWED`] bytes are owed.
+    async fn wait_until_solvent(&self) {
+        if let Err(ticket) = self.0.pool.with(|state| state.ledger.check_solvent(self.0.session)) {
+            TicketWait { account: &self.0, ticket: Some(ticket) }.await;
         }
     }
 
-    fn charged(&self, charge: Charge) -> Charged {
-        Charged { account: self.0.clone(), charge }
+    fn charged(&self, charge: Charge) -> SessionCharge {
+        SessionCharge { account: self.0.clone(), charge }
     }
 }
 
-/// Bytes that are charged to a session until this is dropped.
-struct Charged {
+/// Bytes that are charged to a session. The charge is given back when this is dropped.
+struct SessionCharge {
     account: Arc<Account>,
     charge: Charge,
 }
 
-impl Charged {
+impl SessionCharge {
     fn into_permit(self) -> Permit {
-        Permit::from_room(Box::new(self))
+        Permit::from_charge(Box::new(self))
     }
 }
 
-impl Room for Charged {
+impl ChargedBytes for SessionCharge {
     fn pooled(&self) -> usize {
         self.charge.pooled()
     }
@@ -232,7 +237,7 @@ impl Room for Charged {
     }
 }
 
-impl Drop for Charged {
+impl Drop for SessionCharge {
     fn drop(&mut self) {
         if self.charge.bytes > 0 {
             self.account.pool.with(|state| state.ledger.release(self.account.session, self.charge));
@@ -240,13 +245,13 @@ impl Drop for Charged {
     }
 }
 
-/// Waits until the charge for a ticket was made. Whoever drops it waits no more.
-struct Waiting<'a> {
+/// A future that waits until the charge for a ticket was made. Dropping it withdraws the ticket.
+struct TicketWait<'a> {
     account: &'a Arc<Account>,
     ticket: Option<Ticket>,
 }
 
-impl Future for Waiting<'_> {
+impl Future for TicketWait<'_> {
     type Output = Charge;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Charge> {
@@ -255,7 +260,8 @@ impl Future for Waiting<'_> {
             Some(charge) => (Some(charge), None),
             None => (None, state.wakers.insert(ticket, context.waker().clone())),
         });
-        // Not under the lock: it may be the last that is left of a task which holds a permit.
+        // Dropped outside of the lock: the waker may be the last reference to a task that holds a permit, and to drop a
+        // permit takes the lock.
         drop(replaced);
         let Some(charge) = redeemed else { return Poll::Pending };
         self.ticket = None;
@@ -263,20 +269,20 @@ impl Future for Waiting<'_> {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for TicketWait<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
             let waker = self.account.pool.with(|state| {
                 state.ledger.withdraw(ticket);
                 state.wakers.remove(&ticket)
             });
-            // Not under the lock, as above.
+            // Dropped outside of the lock, as above.
             drop(waker);
         }
     }
 }
 
-impl fmt::Debug for Charged {
+impl fmt::Debug for SessionCharge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.charge, f)
     }

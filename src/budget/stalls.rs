@@ -1,20 +1,22 @@
-//! Who holds bytes of the pool for a peer, and for how long that peer has moved next to nothing. Pure.
+//! The holders of the pool's bytes, and how long each has been stalled: its peer has taken or sent next to nothing.
+//! Pure.
 //!
-//! A holder is a connection whose client has not read what was sent, a message that a peer has sent in part, what is queued
-//! for a server, or what is kept for a client that may come back. While others wait for the pool, the holder that has been
-//! stalled for longest gives way.
+//! A holder is a connection whose client has not read what was sent, a message that a peer has sent in part, the queue
+//! for a server, or the messages that are kept for a client that may come back. While messages wait for the pool, the
+//! holder that has been stalled for longest is asked to give way.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-/// A holder is stalled if fewer than this many bytes have moved...
-pub(super) const MOVES: usize = 64 * 1024;
-/// ... within this time.
-pub(super) const WITHIN: Duration = Duration::from_secs(5);
+/// A holder is stalled if fewer bytes than this have moved within [`STALLED_WITHIN`].
+pub(super) const STALLED_BELOW: usize = 64 * 1024;
+/// The time within which [`STALLED_BELOW`] bytes have to move.
+pub(super) const STALLED_WITHIN: Duration = Duration::from_secs(5);
 
-/// What a holder does to give way. It is called without any lock held, and must not wait.
+/// Makes a holder give its bytes back. The function is called without any lock held, from a task that serves all
+/// holders, so it must not wait.
 pub(super) type GiveWay = Arc<dyn Fn() + Send + Sync>;
 
 /// The number of a holder.
@@ -23,12 +25,13 @@ pub(super) struct HolderKey(usize);
 
 struct Holder {
     held: usize,
-    /// When it last had moved [`MOVES`] bytes, or began to hold some, or was asked to give way.
+    /// When the holder last had moved [`STALLED_BELOW`] bytes, began to hold some, or was asked to give way.
     since: Instant,
+    /// Bytes that have moved since then.
     moved: usize,
-    /// It was asked to give way, and still holds what it held then.
+    /// Whether the holder was asked to give way and has not moved since.
     asked: bool,
-    /// Its peer is not to blame for the time that passes: it is not listened to.
+    /// Whether sessile itself does not read from the peer, which is then not to blame that nothing moves.
     is_excused: bool,
     give_way: GiveWay,
 }
@@ -46,15 +49,15 @@ impl Stalls {
         HolderKey(self.holders.insert(holder))
     }
 
-    /// Removes a holder. What it gives way with is handed out: it may hold a permit itself, which is not to be given back
-    /// under the lock that is held here.
+    /// Removes a holder and returns its function, which the caller has to drop after the lock is released: the function
+    /// may hold a permit, and to give back a permit takes the same lock.
     #[must_use]
     pub(super) fn remove(&mut self, key: HolderKey) -> GiveWay {
         self.holders.remove(key.0).give_way
     }
 
-    /// It holds so many bytes in all.
-    pub(super) fn hold(&mut self, key: HolderKey, bytes: usize, now: Instant) {
+    /// Sets how many bytes the holder holds in all.
+    pub(super) fn set_held(&mut self, key: HolderKey, bytes: usize, now: Instant) {
         let holder = &mut self.holders[key.0];
         if holder.held == 0 || bytes == 0 {
             (holder.since, holder.moved, holder.asked) = (now, 0, false);
@@ -66,27 +69,29 @@ impl Stalls {
         self.holders[key.0].held
     }
 
-    /// Its peer has taken or given so many bytes.
+    /// Notes that the holder's peer has taken or sent `bytes`.
     pub(super) fn moved(&mut self, key: HolderKey, bytes: usize, now: Instant) {
         let holder = &mut self.holders[key.0];
         holder.moved += bytes;
-        if holder.moved >= MOVES {
+        if holder.moved >= STALLED_BELOW {
             (holder.since, holder.moved, holder.asked) = (now, 0, false);
         }
     }
 
-    /// From now on its peer is not listened to, or is again: it does not count as stalled in the meantime.
+    /// Notes that sessile stops reading from the holder's peer, or reads again. In the meantime the holder does not
+    /// count as stalled.
     pub(super) fn excuse(&mut self, key: HolderKey, is_excused: bool, now: Instant) {
         let holder = &mut self.holders[key.0];
         (holder.since, holder.moved, holder.is_excused) = (now, 0, is_excused);
     }
 
-    /// Those who are to give way so that `shortage` bytes become free, longest stalled first. What others that were asked
-    /// before have not given back yet counts as well. One that still holds its bytes [`WITHIN`] later is asked again.
+    /// Chooses the holders that have to give way so that `shortage` bytes become free, the longest stalled first. Bytes
+    /// that holders asked before have still to give back are counted in. A holder that still has its bytes
+    /// [`STALLED_WITHIN`] later is asked again.
     pub(super) fn choose(&mut self, mut shortage: usize, now: Instant) -> Vec<GiveWay> {
         let mut stalled = Vec::new();
         for (key, holder) in self.holders.iter().filter(|(_, holder)| holder.held > 0 && !holder.is_excused) {
-            if now.saturating_duration_since(holder.since) >= WITHIN {
+            if now.saturating_duration_since(holder.since) >= STALLED_WITHIN {
                 stalled.push((holder.since, key));
             } else if holder.asked {
                 shortage = shortage.saturating_sub(holder.held);
@@ -107,9 +112,9 @@ impl Stalls {
     }
 
     /// When the next holder will count as stalled if nothing moves.
-    pub(super) fn next(&self) -> Option<Instant> {
+    pub(super) fn next_stall(&self) -> Option<Instant> {
         let holding = self.holders.iter().filter(|(_, holder)| holder.held > 0 && !holder.is_excused);
-        holding.map(|(_, holder)| holder.since + WITHIN).min()
+        holding.map(|(_, holder)| holder.since + STALLED_WITHIN).min()
     }
 }
 
@@ -137,7 +142,7 @@ mod tests {
                 let asked = asked.clone();
                 let give_way: GiveWay = Arc::new(move || _ = asked.fetch_add(1, Ordering::Relaxed));
                 let key = stalls.add(give_way, begin);
-                stalls.hold(key, 100, begin + Duration::from_secs(second));
+                stalls.set_held(key, 100, begin + Duration::from_secs(second));
                 key
             })
             .collect();
@@ -150,14 +155,14 @@ mod tests {
         };
         ask(&mut stalls, 50, 4);
         assert_eq!(counts(), [0, 0, 0], "nobody is stalled yet");
-        stalls.moved(keys[0], MOVES - 1, begin + Duration::from_secs(4));
+        stalls.moved(keys[0], STALLED_BELOW - 1, begin + Duration::from_secs(4));
         ask(&mut stalls, 50, 7);
         assert_eq!(counts(), [1, 0, 0], "less than it must have moved");
         ask(&mut stalls, 100, 8);
         assert_eq!(counts(), [1, 0, 0], "what it was asked for is on its way");
         ask(&mut stalls, 101, 8);
         assert_eq!(counts(), [1, 1, 0]);
-        stalls.moved(keys[2], MOVES, begin + Duration::from_secs(9));
+        stalls.moved(keys[2], STALLED_BELOW, begin + Duration::from_secs(9));
         ask(&mut stalls, 1000, 11);
         assert_eq!(counts(), [1, 1, 0], "it has moved enough");
         ask(&mut stalls, 1000, 12);

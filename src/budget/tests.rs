@@ -1,300 +1,24 @@
-//! The budget alone: no bound is passed, nobody who reads is starved, and whoever does not read gives way.
+//! Tests of the budget alone: no bound is exceeded, no session whose peer reads is starved, and peers that do not read
+//! give way.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+mod ledger;
+mod sessions;
 
-use proptest::prelude::*;
 use tokio::time::{sleep, timeout};
 
-use super::ledger::{Charge, GrowthKey, Place};
 use super::*;
 use crate::frame;
 
-const KIB: usize = 1024;
-const BOUNDS: Bounds =
-    Bounds { pool: 1024 * KIB, largest: 400 * KIB, share: 128 * KIB, reserve: RESERVE, keep: 300 * KIB };
-/// Longer than everything takes that is not stuck.
-const LONG: Duration = Duration::from_secs(3600);
-
-/// What somebody does to the ledger. Numbers choose among what is there.
-#[derive(Debug, Clone, Copy)]
-enum Act {
-    Open,
-    Admit { session: usize, bytes: usize, urgent: bool },
-    Keep { session: usize, bytes: usize },
-    Begin { session: usize },
-    Grow { growth: usize, more: usize },
-    Finish { growth: usize, less: usize },
-    Abandon { growth: usize },
-    Release { charge: usize },
-    Withdraw { ticket: usize },
-}
-
-fn act() -> impl Strategy<Value = Act> {
-    let small = 1..70 * KIB;
-    prop_oneof![
-        1 => Just(Act::Open),
-        8 => (0..100_usize, small.clone(), any::<bool>())
-            .prop_map(|(session, bytes, urgent)| Act::Admit { session, bytes, urgent }),
-        2 => (0..100_usize, small).prop_map(|(session, bytes)| Act::Keep { session, bytes }),
-        3 => (0..100_usize).prop_map(|session| Act::Begin { session }),
-        8 => (0..100_usize, 1..200 * KIB).prop_map(|(growth, more)| Act::Grow { growth, more }),
-        2 => (0..100_usize, 0..50 * KIB).prop_map(|(growth, less)| Act::Finish { growth, less }),
-        1 => (0..100_usize).prop_map(|growth| Act::Abandon { growth }),
-        8 => (0..100_usize).prop_map(|charge| Act::Release { charge }),
-        1 => (0..100_usize).prop_map(|ticket| Act::Withdraw { ticket }),
-    ]
-}
-
-/// A ledger, and what everybody believes to hold of it.
-struct World {
-    ledger: Ledger,
-    sessions: Vec<SessionKey>,
-    charges: Vec<(SessionKey, Charge)>,
-    growths: Vec<(GrowthKey, Option<Ticket>)>,
-    tickets: Vec<(SessionKey, Ticket, usize)>,
-}
-
-impl World {
-    fn new() -> Self {
-        let mut ledger = Ledger::new(BOUNDS);
-        let sessions = vec![ledger.open()];
-        Self { ledger, sessions, charges: Vec::new(), growths: Vec::new(), tickets: Vec::new() }
-    }
-
-    fn act(&mut self, act: Act) {
-        match act {
-            Act::Open => self.sessions.push(self.ledger.open()),
-            Act::Admit { session, bytes, urgent } => {
-                let session = self.sessions[session % self.sessions.len()];
-                let class = if urgent { Class::Urgent } else { Class::Ordinary };
-                match self.ledger.admit(session, bytes, class) {
-                    Ok(charge) => self.charges.push((session, charge)),
-                    Err(ticket) => self.tickets.push((session, ticket, bytes)),
-                }
-            }
-            Act::Keep { session, bytes } => {
-                let session = self.sessions[session % self.sessions.len()];
-                self.charges.extend(self.ledger.keep(session, bytes).map(|charge| (session, charge)));
-            }
-            Act::Begin { session } => {
-                let session = self.sessions[session % self.sessions.len()];
-                self.growths.push((self.ledger.begin(session), None));
-            }
-            Act::Grow { growth, more } => {
-                let Some((key, waits)) = pick(&mut self.growths, growth) else { return };
-                if waits.is_none() {
-                    let to = self.ledger.held(*key) + more;
-                    *waits = self.ledger.grow(*key, to).err();
-                }
-            }
-            Act::Finish { growth, less } => {
-                if let Some((place, key)) = self.idle_growth(growth)
-                    && self.ledger.held(key) > 0
-                {
-                    self.growths.remove(place);
-                    let bytes = self.ledger.held(key).saturating_sub(less).max(1);
-                    let session = self.ledger.session_of(key);
-                    let charge = self.ledger.finish(key, bytes);
-                    self.charges.push((session, charge));
-                }
-            }
-            Act::Abandon { growth } => {
-                if let Some((place, key)) = self.idle_growth(growth) {
-                    self.growths.remove(place);
-                    self.ledger.abandon(key);
-                }
-            }
-            Act::Release { charge } => {
-                if !self.charges.is_empty() {
-                    let (session, charge) = self.charges.swap_remove(charge % self.charges.len());
-                    self.ledger.release(session, charge);
-                }
-            }
-            Act::Withdraw { ticket } => {
-                if !self.tickets.is_empty() {
-                    let (_, ticket, _) = self.tickets.swap_remove(ticket % self.tickets.len());
-                    self.ledger.withdraw(ticket);
-                }
-            }
-        }
-        self.redeem();
-        self.check();
-    }
-
-    fn idle_growth(&self, number: usize) -> Option<(usize, GrowthKey)> {
-        let place = number.checked_rem(self.growths.len())?;
-        let (key, waits) = self.growths[place];
-        waits.is_none().then_some((place, key))
-    }
-
-    fn redeem(&mut self) {
-        let Self { ledger, charges, tickets, growths, .. } = self;
-        ledger.take_granted();
-        tickets.retain(|(session, ticket, bytes)| match ledger.redeem(*ticket) {
-            Some(charge) => {
-                assert_eq!(charge.bytes, (*bytes).min(BOUNDS.largest));
-                charges.push((*session, charge));
-                false
-            }
-            None => true,
-        });
-        for (_, waits) in growths {
-            if waits.is_some_and(|ticket| ledger.redeem(ticket).is_some()) {
-                *waits = None;
-            }
-        }
-    }
-
-    fn check(&self) {
-        let pooled: usize = self.charges.iter().map(|(_, charge)| charge.pooled()).sum();
-        let growing: usize = self.growths.iter().map(|(key, _)| self.ledger.held(*key)).sum();
-        let reserved: usize = self.charges.iter().map(|(_, charge)| charge.bytes - charge.pooled()).sum();
-        assert!(pooled + growing <= BOUNDS.pool, "the pool is passed");
-        assert_eq!(self.ledger.charged(), pooled + growing + reserved, "bytes were lost or made");
-        let mut shares = BTreeMap::<SessionKey, usize>::new();
-        for (session, charge) in &self.charges {
-            if !charge.place.is_pool() {
-                *shares.entry(*session).or_default() += charge.bytes;
-            }
-        }
-        let kept = |of: Option<SessionKey>| -> usize {
-            let kept = self
-                .charges
-                .iter()
-                .filter(|(session, charge)| charge.place == Place::Kept && of.is_none_or(|of| of == *session));
-            kept.map(|(_, charge)| charge.bytes).sum()
-        };
-        assert!(kept(None) <= BOUNDS.pool / 2, "more is kept than may be");
-        for session in &self.sessions {
-            assert!(kept(Some(*session)) <= BOUNDS.keep, "a session keeps more than it may");
-        }
-        assert!(shares.values().all(|bytes| *bytes <= RESERVE), "a reserve is passed");
-        // Whoever fits into the session's own reserve does not wait, whatever the others do.
-        for (session, ticket, bytes) in &self.tickets {
-            let used = shares.get(session).copied().unwrap_or_default();
-            assert!(used > 0 || *bytes > RESERVE / 2, "{ticket:?} of {bytes} bytes waits beside an empty reserve");
-        }
-    }
-}
-
-fn pick<T>(all: &mut [T], number: usize) -> Option<&mut T> {
-    let place = number.checked_rem(all.len())?;
-    all.get_mut(place)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
-
-    /// Whatever is done in whatever order: no bound is passed, what is charged is what is held, and when whoever is not
-    /// waiting lets go, everybody who waits gets what it waits for, growing messages up to the largest size.
-    #[test]
-    fn no_bound_is_passed_and_nobody_waits_for_ever(acts in prop::collection::vec(act(), 1..250)) {
-        let mut world = World::new();
-        for act in acts {
-            world.act(act);
-        }
-        // A message grows to the largest size, is complete, and is read: one after another, in any order of theirs.
-        for _ in 0..10_000 {
-            while !world.charges.is_empty() {
-                world.act(Act::Release { charge: 0 });
-            }
-            let Some(place) = world.growths.iter().position(|(_, waits)| waits.is_none()) else { break };
-            if world.ledger.held(world.growths[place].0) < BOUNDS.largest {
-                world.act(Act::Grow { growth: place, more: BOUNDS.largest / 3 });
-            } else {
-                world.act(Act::Finish { growth: place, less: 0 });
-            }
-        }
-        prop_assert!(world.charges.is_empty() && world.growths.is_empty(), "these wait for ever: {:#?}", world.ledger);
-        prop_assert!(world.tickets.is_empty(), "{:?} wait for ever", world.tickets);
-        prop_assert_eq!(world.ledger.charged(), 0);
-    }
-}
-
-/// One session of the property below: how large its messages are, and how its peer reads them.
-#[derive(Debug, Clone)]
-struct Load {
-    sizes: Vec<usize>,
-    reads: bool,
-}
-
-fn load() -> impl Strategy<Value = Load> {
-    let size = prop_oneof![4 => 1..30 * KIB, 2 => 30 * KIB..100 * KIB, 1 => 100 * KIB..390 * KIB];
-    (prop::collection::vec(size, 1..12), any::<bool>()).prop_map(|(sizes, reads)| Load { sizes, reads })
-}
-
-/// A message that a peer has not read.
-type Unread = (Permit, Option<Held>);
-
-/// Takes the messages of one session one after another from its peer, and hands each to the other peer, which reads it or
-/// does not. One that does not read loses what is queued for it when it is asked to give way.
-async fn carry(budget: Budget, load: Load, delivered: Arc<AtomicUsize>) {
-    let cut = Arc::new(AtomicBool::new(false));
-    let queued: Arc<Mutex<Vec<Unread>>> = Arc::default();
-    let (asked, unread) = (cut.clone(), Arc::downgrade(&queued));
-    let backlog = budget.backlog(move || {
-        asked.store(true, Ordering::Relaxed);
-        let unread = unread.upgrade().map(|unread| std::mem::take(&mut *unread.lock().unwrap()));
-        drop(unread);
-    });
-    for size in load.sizes {
-        let mut growth = budget.growth();
-        let mut received = 0;
-        while received < size {
-            received = size.min(received + 40 * KIB);
-            growth.reach(received).await;
-            growth.received(40 * KIB);
-            sleep(Duration::from_millis(1)).await;
-        }
-        let permit = match growth.finish(size) {
-            Some(permit) => permit,
-            None => budget.charge(size + OVERHEAD, Class::Ordinary).await.into_permit(),
-        };
-        if load.reads {
-            sleep(Duration::from_millis(5)).await;
-            drop(permit);
-            delivered.fetch_add(1, Ordering::Relaxed);
-        } else if !cut.load(Ordering::Relaxed) {
-            let held = backlog.hold(permit.pooled());
-            queued.lock().unwrap().push((permit, held));
-        }
-    }
-    // It stays for as long as it may.
-    if !load.reads {
-        sleep(LONG * 24).await;
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
-
-    /// With any number of sessions, sizes and stalls: every session whose peer reads gets all of its messages through.
-    #[test]
-    fn nobody_who_reads_is_starved(loads in prop::collection::vec(load(), 1..60)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(async {
-            let pool = Pool::new(BOUNDS);
-            let delivered = Arc::new(AtomicUsize::new(0));
-            let wanted: usize = loads.iter().filter(|load| load.reads).map(|load| load.sizes.len()).sum();
-            let tasks: Vec<_> = loads.iter().cloned().map(|load| {
-                tokio::spawn(carry(pool.open(), load, delivered.clone()))
-            }).collect();
-            let all = async {
-                while delivered.load(Ordering::Relaxed) < wanted {
-                    sleep(Duration::from_millis(100)).await;
-                    assert!(pool.charged() <= BOUNDS.pool + loads.len() * RESERVE, "a bound is passed");
-                }
-            };
-            timeout(LONG, all).await.expect("a session is starved");
-            tasks.iter().for_each(tokio::task::JoinHandle::abort);
-            for task in tasks {
-                let _ = task.await;
-            }
-            assert_eq!(pool.charged(), 0, "something is charged to nobody");
-        });
-    }
-}
+const KIBIBYTE: usize = 1024;
+const BOUNDS: Bounds = Bounds {
+    pool: 1024 * KIBIBYTE,
+    largest: 400 * KIBIBYTE,
+    share: 128 * KIBIBYTE,
+    reserve: RESERVE,
+    keep: 300 * KIBIBYTE,
+};
+/// Anything that takes longer is stuck.
+const LONG_ENOUGH: Duration = Duration::from_secs(3600);
 
 async fn waits<T>(future: impl Future<Output = T>) -> bool {
     timeout(Duration::from_secs(1), future).await.is_err()
@@ -306,15 +30,19 @@ async fn a_response_waits_for_its_own_session_only() {
     let others: Vec<_> = (0..9).map(|_| pool.open()).collect();
     let mut held = Vec::new();
     for other in &others {
-        while let Ok(permit) = timeout(Duration::from_millis(1), other.charge(30 * KIB, Class::Ordinary)).await {
+        while let Ok(permit) = timeout(Duration::from_millis(1), other.charge(30 * KIBIBYTE, Priority::Ordinary)).await
+        {
             held.push(permit);
         }
     }
     let own = pool.open();
-    let first = own.charge(RESERVE / 2, Class::Ordinary).await;
-    assert!(waits(own.charge(31 * KIB, Class::Ordinary)).await, "the pool is full, and so is the half for requests");
-    let second = own.charge(RESERVE / 2, Class::Urgent).await;
-    let third = own.charge(64 * KIB, Class::Urgent);
+    let first = own.charge(RESERVE / 2, Priority::Ordinary).await;
+    assert!(
+        waits(own.charge(31 * KIBIBYTE, Priority::Ordinary)).await,
+        "the pool is full, and so is the half for requests"
+    );
+    let second = own.charge(RESERVE / 2, Priority::Urgent).await;
+    let third = own.charge(64 * KIBIBYTE, Priority::Urgent);
     let mut third = std::pin::pin!(third);
     assert!(waits(&mut third).await, "its own session has not read what came before");
     drop((first, second));
@@ -323,12 +51,21 @@ async fn a_response_waits_for_its_own_session_only() {
 
 #[tokio::test(start_paused = true)]
 async fn one_that_waits_takes_its_reserve_as_soon_as_it_is_free() {
-    let pool = Pool::new(Bounds { pool: 150 * KIB, largest: 50 * KIB, share: 100 * KIB, reserve: RESERVE, keep: 0 });
+    let pool = Pool::new(Bounds {
+        pool: 150 * KIBIBYTE,
+        largest: 50 * KIBIBYTE,
+        share: 100 * KIBIBYTE,
+        reserve: RESERVE,
+        keep: 0,
+    });
     let (greedy, modest) = (pool.open(), pool.open());
-    let _all = (greedy.charge(32 * KIB, Class::Ordinary).await, greedy.charge(50 * KIB, Class::Ordinary).await);
-    let _rest = greedy.charge(50 * KIB, Class::Ordinary).await;
-    let first = modest.charge(20 * KIB, Class::Ordinary).await;
-    let mut second = std::pin::pin!(modest.charge(20 * KIB, Class::Ordinary));
+    let _all = (
+        greedy.charge(32 * KIBIBYTE, Priority::Ordinary).await,
+        greedy.charge(50 * KIBIBYTE, Priority::Ordinary).await,
+    );
+    let _rest = greedy.charge(50 * KIBIBYTE, Priority::Ordinary).await;
+    let first = modest.charge(20 * KIBIBYTE, Priority::Ordinary).await;
+    let mut second = std::pin::pin!(modest.charge(20 * KIBIBYTE, Priority::Ordinary));
     assert!(waits(&mut second).await);
     drop(first);
     assert!(!waits(second).await, "others hold the pool, and it needs it no more");
@@ -336,15 +73,24 @@ async fn one_that_waits_takes_its_reserve_as_soon_as_it_is_free() {
 
 #[tokio::test(start_paused = true)]
 async fn the_pool_is_given_out_in_turns() {
-    let pool = Pool::new(Bounds { pool: 160 * KIB, largest: 60 * KIB, share: 200 * KIB, reserve: RESERVE, keep: 0 });
+    let pool = Pool::new(Bounds {
+        pool: 160 * KIBIBYTE,
+        largest: 60 * KIBIBYTE,
+        share: 200 * KIBIBYTE,
+        reserve: RESERVE,
+        keep: 0,
+    });
     let (many, one) = (pool.open(), pool.open());
-    let mut full = Some((many.charge(50 * KIB, Class::Ordinary).await, many.charge(50 * KIB, Class::Ordinary).await));
+    let mut full = Some((
+        many.charge(50 * KIBIBYTE, Priority::Ordinary).await,
+        many.charge(50 * KIBIBYTE, Priority::Ordinary).await,
+    ));
     let order: Arc<Mutex<Vec<&str>>> = Arc::default();
     let mut tasks = Vec::new();
     for (budget, name) in [(&many, "many"), (&many, "many"), (&many, "many"), (&one, "one")] {
         let (budget, order) = (budget.clone(), order.clone());
         tasks.push(tokio::spawn(async move {
-            let permit = budget.charge(60 * KIB, Class::Ordinary).await;
+            let permit = budget.charge(60 * KIBIBYTE, Priority::Ordinary).await;
             order.lock().unwrap().push(name);
             sleep(Duration::from_millis(10)).await;
             drop(permit);
@@ -353,7 +99,7 @@ async fn the_pool_is_given_out_in_turns() {
     }
     full.take();
     for task in tasks {
-        timeout(LONG, task).await.unwrap().unwrap();
+        timeout(LONG_ENOUGH, task).await.unwrap().unwrap();
     }
     assert_eq!(*order.lock().unwrap(), ["many", "one", "many", "many"]);
 }
@@ -363,40 +109,46 @@ async fn messages_that_grow_do_not_wait_for_each_other() {
     let pool = Pool::new(BOUNDS);
     let tasks: Vec<_> = (0..50)
         .map(|_| {
-            let mut growth = pool.open().growth();
+            let mut growth = pool.open().buffer_charge();
             tokio::spawn(async move {
-                for size in (0..390 * KIB).step_by(30 * KIB) {
+                for size in (0..390 * KIBIBYTE).step_by(30 * KIBIBYTE) {
                     growth.reach(size).await;
                     sleep(Duration::from_millis(1)).await;
                 }
-                let permit = growth.finish(390 * KIB);
+                let permit = growth.finish(390 * KIBIBYTE);
                 sleep(Duration::from_millis(1)).await;
                 permit.map(|permit| permit.pooled())
             })
         })
         .collect();
     for task in tasks {
-        let permit = timeout(LONG, task).await.expect("they wait for each other").unwrap();
-        assert!(permit.is_some_and(|pooled| pooled > 300 * KIB));
+        let permit = timeout(LONG_ENOUGH, task).await.expect("they wait for each other").unwrap();
+        assert!(permit.is_some_and(|pooled| pooled > 300 * KIBIBYTE));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_sender_that_stalls_gives_way_only_while_others_wait() {
-    let pool = Pool::new(Bounds { pool: 800 * KIB, largest: 400 * KIB, share: 400 * KIB, reserve: RESERVE, keep: 0 });
-    let mut stalled = pool.open().growth();
-    stalled.reach(400 * KIB).await;
-    stalled.received(400 * KIB);
-    let mut slow = pool.open().growth();
-    slow.reach(300 * KIB).await;
-    assert!(timeout(LONG, stalled.gave_way()).await.is_err(), "nobody waits");
-    let mut other = pool.open().growth();
+    let pool = Pool::new(Bounds {
+        pool: 800 * KIBIBYTE,
+        largest: 400 * KIBIBYTE,
+        share: 400 * KIBIBYTE,
+        reserve: RESERVE,
+        keep: 0,
+    });
+    let mut stalled = pool.open().buffer_charge();
+    stalled.reach(400 * KIBIBYTE).await;
+    stalled.received(400 * KIBIBYTE);
+    let mut slow = pool.open().buffer_charge();
+    slow.reach(300 * KIBIBYTE).await;
+    assert!(timeout(LONG_ENOUGH, stalled.gave_way()).await.is_err(), "nobody waits");
+    let mut other = pool.open().buffer_charge();
     let (asked, ()) = tokio::join!(timeout(Duration::from_secs(11), stalled.gave_way()), async {
-        let reaching = timeout(Duration::from_secs(9), other.reach(350 * KIB));
+        let reaching = timeout(Duration::from_secs(9), other.reach(350 * KIBIBYTE));
         let steps = async {
-            // It sends little, but it does.
+            // This sender is slow, but not stalled.
             for _ in 0..12 {
-                slow.received(stalls::MOVES);
+                slow.received(stalls::STALLED_BELOW);
                 sleep(Duration::from_secs(1)).await;
             }
         };
@@ -404,7 +156,7 @@ async fn a_sender_that_stalls_gives_way_only_while_others_wait() {
     });
     assert_eq!(asked, Ok(GaveWay), "whoever stalls gives way");
     stalled.clear();
-    assert!(!waits(other.reach(350 * KIB)).await);
+    assert!(!waits(other.reach(350 * KIBIBYTE)).await);
     assert!(waits(slow.gave_way()).await, "whoever sends does not");
 }
 
@@ -412,39 +164,56 @@ async fn a_sender_that_stalls_gives_way_only_while_others_wait() {
 async fn what_is_kept_takes_no_more_than_half_and_yields_to_none_that_wait() {
     let pool = Pool::new(BOUNDS);
     let budgets: Vec<_> = (0..20).map(|_| pool.open()).collect();
-    let kept: Vec<_> = budgets.iter().filter_map(|budget| budget.keep(60 * KIB)).collect();
-    assert_eq!(kept.len(), BOUNDS.pool / 2 / (60 * KIB));
-    let mut growth = pool.open().growth();
-    growth.reach(400 * KIB).await;
+    let kept: Vec<_> = budgets.iter().filter_map(|budget| budget.keep(60 * KIBIBYTE)).collect();
+    assert_eq!(kept.len(), BOUNDS.pool / 2 / (60 * KIBIBYTE));
+    let mut growth = pool.open().buffer_charge();
+    growth.reach(400 * KIBIBYTE).await;
     drop(kept);
-    let _second = budgets[0].charge(100 * KIB, Class::Ordinary).await;
-    let mut others: Vec<_> = (1..4).map(|budget| budgets[budget].growth()).collect();
+    let _second = budgets[0].charge(100 * KIBIBYTE, Priority::Ordinary).await;
+    let mut others: Vec<_> = (1..4).map(|budget| budgets[budget].buffer_charge()).collect();
     let mut reaching =
-        Box::pin(futures_util::future::join_all(others.iter_mut().map(|growth| growth.reach(390 * KIB))));
+        Box::pin(futures_util::future::join_all(others.iter_mut().map(|growth| growth.reach(390 * KIBIBYTE))));
     assert!(waits(&mut reaching).await);
-    assert!(budgets[9].keep(KIB).is_none(), "others wait for it");
+    assert!(budgets[9].keep(KIBIBYTE).is_none(), "others wait for it");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_is_given_up_takes_nothing() {
-    let pool = Pool::new(Bounds { pool: 150 * KIB, largest: 50 * KIB, share: 100 * KIB, reserve: RESERVE, keep: 0 });
+    let pool = Pool::new(Bounds {
+        pool: 150 * KIBIBYTE,
+        largest: 50 * KIBIBYTE,
+        share: 100 * KIBIBYTE,
+        reserve: RESERVE,
+        keep: 0,
+    });
     let budget = pool.open();
-    let all = (budget.charge(50 * KIB, Class::Ordinary).await, budget.charge(50 * KIB, Class::Ordinary).await);
-    assert!(waits(pool.open().charge(50 * KIB, Class::Ordinary)).await);
+    let all = (
+        budget.charge(50 * KIBIBYTE, Priority::Ordinary).await,
+        budget.charge(50 * KIBIBYTE, Priority::Ordinary).await,
+    );
+    assert!(waits(pool.open().charge(50 * KIBIBYTE, Priority::Ordinary)).await);
     drop(all);
     assert_eq!(pool.charged(), 0);
-    assert!(!waits(budget.charge(50 * KIB, Class::Ordinary)).await);
+    assert!(!waits(budget.charge(50 * KIBIBYTE, Priority::Ordinary)).await);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_is_given_up_leaves_nobody_short() {
-    let pool =
-        Pool::new(Bounds { pool: 150 * KIB, largest: 50 * KIB, share: 100 * KIB, reserve: RESERVE, keep: 10 * KIB });
+    let pool = Pool::new(Bounds {
+        pool: 150 * KIBIBYTE,
+        largest: 50 * KIBIBYTE,
+        share: 100 * KIBIBYTE,
+        reserve: RESERVE,
+        keep: 10 * KIBIBYTE,
+    });
     let (budget, other) = (pool.open(), pool.open());
-    let all = (budget.charge(50 * KIB, Class::Ordinary).await, budget.charge(50 * KIB, Class::Ordinary).await);
-    assert!(waits(other.charge(50 * KIB, Class::Ordinary)).await);
+    let all = (
+        budget.charge(50 * KIBIBYTE, Priority::Ordinary).await,
+        budget.charge(50 * KIBIBYTE, Priority::Ordinary).await,
+    );
+    assert!(waits(other.charge(50 * KIBIBYTE, Priority::Ordinary)).await);
     drop(all);
-    assert!(budget.keep(KIB).is_some(), "nobody waits any more");
+    assert!(budget.keep(KIBIBYTE).is_some(), "nobody waits any more");
 }
 
 #[tokio::test(start_paused = true)]
@@ -462,7 +231,7 @@ async fn who_reads_no_errors_is_not_listened_to() {
         unread.push(wire);
         assert!(unread.len() < 100, "all of it is kept");
     }
-    // Its responses are heard all the same: somebody waits for them.
+    // The peer's responses are let in all the same: somebody waits for them.
     let response = frame::split(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
     assert!(!waits(asks.let_in(response, 40, None, &answers)).await);
     unread.truncate(3);

@@ -1,26 +1,26 @@
-//! What came in one piece: a message, or a batch of them.
+//! The content of one body, line or event: a message, or a batch of messages.
 
 use bytes::Bytes;
 
-use super::error::{Fault, FrameErrorKind};
-use super::scan::Cursor;
-use super::{Forwarded, Frame, FrameError, Named, Permit, blank_lines, envelope, trim};
+use super::error::{FrameErrorKind, ScanError};
+use super::scan::JsonCursor;
+use super::{Forwarded, Frame, FrameError, Named, Permit, envelope, replace_newlines, trim};
 
-/// How many messages one batch may hold.
-pub const MAX_BATCH: usize = 1000;
+/// The largest number of messages in a batch.
+pub(crate) const MAX_BATCH: usize = 1000;
 
-/// What came in one piece.
+/// The content of one body, line or event.
 #[derive(Debug)]
 pub enum Incoming {
     /// One message.
     One(Frame),
-    /// The elements of an array, in order. All of them are JSON; each is judged for itself, and shares the array's
-    /// bytes.
+    /// The elements of an array, in order. All of them are JSON. Each is a frame, which shares the array's bytes, or
+    /// has an error of its own.
     Batch(Vec<Result<Frame, FrameError>>),
 }
 
 impl Incoming {
-    /// The same, holding this permit too. The frames of a batch share it: it is given back with the last of them.
+    /// Adds this permit to all frames. Those of a batch share it: it is given back with the last of them.
     #[must_use]
     pub fn with_permit(self, permit: impl Into<Option<Permit>>) -> Self {
         match (self, permit.into()) {
@@ -34,7 +34,7 @@ impl Incoming {
         }
     }
 
-    /// The same, with the headers that are to go with each of the messages.
+    /// Adds the headers that are forwarded along with each of the messages.
     #[must_use]
     pub fn with_forwarded(self, forwarded: Option<Forwarded>) -> Self {
         match self {
@@ -47,7 +47,7 @@ impl Incoming {
     }
 }
 
-/// Reads one message, or an array of them, as [`Frame::parse`] does. An array that is not JSON as a whole is refused as a
+/// Reads one message, or an array of messages, as [`Frame::parse`] does. An array that is not JSON is refused as a
 /// whole.
 pub fn split(bytes: impl Into<Bytes>) -> Result<Incoming, FrameError> {
     let mut bytes = bytes.into();
@@ -55,13 +55,13 @@ pub fn split(bytes: impl Into<Bytes>) -> Result<Incoming, FrameError> {
     if bytes.first() != Some(&b'[') {
         return Frame::parse_trimmed(bytes, shift).map(Incoming::One);
     }
-    let mut cursor = Cursor::new(&bytes, 0);
-    let elements = elements(&mut cursor).map_err(|fault| {
+    let mut cursor = JsonCursor::new(&bytes, 0);
+    let ranges = element_ranges(&mut cursor).map_err(|error| {
         let named = if envelope::may_be_messages(&bytes) { Named::Unknown } else { Named::Nothing };
-        FrameError { offset: fault.offset + shift, named, ..fault.bare() }
+        FrameError { offset: error.offset + shift, named, ..error.unattributed() }
     })?;
     if cursor.newlines {
-        bytes = blank_lines(bytes);
+        bytes = replace_newlines(bytes);
     }
     let frame = |(start, end)| {
         let bytes = bytes.slice(start..end);
@@ -70,36 +70,36 @@ pub fn split(bytes: impl Into<Bytes>) -> Result<Incoming, FrameError> {
             Err(error) => Err(FrameError { offset: error.offset + start + shift, ..error }),
         }
     };
-    Ok(Incoming::Batch(elements.into_iter().map(frame).collect()))
+    Ok(Incoming::Batch(ranges.into_iter().map(frame).collect()))
 }
 
-/// Where the elements of the array stand. The array itself does not count in their depth.
-fn elements(cursor: &mut Cursor<'_>) -> Result<Vec<(usize, usize)>, Fault> {
+/// The positions of the array's elements. The array itself does not count towards their nesting.
+fn element_ranges(cursor: &mut JsonCursor<'_>) -> Result<Vec<(usize, usize)>, ScanError> {
     let mut found = Vec::new();
     cursor.pos += 1;
-    cursor.space();
+    cursor.skip_space();
     if cursor.peek()? == b']' {
         cursor.pos += 1;
-        cursor.end()?;
-        return Err(Fault { kind: FrameErrorKind::EmptyBatch, offset: 0 });
+        cursor.expect_end()?;
+        return Err(ScanError { kind: FrameErrorKind::EmptyBatch, offset: 0 });
     }
     loop {
         let start = cursor.pos;
         if found.len() == MAX_BATCH {
-            return cursor.fault(FrameErrorKind::BatchTooLong);
+            return cursor.fail(FrameErrorKind::BatchTooLong);
         }
         cursor.value(0)?;
         found.push((start, cursor.pos));
-        cursor.space();
+        cursor.skip_space();
         match cursor.peek()? {
             b',' => cursor.pos += 1,
             b']' => {
                 cursor.pos += 1;
-                cursor.end()?;
+                cursor.expect_end()?;
                 return Ok(found);
             }
-            _ => return cursor.fault(FrameErrorKind::Unexpected),
+            _ => return cursor.fail(FrameErrorKind::Unexpected),
         }
-        cursor.space();
+        cursor.skip_space();
     }
 }

@@ -1,48 +1,30 @@
-//! The envelope of a message: what kind it is, and where the few fields stand that routing needs. One pass over the
-//! text finds it all; the rules of JSON-RPC are judged afterwards, because members come in any order.
+//! The envelope of a message: its kind, and the positions of the few fields that routing needs.
+//!
+//! One pass over the text collects all fields ([`EnvelopeDraft`]). The rules of JSON-RPC are checked afterwards,
+//! because members come in any order: `params` may stand before the `method` that says what its fields mean.
+
+mod field;
 
 use std::collections::HashSet;
-use std::ops::Range;
 
-use super::error::{Fault, FrameErrorKind};
-use super::scan::{Cursor, Text};
+use super::error::{FrameErrorKind, ScanError};
+use super::scan::{JsonCursor, StringSpan};
 use super::{FrameError, Id, Kind, LONGEST_ID, Named, text};
+pub(super) use field::Span;
+use field::{FieldValue, UniqueField};
 
-/// How many ids one message may have that are all told apart, where it may have but one.
-const MOST_IDS: usize = 1024;
+/// How many ids of one message are collected if it has several, which is an error: all the requests that they name have
+/// to fail, because nobody can tell which of them was meant.
+const MOST_DUPLICATE_IDS: usize = 1024;
 
-/// A range of a frame's bytes. No field can start at 0, where the opening brace is: an empty span stands for none.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Span {
-    start: u32,
-    end: u32,
-}
-
-impl Span {
-    const NONE: Self = Self { start: 0, end: 0 };
-
-    fn new(start: usize, end: usize) -> Self {
-        // `scan` refuses texts in which this would not fit.
-        let place = |at| u32::try_from(at).unwrap_or(u32::MAX);
-        Self { start: place(start), end: place(end) }
-    }
-
-    pub(super) fn range(self) -> Option<Range<usize>> {
-        if self == Self::NONE { None } else { Some(self.start as usize..self.end as usize) }
-    }
-
-    pub(super) fn of(self, bytes: &[u8]) -> Option<&[u8]> {
-        bytes.get(self.range()?)
-    }
-}
-
+/// What a frame knows of its message.
 #[derive(Debug, Clone)]
 pub(super) struct Envelope {
     pub(super) kind: Kind,
     pub(super) id: Span,
-    /// The method between its quotes.
+    /// The method, without its quotes.
     pub(super) method: Span,
-    /// The method as it reads, where that is not how it is spelled.
+    /// The unescaped method, if there are escapes in it.
     pub(super) unescaped: Option<Box<str>>,
     pub(super) params: Span,
     pub(super) result: Span,
@@ -51,133 +33,48 @@ pub(super) struct Envelope {
     pub(super) cancelled_id: Span,
 }
 
-/// Reads the text of one message from `start` on. Also says whether there are line breaks in it, which in valid JSON
+/// Reads the text of one message from `start` on. Also returns whether there are line breaks in it; in valid JSON they
 /// stand between tokens only.
 pub(super) fn scan(bytes: &[u8], start: usize) -> Result<(Envelope, bool), FrameError> {
-    let mut draft = Draft::default();
-    let mut cursor = Cursor::new(bytes, start);
+    let mut draft = EnvelopeDraft::default();
+    let mut cursor = JsonCursor::new(bytes, start);
     let envelope = match draft.read(&mut cursor) {
-        Ok(()) => draft.judge(bytes),
-        Err(fault) => Err(fault),
+        Ok(()) => draft.check_rules(bytes),
+        Err(error) => Err(error),
     };
     match envelope {
         Ok(envelope) => Ok((envelope, cursor.newlines)),
-        Err(fault) => Err(draft.refuse(bytes, fault)),
+        Err(error) => Err(draft.frame_error(bytes, error)),
     }
 }
 
-/// A field that may stand once only: the last value seen, and where a second one stood.
+/// All fields that were seen in the one pass over a message. `method`, which may come last, decides which of those in
+/// `params` are used.
 #[derive(Default)]
-struct Once {
-    value: Option<Value>,
-    again: Option<usize>,
-}
-
-#[derive(Clone, Copy)]
-struct Value {
+struct EnvelopeDraft {
     start: usize,
-    end: usize,
-    /// The first byte tells the type.
-    first: u8,
-    /// Of a string: whether a backslash is in it.
-    escaped: bool,
-}
-
-impl Value {
-    fn span(self) -> Span {
-        Span::new(self.start, self.end)
-    }
-
-    fn is_string(self) -> bool {
-        self.first == b'"'
-    }
-
-    fn is_id(self) -> bool {
-        matches!(self.first, b'"' | b'-' | b'0'..=b'9')
-    }
-
-    fn is_long(self) -> bool {
-        self.end - self.start > LONGEST_ID
-    }
-
-    /// What stands between the quotes of a string.
-    fn content(self) -> Option<Range<usize>> {
-        if self.is_string() { Some(self.start + 1..self.end - 1) } else { None }
-    }
-
-    fn says(self, bytes: &[u8], name: &str) -> bool {
-        self.content().is_some_and(|content| text::equals(&bytes[content], self.escaped, name))
-    }
-}
-
-impl Once {
-    /// Reads the value at the cursor with `read`.
-    fn fill<'a>(
-        &mut self,
-        cursor: &mut Cursor<'a>,
-        read: impl FnOnce(&mut Cursor<'a>) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
-        let start = cursor.pos;
-        let first = cursor.peek()?;
-        let escaped = if first == b'"' {
-            cursor.string()?.escaped
-        } else {
-            read(cursor)?;
-            false
-        };
-        if self.value.replace(Value { start, end: cursor.pos, first, escaped }).is_some() {
-            self.again.get_or_insert(start);
-        }
-        Ok(())
-    }
-
-    fn unique(&self, name: &str) -> Result<(), Fault> {
-        match self.again {
-            Some(offset) => Err(Fault { kind: FrameErrorKind::Duplicate(name.into()), offset }),
-            None => Ok(()),
-        }
-    }
-
-    /// The value's span, if it can be an id or a token. What is of another type or too long is none, and is relayed as it
-    /// is.
-    fn id_span(&self) -> Span {
-        self.value.filter(|value| value.is_id() && !value.is_long()).map_or(Span::NONE, Value::span)
-    }
-
-    /// What is kept for as long as a request is in flight must be short.
-    fn short(&self) -> Result<(), Fault> {
-        match self.value {
-            Some(value) if value.is_id() && value.is_long() => {
-                Err(Fault { kind: FrameErrorKind::LongId, offset: value.start })
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// All that was seen in one pass. Which of the fields in `params` count depends on `method`, which may come later.
-#[derive(Default)]
-struct Draft {
-    start: usize,
+    /// Whether the message is a value of another type than an object.
     other_type: bool,
-    /// Whether all of it was read, and is JSON.
-    was_read: bool,
-    jsonrpc: Once,
-    id: Once,
-    method: Once,
-    params: Once,
-    result: Once,
-    error: Once,
-    /// In `params`.
-    meta: Once,
-    request_id: Once,
-    progress_token: Once,
-    /// In `params._meta`.
-    meta_token: Once,
+    /// Whether the text was read to its end, and is JSON.
+    is_json: bool,
+    jsonrpc: UniqueField,
+    id: UniqueField,
+    method: UniqueField,
+    params: UniqueField,
+    result: UniqueField,
+    error: UniqueField,
+    /// `params._meta`.
+    meta: UniqueField,
+    /// `params.requestId`.
+    request_id: UniqueField,
+    /// `params.progressToken`.
+    progress_token: UniqueField,
+    /// `params._meta.progressToken`.
+    meta_token: UniqueField,
 }
 
-impl Draft {
-    fn read(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Fault> {
+impl EnvelopeDraft {
+    fn read(&mut self, cursor: &mut JsonCursor<'_>) -> Result<(), ScanError> {
         self.start = cursor.pos;
         if cursor.peek()? == b'{' {
             cursor.object(|cursor, key| self.member(cursor, key))?;
@@ -185,14 +82,14 @@ impl Draft {
             self.other_type = true;
             cursor.value(0)?;
         }
-        cursor.end()?;
-        self.was_read = true;
+        cursor.expect_end()?;
+        self.is_json = true;
         Ok(())
     }
 
-    fn member(&mut self, cursor: &mut Cursor<'_>, key: Text) -> Result<(), Fault> {
+    fn member(&mut self, cursor: &mut JsonCursor<'_>, key: StringSpan) -> Result<(), ScanError> {
         const NAMES: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
-        let slot = match name(cursor, key, &NAMES) {
+        let slot = match known_name(cursor, key, &NAMES) {
             Some("jsonrpc") => &mut self.jsonrpc,
             Some("id") => &mut self.id,
             Some("method") => &mut self.method,
@@ -200,75 +97,77 @@ impl Draft {
             Some("error") => &mut self.error,
             Some("params") => {
                 let Self { params, meta, request_id, progress_token, meta_token, .. } = self;
-                return params.fill(cursor, |cursor| {
+                return params.read_value(cursor, |cursor| {
                     if cursor.peek()? != b'{' {
                         return cursor.value(1);
                     }
-                    cursor.object(|cursor, key| match name(cursor, key, &["_meta", "requestId", "progressToken"]) {
-                        Some("_meta") => meta.fill(cursor, |cursor| read_meta(cursor, meta_token)),
-                        Some("requestId") => request_id.fill(cursor, |cursor| cursor.value(2)),
-                        Some("progressToken") => progress_token.fill(cursor, |cursor| cursor.value(2)),
-                        _ => cursor.value(2),
+                    cursor.object(|cursor, key| {
+                        match known_name(cursor, key, &["_meta", "requestId", "progressToken"]) {
+                            Some("_meta") => meta.read_value(cursor, |cursor| read_meta(cursor, meta_token)),
+                            Some("requestId") => request_id.read_value(cursor, |cursor| cursor.value(2)),
+                            Some("progressToken") => progress_token.read_value(cursor, |cursor| cursor.value(2)),
+                            _ => cursor.value(2),
+                        }
                     })
                 });
             }
             _ => return cursor.value(1),
         };
-        slot.fill(cursor, |cursor| cursor.value(1))
+        slot.read_value(cursor, |cursor| cursor.value(1))
     }
 
-    fn judge(&self, bytes: &[u8]) -> Result<Envelope, Fault> {
-        let fault = |kind, offset| Err(Fault { kind, offset });
+    fn check_rules(&self, bytes: &[u8]) -> Result<Envelope, ScanError> {
+        let fail = |kind, offset| Err(ScanError { kind, offset });
         if self.other_type {
-            return fault(FrameErrorKind::NotAnObject, self.start);
+            return fail(FrameErrorKind::NotAnObject, self.start);
         }
-        self.jsonrpc.unique("jsonrpc")?;
-        self.id.unique("id")?;
-        self.id.short()?;
-        self.method.unique("method")?;
-        self.params.unique("params")?;
-        self.result.unique("result")?;
-        self.error.unique("error")?;
+        self.jsonrpc.check_unique("jsonrpc")?;
+        self.id.check_unique("id")?;
+        self.id.check_length()?;
+        self.method.check_unique("method")?;
+        self.params.check_unique("params")?;
+        self.result.check_unique("result")?;
+        self.error.check_unique("error")?;
 
         match self.jsonrpc.value {
-            Some(version) if version.says(bytes, "2.0") => {}
-            other => return fault(FrameErrorKind::Version, other.map_or(self.start, |value| value.start)),
+            Some(version) if version.is_text(bytes, "2.0") => {}
+            other => return fail(FrameErrorKind::Version, other.map_or(self.start, |value| value.start)),
         }
         if let Some(params) = self.params.value
             && !matches!(params.first, b'{' | b'[' | b'n')
         {
-            return fault(FrameErrorKind::ParamsType, params.start);
+            return fail(FrameErrorKind::ParamsType, params.start);
         }
         match (self.method.value, self.result.value, self.error.value) {
-            (Some(method), None, None) => self.call(bytes, method),
+            (Some(method), None, None) => self.request_or_notification(bytes, method),
             (None, Some(_), None) | (None, None, Some(_)) => self.response(),
-            (None, None, None) => fault(FrameErrorKind::NoBody, self.start),
-            _ => fault(FrameErrorKind::ManyBodies, self.start),
+            (None, None, None) => fail(FrameErrorKind::NoBody, self.start),
+            _ => fail(FrameErrorKind::ManyBodies, self.start),
         }
     }
 
-    fn call(&self, bytes: &[u8], method: Value) -> Result<Envelope, Fault> {
+    fn request_or_notification(&self, bytes: &[u8], method: FieldValue) -> Result<Envelope, ScanError> {
         let Some(name) = method.content() else {
-            return Err(Fault { kind: FrameErrorKind::MethodType, offset: method.start });
+            return Err(ScanError { kind: FrameErrorKind::MethodType, offset: method.start });
         };
         let mut envelope = self.envelope(Kind::Notification);
         envelope.unescaped = method.escaped.then(|| text::unescape(&bytes[name.clone()]).into());
         envelope.method = Span::new(name.start, name.end);
         match self.id.value {
             Some(id) if id.is_id() => {
-                self.meta.unique("_meta")?;
-                self.meta_token.unique("progressToken")?;
-                self.meta_token.short()?;
+                self.meta.check_unique("_meta")?;
+                self.meta_token.check_unique("progressToken")?;
+                self.meta_token.check_length()?;
                 envelope.kind = Kind::Request;
                 envelope.progress_token = self.meta_token.id_span();
             }
-            Some(id) => return Err(Fault { kind: FrameErrorKind::IdType, offset: id.start }),
-            None if method.says(bytes, "notifications/progress") => {
-                self.progress_token.unique("progressToken")?;
+            Some(id) => return Err(ScanError { kind: FrameErrorKind::IdType, offset: id.start }),
+            None if method.is_text(bytes, "notifications/progress") => {
+                self.progress_token.check_unique("progressToken")?;
                 envelope.progress_token = self.progress_token.id_span();
             }
-            None if method.says(bytes, "notifications/cancelled") => {
-                self.request_id.unique("requestId")?;
+            None if method.is_text(bytes, "notifications/cancelled") => {
+                self.request_id.check_unique("requestId")?;
                 envelope.cancelled_id = self.request_id.id_span();
             }
             None => {}
@@ -276,25 +175,25 @@ impl Draft {
         Ok(envelope)
     }
 
-    fn response(&self) -> Result<Envelope, Fault> {
-        let fault = |kind, offset| Err(Fault { kind, offset });
+    fn response(&self) -> Result<Envelope, ScanError> {
+        let fail = |kind, offset| Err(ScanError { kind, offset });
         if let Some(error) = self.error.value
             && error.first != b'{'
         {
-            return fault(FrameErrorKind::ErrorType, error.start);
+            return fail(FrameErrorKind::ErrorType, error.start);
         }
-        // Only an error may say that it does not know the id: with null (JSON-RPC) or by leaving it out (MCP).
+        // Only an error response may come without the id of its request: as null (JSON-RPC) or left out (MCP).
         match (self.id.value, self.error.value) {
             (Some(id), _) if id.is_id() => Ok(self.envelope(Kind::Response)),
             (None, Some(_)) => Ok(self.envelope(Kind::Response)),
             (Some(id), Some(_)) if id.first == b'n' => Ok(self.envelope(Kind::Response)),
-            (Some(id), _) => fault(FrameErrorKind::IdType, id.start),
-            (None, None) => fault(FrameErrorKind::IdMissing, self.start),
+            (Some(id), _) => fail(FrameErrorKind::IdType, id.start),
+            (None, None) => fail(FrameErrorKind::IdMissing, self.start),
         }
     }
 
     fn envelope(&self, kind: Kind) -> Envelope {
-        let span = |field: &Once| field.value.map_or(Span::NONE, Value::span);
+        let span = |field: &UniqueField| field.value.map_or(Span::NONE, FieldValue::span);
         Envelope {
             kind,
             id: self.id.id_span(),
@@ -309,8 +208,8 @@ impl Draft {
     }
 
     #[cold]
-    fn refuse(&self, bytes: &[u8], Fault { kind, offset }: Fault) -> FrameError {
-        FrameError { kind, offset, id: self.any_id(bytes), about: self.about(), named: self.named(bytes) }
+    fn frame_error(&self, bytes: &[u8], ScanError { kind, offset }: ScanError) -> FrameError {
+        FrameError { kind, offset, id: self.repeatable_id(bytes), about: self.about(), named: self.named(bytes) }
     }
 
     fn named(&self, bytes: &[u8]) -> Named {
@@ -321,9 +220,9 @@ impl Draft {
                 Some(id) if id.is_long() && id.is_id() || self.id.again.is_some() => Named::Unknown,
                 _ => Named::Nothing,
             },
-            // Servers that answer notifications put in null.
+            // Servers that answer notifications, which they should not, write null as the id.
             Some(Kind::Response) | None if is_null() => Named::Nothing,
-            Some(Kind::Response) | None => match self.numbers(bytes) {
+            Some(Kind::Response) | None => match self.numeric_ids(bytes) {
                 Some(numbers) => Named::Numbers(numbers.into()),
                 None if self.may_be_message(bytes) => Named::Unknown,
                 None => Named::Nothing,
@@ -331,26 +230,26 @@ impl Draft {
         }
     }
 
-    /// Whether somebody tried to write a message of JSON-RPC, and not a line of a log.
+    /// Whether the text was meant as a JSON-RPC message, and is not a line of a log.
     fn may_be_message(&self, bytes: &[u8]) -> bool {
-        if self.was_read { self.jsonrpc.value.is_some() } else { may_be_messages(&bytes[self.start..]) }
+        if self.is_json { self.jsonrpc.value.is_some() } else { may_be_messages(&bytes[self.start..]) }
     }
 
-    /// Which numbers stand as ids, in order and each once; `None` if there is no id at all. What stands behind the place
-    /// where the text breaks off is not seen.
-    fn numbers(&self, bytes: &[u8]) -> Option<Vec<u64>> {
+    /// The ids that are numbers, in order and each once; `None` if there is no id at all. Ids behind the place where
+    /// the text stops being JSON are not found.
+    fn numeric_ids(&self, bytes: &[u8]) -> Option<Vec<u64>> {
         if self.id.again.is_none() {
-            return self.any_id(bytes).map(|id| id.as_u64().into_iter().collect());
+            return self.repeatable_id(bytes).map(|id| id.as_u64().into_iter().collect());
         }
         let (mut has_id, mut numbers, mut seen) = (false, Vec::new(), HashSet::new());
-        let mut cursor = Cursor::new(bytes, self.start);
+        let mut cursor = JsonCursor::new(bytes, self.start);
         let _ = cursor.object(|cursor, key| {
             let start = cursor.pos;
             cursor.value(1)?;
             let value = &bytes[start..cursor.pos];
-            if name(cursor, key, &["id"]).is_some()
+            if known_name(cursor, key, &["id"]).is_some()
                 && value.len() <= LONGEST_ID
-                && numbers.len() < MOST_IDS
+                && numbers.len() < MOST_DUPLICATE_IDS
                 && let Some(id) = Id::from_raw(value)
             {
                 has_id = true;
@@ -361,12 +260,12 @@ impl Draft {
         has_id.then_some(numbers)
     }
 
-    /// The id of a message that is refused. Two of them are none, and so is one that is too long to be repeated.
-    fn any_id(&self, bytes: &[u8]) -> Option<Id> {
+    /// The id that an error may repeat. `None` if there are two, or if it is longer than [`LONGEST_ID`].
+    fn repeatable_id(&self, bytes: &[u8]) -> Option<Id> {
         if self.id.again.is_some() {
             return None;
         }
-        self.id.id_span().of(bytes).map(Id::trusted)
+        self.id.id_span().of(bytes).map(Id::from_valid)
     }
 
     fn about(&self) -> Option<Kind> {
@@ -379,8 +278,8 @@ impl Draft {
     }
 }
 
-/// Whether somebody may have tried to write messages in this text, which is not JSON, or more of it than is taken: an object
-/// or an array of them, and something about JSON-RPC in it. `[info] jsonrpc is ready` is a line of a log.
+/// Whether this text, which is not JSON or has too many messages, may have been meant as messages: it begins like an
+/// object or an array of objects, and has `jsonrpc` in it. `[info] jsonrpc is ready` is a line of a log.
 #[cold]
 pub(super) fn may_be_messages(bytes: &[u8]) -> bool {
     let text = text::trim(bytes);
@@ -388,19 +287,19 @@ pub(super) fn may_be_messages(bytes: &[u8]) -> bool {
     first.starts_with(b"{") && memchr::memmem::find(first, b"jsonrpc").is_some()
 }
 
-fn read_meta(cursor: &mut Cursor<'_>, token: &mut Once) -> Result<(), Fault> {
+fn read_meta(cursor: &mut JsonCursor<'_>, token: &mut UniqueField) -> Result<(), ScanError> {
     if cursor.peek()? != b'{' {
         return cursor.value(2);
     }
-    cursor.object(|cursor, key| match name(cursor, key, &["progressToken"]) {
-        Some(_) => token.fill(cursor, |cursor| cursor.value(3)),
+    cursor.object(|cursor, key| match known_name(cursor, key, &["progressToken"]) {
+        Some(_) => token.read_value(cursor, |cursor| cursor.value(3)),
         None => cursor.value(3),
     })
 }
 
-/// Which of the names the key is, once unescaped.
+/// The name among `names` that this key is once it is unescaped.
 #[inline]
-fn name(cursor: &Cursor<'_>, key: Text, names: &[&'static str]) -> Option<&'static str> {
+fn known_name(cursor: &JsonCursor<'_>, key: StringSpan, names: &[&'static str]) -> Option<&'static str> {
     let raw = cursor.raw(key);
     names.iter().copied().find(|name| text::equals(raw, key.escaped, name))
 }

@@ -1,6 +1,6 @@
-//! What is wrong with a message, where, and whom to tell. It renders no HTTP: the front does that.
+//! What is wrong with a message, where, and which requests it names. The HTTP status is the front's decision.
 
-use super::{Id, Kind, LONGEST_ID, Wire, error_response};
+use super::{Id, Kind, LONGEST_ID};
 
 /// A message that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -8,28 +8,29 @@ use super::{Id, Kind, LONGEST_ID, Wire, error_response};
 pub struct FrameError {
     /// What is wrong.
     pub kind: FrameErrorKind,
-    /// Where, counted from the start of the bytes that were handed in (of the whole batch, for an element of one).
+    /// Position of the error, from the start of the bytes that were handed in (of the whole batch, for one of its
+    /// elements).
     pub offset: usize,
-    /// The message's id, where one could be made out.
+    /// The message's id, if it could be made out.
     pub id: Option<Id>,
-    /// What the message looked like, as far as it was read. For [`Kind::Response`] the id names a request of the
-    /// *receiver*: that request is to be failed, and no error is to be sent back.
+    /// The kind of the message, as far as it was read. The id of a [`Kind::Response`] names a request of the
+    /// *receiver*: that request has to fail, and no error is sent back.
     pub about: Option<Kind>,
-    /// Which requests of the *receiver* the message was to answer. Of a request it says no more than whether that has an id
-    /// which cannot be repeated.
+    /// The requests of the *receiver* that the message was meant to answer. For a message that is itself a request,
+    /// [`Named::Unknown`] says that it has an id which cannot be repeated, and [`Named::Nothing`] says nothing.
     pub named: Named,
 }
 
-/// Which requests a message names that was refused.
+/// The requests that a refused message names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Named {
-    /// None: it is a notification, says that its id is null, or is no message of JSON-RPC at all. Many servers print the
-    /// lines of their log where their messages go, also as JSON, and no request has failed for that.
+    /// No request: the message is a notification, has the id null, or is not JSON-RPC at all. Many servers print their
+    /// log, also as JSON, where their messages go, and no request fails because of that.
     Nothing,
-    /// One, and which one cannot be made out.
+    /// One request, and nobody can tell which.
     Unknown,
-    /// Those with these numbers: more than one where `id` stands more than once, for nobody can tell which of them counts.
-    /// An id that is no such number names nothing, because sessile gives its own requests no other ids.
+    /// The requests with these numbers: several if `id` stands several times, because nobody can tell which was meant.
+    /// Any other id names no request, because sessile gives its own requests only such numbers.
     Numbers(Box<[u64]>),
 }
 
@@ -39,17 +40,12 @@ impl FrameError {
         self.kind.code()
     }
 
-    /// The error response that tells the sender.
-    pub fn response(&self) -> Wire {
-        error_response(self.id.as_ref(), self.code(), &self.to_string(), None)
-    }
-
-    /// Whether it was a request, whose sender may wait for an answer. Nobody waits for the answer to one whose id is null.
+    /// Whether the message was a request whose sender may wait for a response. Nobody waits if the id is null.
     pub fn is_request(&self) -> bool {
         self.about == Some(Kind::Request) && (self.id.is_some() || self.named == Named::Unknown)
     }
 
-    /// Whether this was, or has to be taken for, the answer to the request with this number, on whose own stream it came.
+    /// Whether the message has to count as the response to the request with this number, on whose own stream it came.
     pub fn is_answer_to(&self, number: u64) -> bool {
         if self.about == Some(Kind::Request) {
             return false;
@@ -74,16 +70,16 @@ pub enum FrameErrorKind {
     /// A byte that the grammar does not allow here.
     #[error("this byte cannot stand here; send JSON as RFC 8259 has it")]
     Unexpected,
-    /// Something other than white space after the value.
+    /// Anything but white space after the value.
     #[error("something follows the message; send one message at a time")]
     Trailing,
     /// A byte below 0x20 in a string.
     #[error("a string holds a raw control character; write it as an escape")]
     ControlCharacter,
-    /// A backslash and what does not belong after it.
+    /// A backslash with a character after it that does not make an escape.
     #[error("a string holds an unknown escape; use those of RFC 8259 only")]
     Escape,
-    /// A number that JSON does not spell like this.
+    /// A number that is not spelled as JSON has it.
     #[error("a number is misspelled; write it as RFC 8259 has it")]
     Number,
     /// Bytes that are not UTF-8.
@@ -92,7 +88,7 @@ pub enum FrameErrorKind {
     /// Objects and arrays within one another beyond [`MAX_DEPTH`](super::MAX_DEPTH).
     #[error("values are nested too deeply; keep to {} levels", super::MAX_DEPTH)]
     TooDeep,
-    /// Longer than 4 GiB, which is what a frame can address.
+    /// Longer than 4 GiB, which is as far as the positions in a frame reach.
     #[error("the message is too long; keep it below 4 GiB")]
     TooLong,
     /// A value of another type than an object.
@@ -175,16 +171,16 @@ impl FrameErrorKind {
     }
 }
 
-/// What the scanner reports: it knows neither ids nor kinds of messages.
+/// An error of the scanner, which knows neither ids nor kinds of messages.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct ScanError {
     pub(super) kind: FrameErrorKind,
     pub(super) offset: usize,
 }
 
-impl Fault {
-    /// As an error about no message in particular.
-    pub(super) fn bare(self) -> FrameError {
+impl ScanError {
+    /// The same as an error of no message in particular.
+    pub(super) fn unattributed(self) -> FrameError {
         FrameError { kind: self.kind, offset: self.offset, id: None, about: None, named: Named::Nothing }
     }
 }

@@ -1,31 +1,27 @@
-//! What comes with a client's message besides its bytes.
+//! The headers of a client's request that are forwarded along with its message.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Headers of the request that brought a message, which are to go with it to a server that is reached over HTTP.
+/// Headers of the HTTP request in which a message came, which are forwarded with it to a server that is reached over
+/// HTTP.
 ///
-/// They belong to that one message. Their values are secrets more often than not, and are never shown.
+/// Such headers belong to that one message. Their values are often secrets, so they are never shown in a log.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Forwarded(Arc<[Header]>);
 
-/// Its name, in lower case, and its value.
+/// A header's name, in lower case, and its value.
 type Header = (Box<str>, Box<[u8]>);
 
 impl Forwarded {
-    /// Headers by name, in lower case, with their values as they came.
+    /// Headers as pairs of the name, in lower case, and the value as it came.
     pub fn new(headers: impl IntoIterator<Item = (Box<str>, Box<[u8]>)>) -> Self {
         Self(headers.into_iter().collect())
     }
 
-    /// All of them, in the order in which they came.
+    /// All headers, in the order in which they came.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.0.iter().map(|(name, value)| (&**name, &**value))
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Ids of requests, and progress tokens: a JSON string or number, kept as it was spelled.
+//! Ids of requests, and progress tokens: a JSON string or number, which keeps its spelling.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,36 +6,26 @@ use std::hash::{Hash, Hasher};
 
 use smallvec::SmallVec;
 
-use super::scan::Cursor;
+use super::scan::JsonCursor;
 use super::text;
 
-/// The longest id or progress token, in bytes as it is spelled. Both are kept for as long as their request is in flight,
-/// and an error repeats the id, when the room that the message itself had is free again: nothing else bounds them.
+/// The longest id or progress token, in bytes as it is spelled. Both are kept while their request is in flight, and an
+/// error repeats the id, after the bytes of the message itself were given back: without this limit nothing would bound
+/// them.
 pub const LONGEST_ID: usize = 1024;
 
 /// The id of a request, or a progress token: the raw JSON text of a string or a number.
 ///
-/// Two ids are equal if a peer may take one for the other: strings are compared after unescaping, because an answer may
-/// spell its id in another way than the request did; numbers are compared as spelled, since no two ways of reading
-/// `1.0` and `1e400` agree. The number `1` and the string `"1"` are two ids.
+/// Two ids are equal if a peer may take one for the other. Strings are compared after unescaping, because a response
+/// may escape its id in another way than the request did. Numbers are compared as they are spelled, because peers do
+/// not agree on what `1.0` or `1e400` is. The number `1` and the string `"1"` are two ids.
 #[derive(Clone)]
 pub struct Id(SmallVec<[u8; 22]>);
 
 impl Id {
-    /// The id that is this number.
+    /// The number as an id.
     pub fn number(number: u64) -> Self {
-        let mut digits = [0; 20];
-        let mut at = digits.len();
-        let mut rest = number;
-        for (place, digit) in digits.iter_mut().enumerate().rev() {
-            *digit = b"0123456789"[usize::try_from(rest % 10).unwrap_or_default()];
-            rest /= 10;
-            at = place;
-            if rest == 0 {
-                break;
-            }
-        }
-        Self(SmallVec::from_slice(&digits[at..]))
+        Self(SmallVec::from_slice(itoa::Buffer::new().format(number).as_bytes()))
     }
 
     /// The id whose raw JSON text this is, white space around it aside; `None` if that is not one string or number.
@@ -44,17 +34,17 @@ impl Id {
         if !matches!(json.first()?, b'"' | b'-' | b'0'..=b'9') {
             return None;
         }
-        let mut cursor = Cursor::new(json, 0);
-        cursor.value(0).and_then(|()| cursor.end()).ok()?;
-        Some(Self::trusted(json))
+        let mut cursor = JsonCursor::new(json, 0);
+        cursor.value(0).and_then(|()| cursor.expect_end()).ok()?;
+        Some(Self::from_valid(json))
     }
 
-    /// `json` is known to be one valid string or number.
-    pub(super) fn trusted(json: &[u8]) -> Self {
+    /// The id whose raw JSON text this is; it must be one valid string or number.
+    pub(super) fn from_valid(json: &[u8]) -> Self {
         Self(SmallVec::from_slice(json))
     }
 
-    /// The raw JSON text: a number as spelled, or a string with its quotes.
+    /// The raw JSON text: a number as it is spelled, or a string with its quotes.
     pub fn raw(&self) -> &[u8] {
         &self.0
     }
@@ -64,29 +54,25 @@ impl Id {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// Whether this is a string.
-    pub fn is_string(&self) -> bool {
-        self.0.first() == Some(&b'"')
-    }
-
-    /// What the string says, unescaped, a lone surrogate replaced; `None` for a number.
+    /// The string, unescaped and with lone surrogates replaced; `None` for a number.
     pub fn to_text(&self) -> Option<String> {
         Some(text::unescape(self.content()?))
     }
 
-    /// The number, if it is an unsigned integer that fits, in any spelling: a peer that keeps its numbers as floating-point
-    /// ones answers `5` with `5.0` or `5e0`.
+    /// The number, if it is an unsigned integer that fits, in any spelling: a peer that keeps all numbers as floats
+    /// answers `5` with `5.0` or `5e0`.
     pub fn as_u64(&self) -> Option<u64> {
         let plain = !self.0.is_empty() && self.0.iter().all(u8::is_ascii_digit);
-        if plain { self.as_str().parse().ok() } else { integer(&self.0) }
+        if plain { self.as_str().parse().ok() } else { exact_integer(&self.0) }
     }
 
-    /// What stands between the quotes.
+    /// A string's content between the quotes; `None` for a number.
     fn content(&self) -> Option<&[u8]> {
         self.0.strip_prefix(b"\"")?.strip_suffix(b"\"")
     }
 
-    /// Bytes that are the same for equal ids only. A string keeps its first quote, and so never looks like a number.
+    /// Bytes that are the same for equal ids, and differ for all others. A string keeps its quotes, which tell it from
+    /// a number.
     fn canonical(&self) -> Cow<'_, [u8]> {
         match self.content() {
             Some(content) if content.contains(&b'\\') => {
@@ -100,12 +86,12 @@ impl Id {
     }
 }
 
-/// The unsigned integer that this JSON number is equal to, if there is one and it fits. It is reckoned in decimal digits, so
-/// nothing is rounded.
+/// The unsigned integer that this JSON number is equal to, if there is one and it fits. The calculation is done in
+/// decimal digits, so nothing is rounded.
 #[cold]
-fn integer(number: &[u8]) -> Option<u64> {
+fn exact_integer(number: &[u8]) -> Option<u64> {
     let (mantissa, exponent) = match number.iter().position(|byte| matches!(byte, b'e' | b'E')) {
-        Some(at) => (&number[..at], shift(&number[at + 1..])?),
+        Some(at) => (&number[..at], exponent_value(&number[at + 1..])?),
         None => (number, 0),
     };
     let (is_negative, mantissa) = match mantissa.strip_prefix(b"-") {
@@ -120,7 +106,7 @@ fn integer(number: &[u8]) -> Option<u64> {
     if !digits().all(u8::is_ascii_digit) {
         return None;
     }
-    // The digits from the first to the last that is not zero, and by how many places the last one is shifted.
+    // The digits from the first to the last that is not zero, and by how many decimal places they are shifted.
     let leading = digits().take_while(|digit| **digit == b'0').count();
     if leading == whole.len() + fraction.len() {
         return Some(0).filter(|_| !whole.is_empty());
@@ -138,8 +124,8 @@ fn integer(number: &[u8]) -> Option<u64> {
     significant.checked_mul(10_u64.checked_pow(places)?)
 }
 
-/// What stands behind the `e` of a number. One that does not fit belongs to no integer that does.
-fn shift(exponent: &[u8]) -> Option<i64> {
+/// The exponent behind the `e` of a number; `None` if it does not fit, and then the number does not either.
+fn exponent_value(exponent: &[u8]) -> Option<i64> {
     std::str::from_utf8(exponent).ok()?.parse().ok()
 }
 
@@ -164,7 +150,7 @@ impl From<u64> for Id {
 }
 
 impl From<&str> for Id {
-    /// The id that is this string.
+    /// The string as an id.
     fn from(text: &str) -> Self {
         let mut json = Vec::with_capacity(text.len() + 2);
         text::quote(text, &mut json);

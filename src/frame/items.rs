@@ -1,29 +1,29 @@
-//! The members and elements of a value within JSON that is known to be valid, by their places: for what has to look at
-//! each of them, such as the entries of a list.
+//! The members of an object and the elements of an array, by their positions in JSON that is known to be valid. Code
+//! that has to look at each of them, such as the entries of a list, uses this.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::scan::Cursor;
+use super::scan::JsonCursor;
 use super::text;
 
-/// A member of an object: its key, unescaped, a lone surrogate replaced, and where its value stands.
+/// A member of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Item<'a> {
-    /// What its key says.
+pub(crate) struct Item<'a> {
+    /// Its key, unescaped and with lone surrogates replaced.
     pub key: Cow<'a, str>,
-    /// Where its value stands.
+    /// The position of its value.
     pub value: Range<usize>,
 }
 
-/// The members of the object that stands there, duplicates too; none if it is no object.
-pub fn members(json: &[u8], at: Range<usize>) -> Vec<Item<'_>> {
+/// The members of the object at this position, duplicates too; empty if the value there is not an object.
+pub(crate) fn members(json: &[u8], at: Range<usize>) -> Vec<Item<'_>> {
     let mut found = Vec::new();
     if json.get(at.start) != Some(&b'{') {
         return found;
     }
-    // The text is known to be valid: there is nothing to be told but what was found.
-    let _ = Cursor::new(json, at.start).object(|cursor, key| {
+    // The text is known to be valid, so there is no error.
+    let _ = JsonCursor::new(json, at.start).object(|cursor, key| {
         let raw = cursor.raw(key);
         let key = match std::str::from_utf8(raw) {
             Ok(plain) if !key.escaped => Cow::Borrowed(plain),
@@ -37,42 +37,42 @@ pub fn members(json: &[u8], at: Range<usize>) -> Vec<Item<'_>> {
     found
 }
 
-/// Where the value of the only member of this name stands; `None` if there is none, or more than one.
-pub fn only(json: &[u8], at: Range<usize>, name: &str) -> Option<Range<usize>> {
+/// The position of the value of the member with this name; `None` if there is no such member, or more than one.
+pub(crate) fn only(json: &[u8], at: Range<usize>, name: &str) -> Option<Range<usize>> {
     let mut found = members(json, at).into_iter().filter(|item| item.key == name);
     let first = found.next()?;
     found.next().is_none().then_some(first.value)
 }
 
-/// Where the elements of the array stand that stands there; `None` if it is no array.
-pub fn elements(json: &[u8], at: Range<usize>) -> Option<Vec<Range<usize>>> {
+/// The positions of the elements of the array at this position; `None` if the value there is not an array.
+pub(crate) fn elements(json: &[u8], at: Range<usize>) -> Option<Vec<Range<usize>>> {
     if json.get(at.start) != Some(&b'[') {
         return None;
     }
-    let mut cursor = Cursor::new(json, at.start + 1);
+    let mut cursor = JsonCursor::new(json, at.start + 1);
     let mut found = Vec::new();
-    cursor.space();
+    cursor.skip_space();
     while cursor.peek().ok()? != b']' {
         let start = cursor.pos;
         cursor.value(1).ok()?;
         found.push(start..cursor.pos);
-        cursor.space();
+        cursor.skip_space();
         if cursor.peek().ok()? == b',' {
             cursor.pos += 1;
-            cursor.space();
+            cursor.skip_space();
         }
     }
     Some(found)
 }
 
-/// What the string that stands there says, unescaped, a lone surrogate replaced; `None` if it is no string.
-pub fn string(json: &[u8], at: Range<usize>) -> Option<String> {
+/// The string at this position, unescaped and with lone surrogates replaced; `None` if the value there is not a string.
+pub(crate) fn string(json: &[u8], at: Range<usize>) -> Option<String> {
     let content = json.get(at)?.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     Some(text::unescape(content))
 }
 
-/// The text as a JSON string, quotes and all.
-pub fn quoted(text: &str) -> Vec<u8> {
+/// The text as a JSON string, with its quotes.
+pub(crate) fn quoted(text: &str) -> Vec<u8> {
     let mut json = Vec::with_capacity(text.len() + 2);
     text::quote(text, &mut json);
     json

@@ -1,61 +1,61 @@
-//! The proof that bytes were charged.
+//! The proof that bytes were charged to a budget.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// What a [`Permit`] holds. Its drop gives it back.
-pub trait Room: Send + Sync {
-    /// How many bytes of it other sessions could have.
+/// The bytes that a [`Permit`] holds. They are given back when this is dropped.
+pub trait ChargedBytes: Send + Sync {
+    /// How many of the bytes are taken from the pool that all sessions share.
     fn pooled(&self) -> usize {
         0
     }
 
-    /// How many bytes it holds in all.
+    /// The number of bytes in all.
     fn charged(&self) -> usize {
         0
     }
 }
 
-/// Proof that bytes for a frame were charged to a budget. It travels with the frame and then with its wire, and what it
-/// holds is dropped, and so given back, when the last of the bytes are.
+/// Proof that the bytes of a frame were charged to a budget. The permit travels with the frame and then with the wire
+/// made from it; it is dropped with the last of the bytes, and the charge is given back.
 ///
-/// A plain trait object, so that the core knows no runtime and no clock.
-pub struct Permit(Box<dyn Room>);
+/// A permit holds a plain trait object, so that frames and the pure core name no budget, no runtime and no clock.
+pub struct Permit(Box<dyn ChargedBytes>);
 
 impl Permit {
-    /// A permit that holds on to `held`.
+    /// A permit that holds `held` and is charged for no bytes.
     pub fn new(held: impl Send + Sync + 'static) -> Self {
-        Self(Box::new(Uncounted(held)))
+        Self(Box::new(HeldValue(held)))
     }
 
-    /// A permit for `room`.
-    pub fn from_room(room: Box<dyn Room>) -> Self {
-        Self(room)
+    /// A permit for `charge`.
+    pub fn from_charge(charge: Box<dyn ChargedBytes>) -> Self {
+        Self(charge)
     }
 
-    /// A permit that holds on to what both do.
+    /// A permit that holds what both hold.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
-        Self(Box::new(Both(self, other)))
+        Self(Box::new(PermitPair(self, other)))
     }
 
-    /// A permit that holds on to what this one does until the last of its clones is dropped.
+    /// Makes permits that share what this one holds: it is given back with the last of them.
     pub fn shared(self) -> impl Fn() -> Self {
         let shared = Arc::new(self);
         move || Self(Box::new(SharedPermit(shared.clone())))
     }
 
-    /// How many bytes it holds that other sessions could have.
+    /// How many bytes the permit holds of the pool that all sessions share.
     pub fn pooled(&self) -> usize {
         self.0.pooled()
     }
 
-    /// How many bytes it holds in all.
+    /// How many bytes the permit holds in all.
     pub fn charged(&self) -> usize {
         self.0.charged()
     }
 
-    /// Adds `more` to what `slot` holds: a permit is never given back before its frame is gone.
+    /// Adds `more` to the permit in `slot`. Replacing the permit there would give it back before its frame is gone.
     pub(super) fn add(slot: &mut Option<Self>, more: Option<Self>) {
         *slot = match (slot.take(), more) {
             (Some(held), Some(more)) => Some(held.and(more)),
@@ -64,13 +64,13 @@ impl Permit {
     }
 }
 
-struct Uncounted<T>(T);
+struct HeldValue<T>(T);
 
-impl<T: Send + Sync> Room for Uncounted<T> {}
+impl<T: Send + Sync> ChargedBytes for HeldValue<T> {}
 
-struct Both(Permit, Permit);
+struct PermitPair(Permit, Permit);
 
-impl Room for Both {
+impl ChargedBytes for PermitPair {
     fn pooled(&self) -> usize {
         self.0.pooled().saturating_add(self.1.pooled())
     }
@@ -82,7 +82,7 @@ impl Room for Both {
 
 struct SharedPermit(Arc<Permit>);
 
-impl Room for SharedPermit {
+impl ChargedBytes for SharedPermit {
     fn pooled(&self) -> usize {
         self.0.pooled()
     }

@@ -8,7 +8,7 @@ mod rules;
 mod speed;
 mod splices;
 
-use super::{Frame, FrameError, Id};
+use super::{Frame, FrameError, Id, Wire, error_response};
 
 fn parse(text: &str) -> Frame {
     Frame::parse(text.to_owned()).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -21,6 +21,11 @@ fn refusal(text: impl AsRef<[u8]>) -> FrameError {
     }
 }
 
+/// The error that tells the sender of a refused message.
+fn error_to_sender(error: &FrameError) -> Wire {
+    error_response(error.id.as_ref(), error.code(), &error.to_string(), None)
+}
+
 fn id(json: &str) -> Id {
     Id::from_raw(json.as_bytes()).unwrap()
 }
@@ -29,7 +34,7 @@ fn raw(id: Option<Id>) -> Option<String> {
     id.map(|id| id.as_str().to_owned())
 }
 
-/// A request whose `params.x` is this text.
+/// A request with this JSON text as `params.x`.
 fn holding(value: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{{"x":{value}}}}}"#)
 }

@@ -1,35 +1,37 @@
-//! JSON strings: comparing them after unescaping, and writing new ones.
+//! JSON strings: compared after unescaping, and unescaped. `serde_json` refuses a string with half of a surrogate pair
+//! in it, which JSON allows and some peers send, so that a message would be refused or two different keys taken for the
+//! same.
 
 use std::borrow::Cow;
 
 /// A byte order mark in UTF-8.
-pub(super) const MARK: &[u8] = b"\xEF\xBB\xBF";
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// A piece of an unescaped string.
-enum Piece<'a> {
+/// A piece of an unescaped string: text without escapes, or one escape.
+enum StringPiece<'a> {
     Plain(&'a [u8]),
     Char(char),
-    /// Half of a surrogate pair, alone. It is no character, and equal to none.
+    /// Half of a surrogate pair without the other half. It is not a character, and equal to none.
     Lone(u16),
 }
 
-/// The pieces of what stands between the quotes of a valid JSON string.
-struct Pieces<'a>(&'a [u8]);
+/// Iterates over the pieces of the content of a valid JSON string.
+struct StringPieces<'a>(&'a [u8]);
 
-impl<'a> Iterator for Pieces<'a> {
-    type Item = Piece<'a>;
+impl<'a> Iterator for StringPieces<'a> {
+    type Item = StringPiece<'a>;
 
-    fn next(&mut self) -> Option<Piece<'a>> {
+    fn next(&mut self) -> Option<StringPiece<'a>> {
         let at = memchr::memchr(b'\\', self.0).unwrap_or(self.0.len());
         if at > 0 {
             let (plain, rest) = self.0.split_at(at);
             self.0 = rest;
-            return Some(Piece::Plain(plain));
+            return Some(StringPiece::Plain(plain));
         }
         let letter = *self.0.get(1)?;
         if letter != b'u' {
             self.0 = &self.0[2..];
-            return Some(Piece::Char(match letter {
+            return Some(StringPiece::Char(match letter {
                 b'b' => '\u{8}',
                 b'f' => '\u{c}',
                 b'n' => '\n',
@@ -41,19 +43,19 @@ impl<'a> Iterator for Pieces<'a> {
         let first = unit(self.0)?;
         self.0 = &self.0[6..];
         if let Some(char) = char::from_u32(u32::from(first)) {
-            return Some(Piece::Char(char));
+            return Some(StringPiece::Char(char));
         }
         if let Some(second) = unit(self.0)
             && let Some(Ok(char)) = char::decode_utf16([first, second]).next()
         {
             self.0 = &self.0[6..];
-            return Some(Piece::Char(char));
+            return Some(StringPiece::Char(char));
         }
-        Some(Piece::Lone(first))
+        Some(StringPiece::Lone(first))
     }
 }
 
-/// The code unit of the `\uXXXX` that the text starts with.
+/// The UTF-16 code unit of the `\uXXXX` at the start of the text.
 fn unit(text: &[u8]) -> Option<u16> {
     let digits = text.strip_prefix(b"\\u")?.first_chunk::<4>()?;
     digits.iter().try_fold(0, |unit, &digit| {
@@ -62,18 +64,18 @@ fn unit(text: &[u8]) -> Option<u16> {
     })
 }
 
-/// Whether the string between these quotes says `name`.
+/// Whether `raw`, the content of a JSON string, is `name` once it is unescaped.
 pub(super) fn equals(raw: &[u8], escaped: bool, name: &str) -> bool {
     if !escaped {
         return raw == name.as_bytes();
     }
     let mut rest = name.as_bytes();
-    for piece in Pieces(raw) {
+    for piece in StringPieces(raw) {
         let mut buffer = [0; 4];
         let said = match piece {
-            Piece::Plain(plain) => plain,
-            Piece::Char(char) => char.encode_utf8(&mut buffer).as_bytes(),
-            Piece::Lone(_) => return false,
+            StringPiece::Plain(plain) => plain,
+            StringPiece::Char(char) => char.encode_utf8(&mut buffer).as_bytes(),
+            StringPiece::Lone(_) => return false,
         };
         match rest.strip_prefix(said) {
             Some(left) => rest = left,
@@ -83,28 +85,28 @@ pub(super) fn equals(raw: &[u8], escaped: bool, name: &str) -> bool {
     rest.is_empty()
 }
 
-/// What the string between these quotes says; a lone surrogate becomes a replacement character.
+/// The content of a JSON string, unescaped; a lone surrogate becomes a replacement character.
 pub(super) fn unescape(raw: &[u8]) -> String {
     let mut said = String::with_capacity(raw.len());
-    for piece in Pieces(raw) {
+    for piece in StringPieces(raw) {
         match piece {
-            Piece::Plain(plain) => said.push_str(&String::from_utf8_lossy(plain)),
-            Piece::Char(char) => said.push(char),
-            Piece::Lone(_) => said.push(char::REPLACEMENT_CHARACTER),
+            StringPiece::Plain(plain) => said.push_str(&String::from_utf8_lossy(plain)),
+            StringPiece::Char(char) => said.push(char),
+            StringPiece::Lone(_) => said.push(char::REPLACEMENT_CHARACTER),
         }
     }
     said
 }
 
-/// What the string between these quotes says, as bytes that are equal for equal strings only: UTF-8 in which a lone
-/// surrogate is written like a character of its number.
+/// The content of a JSON string, unescaped to bytes that are equal for equal strings only: UTF-8 in which a lone
+/// surrogate is encoded as if it were a character.
 pub(super) fn canonical(raw: &[u8]) -> Vec<u8> {
     let mut said = Vec::with_capacity(raw.len());
-    for piece in Pieces(raw) {
+    for piece in StringPieces(raw) {
         match piece {
-            Piece::Plain(plain) => said.extend_from_slice(plain),
-            Piece::Char(char) => said.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
-            Piece::Lone(unit) => {
+            StringPiece::Plain(plain) => said.extend_from_slice(plain),
+            StringPiece::Char(char) => said.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
+            StringPiece::Lone(unit) => {
                 let [top, low] = unit.to_be_bytes();
                 said.extend([0xE0 | top >> 4, 0x80 | (top & 0xF) << 2 | low >> 6, 0x80 | low & 0x3F]);
             }
@@ -115,41 +117,28 @@ pub(super) fn canonical(raw: &[u8]) -> Vec<u8> {
 
 /// Writes `text` as a JSON string, quotes and all.
 pub(super) fn quote(text: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
-    for &byte in text.as_bytes() {
-        match byte {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            0..0x20 => {
-                let hex = |digit: u8| b"0123456789abcdef"[usize::from(digit & 0xF)];
-                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', hex(byte >> 4), hex(byte)]);
-            }
-            _ => out.push(byte),
-        }
-    }
-    out.push(b'"');
+    // Only a writer that fails could fail here, and a vector takes everything.
+    let _ = serde_json::to_writer(out, text);
 }
 
-/// JSON text on one line: in valid JSON a line break is always white space.
+/// JSON text without line breaks: in valid JSON they are white space, and can be spaces as well.
 pub(super) fn one_line<'a>(json: impl Into<Cow<'a, [u8]>>) -> Cow<'a, [u8]> {
     let mut json = json.into();
     if memchr::memchr2(b'\n', b'\r', &json).is_some() {
-        blank_lines(json.to_mut());
+        replace_newlines(json.to_mut());
     }
     json
 }
 
 /// Overwrites line breaks with spaces.
-pub(super) fn blank_lines(json: &mut [u8]) {
+pub(super) fn replace_newlines(json: &mut [u8]) {
     for byte in json {
         *byte = if matches!(*byte, b'\n' | b'\r') { b' ' } else { *byte };
     }
 }
 
-/// JSON text without the white space around it. (`trim_ascii` takes form feeds as well, which JSON does not know.)
+/// JSON text without the white space around it. (`trim_ascii` would also remove form feeds, which are no white space in
+/// JSON.)
 pub(super) fn trim(json: &[u8]) -> &[u8] {
     let text = |byte: &u8| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
     let start = json.iter().position(text).unwrap_or(json.len());

@@ -1,4 +1,4 @@
-//! Bytes that are ready to be written.
+//! A message as bytes that are ready to be written.
 
 use std::fmt;
 
@@ -7,14 +7,13 @@ use smallvec::SmallVec;
 
 use super::{Forwarded, Permit};
 
-/// From this length on the parts of a wire stay what they are: slices of the frame they came from. Below it, joining
-/// them costs less than writing several.
+/// A shorter message is joined into one piece, because that costs less than writing several. From this length on its
+/// parts stay slices of the frame that they came from.
 pub(super) const JOIN_BELOW: usize = 16 * 1024;
 
-/// One message on one line, ready to be written, in one part or a few.
+/// One message on one line, ready to be written, in one part or a few, without the line break at its end.
 ///
-/// The line's end is not in it. A wire that is made of bytes from elsewhere is written as they are: see to it that
-/// there is no line break in them.
+/// Bytes that a wire is made from are written as they are: the caller has to see to it that they contain no line break.
 pub struct Wire {
     parts: SmallVec<[Bytes; 3]>,
     permit: Option<Permit>,
@@ -22,7 +21,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Joins the parts if they are short, and leaves out empty ones.
+    /// Joins the parts if the message is short, and leaves out empty ones.
     pub(super) fn new(parts: SmallVec<[Bytes; 3]>) -> Self {
         let mut wire = Self { parts, permit: None, forwarded: None };
         wire.parts.retain(|part| !part.is_empty());
@@ -32,63 +31,58 @@ impl Wire {
         wire
     }
 
-    /// The bytes of a frame, as they are. A short one is copied: it may be a small part of a large buffer, which would live
-    /// for as long as the wire waits to be written, and nobody would be charged for it.
+    /// The bytes of a frame, unchanged. A short frame is copied: it may be a small part of a large buffer, which nobody
+    /// is charged for, and which would otherwise stay in memory until the wire was written.
     pub(super) fn of(bytes: Bytes) -> Self {
         if bytes.len() < JOIN_BELOW { Bytes::copy_from_slice(&bytes).into() } else { bytes.into() }
     }
 
-    /// What is to be written, in this order.
+    /// The parts to be written, in this order.
     pub fn parts(&self) -> &[Bytes] {
         &self.parts
     }
 
-    /// How many bytes there are in all parts.
+    /// The number of bytes in all parts.
     pub fn len(&self) -> usize {
         self.parts.iter().map(Bytes::len).sum()
     }
 
-    /// Whether there is nothing to write.
-    pub fn is_empty(&self) -> bool {
-        self.parts.iter().all(Bytes::is_empty)
-    }
-
-    /// What is to be written, in this order. The permit is given back.
+    /// The parts to be written, in this order. The permit is given back.
     pub fn into_parts(self) -> SmallVec<[Bytes; 3]> {
         self.parts
     }
 
-    /// All of it as one piece; this copies if there is more than one part. The permit is given back.
+    /// The message as one piece; this copies if there is more than one part. The permit is given back.
     pub fn into_bytes(mut self) -> Bytes {
         self.join();
         self.parts.pop().unwrap_or_default()
     }
 
-    /// The wire, holding this permit too.
+    /// The wire, which from now on holds this permit as well.
     #[must_use]
     pub fn with_permit(mut self, permit: impl Into<Option<Permit>>) -> Self {
         Permit::add(&mut self.permit, permit.into());
         self
     }
 
-    /// The wire, with the headers that are to go with it.
+    /// The wire, with the headers that are forwarded along with it.
     #[must_use]
     pub fn with_forwarded(mut self, forwarded: Option<Forwarded>) -> Self {
         self.forwarded = forwarded;
         self
     }
 
-    /// The headers that are to go with it, for a server that is reached over HTTP.
+    /// The headers that are forwarded along with the message to a server that is reached over HTTP.
     pub fn forwarded(&self) -> Option<&Forwarded> {
         self.forwarded.as_ref()
     }
 
-    /// How many bytes its permit holds that other sessions could have.
+    /// How many bytes its permit holds of the pool that all sessions share.
     pub fn pooled(&self) -> usize {
         self.permit.as_ref().map_or(0, Permit::pooled)
     }
 
-    /// How many of its bytes no permit is held for.
+    /// How many of the message's bytes are not covered by a permit.
     pub fn uncharged(&self) -> usize {
         self.len().saturating_sub(self.permit.as_ref().map_or(0, Permit::charged))
     }
@@ -98,7 +92,7 @@ impl Wire {
         self.permit.take()
     }
 
-    /// The same bytes once more, shared. The permit stays here.
+    /// A second wire that shares the bytes. The permit stays with this one.
     #[must_use]
     pub fn clone_parts(&self) -> Self {
         Self { parts: self.parts.clone(), permit: None, forwarded: None }

@@ -1,4 +1,5 @@
-//! A client on any rmcp transport: in this process, or wherever rmcp's transports reach.
+//! Serves a client on any rmcp transport, in this process or elsewhere, through a pipe into the stdio front. This is
+//! the one place where a relayed message becomes a typed one, because rmcp's transports carry nothing else.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,45 +15,45 @@ use super::stdio;
 use crate::lines::{Line, LineReader};
 use crate::session::{EndReason, Opener};
 
-/// Bytes between the transport and the session before either has to wait.
-const PIPE: usize = 64 * 1024;
+/// How many bytes the pipe between the transport and the session holds before either has to wait.
+const PIPE_BYTES: usize = 64 * 1024;
 
 /// Serves one client until it leaves or its session ends.
 pub(crate) async fn serve(opener: Arc<Opener>, mut transport: impl Transport<RoleServer>) -> EndReason {
     let limit = opener.plan().limits.message_size;
-    let (ours, theirs) = duplex(PIPE);
+    let (ours, theirs) = duplex(PIPE_BYTES);
     let (reader, writer) = split(theirs);
     let never = || Box::pin(std::future::pending());
     let session = tokio::spawn(stdio::serve(opener, Box::new(reader), Box::new(writer), never(), never()));
     let (reader, mut writer) = split(ours);
     let mut lines = LineReader::new(reader, limit.saturating_mul(2), None);
-    // One message of each direction is under way at a time, and neither waits for the other.
-    let mut heard = Bytes::new();
-    let mut hearing = true;
-    let mut said = None;
+    // One message of each direction is under way at a time, and the directions do not wait for each other.
+    let mut from_client = Bytes::new();
+    let mut client_is_open = true;
+    let mut sending = None;
     loop {
         tokio::select! {
-            message = transport.receive(), if hearing && heard.is_empty() => {
+            message = transport.receive(), if client_is_open && from_client.is_empty() => {
                 if let Some(message) = message {
-                    heard = to_line(&message);
+                    from_client = to_line(&message);
                 } else {
-                    hearing = false;
+                    client_is_open = false;
                     let _ = writer.shutdown().await;
                 }
             }
-            written = writer.write_buf(&mut heard), if !heard.is_empty() => {
+            written = writer.write_buf(&mut from_client), if !from_client.is_empty() => {
                 if written.is_err() {
-                    // The session is over; what it said last may still be on its way out.
-                    heard.clear();
-                    hearing = false;
+                    // The session has ended; its last messages may still be on their way to the client.
+                    from_client.clear();
+                    client_is_open = false;
                 }
             }
-            line = lines.next(), if said.is_none() => {
+            line = lines.next(), if sending.is_none() => {
                 let Ok(Some(Line::Message { bytes, .. })) = line else { break };
-                said = from_line(&bytes).map(|message| Box::pin(transport.send(message)));
+                sending = from_line(&bytes).map(|message| Box::pin(transport.send(message)));
             }
-            sent = finished(&mut said), if said.is_some() => {
-                said = None;
+            sent = is_sent(&mut sending), if sending.is_some() => {
+                sending = None;
                 if !sent {
                     break;
                 }
@@ -64,16 +65,16 @@ pub(crate) async fn serve(opener: Arc<Opener>, mut transport: impl Transport<Rol
     session.await.unwrap_or(EndReason::Failed)
 }
 
-/// Whether the message under way has been sent; only to be asked if there is one.
-async fn finished<T, E>(said: &mut Option<Pin<Box<impl Future<Output = Result<T, E>>>>>) -> bool {
-    match said {
-        Some(sending) => sending.await.is_ok(),
+/// Waits until the message under way is sent, and returns whether that succeeded; waits for ever if there is none.
+async fn is_sent<T, E>(sending: &mut Option<Pin<Box<impl Future<Output = Result<T, E>>>>>) -> bool {
+    match sending {
+        Some(future) => future.await.is_ok(),
         None => std::future::pending().await,
     }
 }
 
-// `to_line` and `from_line` are inlined so that rmcp's whole model is compiled only with programs that call `Proxy::serve`:
-// it is a tenth of the code that this crate would be compiled from.
+// `to_line` and `from_line` are inlined so that rmcp's whole model is compiled only in programs that call
+// `Proxy::serve`: it would be a tenth of this crate's code.
 #[inline]
 fn to_line(message: &impl serde::Serialize) -> Bytes {
     match serde_json::to_vec(message) {

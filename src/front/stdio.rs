@@ -1,4 +1,5 @@
-//! The stdio front: one client, one connection, one session. Also any other pair of byte streams with messages on lines.
+//! The stdio front: one client, one connection, one session. It serves stdin and stdout, and any other pair of byte
+//! streams with one message on each line.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,28 +19,29 @@ use crate::session::{
     EndReason, FoundBy, Opener, Outgoing, Refused, RespondOn, Role, SessionHandle, Stream, StreamKind,
 };
 
-/// Messages between the session and the writer.
-const QUEUE: usize = 16;
-/// How long the client may take to read what is left when its session has ended.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// The most messages that wait between the session and the writer.
+const OUTPUT_QUEUE: usize = 16;
+/// How long a client may take to read what is left after its session has ended.
+const LAST_READ_WITHIN: Duration = Duration::from_secs(2);
 
-/// Where a client's messages come from, and where those for it go.
-pub(crate) type Reader = Box<dyn AsyncRead + Unpin + Send>;
-pub(crate) type Writer = Box<dyn AsyncWrite + Unpin + Send>;
+/// The byte streams that a client's messages come from, and that the messages for the client go to.
+pub(crate) type ClientReader = Box<dyn AsyncRead + Unpin + Send>;
+pub(crate) type ClientWriter = Box<dyn AsyncWrite + Unpin + Send>;
 
-/// Serves one client until its input ends, its session does, or `stop` resolves.
+/// Serves one client until its input ends, its session ends, or `stop` resolves.
 ///
-/// `hangup` resolves when the client has closed its end, even while what it said before cannot be read yet because the
-/// server takes nothing: then the server has so long as a drain lasts.
+/// `hangup` resolves when the client has closed its end, even while its earlier messages cannot be read because the
+/// server takes none: then the server has the time of a drain to take them.
 ///
-/// The session is opened with the first message that needs one: a client may start a proxy only to find out which era it
-/// speaks, and a server is not started for that.
+/// The session is opened with the first message that needs one: a client may start a proxy only to find out which era
+/// it speaks, and no server is started for that.
 ///
-/// It takes and returns what is boxed so that it is compiled with this crate, and not again with each program that calls it.
+/// The arguments and the future are boxed so that this is compiled with this crate, and not again with each program
+/// that calls it.
 pub(crate) fn serve<'a>(
     opener: Arc<Opener>,
-    reader: Reader,
-    writer: Writer,
+    reader: ClientReader,
+    writer: ClientWriter,
     hangup: BoxFuture<'a, ()>,
     stop: BoxFuture<'a, ()>,
 ) -> BoxFuture<'a, EndReason> {
@@ -48,30 +50,30 @@ pub(crate) fn serve<'a>(
 
 async fn serve_client(
     opener: Arc<Opener>,
-    reader: Reader,
-    writer: Writer,
+    reader: ClientReader,
+    writer: ClientWriter,
     hangup: BoxFuture<'_, ()>,
     mut stop: BoxFuture<'_, ()>,
 ) -> EndReason {
     let drain = opener.plan().limits.drain;
-    let (output, queue) = mpsc::channel(QUEUE);
+    let (output, queue) = mpsc::channel(OUTPUT_QUEUE);
     let writing = tokio::spawn(write_out(writer, queue));
     let upward = opener.upward();
-    let lines = LineReader::new(reader, opener.plan().limits.message_size, upward.growth());
-    let mut input = Input { lines, opener, upward, output, cut: CancellationToken::new() };
+    let lines = LineReader::new(reader, opener.plan().limits.message_size, upward.buffer_charge());
+    let mut input = ClientInput { lines, opener, upward, output, cut: CancellationToken::new() };
     let cut = input.cut.clone();
     let first = tokio::select! {
-        first = input.open() => first,
+        first = input.await_first_message() => first,
         () = &mut stop => None,
     };
     let Some((session, stream)) = first else {
         drop(input);
-        let _ = timeout(LAST_WORDS, writing).await;
+        let _ = timeout(LAST_READ_WITHIN, writing).await;
         return EndReason::ClientLeft;
     };
     let id = stream.id;
-    let speaking = pump(stream, input.output.clone());
-    let listening = async {
+    let sending = forward_messages(stream, input.output.clone());
+    let receiving = async {
         tokio::select! {
             () = input.relay(&session, id) => {}
             () = async {
@@ -81,37 +83,37 @@ async fn serve_client(
         }
         session.input_ended();
     };
-    let mut speaking = std::pin::pin!(speaking);
+    let mut sending = std::pin::pin!(sending);
     tokio::select! {
-        () = &mut speaking => {}
+        () = &mut sending => {}
         () = async {
-            tokio::join!(listening, async {
+            tokio::join!(receiving, async {
                 stop.await;
                 session.drain_then_end(drain).await;
             });
         } => {}
-        // It does not read what it is sent, and others need the memory.
+        // The client does not read its messages, and others need the memory.
         () = cut.cancelled() => session.end(EndReason::ClientStalled),
-        // A client that does not read its last words does not get them.
+        // The session has ended. A client that does not read the last messages now does not get them.
         () = async {
             session.ended().await;
-            sleep(LAST_WORDS).await;
+            sleep(LAST_READ_WITHIN).await;
         } => {}
     }
-    // The stream ends when the session has said its last word, or when nobody can hear it.
+    // The session's stream has ended, or the client is gone.
     session.end(EndReason::ClientLeft);
     session.ended().await;
     let reason = session.shared().ended.borrow().clone();
     drop(input);
-    // A client that does not read must not keep the process alive.
+    // Without a time limit, a client that does not read would keep the process alive.
     let mut writing = writing;
-    if timeout(LAST_WORDS, &mut writing).await.is_err() {
+    if timeout(LAST_READ_WITHIN, &mut writing).await.is_err() {
         writing.abort();
     }
     reason.unwrap_or(EndReason::Failed)
 }
 
-async fn write_out(mut writer: Writer, queue: mpsc::Receiver<Outgoing>) {
+async fn write_out(mut writer: ClientWriter, queue: mpsc::Receiver<Outgoing>) {
     let moved = |message: &Outgoing, bytes| {
         if let Some(held) = &message.held {
             held.moved(bytes);
@@ -121,8 +123,8 @@ async fn write_out(mut writer: Writer, queue: mpsc::Receiver<Outgoing>) {
     let _ = writer.shutdown().await;
 }
 
-/// Carries the session's messages to the writer, until there are no more or the client is gone.
-async fn pump(mut stream: Stream, output: mpsc::Sender<Outgoing>) {
+/// Forwards the session's messages to the writer, until there are no more or the client is gone.
+async fn forward_messages(mut stream: Stream, output: mpsc::Sender<Outgoing>) {
     while let Some(message) = stream.next().await {
         if output.send(message).await.is_err() {
             return;
@@ -130,49 +132,57 @@ async fn pump(mut stream: Stream, output: mpsc::Sender<Outgoing>) {
     }
 }
 
-struct Input {
-    lines: LineReader<Reader>,
+/// The client's messages: they open the session, and are then handed on to it.
+struct ClientInput {
+    lines: LineReader<ClientReader>,
     opener: Arc<Opener>,
-    /// What the client may have under way to the servers, before there is a session and in it.
+    /// The budget of what the client sends to the servers, before the session is open and afterwards.
     upward: Budget,
     output: mpsc::Sender<Outgoing>,
     /// Cancelled when the client does not read what it is sent and others need the memory.
     cut: CancellationToken,
 }
 
-impl Input {
-    /// Waits for the first message that needs a session; `None` if none comes or none can be had.
-    async fn open(&mut self) -> Option<(SessionHandle, Stream)> {
+impl ClientInput {
+    /// Waits for the first message that needs a session, and opens it. `None` if no such message comes, or no session
+    /// can be opened.
+    async fn await_first_message(&mut self) -> Option<(SessionHandle, Stream)> {
         while let Ok(Some(line)) = self.lines.next().await {
             let (bytes, grown) = match line {
                 Line::Message { bytes, permit } => (bytes, permit),
                 Line::Lost { id, size, why, .. } => {
                     let fault = Fault::from_lost(why, self.opener.plan().limits.message_size, size);
-                    self.answer(fault.to_wire(id.as_ref())).await?;
+                    self.send_to_client(fault.to_wire(id.as_ref())).await?;
                     continue;
                 }
             };
             let size = bytes.len();
             let frame = match frame::split(bytes) {
                 Ok(Incoming::One(frame)) => frame,
-                Ok(incoming @ Incoming::Batch(_)) => return self.start(incoming, size, grown).await,
+                Ok(incoming @ Incoming::Batch(_)) => return self.open_session(incoming, size, grown).await,
                 Err(error) => {
                     let id = error.id.clone();
-                    self.answer(Fault::Frame(error).to_wire(id.as_ref())).await?;
+                    self.send_to_client(Fault::Frame(error).to_wire(id.as_ref())).await?;
                     continue;
                 }
             };
             if frame.method() == Some("server/discover") {
                 let fault = Fault::MethodNotFound("server/discover".to_owned());
-                self.answer(fault.to_wire(frame.id().as_ref())).await?;
+                self.send_to_client(fault.to_wire(frame.id().as_ref())).await?;
                 continue;
             }
-            return self.start(Incoming::One(frame), size, grown).await;
+            return self.open_session(Incoming::One(frame), size, grown).await;
         }
         None
     }
 
-    async fn start(&mut self, first: Incoming, size: usize, grown: Option<Permit>) -> Option<(SessionHandle, Stream)> {
+    /// Opens the session with the client's first message.
+    async fn open_session(
+        &mut self,
+        first: Incoming,
+        size: usize,
+        grown: Option<Permit>,
+    ) -> Option<(SessionHandle, Stream)> {
         let fresh = match self.opener.open(FoundBy::Nobody, true, Some(self.upward.clone())).await {
             Ok(fresh) => fresh,
             Err(refused) => {
@@ -188,7 +198,7 @@ impl Input {
                     Incoming::One(frame) => frame.id(),
                     Incoming::Batch(_) => None,
                 };
-                self.answer(fault.to_wire(id.as_ref())).await?;
+                self.send_to_client(fault.to_wire(id.as_ref())).await?;
                 return None;
             }
         };
@@ -199,11 +209,12 @@ impl Input {
         Some((session, stream))
     }
 
-    async fn answer(&mut self, wire: Wire) -> Option<()> {
+    /// Sends the client a message that does not come from a session; `None` if the client is gone.
+    async fn send_to_client(&mut self, wire: Wire) -> Option<()> {
         self.output.send(Outgoing { event: None, wire, role: Role::Failure, held: None }).await.ok()
     }
 
-    /// Hands on what the client says until it says no more.
+    /// Hands the client's messages to the session until its input ends.
     async fn relay(&mut self, session: &SessionHandle, stream: crate::session::StreamId) {
         while let Ok(Some(line)) = self.lines.next().await {
             match line {
@@ -220,15 +231,15 @@ impl Input {
     }
 }
 
-/// This process's stdin and stdout.
+/// The stdin and stdout of this process.
 pub(crate) struct StandardStreams {
-    pub reader: Reader,
-    pub writer: Writer,
-    /// Resolves when the client has closed its end of stdin; never where that cannot be known.
+    pub reader: ClientReader,
+    pub writer: ClientWriter,
+    /// Resolves when the client has closed its end of stdin; never if that cannot be observed.
     pub hangup: BoxFuture<'static, ()>,
 }
 
-/// Pipes and sockets, which is what a client gives, are polled; a file or a terminal is read by a thread.
+/// Opens stdin and stdout. Pipes and sockets, which clients use, are polled; a file or a terminal is read by a thread.
 pub(crate) fn standard_streams() -> StandardStreams {
     #[cfg(unix)]
     return StandardStreams {
@@ -256,60 +267,61 @@ mod unix {
     use tokio::net::UnixStream;
     use tokio::net::unix::pipe;
 
-    enum Polled {
+    /// A standard stream that the runtime can poll.
+    enum PolledStream {
         Pipe(File),
         Socket(UnixStream),
     }
 
-    fn polled(stream: impl AsFd) -> Option<Polled> {
+    fn polled(stream: impl AsFd) -> Option<PolledStream> {
         let file = File::from(stream.as_fd().try_clone_to_owned().ok()?);
         let kind = file.metadata().ok()?.file_type();
         if kind.is_fifo() {
-            return Some(Polled::Pipe(file));
+            return Some(PolledStream::Pipe(file));
         }
         if !kind.is_socket() {
             return None;
         }
         let socket = StdStream::from(OwnedFd::from(file));
-        // A socket of another family cannot be read as this type.
+        // The address can be read of a Unix socket only: one of another family cannot be used as this type.
         socket.local_addr().ok()?;
         socket.set_nonblocking(true).ok()?;
-        Some(Polled::Socket(UnixStream::from_std(socket).ok()?))
+        Some(PolledStream::Socket(UnixStream::from_std(socket).ok()?))
     }
 
     pub(super) fn input() -> Option<Box<dyn AsyncRead + Unpin + Send>> {
         Some(match polled(std::io::stdin())? {
-            Polled::Pipe(file) => Box::new(pipe::Receiver::from_file(file).ok()?),
-            Polled::Socket(socket) => Box::new(socket),
+            PolledStream::Pipe(file) => Box::new(pipe::Receiver::from_file(file).ok()?),
+            PolledStream::Socket(socket) => Box::new(socket),
         })
     }
 
     pub(super) fn output() -> Option<Box<dyn AsyncWrite + Unpin + Send>> {
         Some(match polled(std::io::stdout())? {
-            Polled::Pipe(file) => Box::new(pipe::Sender::from_file(file).ok()?),
-            Polled::Socket(socket) => Box::new(socket),
+            PolledStream::Pipe(file) => Box::new(pipe::Sender::from_file(file).ok()?),
+            PolledStream::Socket(socket) => Box::new(socket),
         })
     }
 
-    /// Looks at stdin a second time, and takes nothing out of it.
+    /// Resolves when the other end of stdin is closed. This polls stdin beside its reader, and reads nothing.
     pub(super) async fn hangup() {
-        if watch().await.is_none() {
-            // A file or a terminal: there its end is seen by reading only.
+        if watch_for_close().await.is_none() {
+            // Stdin is a file or a terminal, whose end can only be seen by reading.
             std::future::pending::<()>().await;
         }
     }
 
-    async fn watch() -> Option<()> {
-        // Said after each look that did not show the end: wake me when something has changed.
+    async fn watch_for_close() -> Option<()> {
+        // After each check that did not show the end, this clears the readiness, so that the next wait is for a change.
         let again = || -> io::Result<()> { Err(io::ErrorKind::WouldBlock.into()) };
         match polled(std::io::stdin())? {
-            Polled::Pipe(file) => {
+            PolledStream::Pipe(file) => {
                 let pipe = pipe::Receiver::from_file(file).ok()?;
                 while !pipe.ready(Interest::READABLE).await.ok()?.is_read_closed() {
                     let _ = pipe.try_io(again);
                 }
             }
-            Polled::Socket(socket) => {
+            PolledStream::Socket(socket) => {
                 while !socket.ready(Interest::READABLE).await.ok()?.is_read_closed() {
                     let _ = socket.try_io(Interest::READABLE, again);
                 }

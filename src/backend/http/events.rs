@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::rules::Brought;
-use crate::budget::{fitted, grown};
-use crate::frame::{Id, Skimmer};
+use crate::budget::{fit_buffer, grown_capacity};
+use crate::frame::{Id, OversizedScanner};
 
 /// The longest line that is not data, in bytes: a comment, a name, an id. Longer ones are dropped.
 const LONGEST_LINE: usize = 4 * 1024;
@@ -86,7 +86,7 @@ struct Draft {
     data: Option<Data>,
     id: NewId,
     /// Where the data goes that is over the limit.
-    skimmer: Option<Skimmer>,
+    skimmer: Option<OversizedScanner>,
 }
 
 /// What an event says of its id.
@@ -133,10 +133,10 @@ impl Draft {
     }
 
     /// From here on the data is not kept.
-    fn skim(&mut self) -> &mut Skimmer {
+    fn skim(&mut self) -> &mut OversizedScanner {
         let data = self.data.take();
         self.skimmer.get_or_insert_with(|| {
-            let mut skimmer = Skimmer::new();
+            let mut skimmer = OversizedScanner::new();
             match data {
                 None => {}
                 Some(Data::Line(line, _)) => skim_line(&mut skimmer, &line),
@@ -171,7 +171,7 @@ fn join(mut lines: BytesMut, line: &[u8]) -> BytesMut {
 }
 
 /// Lines of data are joined by a line break, which between the tokens of JSON is white space.
-fn skim_line(skimmer: &mut Skimmer, line: &[u8]) {
+fn skim_line(skimmer: &mut OversizedScanner, line: &[u8]) {
     if skimmer.size() > 0 {
         skimmer.feed(b"\n");
     }
@@ -256,7 +256,7 @@ impl Decoder {
 
     /// How much has come of an event over the limit whose end has not come yet, in bytes.
     pub(super) fn skimmed(&self) -> usize {
-        self.event.skimmer.as_ref().map_or(0, Skimmer::size)
+        self.event.skimmer.as_ref().map_or(0, OversizedScanner::size)
     }
 
     /// From here on the data of the event that is being read is not kept, although it is within the limit. Its id, if it
@@ -269,7 +269,7 @@ impl Decoder {
             self.event.begun = true;
             self.state = Line::Skimmed;
         }
-        self.event.skim().answers()
+        self.event.skim().answered_id()
     }
 
     /// Gives up an event over the limit whose end has not come yet.
@@ -328,7 +328,7 @@ impl Decoder {
                 } else {
                     self.line.reserve_exact(piece.len());
                     self.line.extend_from_slice(&piece);
-                    let (line, taken) = fitted(std::mem::take(&mut self.line));
+                    let (line, taken) = fit_buffer(std::mem::take(&mut self.line));
                     capacity = taken;
                     self.without_mark(line)
                 };
@@ -343,7 +343,7 @@ impl Decoder {
     /// How large the buffer of the line is with so many more bytes in it.
     fn capacity_for(&self, more: usize) -> usize {
         let needed = self.line.len() + more;
-        grown(self.line.capacity(), needed)
+        grown_capacity(self.line.capacity(), needed)
             .min(self.limit.saturating_add(DATA.len() + CHUNK))
             .max(needed)
             .max(self.line.capacity())

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use super::events::{Decoder, Event, Position};
 use super::rules::{self, Brought, Reply};
 use super::secrets::Secrets;
-use crate::budget::{Budget, FREE, GaveWay, Growth, fitted, grown};
+use crate::budget::{Budget, BufferCharge, GaveWay, UNCHARGED_BUFFER, fit_buffer, grown_capacity};
 use crate::frame::{Lost, Permit};
 use crate::link::LostMessage;
 
@@ -33,7 +33,7 @@ pub(super) struct Reader {
     decoder: Decoder,
     limit: usize,
     /// The charge for the event that is being read. Its bytes would be bounded by nothing otherwise.
-    growth: Growth,
+    growth: BufferCharge,
     /// Whether an event was given up because it had no end.
     endless: bool,
     /// Set while the rest of an event is read whose server was stalled: whether it was told of already.
@@ -55,7 +55,7 @@ impl Reader {
     /// Events may have up to `limit` bytes of data, and large ones are charged to `budget` as they come. The stream is taken
     /// up at `position`.
     pub(super) fn new(response: Response, limit: usize, position: Position, budget: &Budget) -> Self {
-        let (decoder, growth) = (Decoder::new(limit, position), budget.growth());
+        let (decoder, growth) = (Decoder::new(limit, position), budget.buffer_charge());
         Self { response, decoder, limit, growth, endless: false, stalled: None }
     }
 
@@ -83,7 +83,7 @@ impl Reader {
                 self.growth.clear();
             }
             self.growth.reach(self.decoder.will_take()).await;
-            let is_long = self.decoder.gathered() > FREE;
+            let is_long = self.decoder.gathered() > UNCHARGED_BUFFER;
             let next = tokio::select! {
                 biased;
                 chunk = self.response.chunk() => Ok(chunk),
@@ -169,7 +169,7 @@ pub(super) async fn whole(
     if let Some(length) = announced.filter(|length| *length > limit) {
         return Err(NoBody::TooLarge(length));
     }
-    let mut growth = budget.growth();
+    let mut growth = budget.buffer_charge();
     // How long the first byte of the answer takes is up to the call.
     let Some(first) = response.chunk().await.map_err(|error| NoBody::Cut(chain(error)))? else {
         return Ok((Bytes::new(), None));
@@ -195,7 +195,7 @@ pub(super) async fn whole(
             // take the memory of others otherwise.
             let most = announced.unwrap_or(limit).clamp(size, limit);
             let begin = announced.map_or(0, |length| length.min(BEGIN));
-            let capacity = grown(body.capacity(), size).max(begin).clamp(size, most);
+            let capacity = grown_capacity(body.capacity(), size).max(begin).clamp(size, most);
             growth.reach(capacity).await;
             body.reserve_exact(capacity - body.len());
         }
@@ -208,12 +208,12 @@ pub(super) async fn whole(
             None => break,
         }
     }
-    let (body, capacity) = fitted(body);
+    let (body, capacity) = fit_buffer(body);
     let permit = growth.finish(capacity);
     Ok((body, permit))
 }
 
-async fn next_chunk(response: &mut Response, growth: &Growth) -> Result<Option<Bytes>, NoBody> {
+async fn next_chunk(response: &mut Response, growth: &BufferCharge) -> Result<Option<Bytes>, NoBody> {
     let chunk = tokio::select! {
         biased;
         chunk = timeout(SILENCE, response.chunk()) => chunk,

@@ -1,13 +1,13 @@
-//! Ids that are too long, that stand twice, that are spelled in another way, or that cannot be made out; and the mark that
-//! some programs write in front of their first message.
+//! Ids that are too long, that stand twice, that are spelled in another way, or that cannot be made out; and the mark
+//! that some programs write in front of their first message.
 
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::{id, parse, raw, refusal};
+use super::{error_to_sender, id, parse, raw, refusal};
 use crate::frame::{Frame, FrameErrorKind as E, Incoming, Kind, LONGEST_ID, Named, Wire, split};
 
-const MARK: &str = "\u{feff}";
+const BYTE_ORDER_MARK: &str = "\u{feff}";
 
 /// The raw text of an id of so many bytes.
 fn long(length: usize, quote: &str) -> String {
@@ -40,14 +40,14 @@ fn an_id_or_a_token_has_a_longest_length() {
             assert_eq!((&error.kind, error.code(), &error.id), (&E::LongId, -32600, &None), "{text}");
             assert_eq!((error.about, &error.named), (Some(about), &Named::Unknown), "{text}");
             assert_eq!(error.offset, text.find("ID").unwrap());
-            assert!(error.response().len() < 200);
+            assert!(error_to_sender(&error).len() < 200);
         }
         let text = r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{"progressToken":ID}}}"#;
         assert_eq!(raw(parse(&text.replace("ID", &longest)).progress_token()), Some(longest));
         let error = refusal(text.replace("ID", &over));
         assert_eq!((error.kind, error.id, error.named), (E::LongId, Some(id("1")), Named::Nothing));
 
-        // What a notification names that no request can be called is relayed, and names nothing.
+        // A notification may have an id in it that no request can have: it is relayed, and names no request.
         for text in [
             r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":ID}}"#,
             r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":ID}}"#,
@@ -113,7 +113,7 @@ fn what_an_unreadable_message_names() {
     ];
     for (text, expected) in table {
         assert_eq!(&named(text), expected, "{text}");
-        assert_eq!(&named(&format!("{MARK} {text}")), expected, "{text}");
+        assert_eq!(&named(&format!("{BYTE_ORDER_MARK} {text}")), expected, "{text}");
     }
 }
 
@@ -157,7 +157,7 @@ fn integers_are_read_in_any_spelling() {
         ("1844674407370955161.5e1", Some(u64::MAX)),
         ("18446744073709551616", None),
         ("1844674407370955161.6e1", None),
-        // As floating-point numbers these would be the same as an integer.
+        // Read as floating-point numbers, these would be equal to an integer.
         ("9007199254740993.0", Some(9_007_199_254_740_993)),
         ("9007199254740992.5", None),
         ("5.00000000000000000000000001", None),
@@ -182,22 +182,28 @@ fn integers_are_read_in_any_spelling() {
 #[test]
 fn a_byte_order_mark_is_skipped() {
     let text = r#"{"jsonrpc":"2.0","id":1,"method":"m"}"#;
-    for around in [format!("{MARK}{text}"), format!("{MARK}\r\n {text}\n")] {
+    for around in [format!("{BYTE_ORDER_MARK}{text}"), format!("{BYTE_ORDER_MARK}\r\n {text}\n")] {
         let bytes = Bytes::from(around);
         let frame = Frame::parse(bytes.clone()).unwrap();
         assert_eq!(frame.bytes(), text);
         assert!(bytes.as_ptr_range().contains(&frame.bytes().as_ptr()), "nothing was copied");
     }
-    let Ok(Incoming::Batch(elements)) = split(format!("{MARK}[{text},7]")) else { panic!("no batch") };
+    let Ok(Incoming::Batch(elements)) = split(format!("{BYTE_ORDER_MARK}[{text},7]")) else { panic!("no batch") };
     assert_eq!(elements[0].as_ref().unwrap().bytes(), text);
-    assert_eq!(elements[1].as_ref().unwrap_err().offset, MARK.len() + text.len() + 2, "the mark counts in places");
-    // It stands in front of the text, and nowhere else.
-    for text in [format!("[{MARK}{text}]"), format!("{{{MARK}}}"), format!("{text}{MARK}")] {
+    assert_eq!(
+        elements[1].as_ref().unwrap_err().offset,
+        BYTE_ORDER_MARK.len() + text.len() + 2,
+        "the mark counts in places"
+    );
+    // The mark may stand in front of the text, and nowhere else.
+    for text in
+        [format!("[{BYTE_ORDER_MARK}{text}]"), format!("{{{BYTE_ORDER_MARK}}}"), format!("{text}{BYTE_ORDER_MARK}")]
+    {
         assert_eq!(split(text).unwrap_err().code(), -32700);
     }
 }
 
-/// The number that this text spells, by moving its decimal point; another way than that of the code.
+/// The number that this text spells, by moving its decimal point, which is not how the code does it.
 fn moved(whole: &str, fraction: &str, exponent: i32) -> Option<u64> {
     let zeros = "0".repeat(usize::try_from(exponent.unsigned_abs()).unwrap());
     let text = format!("{zeros}{whole}{fraction}{zeros}");
@@ -255,7 +261,7 @@ proptest! {
         for message in all {
             let (ids, told) = match message {
                 Ok(frame) => (frame.id().into_iter().collect::<Vec<_>>(), Wire::from(Vec::new())),
-                Err(error) => (error.id.iter().cloned().collect(), error.response()),
+                Err(error) => (error.id.iter().cloned().collect(), error_to_sender(&error)),
             };
             prop_assert!(ids.iter().all(|id| id.raw().len() <= LONGEST_ID));
             prop_assert!(length > LONGEST_ID || batch && rest.ends_with(']') || ids.len() == 1);

@@ -11,18 +11,18 @@ pub(super) enum Tree {
     Object(Vec<(Vec<u16>, Tree)>),
 }
 
-struct Reader<'a> {
+struct OracleParser<'a> {
     rest: std::iter::Peekable<std::str::Chars<'a>>,
 }
 
 pub(super) fn read(bytes: &[u8]) -> Option<Tree> {
     let text = std::str::from_utf8(bytes).ok()?;
-    let mut reader = Reader { rest: text.chars().peekable() };
+    let mut reader = OracleParser { rest: text.chars().peekable() };
     let tree = reader.value()?;
     reader.rest.next().is_none().then_some(tree)
 }
 
-impl Reader<'_> {
+impl OracleParser<'_> {
     fn space(&mut self) {
         while self.rest.next_if(|char| " \t\r\n".contains(*char)).is_some() {}
     }
@@ -143,7 +143,7 @@ impl Tree {
         *self == Tree::Text(text.encode_utf16().collect())
     }
 
-    /// What [`crate::frame`] says about messages, in other words.
+    /// The rules of [`crate::frame`] for messages, written in another way.
     pub(super) fn is_message(&self) -> bool {
         if !matches!(self, Tree::Object(_)) {
             return false;

@@ -6,10 +6,10 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use serde_json::value::RawValue;
 
-use super::oracle;
+use super::{error_to_sender, oracle};
 use crate::frame::{Frame, FrameError, Id, Incoming, split};
 
-const WORDS: &[&str] = &[
+const STRING_LITERALS: &[&str] = &[
     r#""""#,
     r#""a""#,
     r#""id""#,
@@ -30,12 +30,12 @@ const WORDS: &[&str] = &[
 ];
 const SCALARS: &[&str] =
     &["0", "-0", "1", "17", "1.0e+5", "1E400", "-1.5", "18446744073709551616", "null", "true", "false"];
-const MARK: &str = "\u{feff}";
-const SPACES: &[&str] = &["", "", "", "", " ", "\n", "\r\n\t "];
+const BYTE_ORDER_MARK: &str = "\u{feff}";
+const WHITE_SPACE: &[&str] = &["", "", "", "", " ", "\n", "\r\n\t "];
 const SOUP: &[&str] = &["{", "}", "[", "]", ",", ":", "\"", "\\", "\\u", "00", ".", "e", "-", "\u{1}", "tru", "\u{e9}"];
 
 fn word() -> impl Strategy<Value = &'static str> {
-    select(WORDS)
+    select(STRING_LITERALS)
 }
 
 fn scalar() -> impl Strategy<Value = String> {
@@ -43,7 +43,7 @@ fn scalar() -> impl Strategy<Value = String> {
 }
 
 fn space() -> impl Strategy<Value = &'static str> {
-    select(SPACES)
+    select(WHITE_SPACE)
 }
 
 /// The text of an object with these members, and with this space everywhere.
@@ -81,9 +81,9 @@ fn params() -> impl Strategy<Value = String> {
 
 /// Mostly messages.
 fn message() -> impl Strategy<Value = String> {
-    const METHODS: &[&str] =
+    const ROUTED_METHODS: &[&str] =
         &[r#""notifications/progress""#, r#""notifications\/cancelled""#, r#""tools/call""#, r#""x\ud800""#];
-    let method = prop_oneof![9 => select(METHODS).prop_map(str::to_owned), 1 => value()];
+    let method = prop_oneof![9 => select(ROUTED_METHODS).prop_map(str::to_owned), 1 => value()];
     let body = prop_oneof![
         6 => (method, prop::option::weighted(0.9, params())).prop_map(|(method, params)| {
             let method = ("\"m\\u0065thod\"", method);
@@ -132,7 +132,7 @@ fn soup() -> impl Strategy<Value = Vec<u8>> {
 /// Accepts what the oracle accepts, and tells what is no JSON from what is no message.
 fn agree(bytes: &[u8]) -> Result<(), TestCaseError> {
     // Neither oracle knows of byte order marks.
-    let plain = bytes.strip_prefix(MARK.as_bytes()).unwrap_or(bytes);
+    let plain = bytes.strip_prefix(BYTE_ORDER_MARK.as_bytes()).unwrap_or(bytes);
     let tree = oracle::read(plain);
     let serde: Result<&RawValue, _> = serde_json::from_slice(plain);
     prop_assert_eq!(tree.is_some(), serde.is_ok(), "the oracles differ: {:?}", serde.err());
@@ -147,14 +147,14 @@ fn agree(bytes: &[u8]) -> Result<(), TestCaseError> {
             prop_assert_eq!(error.code() == -32700, tree.is_none(), "{}", &error);
             prop_assert!(tree.is_none_or(|tree| !tree.is_message()), "{}", &error);
             prop_assert!(error.offset <= bytes.len());
-            prop_assert!(Frame::parse(error.response().into_bytes()).is_ok_and(|answer| answer.is_error()));
+            prop_assert!(Frame::parse(error_to_sender(&error).into_bytes()).is_ok_and(|answer| answer.is_error()));
         }
     }
     let _ = split(Bytes::copy_from_slice(bytes));
     Ok(())
 }
 
-/// All that can be seen of a frame, or of the lack of one.
+/// Everything that a frame, or the error instead of one, shows.
 fn seen(frame: &Result<Frame, FrameError>) -> String {
     match frame {
         Ok(frame) => format!("{frame:?} {:?} {:?} {:?}", frame.progress_token(), frame.cancelled_id(), frame.bytes()),
@@ -179,7 +179,7 @@ proptest! {
     #[test]
     fn messages_are_judged(text in message()) {
         agree(text.as_bytes())?;
-        let marked = format!("{MARK}{text}");
+        let marked = format!("{BYTE_ORDER_MARK}{text}");
         agree(marked.as_bytes())?;
         prop_assert_eq!(seen(&Frame::parse(marked)), seen(&Frame::parse(text)));
     }
@@ -218,13 +218,13 @@ proptest! {
         let path = ["params", &name];
         let Ok(splice) = frame.splice().set(&path, json.as_bytes()) else { return Ok(()) };
         let Ok(set) = Frame::parse(splice.finish().into_bytes()) else {
-            // The one way to get here is a second field of those that may stand once.
+            // Only a second field of those that may stand once can make the message invalid.
             return Ok(());
         };
         let flat = json.replace(['\n', '\r'], " ");
         prop_assert_eq!(set.lookup(&path).unwrap(), Some(flat.as_bytes()));
         let removed = Frame::parse(set.splice().remove(&path).unwrap().finish().into_bytes()).unwrap();
-        prop_assert!(!removed.has_param(&name));
+        prop_assert_eq!(removed.lookup(&path), Ok(None));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Reads a request's body, up to the limit; and bytes that hold on to what they are charged to until they are written.
+//! Reads a request's body up to the limit, and hands large messages to a connection piece by piece. Bytes of a response
+//! keep the permit that they are charged to until they are written.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -15,31 +16,32 @@ use http_body_util::BodyExt as _;
 use smallvec::SmallVec;
 use tokio::time::timeout;
 
-use crate::budget::{GaveWay, Growth, Held, fitted, grown};
+use crate::budget::{BufferCharge, GaveWay, Held, fit_buffer, grown_capacity};
 use crate::error::Fault;
 use crate::frame::{Permit, Wire};
 
-/// How long the rest of a body that is too large is read and thrown away: a client that is still sending would not see
-/// the answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the rest of a refused body is read and thrown away: a client that is still sending would not see the
+/// response.
+const DISCARD_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long a client may be silent in the middle of a body: what has come of it is kept in the meantime.
-const SILENCE: Duration = Duration::from_secs(60);
+/// How long a client may send nothing in the middle of a body, whose first part is kept in memory.
+const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 
-/// How much of a large message is handed to a connection at once, in bytes: when it has gone to the socket, the client is
-/// seen to read. Larger steps would save system calls, and make a client that reads slowly look like one that has stopped.
-const STEP: usize = 64 * 1024;
-/// The buffer of a body begins with so many bytes, or with what was announced up to the larger of these.
-const SMALL: usize = 64 * 1024;
-const LARGE: usize = 1024 * 1024;
+/// How many bytes of a large message are handed to a connection at once. A client counts as reading each time such a
+/// step has gone to the socket. Larger steps would save system calls, but a client that reads slowly would look
+/// stalled.
+const WRITE_STEP: usize = 64 * 1024;
+/// The first size of a body's buffer: the length in `Content-Length` up to the second of these, or else the first.
+const FIRST_BUFFER: usize = 64 * 1024;
+const LARGEST_ANNOUNCED_BUFFER: usize = 1024 * 1024;
 
-/// The whole body, and the permit that it was received with, if it was large. One that comes in a single piece is not
+/// Reads the whole body. A large body comes with the permit that it was received with. A body in a single piece is not
 /// copied.
 pub(super) async fn read(
     headers: &HeaderMap,
     body: &mut Body,
     limit: usize,
-    mut growth: Growth,
+    mut growth: BufferCharge,
 ) -> Result<(Bytes, Option<Permit>), Fault> {
     let announced =
         headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
@@ -51,7 +53,7 @@ pub(super) async fn read(
     loop {
         let next = tokio::select! {
             biased;
-            next = timeout(SILENCE, body.frame()) => next,
+            next = timeout(LONGEST_SILENCE, body.frame()) => next,
             GaveWay = growth.gave_way() => return Err(Fault::MessageStalled),
         };
         let next = next.map_err(|_| Fault::InvalidRequest("the body did not come: it was given up".to_owned()))?;
@@ -83,48 +85,52 @@ pub(super) async fn read(
             Ok((only, permit))
         };
     }
-    let (whole, capacity) = fitted(whole);
+    let (whole, capacity) = fit_buffer(whole);
     let permit = growth.finish(capacity);
     Ok((whole, permit))
 }
 
-/// How large the buffer of a body is to be that has `size` bytes by now: what was announced is not there yet, so it is
-/// not all made room for at once.
+/// The capacity of the buffer for a body of which `size` bytes have come. It grows with the bytes and not at once to
+/// the announced length, or a client could take memory with a header alone.
 fn capacity(size: usize, before: usize, announced: Option<usize>, limit: usize) -> usize {
     let most = announced.unwrap_or(limit).clamp(size, limit.max(size));
-    grown(before, size).max(announced.map_or(SMALL, |length| length.min(LARGE))).clamp(size, most)
+    grown_capacity(before, size)
+        .max(announced.map_or(FIRST_BUFFER, |length| length.min(LARGEST_ANNOUNCED_BUFFER)))
+        .clamp(size, most)
 }
 
-/// Reads what is left of a body, and throws it away.
+/// Reads the rest of a body, and throws it away.
 pub(super) async fn discard(headers: &HeaderMap, body: &mut Body) {
-    // A client that asked whether to send it has its answer in the response.
+    // A client that asks before it sends (`Expect: 100-continue`) reads the response instead of sending the body.
     if headers.contains_key(EXPECT) {
         return;
     }
     let rest = async { while let Some(Ok(_)) = body.frame().await {} };
-    let _ = timeout(PATIENCE, rest).await;
+    let _ = timeout(DISCARD_WITHIN, rest).await;
 }
 
-/// What a message on its way to a client is charged to, until the last of its bytes has gone to the socket.
-pub(super) type Charged = Arc<(Option<Permit>, Option<Held>)>;
+/// The permit and the backlog entry of a message on its way to a client, until the last of its bytes has gone to the
+/// socket.
+pub(super) type BodyCharge = Arc<(Option<Permit>, Option<Held>)>;
 
-/// Bytes that hold on to what they are charged to until they have gone to the socket.
-pub(super) fn holding(bytes: Bytes, charged: Charged) -> Bytes {
-    Bytes::from_owner(Holding { bytes, charged })
+/// Bytes that keep their charge until they have gone to the socket.
+pub(super) fn with_charge(bytes: Bytes, charged: BodyCharge) -> Bytes {
+    Bytes::from_owner(BytesWithCharge { bytes, charged })
 }
 
-struct Holding {
+/// The owner of such bytes: hyper drops it when they are written.
+struct BytesWithCharge {
     bytes: Bytes,
-    charged: Charged,
+    charged: BodyCharge,
 }
 
-impl AsRef<[u8]> for Holding {
+impl AsRef<[u8]> for BytesWithCharge {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Holding {
+impl Drop for BytesWithCharge {
     fn drop(&mut self) {
         if let Some(held) = &self.charged.1 {
             held.moved(self.bytes.len());
@@ -132,31 +138,31 @@ impl Drop for Holding {
     }
 }
 
-/// A message as a whole body, or as the data of an event, handed to the connection step by step: where others wait for its
-/// memory, a client that reads slowly must be seen to read.
-pub(super) struct Whole {
-    /// The parts of the message that are left, the last one first. None is empty.
+/// A message as a whole body, or as the data of an event. It is handed to the connection in steps, so that a client
+/// that reads slowly does not count as stalled while others wait for the memory.
+pub(super) struct MessageBody {
+    /// The parts of the message that are left, in reverse order. None is empty.
     rest: SmallVec<[Bytes; 3]>,
-    charged: Charged,
+    charged: BodyCharge,
 }
 
-impl Whole {
-    pub(super) fn new(message: Wire, charged: Charged) -> Self {
+impl MessageBody {
+    pub(super) fn new(message: Wire, charged: BodyCharge) -> Self {
         let mut rest = message.into_parts();
         rest.retain(|part| !part.is_empty());
         rest.reverse();
         Self { rest, charged }
     }
 
-    /// The next step of the message, which holds on to what the message is charged to.
+    /// The next bytes of the message, which keep its charge.
     pub(super) fn next_step(&mut self) -> Option<Bytes> {
         let part = self.rest.last_mut()?;
         let mut length = part.len();
-        // What is charged to the session's own reserve is small, or is waited for by nobody.
+        // Without a backlog entry nobody waits for these bytes: they are in the session's own reserve.
         if self.charged.1.is_some() {
-            length = length.min(STEP);
+            length = length.min(WRITE_STEP);
         }
-        let step = holding(part.split_to(length), self.charged.clone());
+        let step = with_charge(part.split_to(length), self.charged.clone());
         if part.is_empty() {
             self.rest.pop();
         }
@@ -164,7 +170,7 @@ impl Whole {
     }
 }
 
-impl http_body::Body for Whole {
+impl http_body::Body for MessageBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -196,11 +202,11 @@ mod tests {
         let steps = |held: bool| {
             let backlog = Budget::ample().backlog(|| {});
             let held = if held { backlog.hold(1) } else { None };
-            let mut message = Whole::new(Wire::from(vec![b' '; STEP * 2 + 8]), Arc::new((None, held)));
+            let mut message = MessageBody::new(Wire::from(vec![b' '; WRITE_STEP * 2 + 8]), Arc::new((None, held)));
             iter::from_fn(|| message.next_step()).map(|step| step.len()).collect::<Vec<_>>()
         };
-        assert_eq!(steps(true), [STEP, STEP, 8]);
-        assert_eq!(steps(false), [STEP * 2 + 8], "nobody waits for what is not held");
+        assert_eq!(steps(true), [WRITE_STEP, WRITE_STEP, 8]);
+        assert_eq!(steps(false), [WRITE_STEP * 2 + 8], "nobody waits for what is not held");
     }
 
     #[test]
@@ -211,7 +217,7 @@ mod tests {
         let wire = frame.splice().set(&["id"], b"23456".as_slice()).unwrap().finish();
         assert!(wire.parts().len() > 1, "it is not a message in parts");
         let expected = wire.clone_parts().into_bytes();
-        let mut body = Whole::new(wire, Arc::new((None, None)));
+        let mut body = MessageBody::new(wire, Arc::new((None, None)));
         assert_eq!(http_body::Body::size_hint(&body).exact(), Some(expected.len() as u64));
         let written: Vec<_> = iter::from_fn(|| body.next_step()).flatten().collect();
         assert_eq!(written, expected);

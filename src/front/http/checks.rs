@@ -1,4 +1,4 @@
-//! Who may speak to the HTTP front, and in what form: decisions on headers alone.
+//! Decides by a request's headers alone whether the HTTP front accepts it, and in which format it responds.
 
 use std::net::IpAddr;
 
@@ -9,12 +9,12 @@ pub(super) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-i
 pub(super) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// The versions that open with a handshake.
+/// The protocol versions that open with a handshake.
 const HANDSHAKE_VERSIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
-/// The first version whose clients know what to do with an event that has no data.
+/// The first protocol version whose clients accept an event without data, which primes them to resume.
 const PRIMING_SINCE: &str = "2025-11-25";
 
-/// Why a request is turned away.
+/// A request that is not accepted: the status and the text of the response.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Rejection {
     pub status: StatusCode,
@@ -27,14 +27,15 @@ impl Rejection {
     }
 }
 
-/// What a browser says of the page that makes a request (W3C, Fetch Metadata).
+/// The header in which a browser says how the page that makes a request relates to this server (W3C, Fetch Metadata).
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Headers that decide something here. Of two of them somebody in front of us may have read the other one.
+/// Headers that decide something here, and so may stand once only: of two, a reverse proxy may have checked the other
+/// one.
 const SINGLE: [HeaderName; 8] =
     [HOST, ORIGIN, AUTHORIZATION, CONTENT_TYPE, SESSION_ID, PROTOCOL_VERSION, LAST_EVENT_ID, FETCH_SITE];
 
-/// Refuses requests that say a thing twice that may be said once.
+/// Refuses requests that have one of the headers in [`SINGLE`] twice.
 pub(super) fn check_single(headers: &HeaderMap) -> Result<(), Rejection> {
     let twice = SINGLE.into_iter().find(|name| headers.get_all(name).iter().nth(1).is_some());
     let Some(name) = twice else { return Ok(()) };
@@ -42,28 +43,30 @@ pub(super) fn check_single(headers: &HeaderMap) -> Result<(), Rejection> {
     Err(Rejection::new(StatusCode::BAD_REQUEST, message))
 }
 
-/// Which hosts and origins are let in, besides loopback.
+/// The hosts and origins that are accepted besides loopback.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Guests {
+pub(crate) struct AllowList {
     pub hosts: Vec<String>,
     pub origins: Vec<String>,
 }
 
-impl Guests {
-    /// Protects against DNS rebinding: a browser that was lured here says so in `Host` (2025-11-25, basic/transports,
-    /// "Security Warning").
+impl AllowList {
+    /// Protects against DNS rebinding: a browser that was sent here under another name gives that name in `Host`
+    /// (2025-11-25, basic/transports, "Security Warning").
     pub(super) fn check_host(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), Rejection> {
         let named = headers.get(HOST).map(|value| value.to_str().unwrap_or_default());
         let addressed = uri.authority().map(http::uri::Authority::as_str);
         let wrong = |host: &&str| !is_loopback(host) && !matches_list(host, &self.hosts);
-        // Where both are there, either could be the one that counts for whoever passed the request on.
+        // If `Host` and the URI both name a host, a reverse proxy may have gone by either: both must be allowed.
         let hosts = [named, addressed, Some("").filter(|_| named.is_none() && addressed.is_none())];
         let Some(host) = hosts.into_iter().flatten().find(wrong) else { return Ok(()) };
-        let message = format!("host {host:?} is not allowed: use a loopback address, or add it with --allow-host");
+        let message = format!(
+            "host {host:?} is not allowed: use a loopback address, or have the operator add it to the setting `allow_hosts`"
+        );
         Err(Rejection::new(StatusCode::FORBIDDEN, message))
     }
 
-    /// The origin to be named in CORS headers; `None` for a request that does not come from a web page.
+    /// The origin for the CORS headers of the response; `None` for a request that does not come from a web page.
     pub(super) fn check_origin<'a>(&self, headers: &'a HeaderMap) -> Result<Option<&'a HeaderValue>, Rejection> {
         let Some(value) = headers.get(ORIGIN) else { return Ok(None) };
         let origin = value.to_str().unwrap_or_default();
@@ -72,13 +75,14 @@ impl Guests {
         if listed || host.is_some_and(is_loopback) {
             return Ok(Some(value));
         }
-        let message = format!("origin {origin:?} is not allowed: add it with --allow-origin");
+        let message =
+            format!("origin {origin:?} is not allowed: have the operator add it to the setting `allow_origins`");
         Err(Rejection::new(StatusCode::FORBIDDEN, message))
     }
 }
 
-/// Refuses what a browser requests for a page of elsewhere without naming its origin, as it does for an image or a frame:
-/// such a page cannot read the response, but the request would have its effect all the same. Programs do not send the
+/// Refuses a browser's request for a page of another site that does not name its origin, as for an image or a frame:
+/// the page cannot read the response, but the request would have its effect all the same. Programs do not send this
 /// header.
 pub(super) fn check_site(headers: &HeaderMap, has_allowed_origin: bool) -> Result<(), Rejection> {
     let Some(site) = headers.get(FETCH_SITE) else { return Ok(()) };
@@ -86,14 +90,14 @@ pub(super) fn check_site(headers: &HeaderMap, has_allowed_origin: bool) -> Resul
         return Ok(());
     }
     let message = format!(
-        "a request of a web page of another origin ({}) is not allowed without its origin: send `Origin`, and add it \
-         with --allow-origin",
+        "a request of a web page of another origin ({}) is not allowed without its origin: send `Origin`, and have the \
+         operator add it to the setting `allow_origins`",
         site.to_str().unwrap_or_default()
     );
     Err(Rejection::new(StatusCode::FORBIDDEN, message))
 }
 
-/// A host with or without a port.
+/// Whether `list` has this host, with or without its port, or `*`.
 fn matches_list(host: &str, list: &[String]) -> bool {
     let name = without_port(host);
     list.iter().any(|known| known == "*" || known.eq_ignore_ascii_case(host) || known.eq_ignore_ascii_case(name))
@@ -101,7 +105,7 @@ fn matches_list(host: &str, list: &[String]) -> bool {
 
 fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
-        // An IPv6 address has colons of its own, within brackets.
+        // An IPv6 address has colons inside its brackets.
         Some((name, port)) if !port.contains(']') => name,
         _ => host,
     }
@@ -113,24 +117,25 @@ fn is_loopback(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// How an answer may be sent.
+/// The format of the response to a POST.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// As a stream; as JSON too, if that is better and the client takes it.
+pub(super) enum ResponseFormat {
+    /// An SSE stream; with `or_json` also JSON where that is better, because the client accepts both.
     Sse { or_json: bool },
-    /// As JSON only.
+    /// JSON only.
     Json,
 }
 
-/// What the client would like best of what it accepts; SSE where it does not care, because it can carry everything.
-pub(super) fn check_accept(headers: &HeaderMap) -> Result<Answer, Rejection> {
+/// The format that the client prefers by its `Accept` header; SSE if it prefers none, because only a stream can carry
+/// all messages.
+pub(super) fn check_accept(headers: &HeaderMap) -> Result<ResponseFormat, Rejection> {
     let (sse, json, any) = accepted(headers);
     match (sse, json) {
         (Some(sse), json) if sse >= json.unwrap_or(0.0) && sse > 0.0 => {
-            Ok(Answer::Sse { or_json: json.is_some_and(|quality| quality > 0.0) })
+            Ok(ResponseFormat::Sse { or_json: json.is_some_and(|quality| quality > 0.0) })
         }
-        (_, Some(json)) if json > 0.0 => Ok(Answer::Json),
-        (None, None) if any => Ok(Answer::Json),
+        (_, Some(json)) if json > 0.0 => Ok(ResponseFormat::Json),
+        (None, None) if any => Ok(ResponseFormat::Json),
         _ => {
             let message = "not acceptable: the client must accept application/json, text/event-stream, or both";
             Err(Rejection::new(StatusCode::NOT_ACCEPTABLE, message))
@@ -146,7 +151,7 @@ pub(super) fn check_accepts_sse(headers: &HeaderMap) -> Result<(), Rejection> {
     Err(Rejection::new(StatusCode::NOT_ACCEPTABLE, "not acceptable: the client must accept text/event-stream"))
 }
 
-/// The qualities of SSE and JSON, and whether anything at all is welcome.
+/// The qualities of SSE and JSON in `Accept`, and whether it accepts anything.
 fn accepted(headers: &HeaderMap) -> (Option<f32>, Option<f32>, bool) {
     let (mut sse, mut json, mut any) = (None, None, !headers.contains_key(ACCEPT));
     let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
@@ -180,8 +185,8 @@ pub(super) fn check_body_headers(headers: &HeaderMap) -> Result<(), Rejection> {
     Err(Rejection::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
 }
 
-/// Any version with a handshake is taken, whatever was negotiated; without the header it is 2025-03-26 by the
-/// specification, which needs no check.
+/// Accepts any protocol version with a handshake, whatever the session has negotiated. Without the header the version
+/// is 2025-03-26 by the specification.
 pub(super) fn check_version(headers: &HeaderMap) -> Result<(), Rejection> {
     let Some(version) = headers.get(PROTOCOL_VERSION) else { return Ok(()) };
     let version = version.to_str().unwrap_or_default();
@@ -195,9 +200,9 @@ pub(super) fn check_version(headers: &HeaderMap) -> Result<(), Rejection> {
     Err(Rejection::new(StatusCode::BAD_REQUEST, message))
 }
 
-/// Whether a client of this version understands the event that primes it to resume.
+/// Whether a client of this protocol version accepts the event without data that primes it to resume.
 pub(super) fn can_be_primed(version: &str) -> bool {
-    // Versions are dates: their order is that of their texts.
+    // Versions are dates, so they can be compared as text.
     version >= PRIMING_SINCE
 }
 
@@ -211,8 +216,8 @@ mod tests {
 
     #[test]
     fn only_loopback_and_listed_hosts() {
-        let guests = Guests { hosts: vec!["mcp.example.com".into(), "box:99".into()], origins: vec![] };
-        let allowed = |host: &str| guests.check_host(&headers(HOST, host), &Uri::from_static("/mcp")).is_ok();
+        let allow_list = AllowList { hosts: vec!["mcp.example.com".into(), "box:99".into()], origins: vec![] };
+        let allowed = |host: &str| allow_list.check_host(&headers(HOST, host), &Uri::from_static("/mcp")).is_ok();
         for host in [
             "localhost",
             "LOCALHOST:80",
@@ -234,10 +239,10 @@ mod tests {
 
     #[test]
     fn both_hosts_count() {
-        let guests = Guests::default();
+        let allow_list = AllowList::default();
         let allowed = |host: Option<&str>, uri: &'static str| {
             let headers = host.map(|host| headers(HOST, host)).unwrap_or_default();
-            guests.check_host(&headers, &Uri::from_static(uri)).is_ok()
+            allow_list.check_host(&headers, &Uri::from_static(uri)).is_ok()
         };
         assert!(allowed(Some("localhost"), "http://127.0.0.1/mcp") && allowed(None, "http://localhost:1/mcp"));
         assert!(!allowed(Some("localhost"), "http://evil.com/mcp"));
@@ -263,8 +268,8 @@ mod tests {
 
     #[test]
     fn only_loopback_and_listed_origins() {
-        let guests = Guests { hosts: vec![], origins: vec!["https://app.example.com".into()] };
-        let allowed = |origin: &str| guests.check_origin(&headers(ORIGIN, origin)).is_ok();
+        let allow_list = AllowList { hosts: vec![], origins: vec!["https://app.example.com".into()] };
+        let allowed = |origin: &str| allow_list.check_origin(&headers(ORIGIN, origin)).is_ok();
         for origin in ["http://localhost:6274", "https://127.0.0.1", "http://[::1]:3", "https://app.example.com"] {
             assert!(allowed(origin), "{origin}");
         }
@@ -272,7 +277,7 @@ mod tests {
         {
             assert!(!allowed(origin), "{origin}");
         }
-        assert_eq!(guests.check_origin(&HeaderMap::new()), Ok(None));
+        assert_eq!(allow_list.check_origin(&HeaderMap::new()), Ok(None));
     }
 
     #[test]
@@ -290,21 +295,21 @@ mod tests {
     #[test]
     fn what_is_accepted() {
         let cases = [
-            ("application/json, text/event-stream", Some(Answer::Sse { or_json: true })),
-            ("text/event-stream", Some(Answer::Sse { or_json: false })),
-            ("application/json", Some(Answer::Json)),
-            ("application/json, text/event-stream;q=0.5", Some(Answer::Json)),
-            ("application/json;q=0, text/event-stream", Some(Answer::Sse { or_json: false })),
-            ("text/event-stream; q=0, application/json", Some(Answer::Json)),
-            ("*/*", Some(Answer::Json)),
+            ("application/json, text/event-stream", Some(ResponseFormat::Sse { or_json: true })),
+            ("text/event-stream", Some(ResponseFormat::Sse { or_json: false })),
+            ("application/json", Some(ResponseFormat::Json)),
+            ("application/json, text/event-stream;q=0.5", Some(ResponseFormat::Json)),
+            ("application/json;q=0, text/event-stream", Some(ResponseFormat::Sse { or_json: false })),
+            ("text/event-stream; q=0, application/json", Some(ResponseFormat::Json)),
+            ("*/*", Some(ResponseFormat::Json)),
             ("text/html", None),
-            ("text/html, application/*", Some(Answer::Json)),
+            ("text/html, application/*", Some(ResponseFormat::Json)),
             ("", None),
         ];
         for (accept, expected) in cases {
             assert_eq!(check_accept(&headers(ACCEPT, accept)).ok(), expected, "{accept}");
         }
-        assert_eq!(check_accept(&HeaderMap::new()), Ok(Answer::Json));
+        assert_eq!(check_accept(&HeaderMap::new()), Ok(ResponseFormat::Json));
         assert!(check_accepts_sse(&headers(ACCEPT, "application/json")).is_err());
         assert!(check_accepts_sse(&headers(ACCEPT, "text/event-stream")).is_ok());
     }

@@ -1,7 +1,7 @@
-//! The connections of one listener: which of them are idle, and who gives way when file descriptors run short.
+//! The connections of one listener: which of them are idle, and which are closed when file descriptors run short.
 //!
-//! A connection is idle while no request is in flight on it: before the first request, between two, and while only a part
-//! of the next one's headers has come. Whoever serves a connection holds its [`Seat`].
+//! A connection is idle while no request is in flight on it: before the first request, between two requests, and while
+//! only a part of the next one's headers has come. The task that serves a connection holds its [`ConnectionActivity`].
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -14,95 +14,95 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio_util::sync::CancellationToken;
 
-/// Most file descriptors that are kept free of idle connections, for what else needs one: new clients, and the pipes and
-/// sockets of servers.
-const MOST_RESERVE: u64 = 256;
+/// The most file descriptors that idle connections must leave free, for new clients and for the pipes and sockets of
+/// servers.
+const MOST_FREE_DESCRIPTORS: u64 = 256;
 
 /// All connections of a listener.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Connections {
-    idle: Arc<Mutex<Idle>>,
+    idle: Arc<Mutex<IdleConnections>>,
     closing: CancellationToken,
 }
 
 /// The idle connections, in the order in which they became idle.
 #[derive(Debug, Default)]
-struct Idle {
+struct IdleConnections {
     next: u64,
     waiting: BTreeMap<u64, CancellationToken>,
 }
 
 impl Connections {
-    fn idle(&self) -> MutexGuard<'_, Idle> {
+    fn idle(&self) -> MutexGuard<'_, IdleConnections> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The place of a new connection.
-    pub(super) fn enter(&self) -> Arc<Seat> {
-        let seat = Seat {
+    /// Registers a new connection, which is idle.
+    pub(super) fn register(&self) -> Arc<ConnectionActivity> {
+        let activity = ConnectionActivity {
             connections: self.clone(),
             requests: AtomicUsize::new(0),
             place: Mutex::new(None),
-            leave: self.closing.child_token(),
+            close: self.closing.child_token(),
         };
-        seat.wait();
-        Arc::new(seat)
+        activity.mark_idle();
+        Arc::new(activity)
     }
 
-    /// Asks so many idle connections to close, those first that have been idle for longest. Says how many there were.
+    /// Asks up to `count` idle connections to close, the longest idle first. Returns how many were asked.
     pub(super) fn give_way(&self, count: usize) -> usize {
         let mut idle = self.idle();
         let longest = std::iter::from_fn(|| idle.waiting.pop_first()).take(count);
-        longest.inspect(|(_, leave)| leave.cancel()).count()
+        longest.inspect(|(_, close)| close.cancel()).count()
     }
 
-    /// Asks all connections to close, each when the request in flight on it has been answered.
+    /// Asks all connections to close, each of them after the request in flight on it is answered.
     pub(super) fn close(&self) {
         self.closing.cancel();
     }
 }
 
-/// What is known of one connection.
+/// Whether a connection is idle or busy, and whether it was asked to close.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct ConnectionActivity {
     connections: Connections,
     requests: AtomicUsize,
-    /// Where it stands among those that are idle.
+    /// The connection's number among the idle ones; `None` while it is busy.
     place: Mutex<Option<u64>>,
-    leave: CancellationToken,
+    close: CancellationToken,
 }
 
-impl Seat {
-    /// Notes that a request has come. The connection is not idle until the guard is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> InFlight {
+impl ConnectionActivity {
+    /// Notes that a request has come. The connection is busy until the guard is dropped.
+    pub(super) fn begin(self: &Arc<Self>) -> RequestGuard {
         if self.requests.fetch_add(1, Ordering::AcqRel) == 0 {
-            self.stand_up();
+            self.mark_busy();
         }
-        InFlight(self.clone())
+        RequestGuard(self.clone())
     }
 
     pub(super) fn is_idle(&self) -> bool {
         self.requests.load(Ordering::Acquire) == 0
     }
 
-    /// Resolves when the connection is to close.
-    pub(super) async fn asked_to_leave(&self) {
-        self.leave.cancelled().await;
+    /// Resolves when the connection was asked to close.
+    pub(super) async fn asked_to_close(&self) {
+        self.close.cancelled().await;
     }
 
     fn place(&self) -> MutexGuard<'_, Option<u64>> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait(&self) {
+    fn mark_idle(&self) {
         let mut idle = self.connections.idle();
         idle.next += 1;
         let place = idle.next;
-        idle.waiting.insert(place, self.leave.clone());
+        idle.waiting.insert(place, self.close.clone());
         *self.place() = Some(place);
     }
 
-    fn stand_up(&self) {
+    fn mark_busy(&self) {
         let mut idle = self.connections.idle();
         if let Some(place) = self.place().take() {
             idle.waiting.remove(&place);
@@ -110,45 +110,45 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionActivity {
     fn drop(&mut self) {
-        self.stand_up();
+        self.mark_busy();
     }
 }
 
-/// A request that has not been answered to its end: held by whoever works on it, and then by the body of the response.
+/// A request that is not answered to its end. Its handler holds this, and then the body of the response.
 #[derive(Debug)]
-pub(super) struct InFlight(Arc<Seat>);
+pub(super) struct RequestGuard(Arc<ConnectionActivity>);
 
-impl Clone for InFlight {
+impl Clone for RequestGuard {
     fn clone(&self) -> Self {
         self.0.requests.fetch_add(1, Ordering::AcqRel);
         Self(self.0.clone())
     }
 }
 
-impl Drop for InFlight {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         if self.0.requests.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.wait();
+            self.0.mark_idle();
         }
     }
 }
 
-/// The body of a response, with its request. The connection is idle when it has been handed over or given up.
+/// The body of a response, which keeps its connection busy until it was sent as a whole or dropped.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct TrackedBody {
     body: Body,
-    _request: InFlight,
+    _request: RequestGuard,
 }
 
-impl Answer {
-    pub(super) fn new(body: Body, request: InFlight) -> Self {
+impl TrackedBody {
+    pub(super) fn new(body: Body, request: RequestGuard) -> Self {
         Self { body, _request: request }
     }
 }
 
-impl http_body::Body for Answer {
+impl http_body::Body for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -168,20 +168,20 @@ impl http_body::Body for Answer {
     }
 }
 
-/// File descriptors, as far as a process may have them.
+/// How many file descriptors a process may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Descriptors {
-    /// From this one on they are running short.
+    /// From this number on descriptors run short, and idle connections are closed.
     pub(super) line: u64,
     pub(super) limit: u64,
 }
 
 impl Descriptors {
     fn of(limit: u64) -> Self {
-        Self { line: limit - (limit / 4).min(MOST_RESERVE), limit }
+        Self { line: limit - (limit / 4).min(MOST_FREE_DESCRIPTORS), limit }
     }
 
-    /// How many this process may have; `None` where that is not known.
+    /// The limit of this process; `None` on systems where it is not known.
     pub(super) fn of_process() -> Option<Self> {
         #[cfg(target_os = "linux")]
         return rustix::process::getrlimit(rustix::process::Resource::Nofile).current.map(Self::of);
@@ -189,13 +189,13 @@ impl Descriptors {
         None
     }
 
-    /// How many connections have to give way to the one that has this descriptor. A new one gets the lowest number that is
-    /// free, so all below it are in use, whatever for.
+    /// How many connections have to close for the one that has this descriptor. A new descriptor gets the lowest free
+    /// number, so all below it are in use.
     pub(super) fn missing_for(self, descriptor: u64) -> usize {
         usize::try_from((descriptor + 1).saturating_sub(self.line)).unwrap_or(usize::MAX)
     }
 
-    /// How many connections have to give way when there is no descriptor left.
+    /// How many connections have to close when there is no descriptor left.
     pub(super) fn reserve(self) -> usize {
         usize::try_from(self.limit - self.line).unwrap_or(usize::MAX).max(1)
     }
@@ -215,11 +215,11 @@ mod tests {
     #[test]
     fn who_was_idle_for_longest_gives_way_first() {
         let connections = Connections::default();
-        let seats: Vec<_> = (0..4).map(|_| connections.enter()).collect();
+        let activities: Vec<_> = (0..4).map(|_| connections.register()).collect();
         // The first one has become idle again after all others; the second is busy.
-        drop(seats[0].begin());
-        let busy = seats[1].begin();
-        let left = || seats.iter().map(|seat| seat.leave.is_cancelled()).collect::<Vec<_>>();
+        drop(activities[0].begin());
+        let busy = activities[1].begin();
+        let left = || activities.iter().map(|activity| activity.close.is_cancelled()).collect::<Vec<_>>();
         assert_eq!(connections.give_way(1), 1);
         assert_eq!(left(), [false, false, true, false]);
         assert_eq!(connections.give_way(10), 2);
@@ -233,26 +233,26 @@ mod tests {
     #[test]
     fn a_connection_is_idle_when_all_its_requests_are_answered() {
         let connections = Connections::default();
-        let seat = connections.enter();
-        let (one, two) = (seat.begin(), seat.begin());
+        let activity = connections.register();
+        let (one, two) = (activity.begin(), activity.begin());
         drop(one);
-        assert!(!seat.is_idle() && connections.give_way(1) == 0);
-        let answer = Answer::new(Body::empty(), two);
-        assert!(!seat.is_idle());
+        assert!(!activity.is_idle() && connections.give_way(1) == 0);
+        let answer = TrackedBody::new(Body::empty(), two);
+        assert!(!activity.is_idle());
         drop(answer);
-        assert!(seat.is_idle());
-        drop(seat);
+        assert!(activity.is_idle());
+        drop(activity);
         assert!(connections.idle().waiting.is_empty(), "who has left is not counted");
     }
 
     #[test]
     fn all_are_asked_to_leave_at_the_end() {
         let connections = Connections::default();
-        let (idle, busy) = (connections.enter(), connections.enter());
+        let (idle, busy) = (connections.register(), connections.register());
         let _request = busy.begin();
         connections.close();
-        assert!(idle.leave.is_cancelled() && busy.leave.is_cancelled());
-        assert!(connections.enter().leave.is_cancelled());
+        assert!(idle.close.is_cancelled() && busy.close.is_cancelled());
+        assert!(connections.register().close.is_cancelled());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A session's stream as the body of an HTTP response: events, and comments that keep the connection alive.
+//! A session's stream as the body of an HTTP response: SSE events, and comments that keep the connection alive.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -11,15 +11,16 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::body::{Whole, holding};
+use super::body::{MessageBody, with_charge};
 use crate::session::{Outgoing, Stream, StreamId};
 
-/// How long a client waits before it takes a lost stream up again, in milliseconds.
-const RETRY: u32 = 1000;
-/// An event up to this size is sent in one piece; a larger one as it is, without a copy.
-const ONE_PIECE: usize = 16 * 1024;
+/// How many milliseconds a client should wait before it resumes a lost stream.
+const RETRY_MILLIS: u32 = 1000;
+/// A message of up to this size is copied into one piece with its event; a larger one is sent in its parts, without a
+/// copy.
+const ONE_PIECE_UP_TO: usize = 16 * 1024;
 
-/// An event id names the stream and the place in it.
+/// The id of an event: the stream, and the event's number in it.
 pub(super) fn event_id(stream: StreamId, event: u64) -> String {
     format!("{}-{event}", stream.0)
 }
@@ -29,31 +30,32 @@ pub(super) fn parse_event_id(text: &str) -> Option<(StreamId, u64)> {
     Some((StreamId(stream.parse().ok()?), event.parse().ok()?))
 }
 
+/// The body of a response that carries a session's stream.
 pub(super) struct EventBody {
     stream: Stream,
     /// Messages that came before the response began.
     first: VecDeque<Outgoing>,
     ready: VecDeque<Bytes>,
-    /// A large message whose event has begun. It follows what is `ready`.
-    large: Option<Whole>,
-    every: Duration,
-    silence: Pin<Box<Sleep>>,
+    /// A large message whose event has begun. It comes after the bytes in `ready`.
+    large: Option<MessageBody>,
+    keep_alive: Duration,
+    keep_alive_timer: Pin<Box<Sleep>>,
 }
 
 impl EventBody {
-    /// With `prime`, the stream begins with an event that has an id and nothing else: a client that loses it even before
-    /// the first message can resume it (2025-11-25, basic/transports, "Sending Messages to the Server").
+    /// With `prime`, the stream begins with an event that has an id and no data: a client can then resume the stream
+    /// even if it loses it before the first message (2025-11-25, basic/transports, "Sending Messages to the Server").
     pub(super) fn new(stream: Stream, prime: bool, first: Vec<Outgoing>, keep_alive: Duration) -> Self {
         let mut body = Self {
             first: first.into(),
             ready: VecDeque::new(),
             large: None,
-            every: keep_alive,
-            silence: Box::pin(sleep(keep_alive)),
+            keep_alive,
+            keep_alive_timer: Box::pin(sleep(keep_alive)),
             stream,
         };
         if prime {
-            let text = format!("id: {}\nretry: {RETRY}\ndata: \n\n", event_id(body.stream.id, 0));
+            let text = format!("id: {}\nretry: {RETRY_MILLIS}\ndata: \n\n", event_id(body.stream.id, 0));
             body.ready.push_back(text.into());
         }
         body
@@ -64,15 +66,15 @@ impl EventBody {
         let id = event.map(|event| format!("id: {}\n", event_id(self.stream.id, event))).unwrap_or_default();
         let head = format!("event: message\n{id}data: ");
         let charged = Arc::new((wire.take_permit(), held));
-        if wire.len() <= ONE_PIECE {
+        if wire.len() <= ONE_PIECE_UP_TO {
             let mut whole = Vec::with_capacity(head.len() + wire.len() + 2);
             whole.extend_from_slice(head.as_bytes());
             wire.parts().iter().for_each(|part| whole.extend_from_slice(part));
             whole.extend_from_slice(b"\n\n");
-            self.ready.push_back(holding(whole.into(), charged));
+            self.ready.push_back(with_charge(whole.into(), charged));
         } else {
             self.ready.push_back(head.into());
-            self.large = Some(Whole::new(wire, charged));
+            self.large = Some(MessageBody::new(wire, charged));
         }
     }
 }
@@ -105,14 +107,14 @@ impl Body for EventBody {
                 Poll::Ready(Some(message)) => this.push(message),
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => {
-                    if this.silence.as_mut().poll(context).is_pending() {
+                    if this.keep_alive_timer.as_mut().poll(context).is_pending() {
                         return Poll::Pending;
                     }
                     this.ready.push_back(Bytes::from_static(b": keep-alive\n\n"));
                 }
             }
-            let next = Instant::now() + this.every;
-            this.silence.as_mut().reset(next);
+            let next = Instant::now() + this.keep_alive;
+            this.keep_alive_timer.as_mut().reset(next);
         }
     }
 }

@@ -1,6 +1,6 @@
-//! What of a request's headers goes on to the servers behind, and what that says of the client.
+//! The headers of a client's request that are forwarded to the servers, and the credentials among them.
 //!
-//! Which headers there are is configured; which may never be among them is in `headers.rs`.
+//! The settings name the headers that are forwarded; `headers.rs` has those that never are.
 
 use http::header::CONNECTION;
 use http::{HeaderMap, HeaderName, StatusCode};
@@ -10,28 +10,28 @@ use crate::frame::Forwarded;
 use crate::headers::{is_credential, why_not_forwarded};
 use crate::session::Credentials;
 
-/// Most bytes of headers that go along with one message, names and values together.
-const MOST: usize = 32 * 1024;
+/// The most bytes of headers that are forwarded along with one message, names and values together.
+const MOST_HEADER_BYTES: usize = 32 * 1024;
 
-/// What a request brought for the servers behind.
+/// The headers of one request that are forwarded.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Brought {
+pub(super) struct ForwardedHeaders {
     pub forwarded: Option<Forwarded>,
-    /// What they take, names and values together.
+    /// Their size in bytes, names and values together.
     pub bytes: usize,
-    /// The digest of those that are credentials.
+    /// The digest of the credentials among them.
     pub credentials: Option<Credentials>,
 }
 
-/// Whether a header of this name may be passed on, if it is asked for.
+/// Whether a header of this name may be forwarded if the settings name it.
 pub(super) fn may_pass(name: &HeaderName) -> bool {
     why_not_forwarded(name).is_none()
 }
 
-/// The headers of these names that a request has, in the order of the names.
-pub(super) fn collect(names: &[HeaderName], headers: &HeaderMap) -> Result<Brought, Rejection> {
+/// Collects the headers of these names, in the order of the names.
+pub(super) fn collect(names: &[HeaderName], headers: &HeaderMap) -> Result<ForwardedHeaders, Rejection> {
     if names.is_empty() {
-        return Ok(Brought::default());
+        return Ok(ForwardedHeaders::default());
     }
     let of_this_hop = |name: &HeaderName| {
         let options = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
@@ -43,17 +43,19 @@ pub(super) fn collect(names: &[HeaderName], headers: &HeaderMap) -> Result<Broug
         .flat_map(|name| headers.get_all(name).iter().map(move |value| (name, value.as_bytes())))
         .collect();
     if found.is_empty() {
-        return Ok(Brought::default());
+        return Ok(ForwardedHeaders::default());
     }
     let bytes = found.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if bytes > MOST {
-        let message = format!("the headers that are passed on have {bytes} bytes, and the limit is {MOST}: send less");
+    if bytes > MOST_HEADER_BYTES {
+        let message = format!(
+            "the headers that are passed on have {bytes} bytes, and the limit is {MOST_HEADER_BYTES}: send less"
+        );
         return Err(Rejection::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message));
     }
     let secrets = found.iter().filter(|(name, _)| is_credential(name));
     let credentials = Credentials::of(secrets.map(|(name, value)| (name.as_str(), *value)));
     let forwarded = Forwarded::new(found.iter().map(|(name, value)| (name.as_str().into(), (*value).into())));
-    Ok(Brought { forwarded: Some(forwarded), bytes, credentials })
+    Ok(ForwardedHeaders { forwarded: Some(forwarded), bytes, credentials })
 }
 
 #[cfg(test)]
@@ -75,9 +77,9 @@ mod tests {
     }
 
     fn passed(wanted: &[&'static str], all: &[(&'static str, &str)]) -> Vec<String> {
-        let brought = collect(&names(wanted), &headers(all)).unwrap();
+        let headers = collect(&names(wanted), &headers(all)).unwrap();
         let text = |(name, value): (&str, &[u8])| format!("{name}: {}", String::from_utf8_lossy(value));
-        brought.forwarded.iter().flat_map(|forwarded| forwarded.iter().map(text).collect::<Vec<_>>()).collect()
+        headers.forwarded.iter().flat_map(|forwarded| forwarded.iter().map(text).collect::<Vec<_>>()).collect()
     }
 
     #[test]
@@ -124,7 +126,7 @@ mod tests {
 
     #[test]
     fn there_is_a_bound() {
-        let long = "v".repeat(MOST);
+        let long = "v".repeat(MOST_HEADER_BYTES);
         let rejection = collect(&names(&["x-long"]), &headers(&[("x-long", &long)])).unwrap_err();
         assert_eq!(rejection.status, 431);
         assert!(collect(&names(&["x-short"]), &headers(&[("x-long", &long)])).is_ok());
@@ -132,7 +134,7 @@ mod tests {
 
     #[test]
     fn values_do_not_show() {
-        let brought = collect(&names(&["cookie"]), &headers(&[("cookie", "hush")])).unwrap();
-        assert!(!format!("{brought:?}").contains("hush"));
+        let headers = collect(&names(&["cookie"]), &headers(&[("cookie", "hush")])).unwrap();
+        assert!(!format!("{headers:?}").contains("hush"));
     }
 }

@@ -1,15 +1,15 @@
 //! The HTTP front: streamable HTTP of the handshake era at `/mcp`, and beside it the older HTTP+SSE at `/sse`.
 //!
-//! Both lead to the same sessions, and are let in by the same rules. This file has what they share: who comes in
-//! ([`checks`]), what is read of a request ([`body`], [`forwarded`]), which handler is asked. [`streamable`] and [`sse`]
-//! turn requests into messages to a session and streams into responses.
+//! Both transports reach the same sessions and are subject to the same checks. This file has what they share: the
+//! checks of a request ([`checks`]), the reading of its body and headers ([`body`], [`forwarded`]), and the choice of
+//! the handler. [`streamable`] and [`sse`] turn requests into messages for a session, and streams into responses.
 
 mod body;
 mod checks;
 mod connections;
-mod eager;
 mod events;
 mod forwarded;
+mod repoll;
 mod responses;
 mod serve;
 mod sse;
@@ -35,29 +35,31 @@ use crate::error::Fault;
 use crate::frame::{self, Frame, Incoming, Kind, Permit};
 use crate::session::{Caller, Opener, Received, SessionHandle, Transport};
 use checks::Rejection;
-use forwarded::Brought;
-use responses::{Early, Handled, fault_response, not_allowed, refuse, reject};
+use forwarded::ForwardedHeaders;
+use responses::{
+    EarlyResponse, HandlerResult, fault_response, method_not_allowed, rejection_response, unreadable_body,
+};
 
-pub(crate) use checks::Guests;
+pub(crate) use checks::AllowList;
 pub(crate) use serve::serve;
-pub(crate) use waiting::Waiting;
+pub(crate) use waiting::WaitingStreams;
 
-/// How long a client that has no session may take to send a message.
-const STRANGER: Duration = Duration::from_secs(30);
+/// How long a client without a session may take to send a body.
+const STRANGER_BODY_WITHIN: Duration = Duration::from_secs(30);
 
-/// What the HTTP front has to know.
+/// The HTTP front: its settings, and the way to the sessions.
 #[derive(Debug)]
 pub(crate) struct Front {
     pub opener: Arc<Opener>,
-    /// Shared by all routers of a proxy, as its sessions are.
-    pub waiting: Arc<Waiting>,
-    pub guests: Guests,
+    /// The streams of HTTP+SSE without a session. All routers of a proxy share them, as they share its sessions.
+    pub waiting: Arc<WaitingStreams>,
+    pub allow_list: AllowList,
     pub keep_alive: Duration,
     pub message_size: usize,
-    /// Whether clients from afar may be told what a server wrote on stderr.
+    /// Whether clients on other machines may be told what a server wrote on stderr.
     pub expose_stderr: bool,
-    /// Headers that the servers behind are to have of each request. Those that belong to one connection, or that each side
-    /// writes for itself, are never passed on, even if they stand here.
+    /// The headers of each request that are forwarded to the servers. Headers that belong to one connection, or that
+    /// each side writes for itself, are never forwarded, even if they are listed here.
     pub forwards: Vec<HeaderName>,
 }
 
@@ -67,13 +69,13 @@ pub(crate) fn router(mut front: Front) -> Router {
     front.forwards.retain(forwarded::may_pass);
     Router::new()
         .route("/mcp", any(mcp))
-        .route(sse::PATH, any(sse))
-        .route(sse::MESSAGES, any(messages))
+        .route(sse::SSE_PATH, any(sse))
+        .route(sse::MESSAGES_PATH, any(messages))
         .route("/healthz", get(|| async { "ok\n" }))
         .with_state(Arc::new(front))
 }
 
-/// What a request is sent to.
+/// The paths that requests are sent to.
 #[derive(Debug, Clone, Copy)]
 enum Endpoint {
     Mcp,
@@ -103,40 +105,40 @@ async fn messages(State(front): State<Arc<Front>>, request: Request) -> Response
     front.respond(Endpoint::Messages, request).await
 }
 
-/// Who sends a request.
+/// What is known of a request's sender.
 #[derive(Debug)]
-struct Visitor {
-    /// On this machine.
+struct RequestContext {
+    /// Whether the client is on this machine.
     is_near: bool,
-    brought: Brought,
+    headers: ForwardedHeaders,
 }
 
-impl Visitor {
+impl RequestContext {
     fn caller(&self, transport: Transport) -> Caller {
-        Caller { transport, credentials: self.brought.credentials }
+        Caller { transport, credentials: self.headers.credentials }
     }
 }
 
-/// What came with a POST, before its session has let it in.
-struct Posted {
+/// The content of a POST, before its session has charged it.
+struct PostedBody {
     incoming: Incoming,
-    /// In bytes, with the headers that go along.
+    /// The size in bytes, with the headers that are forwarded along.
     size: usize,
-    /// What its body was charged to while it was received, if it was large.
+    /// The permit of a large body, which was charged while it was received.
     grown: Option<Permit>,
-    /// Whether that is charged to its session already.
+    /// Whether that permit is charged to the session; otherwise it is charged to the budget of clients without one.
     has_session: bool,
 }
 
-impl Posted {
-    /// Waits until the session lets it in.
+impl PostedBody {
+    /// Waits until the session has charged the messages.
     async fn let_in(self, session: &SessionHandle) -> (Received, Option<Permit>) {
         let Self { incoming, size, grown, has_session } = self;
         if has_session {
             return session.let_in(Ok(incoming), size, grown).await;
         }
         let received = session.let_in(Ok(incoming), size, None).await;
-        // Only now is it charged to the session.
+        // Given back only now: until the session had charged the bytes, nothing else covered them.
         drop(grown);
         received
     }
@@ -145,11 +147,11 @@ impl Posted {
 impl Front {
     async fn respond(&self, endpoint: Endpoint, request: Request) -> Response {
         let (parts, mut body) = request.into_parts();
-        let origin = match self.check_guest(&parts) {
+        let origin = match self.check_allowed(&parts) {
             Ok(origin) => origin,
             Err(rejection) => {
                 body::discard(&parts.headers, &mut body).await;
-                return reject(&rejection, None);
+                return rejection_response(&rejection, None);
             }
         };
         let mut response = match self.handle(endpoint, &parts, &mut body, origin.is_some()).await {
@@ -169,57 +171,57 @@ impl Front {
         response
     }
 
-    /// The origin of a page that may speak to this server, if it is a page that speaks.
-    fn check_guest(&self, parts: &Parts) -> Result<Option<HeaderValue>, Rejection> {
+    /// Checks whether the request may come in. Returns its origin if it comes from a web page.
+    fn check_allowed(&self, parts: &Parts) -> Result<Option<HeaderValue>, Rejection> {
         checks::check_single(&parts.headers)?;
-        self.guests.check_host(&parts.headers, &parts.uri)?;
-        let origin = self.guests.check_origin(&parts.headers)?;
+        self.allow_list.check_host(&parts.headers, &parts.uri)?;
+        let origin = self.allow_list.check_origin(&parts.headers)?;
         checks::check_site(&parts.headers, origin.is_some())?;
         Ok(origin.cloned())
     }
 
-    async fn handle(&self, endpoint: Endpoint, parts: &Parts, body: &mut Body, from_page: bool) -> Handled {
-        let visitor = self.visitor(parts)?;
+    async fn handle(&self, endpoint: Endpoint, parts: &Parts, body: &mut Body, from_page: bool) -> HandlerResult {
+        let context = self.context(parts)?;
         match (endpoint, &parts.method) {
             (_, &Method::OPTIONS) if from_page => Ok(responses::preflight(&self.forwards)),
-            (Endpoint::Mcp, &Method::POST) => self.post(parts, body, visitor).await,
-            (Endpoint::Mcp, &Method::GET) => self.get(parts, &visitor).await,
-            (Endpoint::Mcp, &Method::DELETE) => self.delete(&parts.headers, &visitor).await,
-            (Endpoint::Sse, &Method::GET) => self.open_events(parts, &visitor),
-            (Endpoint::Messages, &Method::POST) => self.message(parts, body, visitor).await,
-            _ => Err(not_allowed(endpoint.methods()).into()),
+            (Endpoint::Mcp, &Method::POST) => self.post(parts, body, context).await,
+            (Endpoint::Mcp, &Method::GET) => self.get(parts, &context).await,
+            (Endpoint::Mcp, &Method::DELETE) => self.delete(&parts.headers, &context).await,
+            (Endpoint::Sse, &Method::GET) => self.open_sse_stream(parts, &context),
+            (Endpoint::Messages, &Method::POST) => self.post_message(parts, body, context).await,
+            _ => Err(method_not_allowed(endpoint.methods()).into()),
         }
     }
 
-    fn visitor(&self, parts: &Parts) -> Result<Visitor, Early> {
-        let brought = forwarded::collect(&self.forwards, &parts.headers);
-        let brought = brought.map_err(|rejection| reject(&rejection, None))?;
-        // Whoever accepted the connection says so: `serve.rs`, or an embedding program with axum's own means.
+    fn context(&self, parts: &Parts) -> Result<RequestContext, EarlyResponse> {
+        let headers = forwarded::collect(&self.forwards, &parts.headers);
+        let headers = headers.map_err(|rejection| rejection_response(&rejection, None))?;
+        // The address is set by `serve.rs`, or by an embedding program that serves the router with axum.
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let is_near = peer.is_some_and(|peer| peer.0.ip().to_canonical().is_loopback());
-        Ok(Visitor { is_near, brought })
+        Ok(RequestContext { is_near, headers })
     }
 
     /// Whether this client may be told what a server wrote on stderr.
-    fn may_see_stderr(&self, visitor: &Visitor) -> bool {
-        visitor.is_near || self.expose_stderr
+    fn may_see_stderr(&self, context: &RequestContext) -> bool {
+        context.is_near || self.expose_stderr
     }
 
-    /// Reads what was posted to a session, or to none.
-    async fn take(
+    /// Reads the body of a POST to `session`, or to no session yet.
+    async fn read_posted(
         &self,
         parts: &Parts,
         body: &mut Body,
-        visitor: Visitor,
+        context: RequestContext,
         session: Option<&SessionHandle>,
-    ) -> Result<Posted, Early> {
+    ) -> Result<PostedBody, EarlyResponse> {
         let read = if let Some(session) = session {
-            let growth = session.upward().growth();
+            let growth = session.upward().buffer_charge();
             body::read(&parts.headers, body, self.message_size, growth).await
         } else {
-            let growth = self.opener.stranger().growth();
+            let growth = self.opener.stranger().buffer_charge();
             let reading = body::read(&parts.headers, body, self.opener.stranger_limit(), growth);
-            timeout(STRANGER, reading).await.unwrap_or(Err(Fault::MessageStalled))
+            timeout(STRANGER_BODY_WITHIN, reading).await.unwrap_or(Err(Fault::MessageStalled))
         };
         let (bytes, grown) = read.map_err(|fault| {
             let status = match fault {
@@ -229,26 +231,26 @@ impl Front {
             };
             fault_response(status, &fault, None)
         })?;
-        let size = bytes.len() + visitor.brought.bytes;
+        let size = bytes.len() + context.headers.bytes;
         let incoming = match frame::split(bytes) {
-            Ok(incoming) => incoming.with_forwarded(visitor.brought.forwarded),
-            Err(error) => return Err(refuse(session, &error).await.into()),
+            Ok(incoming) => incoming.with_forwarded(context.headers.forwarded),
+            Err(error) => return Err(unreadable_body(session, &error).await.into()),
         };
-        Ok(Posted { incoming, size, grown, has_session: session.is_some() })
+        Ok(PostedBody { incoming, size, grown, has_session: session.is_some() })
     }
 }
 
-/// What ends the connection of a request if its client does not read the response while others need the memory. Where the
-/// connection is somebody else's, nobody listens to that.
-fn cut(parts: &Parts) -> CancellationToken {
-    parts.extensions.get::<Cut>().map(|cut| cut.0.clone()).unwrap_or_default()
+/// The token that ends the connection of a request, if its client does not read the response while others need the
+/// memory. In an embedding program that serves connections itself, nobody listens to it.
+fn connection_cut(parts: &Parts) -> CancellationToken {
+    parts.extensions.get::<ConnectionCut>().map(|cut| cut.0.clone()).unwrap_or_default()
 }
 
-/// Ends the connection that a request came on.
+/// The token that ends the connection of a request; an extension of each request that `serve.rs` accepts.
 #[derive(Debug, Clone)]
-pub(crate) struct Cut(pub CancellationToken);
+pub(crate) struct ConnectionCut(pub CancellationToken);
 
-/// The request that a session is opened with, if this is one.
+/// Whether this is the request that opens a session.
 fn is_initialize(frame: &Frame) -> bool {
     frame.kind() == Kind::Request && frame.method() == Some("initialize")
 }

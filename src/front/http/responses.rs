@@ -1,4 +1,5 @@
-//! The responses that the HTTP front gives: faults, whole messages, streams, and the refusals of the servers behind.
+//! Builds the responses of the HTTP front: faults, whole messages, streams, and servers' refusals of a client's
+//! credentials.
 
 use std::sync::Arc;
 
@@ -19,31 +20,31 @@ use crate::error::Fault;
 use crate::frame::{FrameError, Id, Kind, Wire};
 use crate::session::{Outgoing, Refused, RespondOn, Role, SessionHandle};
 
-/// Seconds after which a client that was turned away for want of room may try again.
-const TRY_AGAIN: &str = "5";
-/// What a challenge says that came without one: RFC 9110 wants one in every 401.
+/// The seconds after which a client may try again for which no session could be opened now.
+const RETRY_AFTER_SECONDS: &str = "5";
+/// The challenge of a 401 for which the server gave none: RFC 9110 requires one.
 const BARE_CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer");
 
-/// The result of a handler; an early way out is a response as well.
-pub(super) type Handled = Result<Response, Early>;
+/// The result of a handler. A response that ends the handling early is the error, so that `?` can return it.
+pub(super) type HandlerResult = Result<Response, EarlyResponse>;
 
-/// Boxed, because it is rare and large.
-pub(super) struct Early(pub Box<Response>);
+/// A response that ends the handling of a request early. Boxed, because it is rare and large.
+pub(super) struct EarlyResponse(pub Box<Response>);
 
-impl From<Response> for Early {
+impl From<Response> for EarlyResponse {
     fn from(response: Response) -> Self {
         Self(Box::new(response))
     }
 }
 
-/// The session is gone, or is none of this client's: which of them is nobody's business.
-pub(super) fn gone(id: Option<&Id>) -> Response {
+/// The response for a session that has ended, or belongs to another client: the client must not learn which.
+pub(super) fn session_not_found(id: Option<&Id>) -> Response {
     fault_response(StatusCode::NOT_FOUND, &Fault::SessionNotFound, id)
 }
 
-/// A body that cannot be read. If it was to answer the server's question, that has to end as well; and its id is the
-/// server's, so the client is told without one.
-pub(super) async fn refuse(session: Option<&SessionHandle>, error: &FrameError) -> Response {
+/// The response to a body that cannot be read. If the body was a response to a server request, that request has to fail
+/// as well; and its id is the server's, so the error for the client has none.
+pub(super) async fn unreadable_body(session: Option<&SessionHandle>, error: &FrameError) -> Response {
     let is_answer = error.about == Some(Kind::Response);
     let id = error.id.clone().filter(|_| !is_answer);
     let response = fault_response(StatusCode::BAD_REQUEST, &Fault::Frame(error.clone()), id.as_ref());
@@ -53,8 +54,8 @@ pub(super) async fn refuse(session: Option<&SessionHandle>, error: &FrameError) 
     response
 }
 
-/// Why no session was opened, as a client is told.
-pub(super) fn why_refused(refused: Refused) -> Fault {
+/// The fault that tells a client why no session was opened.
+pub(super) fn fault_of_refusal(refused: Refused) -> Fault {
     match refused {
         Refused::Limit(limit) => Fault::SessionLimit { limit },
         Refused::ShuttingDown => Fault::ShuttingDown,
@@ -65,25 +66,25 @@ pub(super) fn why_refused(refused: Refused) -> Fault {
     }
 }
 
-/// No session was opened.
-pub(super) fn refusal(refused: Refused, id: Option<&Id>) -> Response {
-    let fault = why_refused(refused);
+/// The response if no session was opened.
+pub(super) fn session_refused(refused: Refused, id: Option<&Id>) -> Response {
+    let fault = fault_of_refusal(refused);
     if refused == Refused::Failed {
         return fault_response(StatusCode::INTERNAL_SERVER_ERROR, &fault, id);
     }
     let mut response = fault_response(StatusCode::SERVICE_UNAVAILABLE, &fault, id);
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(TRY_AGAIN));
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
     response
 }
 
-pub(super) fn reject(rejection: &Rejection, id: Option<&Id>) -> Response {
+pub(super) fn rejection_response(rejection: &Rejection, id: Option<&Id>) -> Response {
     fault_response(rejection.status, &Fault::InvalidRequest(rejection.message.clone()), id)
 }
 
-/// Another method than those in `allowed`.
-pub(super) fn not_allowed(allowed: &'static str) -> Response {
+/// The response to a method that is not in `allowed`.
+pub(super) fn method_not_allowed(allowed: &'static str) -> Response {
     let message = format!("method not allowed: use {allowed}");
-    let mut response = reject(&Rejection::new(StatusCode::METHOD_NOT_ALLOWED, message), None);
+    let mut response = rejection_response(&Rejection::new(StatusCode::METHOD_NOT_ALLOWED, message), None);
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
 }
@@ -103,21 +104,21 @@ fn json_body(status: StatusCode, body: Body) -> Response {
     response
 }
 
-/// A message of the session as the whole response. If a server behind has refused the client's own credentials, that is
-/// said in HTTP's words as well, because it is what makes a client get others.
+/// A message of the session as the whole response. If a server has refused the client's own credentials, the response
+/// has the HTTP status and the challenge too, because only these make a client get other credentials.
 pub(super) fn whole_response(message: Outgoing) -> Response {
     let Outgoing { mut wire, held, role, .. } = message;
     let permit = wire.take_permit();
     let challenge = (role == Role::Challenge).then(|| Challenge::read(&wire.clone_parts().into_bytes()));
     let status = challenge.as_ref().map_or(StatusCode::OK, Challenge::status);
-    let mut response = json_body(status, Body::new(body::Whole::new(wire, Arc::new((permit, held)))));
+    let mut response = json_body(status, Body::new(body::MessageBody::new(wire, Arc::new((permit, held)))));
     if let Some(challenge) = challenge {
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge.header());
     }
     response
 }
 
-/// What the `data` of the error says that is a challenge.
+/// The `data` of an error that is a challenge.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Challenge {
@@ -128,14 +129,14 @@ struct Challenge {
 impl Challenge {
     fn read(error: &[u8]) -> Self {
         #[derive(Deserialize)]
-        struct Message {
-            error: Error,
+        struct ErrorMessage {
+            error: ErrorWithData,
         }
         #[derive(Deserialize)]
-        struct Error {
+        struct ErrorWithData {
             data: Challenge,
         }
-        serde_json::from_slice(error).map(|Message { error }| error.data).unwrap_or_default()
+        serde_json::from_slice(error).map(|ErrorMessage { error }| error.data).unwrap_or_default()
     }
 
     fn status(&self) -> StatusCode {
@@ -148,14 +149,14 @@ impl Challenge {
     }
 }
 
-/// The answers to these requests have come and could not be kept, because the client has `unread` bytes to read already.
-/// It is told so, in the form that it takes.
-pub(super) fn dropped(asked: &Asked, unread: usize, as_json: bool) -> Response {
+/// The response if the answers to these requests came and could not be kept, because the client leaves `unread` bytes
+/// unread already. It has the format that the client accepts.
+pub(super) fn responses_dropped(awaited: &AwaitedIds, unread: usize, as_json: bool) -> Response {
     let fault = Fault::ResponseDropped { limit: unread };
     let error = |id: &Id| fault.to_wire(Some(id)).into_bytes();
-    let text = match asked {
-        Asked::One(id) => fault.to_wire(id.as_ref()).into_bytes(),
-        Asked::Batch(ids) => {
+    let text = match awaited {
+        AwaitedIds::One(id) => fault.to_wire(id.as_ref()).into_bytes(),
+        AwaitedIds::Batch(ids) => {
             let errors: Vec<_> = ids.iter().map(error).collect();
             Bytes::from([&b"["[..], &errors.join(&b","[..]), b"]"].concat())
         }
@@ -166,9 +167,9 @@ pub(super) fn dropped(asked: &Asked, unread: usize, as_json: bool) -> Response {
     event_stream(Body::from([b"event: message\ndata: ", &*text, b"\n\n"].concat()))
 }
 
-/// The requests of one body that want an answer.
+/// The ids of the requests in one body, which have to be answered.
 #[derive(Debug, Clone)]
-pub(super) enum Asked {
+pub(super) enum AwaitedIds {
     One(Option<Id>),
     Batch(Vec<Id>),
 }
@@ -182,7 +183,7 @@ pub(super) fn event_stream(body: Body) -> Response {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
-    // Reverse proxies of the nginx kind would otherwise hold events back.
+    // Without this, nginx and similar reverse proxies buffer events.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }
@@ -193,7 +194,7 @@ pub(super) fn status_response(status: StatusCode) -> Response {
     response
 }
 
-/// What a page of a known origin may do: whatever the protocol needs, and to send what is passed on.
+/// The response to a CORS preflight: a page may send all that the protocol needs, and the headers that are forwarded.
 pub(super) fn preflight(forwards: &[HeaderName]) -> Response {
     let mut response = status_response(StatusCode::NO_CONTENT);
     let headers = response.headers_mut();
@@ -244,20 +245,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_dropped_answer_is_told_in_the_clients_form() {
-        let said = async |asked: &Asked, as_json| {
-            let response = dropped(asked, 9, as_json);
+        let said = async |awaited: &AwaitedIds, as_json| {
+            let response = responses_dropped(awaited, 9, as_json);
             assert_eq!(response.status(), StatusCode::OK);
             let kind = response.headers()[CONTENT_TYPE].to_str().unwrap().to_owned();
             let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
             (kind, String::from_utf8(body.to_vec()).unwrap())
         };
-        let (kind, text) = said(&Asked::One(Some(Id::number(7))), true).await;
+        let (kind, text) = said(&AwaitedIds::One(Some(Id::number(7))), true).await;
         let error: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(
             (kind.as_str(), &error["id"], &error["error"]["code"]),
             ("application/json", &7.into(), &(-31018).into())
         );
-        let (kind, text) = said(&Asked::Batch(vec![Id::number(7), Id::number(8)]), false).await;
+        let (kind, text) = said(&AwaitedIds::Batch(vec![Id::number(7), Id::number(8)]), false).await;
         let data = text.strip_prefix("event: message\ndata: ").unwrap().strip_suffix("\n\n").unwrap();
         let errors: serde_json::Value = serde_json::from_str(data).unwrap();
         assert_eq!((kind.as_str(), &errors[0]["id"], &errors[1]["id"]), ("text/event-stream", &7.into(), &8.into()));

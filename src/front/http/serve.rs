@@ -1,4 +1,4 @@
-//! Accepts connections and serves them, until it is told to stop.
+//! Accepts connections and serves them until the proxy shuts down.
 
 use std::convert::Infallible;
 use std::io;
@@ -22,32 +22,35 @@ use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 use tracing::{debug, warn};
 
-use super::Cut;
-use super::connections::{Answer, Connections, Descriptors, InFlight, Seat, is_out_of_descriptors};
-use super::eager::Eager;
+use super::ConnectionCut;
+use super::connections::{
+    ConnectionActivity, Connections, Descriptors, RequestGuard, TrackedBody, is_out_of_descriptors,
+};
+use super::repoll::RepollOnSelfWake;
 
-/// How long a client may take to send its request's headers, and so how long a connection may be kept for the next one.
-/// Longer than clients keep theirs (reqwest 90 s, others much less): one that is closed here just when its client takes
-/// it up again costs that client a request.
-const HEADERS: Duration = Duration::from_secs(120);
-/// After how long a silence the system asks whether the other end is there, and how often then.
-const ASK_AFTER: Duration = Duration::from_secs(60);
-const ASK_EVERY: Duration = Duration::from_secs(15);
-/// The most that a connection buffers of what it reads, and of what it writes in small pieces, in bytes. Headers of
-/// requests have to fit into it.
-const BUFFER: usize = 64 * 1024;
-/// How long connections may go on after the last session has ended: what they still have to say is on its way. The same
-/// for an idle one that is to close: its client may not have read all of the last response.
-const LAST_WORDS: Duration = Duration::from_secs(2);
-/// How long to wait when no connection can be accepted, as when file descriptors have run out.
-const PAUSE: Duration = Duration::from_millis(100);
+/// How long a client may take to send a request's headers, and so how long an idle connection is kept for the next
+/// request. This is longer than clients keep idle connections (reqwest 90 s, others much less): if a connection is
+/// closed here just when its client uses it again, that request fails.
+const HEADERS_WITHIN: Duration = Duration::from_secs(120);
+/// After how long a silence the system checks whether the other end is still there, and how often from then on.
+const KEEP_ALIVE_PROBE_AFTER: Duration = Duration::from_secs(60);
+const KEEP_ALIVE_PROBE_EVERY: Duration = Duration::from_secs(15);
+/// The most bytes that a connection buffers of what it reads, and of what it writes in small pieces. The headers of a
+/// request have to fit into it.
+const CONNECTION_BUFFER: usize = 64 * 1024;
+/// How long connections may go on after the last session has ended, until their last messages are sent. The same for an
+/// idle connection that has to close: its client may not have read all of the last response.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+/// How long to wait after a connection could not be accepted, for example because file descriptors have run out.
+const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// Serves `router` on `listener` until `ended` resolves. Connections are taken up to then, so that who comes while calls in
-/// flight end is told that the proxy is shutting down; those that are left have a moment to say their last words.
+/// Serves `router` on `listener` until `ended` resolves. Connections are accepted up to then, so that a client that
+/// comes while the last calls end is told that the proxy is shutting down. After that, connections have
+/// [`CLOSE_WITHIN`] to send their last messages.
 ///
 /// Handlers find the client's address as [`ConnectInfo`].
 ///
-/// It returns a boxed future so that it is compiled with this crate, and not again with each program that calls it.
+/// The future is boxed so that it is compiled with this crate, and not again with each program that calls it.
 pub(crate) fn serve(listener: TcpListener, router: Router, ended: BoxFuture<'_, ()>) -> BoxFuture<'_, io::Result<()>> {
     Box::pin(async move {
         serve_within(Descriptors::of_process(), listener, router, ended).await;
@@ -75,21 +78,26 @@ async fn serve_within(
                     } else {
                         warn!(%error, "no connection could be accepted");
                     }
-                    sleep(PAUSE).await;
+                    sleep(ACCEPT_RETRY_AFTER).await;
                     continue;
                 }
             },
             () = &mut ended => break,
         };
-        let missing = descriptors.map_or(0, |descriptors| descriptors.missing_for(number(&socket)));
+        let missing = descriptors.map_or(0, |descriptors| descriptors.missing_for(descriptor_number(&socket)));
         if missing > 0 {
             let closed = connections.give_way(missing);
             debug!(missing, closed, "file descriptors run short: idle connections are closed");
         }
-        prepare(&socket);
+        set_socket_options(&socket);
         let cut = CancellationToken::new();
-        let guest = Guest { router: router.clone(), peer, seat: connections.enter(), cut: Cut(cut.clone()) };
-        let connection = Eager::new(talk(socket, guest));
+        let service = ConnectionService {
+            router: router.clone(),
+            peer,
+            activity: connections.register(),
+            cut: ConnectionCut(cut.clone()),
+        };
+        let connection = RepollOnSelfWake::new(serve_connection(socket, service));
         tasks.spawn(async move {
             match cut.run_until_cancelled(connection).await {
                 Some(Ok(())) => {}
@@ -101,91 +109,93 @@ async fn serve_within(
     drop(listener);
     connections.close();
     tasks.close();
-    let _ = timeout(LAST_WORDS, tasks.wait()).await;
+    let _ = timeout(CLOSE_WITHIN, tasks.wait()).await;
 }
 
-fn prepare(socket: &TcpStream) {
-    // Messages are small and somebody waits for each of them: none may wait until the one before is acknowledged.
+fn set_socket_options(socket: &TcpStream) {
+    // Messages are small and somebody waits for each: none may be delayed until the previous one is acknowledged.
     let _ = socket.set_nodelay(true);
-    // A client whose machine has vanished says nothing: it is asked whether it is still there.
-    let keep_alive = TcpKeepalive::new().with_time(ASK_AFTER).with_interval(ASK_EVERY);
+    // A client whose machine has vanished never closes its connection: only probes find that out.
+    let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE_PROBE_AFTER).with_interval(KEEP_ALIVE_PROBE_EVERY);
     let _ = SockRef::from(socket).set_tcp_keepalive(&keep_alive);
 }
 
 /// The number of a connection's file descriptor.
 #[cfg(unix)]
-fn number(socket: &TcpStream) -> u64 {
+fn descriptor_number(socket: &TcpStream) -> u64 {
     u64::try_from(std::os::fd::AsRawFd::as_raw_fd(socket)).unwrap_or(0)
 }
 
 #[cfg(not(unix))]
-fn number(_: &TcpStream) -> u64 {
+fn descriptor_number(_: &TcpStream) -> u64 {
     0
 }
 
-/// Serves one connection to its end. When it is asked to leave, the request in flight is still answered.
-async fn talk(socket: TcpStream, guest: Guest) -> hyper::Result<()> {
-    let seat = guest.seat.clone();
-    // A router may have more than sessile's routes in it, web sockets among them: hence the upgrades. A client that closes
-    // its sending side counts as gone (no `half_close`): most of those that do so have closed the whole connection, which
-    // looks the same, and hyper would notice that only when it writes. Calls of clients that left, and sessions of HTTP+SSE,
-    // would go on until then.
+/// Serves one connection to its end. When the connection is asked to close, the request in flight is still answered.
+async fn serve_connection(socket: TcpStream, service: ConnectionService) -> hyper::Result<()> {
+    let activity = service.activity.clone();
+    // An embedding program's router may have more than sessile's routes in it, also web sockets, which need upgrades.
+    //
+    // A client that closes its sending side counts as gone (no `half_close`): most of them have closed the whole
+    // connection, which looks the same, and with `half_close` hyper would notice that only when it writes. Calls of
+    // clients that left, and sessions of HTTP+SSE, would go on until then.
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS)
-        .max_buf_size(BUFFER)
-        .serve_connection(TokioIo::new(socket), guest)
+        .header_read_timeout(HEADERS_WITHIN)
+        .max_buf_size(CONNECTION_BUFFER)
+        .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         biased;
         ended = connection.as_mut() => return ended,
-        () = seat.asked_to_leave() => {}
+        () = activity.asked_to_close() => {}
     }
     connection.as_mut().graceful_shutdown();
     loop {
-        match timeout(LAST_WORDS, connection.as_mut()).await {
+        match timeout(CLOSE_WITHIN, connection.as_mut()).await {
             Ok(ended) => return ended,
-            // It has sent half a request's headers, or does not read the last response.
-            Err(_) if seat.is_idle() => return Ok(()),
+            // The client has sent only a part of a request's headers, or does not read the last response.
+            Err(_) if activity.is_idle() => return Ok(()),
             Err(_) => {}
         }
     }
 }
 
-/// Answers the requests of one connection, and tells the handlers who is on the other end.
-struct Guest {
+/// Passes the requests of one connection to the router, with the client's address and the token that ends the
+/// connection.
+struct ConnectionService {
     router: Router,
     peer: SocketAddr,
-    seat: Arc<Seat>,
-    cut: Cut,
+    activity: Arc<ConnectionActivity>,
+    cut: ConnectionCut,
 }
 
-impl hyper::service::Service<http::Request<hyper::body::Incoming>> for Guest {
-    type Response = http::Response<Answer>;
+impl hyper::service::Service<http::Request<hyper::body::Incoming>> for ConnectionService {
+    type Response = http::Response<TrackedBody>;
     type Error = Infallible;
-    type Future = Answering;
+    type Future = ResponseFuture;
 
-    fn call(&self, mut request: http::Request<hyper::body::Incoming>) -> Answering {
+    fn call(&self, mut request: http::Request<hyper::body::Incoming>) -> ResponseFuture {
         request.extensions_mut().insert(ConnectInfo(self.peer));
         request.extensions_mut().insert(self.cut.clone());
-        // It is always ready.
-        Answering { response: self.router.clone().call(request), request: self.seat.begin() }
+        // A router is always ready, so `poll_ready` need not be called.
+        ResponseFuture { response: self.router.clone().call(request), request: self.activity.begin() }
     }
 }
 
 /// A request on its way through the router.
-struct Answering {
+struct ResponseFuture {
     response: RouteFuture<Infallible>,
-    request: InFlight,
+    request: RequestGuard,
 }
 
-impl Future for Answering {
-    type Output = Result<http::Response<Answer>, Infallible>;
+impl Future for ResponseFuture {
+    type Output = Result<http::Response<TrackedBody>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Ok(response) = ready!(Pin::new(&mut self.response).poll(context));
-        Poll::Ready(Ok(response.map(|body| Answer::new(body, self.request.clone()))))
+        Poll::Ready(Ok(response.map(|body| TrackedBody::new(body, self.request.clone()))))
     }
 }
 
@@ -227,7 +237,7 @@ mod tests {
         let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (socket, _) = listener.accept().await.unwrap();
         assert!(!socket.nodelay().unwrap());
-        prepare(&socket);
+        set_socket_options(&socket);
         assert!(socket.nodelay().unwrap() && SockRef::from(&socket).keepalive().unwrap());
     }
 
@@ -263,7 +273,7 @@ mod tests {
             sees_the_end(idle).await;
         }
         drop(half);
-        // Who waits for a response is not idle, however long it takes.
+        // A connection whose client waits for a response is not idle, however long that takes.
         release.notify_one();
         hear(&mut busy, "slow").await;
         stop.send(()).unwrap();

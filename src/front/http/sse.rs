@@ -1,11 +1,11 @@
 //! The HTTP+SSE transport of 2024-11-05 (basic/transports, "HTTP with SSE"), for clients that speak nothing newer.
 //!
-//! The response to a GET is the stream of all that the client is sent. It begins by naming the URI that messages are posted
-//! to. The secret part of that URI is what finds the stream, and then the session: it stands in a URI because this
-//! transport has no other place for it, so no URI is ever logged.
+//! The response to a GET is the stream of all messages to the client. Its first event names the URI that the client
+//! posts its messages to. A secret in that URI finds the stream, and later the session. This transport has no other
+//! place for the secret, so URIs are never logged.
 //!
-//! The session is opened when `initialize` is posted ([`waiting`](super::waiting) holds the stream until then). From then on
-//! the stream is the session, and both end together.
+//! The session is opened when `initialize` is posted; until then [`waiting`](super::waiting) holds the stream. From
+//! then on stream and session belong together: when one ends, so does the other.
 
 use std::sync::Arc;
 
@@ -15,123 +15,137 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 
 use super::checks::{self, Rejection};
-use super::responses::{Handled, event_stream, fault_response, gone, refusal, reject, status_response, why_refused};
-use super::waiting::Newcomer;
-use super::{Front, Visitor, cut, is_initialize};
+use super::responses::{
+    HandlerResult, event_stream, fault_of_refusal, fault_response, rejection_response, session_not_found,
+    session_refused, status_response,
+};
+use super::waiting::WaitingClient;
+use super::{Front, RequestContext, connection_cut, is_initialize};
 use crate::error::Fault;
 use crate::frame::{Frame, Incoming, Kind};
 use crate::session::{Caller, FoundBy, Refused, RespondOn, SessionHandle, SessionSecret, Transport, new_token};
 
-/// Where the stream is.
-pub(super) const PATH: &str = "/sse";
-/// Where messages go.
-pub(super) const MESSAGES: &str = "/messages";
-/// What names the stream there.
-const PARAMETER: &str = "session_id";
-/// Where a reverse proxy says what it has taken off in front of the path.
-const PREFIX: &str = "x-forwarded-prefix";
+/// The path of the stream.
+pub(super) const SSE_PATH: &str = "/sse";
+/// The path that messages are posted to.
+pub(super) const MESSAGES_PATH: &str = "/messages";
+/// The query parameter that has the stream's secret.
+const SESSION_PARAMETER: &str = "session_id";
+/// The header in which a reverse proxy names the part of the path that it has removed.
+const PREFIX_HEADER: &str = "x-forwarded-prefix";
 
-/// Who posts to the message endpoint.
-enum Sender {
+/// The client that has posted a message.
+enum MessageSender {
     /// A client whose stream is open, and whose session is not.
-    Newcomer(Arc<Newcomer>),
+    Waiting(Arc<WaitingClient>),
     /// A client of this session, which ends with the stream.
-    Client(SessionHandle),
+    Connected(SessionHandle),
 }
 
 impl Front {
-    /// Opens a stream, for which no session is opened yet.
-    pub(super) fn open_events(&self, parts: &Parts, visitor: &Visitor) -> Handled {
-        checks::check_accepts_sse(&parts.headers).map_err(|rejection| reject(&rejection, None))?;
-        checks::check_version(&parts.headers).map_err(|rejection| reject(&rejection, None))?;
-        // Who could not open a session now is told so in HTTP's words, which this is the last chance for.
-        self.opener.check_vacancy().map_err(|refused| refusal(refused, None))?;
-        let token = new_token().map_err(|refused| refusal(refused, None))?;
-        let secret = SessionSecret::of(&token, visitor.caller(Transport::Sse));
-        let endpoint = endpoint(&original_path(parts), &prefix(&parts.headers), &token);
-        let stream = self.waiting.enter(secret, self.may_see_stderr(visitor), cut(parts), &endpoint, self.keep_alive);
-        let stream = stream.ok_or_else(|| refusal(Refused::ShuttingDown, None))?;
+    /// Opens a stream. Its session is opened later, by `initialize`.
+    pub(super) fn open_sse_stream(&self, parts: &Parts, context: &RequestContext) -> HandlerResult {
+        checks::check_accepts_sse(&parts.headers).map_err(|rejection| rejection_response(&rejection, None))?;
+        checks::check_version(&parts.headers).map_err(|rejection| rejection_response(&rejection, None))?;
+        // If no session could be opened now, say so with an HTTP status: once the stream has begun, there is no other
+        // one.
+        self.opener.check_vacancy().map_err(|refused| session_refused(refused, None))?;
+        let token = new_token().map_err(|refused| session_refused(refused, None))?;
+        let secret = SessionSecret::of(&token, context.caller(Transport::Sse));
+        let endpoint = endpoint_uri(&original_path(parts), &stripped_prefix(&parts.headers), &token);
+        let stream =
+            self.waiting.add(secret, self.may_see_stderr(context), connection_cut(parts), &endpoint, self.keep_alive);
+        let stream = stream.ok_or_else(|| session_refused(Refused::ShuttingDown, None))?;
         Ok(event_stream(Body::new(stream)))
     }
 
-    /// Takes a message for a session. What answers it goes out on the session's stream.
-    pub(super) async fn message(&self, parts: &Parts, body: &mut Body, visitor: Visitor) -> Handled {
-        checks::check_body_headers(&parts.headers).map_err(|rejection| reject(&rejection, None))?;
-        checks::check_version(&parts.headers).map_err(|rejection| reject(&rejection, None))?;
-        let token = token(parts.uri.query()).map_err(|rejection| reject(&rejection, None))?;
-        let caller = visitor.caller(Transport::Sse);
-        // A session that is gone is said so before a large body is read for nothing.
-        let session = match self.sender(token, caller).ok_or_else(|| gone(None))? {
-            Sender::Newcomer(_) => None,
-            Sender::Client(session) => Some(session),
+    /// Takes a message for a session. The answer goes out on the session's stream.
+    pub(super) async fn post_message(&self, parts: &Parts, body: &mut Body, context: RequestContext) -> HandlerResult {
+        checks::check_body_headers(&parts.headers).map_err(|rejection| rejection_response(&rejection, None))?;
+        checks::check_version(&parts.headers).map_err(|rejection| rejection_response(&rejection, None))?;
+        let token = token_in(parts.uri.query()).map_err(|rejection| rejection_response(&rejection, None))?;
+        let caller = context.caller(Transport::Sse);
+        // Look the session up first: a large body would be read for nothing if the session is gone.
+        let session = match self.sender(token, caller).ok_or_else(|| session_not_found(None))? {
+            MessageSender::Waiting(_) => None,
+            MessageSender::Connected(session) => Some(session),
         };
-        let posted = self.take(parts, body, visitor, session.as_ref()).await?;
+        let posted = self.read_posted(parts, body, context, session.as_ref()).await?;
         let id = match &posted.incoming {
             Incoming::One(frame) => frame.id(),
             Incoming::Batch(_) => None,
         };
-        // The body may have taken its time, and the stream is not held open for it.
-        let session = match self.sender(token, caller).ok_or_else(|| gone(id.as_ref()))? {
-            Sender::Client(session) => session,
-            Sender::Newcomer(newcomer) => match first_message(&posted.incoming) {
-                First::Initialize => match self.open_session(&newcomer, token, caller).await {
+        // Look it up again: while the body came in, the stream may have ended or the session have been opened.
+        let session = match self.sender(token, caller).ok_or_else(|| session_not_found(id.as_ref()))? {
+            MessageSender::Connected(session) => session,
+            MessageSender::Waiting(client) => match first_message(&posted.incoming) {
+                FirstMessage::Initialize => match self.open_session(&client, token, caller).await {
                     Ok(opened) => opened,
-                    Err(refused) => return say(&newcomer, &posted.incoming, &why_refused(refused)),
+                    Err(refused) => {
+                        return answer_without_session(&client, &posted.incoming, &fault_of_refusal(refused));
+                    }
                 },
-                First::Other(fault) => return say(&newcomer, &posted.incoming, &fault),
+                FirstMessage::Other(fault) => return answer_without_session(&client, &posted.incoming, &fault),
             },
         };
         let received = posted.let_in(&session).await;
         session.hear(RespondOn::OwnStream, received);
         if session.is_over() {
-            return Err(gone(id.as_ref()).into());
+            return Err(session_not_found(id.as_ref()).into());
         }
         Ok(status_response(StatusCode::ACCEPTED))
     }
 
-    fn sender(&self, token: &str, caller: Caller) -> Option<Sender> {
-        // First those who wait: one who opens a session is known as its client before it waits no more.
-        if let Some(newcomer) = self.waiting.find(SessionSecret::of(token, caller)) {
-            return Some(Sender::Newcomer(newcomer));
+    fn sender(&self, token: &str, caller: Caller) -> Option<MessageSender> {
+        // Waiting clients first: a client is removed from them only after its session can be found.
+        if let Some(client) = self.waiting.find(SessionSecret::of(token, caller)) {
+            return Some(MessageSender::Waiting(client));
         }
         let session = self.opener.registry().find(token, caller)?;
-        Some(Sender::Client(session))
+        Some(MessageSender::Connected(session))
     }
 
     /// Opens the session of a client that sends `initialize`.
-    async fn open_session(&self, newcomer: &Newcomer, token: &str, caller: Caller) -> Result<SessionHandle, Refused> {
+    async fn open_session(
+        &self,
+        client: &WaitingClient,
+        token: &str,
+        caller: Caller,
+    ) -> Result<SessionHandle, Refused> {
         let found_by = FoundBy::Secret(SessionSecret::of(token, caller));
-        let open = self.opener.open(found_by, newcomer.may_see_stderr(), None);
-        newcomer.session(&self.waiting, open).await
+        let open = self.opener.open(found_by, client.may_see_stderr(), None);
+        client.session(&self.waiting, open).await
     }
 }
 
-/// What a client posts that has no session yet.
-enum First {
+/// The first message of a client without a session.
+enum FirstMessage {
     Initialize,
-    /// Anything else is answered with this, and no server is started for it.
+    /// Any other message, which is answered with this fault. No server is started for it.
     Other(Fault),
 }
 
-/// A client may ask only to find out which era it speaks to. And one whose stream was lost, and that opens another one by
-/// itself as `EventSource` does, would go on with a new server and not know that all state is gone.
-fn first_message(incoming: &Incoming) -> First {
+/// Only `initialize` opens a session. Some clients ask only to find out which era this is. And a client whose stream
+/// was lost and that opens another one by itself, as `EventSource` does, would go on with a new server without knowing
+/// that all state is gone.
+fn first_message(incoming: &Incoming) -> FirstMessage {
     match incoming {
-        Incoming::One(frame) if is_initialize(frame) => First::Initialize,
+        Incoming::One(frame) if is_initialize(frame) => FirstMessage::Initialize,
         Incoming::One(frame) if frame.method() == Some("server/discover") => {
-            First::Other(Fault::MethodNotFound("server/discover".to_owned()))
+            FirstMessage::Other(Fault::MethodNotFound("server/discover".to_owned()))
         }
         Incoming::One(_) | Incoming::Batch(_) => {
             let message = "this session is not open yet: send `initialize` as a single request first; if there was a \
                            session before it, that one ended with its stream, and its state is lost";
-            First::Other(Fault::InvalidRequest(message.to_owned()))
+            FirstMessage::Other(Fault::InvalidRequest(message.to_owned()))
         }
     }
 }
 
-/// Answers what was posted before there is a session. A request is answered on the stream, where its answer is awaited:
-/// the Python SDK, for one, only logs an error of the POST, and its request waits until it times out.
-fn say(newcomer: &Newcomer, incoming: &Incoming, fault: &Fault) -> Handled {
+/// Answers a message that was posted before there is a session. A request is answered on the stream, where its client
+/// waits for the answer: the Python SDK, for example, only logs an error of the POST, and its request waits until it
+/// times out.
+fn answer_without_session(client: &WaitingClient, incoming: &Incoming, fault: &Fault) -> HandlerResult {
     let request = match incoming {
         Incoming::One(frame) => Some(frame).filter(|frame| frame.kind() == Kind::Request),
         Incoming::Batch(_) => None,
@@ -139,16 +153,16 @@ fn say(newcomer: &Newcomer, incoming: &Incoming, fault: &Fault) -> Handled {
     let Some(id) = request.map(Frame::id) else {
         return Err(fault_response(StatusCode::BAD_REQUEST, fault, None).into());
     };
-    if newcomer.say(fault.to_wire(id.as_ref())) {
+    if client.send_error(fault.to_wire(id.as_ref())) {
         return Ok(status_response(StatusCode::ACCEPTED));
     }
-    Err(gone(id.as_ref()).into())
+    Err(session_not_found(id.as_ref()).into())
 }
 
-/// The secret in the query of the message endpoint.
-fn token(query: Option<&str>) -> Result<&str, Rejection> {
+/// The secret in the query of a POST.
+fn token_in(query: Option<&str>) -> Result<&str, Rejection> {
     let parameters = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
-    let mut found = parameters.filter(|(name, _)| *name == PARAMETER).map(|(_, value)| value);
+    let mut found = parameters.filter(|(name, _)| *name == SESSION_PARAMETER).map(|(_, value)| value);
     match (found.next(), found.next()) {
         (Some(token), None) => Ok(token),
         (None, _) => {
@@ -161,28 +175,28 @@ fn token(query: Option<&str>) -> Result<&str, Rejection> {
     }
 }
 
-/// The path as the client wrote it, where this router is a part of a larger one.
+/// The path as the client sent it: a larger router, which this one is a part of, may have removed the front of it.
 fn original_path(parts: &Parts) -> String {
     let original = parts.extensions.get::<OriginalUri>();
     original.map_or(parts.uri.path(), |original| original.0.path()).to_owned()
 }
 
-/// The part of the path that a reverse proxy has taken off, if it says so.
-fn prefix(headers: &HeaderMap) -> String {
-    let said = headers.get(PREFIX).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    // Only what stands for itself in a path: it is put into a URI.
+/// The part of the path that a reverse proxy has removed, if it says so.
+fn stripped_prefix(headers: &HeaderMap) -> String {
+    let said = headers.get(PREFIX_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    // The header becomes a part of a URI, so only characters that mean nothing else there are accepted.
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
     if said.bytes().all(is_plain) { said.to_owned() } else { String::new() }
 }
 
-/// The URI that messages are posted to: an absolute path, which every client resolves to the origin that it has connected
-/// to (some compare origins, and others put the path behind the host as it is).
-fn endpoint(path: &str, prefix: &str, token: &str) -> String {
-    let mounted = path.strip_suffix(PATH).unwrap_or_default();
+/// The URI that messages are posted to: an absolute path, which every client resolves to the origin that it is
+/// connected to. Some clients compare origins, and others append the path to the host as it is.
+fn endpoint_uri(path: &str, prefix: &str, token: &str) -> String {
+    let mounted = path.strip_suffix(SSE_PATH).unwrap_or_default();
     let parts = [prefix, mounted].map(|part| part.trim_matches('/')).into_iter().filter(|part| !part.is_empty());
-    // Two slashes in front would make a host of what follows.
+    // Two slashes at the start would turn the next part into a host.
     let base: String = parts.flat_map(|part| ["/", part]).collect();
-    format!("{base}{MESSAGES}?{PARAMETER}={token}")
+    format!("{base}{MESSAGES_PATH}?{SESSION_PARAMETER}={token}")
 }
 
 #[cfg(test)]
@@ -203,32 +217,37 @@ mod tests {
             ("/sse", "//evil.com", "/evil.com/messages?session_id=T"),
             ("/elsewhere", "/", "/messages?session_id=T"),
         ] {
-            assert_eq!(endpoint(path, prefix, "T"), expected);
+            assert_eq!(endpoint_uri(path, prefix, "T"), expected);
             let base = url::Url::parse("https://host.example/some/where/sse").unwrap();
-            assert_eq!(base.join(&endpoint(path, prefix, "T")).unwrap().origin(), base.origin(), "{path} {prefix}");
+            assert_eq!(base.join(&endpoint_uri(path, prefix, "T")).unwrap().origin(), base.origin(), "{path} {prefix}");
         }
     }
 
     #[test]
     fn a_prefix_is_a_path_and_nothing_else() {
-        let of = |said: &str| prefix(&HeaderMap::from_iter([(PREFIX.parse().unwrap(), said.parse().unwrap())]));
+        let of = |said: &str| {
+            stripped_prefix(&HeaderMap::from_iter([(PREFIX_HEADER.parse().unwrap(), said.parse().unwrap())]))
+        };
         assert_eq!(of("/a/b-c"), "/a/b-c");
         for bad in ["https://evil.com", "/a?b", "/a#b", "\\\\evil.com", "/a b", "/a,/b", "/%0d%0a"] {
             assert_eq!(of(bad), "", "{bad}");
         }
         assert_eq!(
-            prefix(&HeaderMap::from_iter([(PREFIX.parse().unwrap(), HeaderValue::from_bytes(b"/\xff").unwrap())])),
+            stripped_prefix(&HeaderMap::from_iter([(
+                PREFIX_HEADER.parse().unwrap(),
+                HeaderValue::from_bytes(b"/\xff").unwrap()
+            )])),
             ""
         );
     }
 
     #[test]
     fn tokens_are_read() {
-        assert_eq!(token(Some("session_id=abc")).unwrap(), "abc");
-        assert_eq!(token(Some("a=b&session_id=abc&c")).unwrap(), "abc");
-        assert_eq!(token(Some("session_id=")).unwrap(), "");
+        assert_eq!(token_in(Some("session_id=abc")).unwrap(), "abc");
+        assert_eq!(token_in(Some("a=b&session_id=abc&c")).unwrap(), "abc");
+        assert_eq!(token_in(Some("session_id=")).unwrap(), "");
         for bad in [None, Some(""), Some("sessionId=abc"), Some("session_id"), Some("session_id=a&session_id=a")] {
-            assert_eq!(token(bad).unwrap_err().status, 400, "{bad:?}");
+            assert_eq!(token_in(bad).unwrap_err().status, 400, "{bad:?}");
         }
     }
 }

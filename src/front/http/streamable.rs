@@ -1,7 +1,7 @@
 //! Streamable HTTP of the handshake era (2025-03-26 to 2025-11-25, basic/transports, "Streamable HTTP").
 //!
-//! POST carries the client's messages and, as its response, what belongs to them; GET is the stream for all the rest;
-//! DELETE ends the session.
+//! POST carries the client's messages, and its response the server's messages that belong to them; GET opens the stream
+//! for all other messages; DELETE ends the session.
 
 use std::time::Duration;
 
@@ -12,66 +12,74 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::checks::{self, Answer, LAST_EVENT_ID, Rejection, SESSION_ID};
+use super::checks::{self, LAST_EVENT_ID, Rejection, ResponseFormat, SESSION_ID};
 use super::events::{self, EventBody};
 use super::responses::{
-    Asked, Early, Handled, dropped, fault_response, gone, refusal, reject, sse_response, status_response,
-    whole_response,
+    AwaitedIds, EarlyResponse, HandlerResult, fault_response, rejection_response, responses_dropped, session_not_found,
+    session_refused, sse_response, status_response, whole_response,
 };
-use super::{Front, Posted, Visitor, cut, is_initialize};
+use super::{Front, PostedBody, RequestContext, connection_cut, is_initialize};
 use crate::error::Fault;
 use crate::frame::{Frame, Id, Incoming, Kind};
 use crate::session::{
     EndReason, FoundBy, Outgoing, Refused, RespondOn, Role, SessionHandle, Stream, StreamKind, Transport,
 };
 
-/// How long a response waits for its first message. An answer within this time comes in the form that suits it best; a
-/// call that takes longer gets its stream, and the means to resume it.
-const HOLD: Duration = Duration::from_secs(1);
-/// So much is held back until a server has answered `initialize`, in messages and in bytes: one that says more before it
-/// answers has to be heard, or it would wait for that for ever.
-const MOST_BEFORE: usize = 256;
-const MOST_BYTES_BEFORE: usize = 1024 * 1024;
-/// An answer of more bytes is sent as JSON where the client takes it: the Python SDK, for one, takes no event of more than
+/// How long a response waits for its first message. If the answer comes within this time, it is sent in the format that
+/// suits it best; a call that takes longer gets a stream, which the client can resume.
+const WAIT_FOR_FIRST_MESSAGE: Duration = Duration::from_secs(1);
+/// How many messages, and bytes of messages, are held back until a server has answered `initialize`. If a server sends
+/// more before that, the response begins all the same: otherwise the server might wait for its messages to be read, for
+/// ever.
+const MOST_MESSAGES_HELD: usize = 256;
+const MOST_BYTES_HELD: usize = 1024 * 1024;
+/// A larger answer is sent as JSON if the client accepts it: the Python SDK, for example, accepts no event of more than
 /// a mebibyte.
-const LARGE: usize = 512 * 1024;
+const LARGE_ANSWER: usize = 512 * 1024;
 
 impl Front {
-    pub(super) async fn post(&self, parts: &Parts, body: &mut Body, visitor: Visitor) -> Handled {
+    pub(super) async fn post(&self, parts: &Parts, body: &mut Body, context: RequestContext) -> HandlerResult {
         let headers = &parts.headers;
-        checks::check_body_headers(headers).map_err(|rejection| reject(&rejection, None))?;
-        let answer = checks::check_accept(headers).map_err(|rejection| reject(&rejection, None))?;
-        checks::check_version(headers).map_err(|rejection| reject(&rejection, None))?;
-        // A session that is gone is said so before a large body is read for nothing.
-        match self.session(headers, &visitor)? {
+        checks::check_body_headers(headers).map_err(|rejection| rejection_response(&rejection, None))?;
+        let format = checks::check_accept(headers).map_err(|rejection| rejection_response(&rejection, None))?;
+        checks::check_version(headers).map_err(|rejection| rejection_response(&rejection, None))?;
+        // Look the session up first: a large body would be read for nothing if the session is gone.
+        match self.session(headers, &context)? {
             Some(session) => {
-                let posted = self.take(parts, body, visitor, Some(&session)).await?;
-                self.relay(session, posted, answer, cut(parts)).await
+                let posted = self.read_posted(parts, body, context, Some(&session)).await?;
+                self.relay(session, posted, format, connection_cut(parts)).await
             }
-            None => self.open(parts, body, visitor, answer).await,
+            None => self.open(parts, body, context, format).await,
         }
     }
 
-    /// The session that the client names; an error if it is gone, or another's; nothing if it names none.
-    fn session(&self, headers: &HeaderMap, visitor: &Visitor) -> Result<Option<SessionHandle>, Early> {
+    /// The session that the client names; an error if there is no such session for this client; `None` if it names
+    /// none.
+    fn session(&self, headers: &HeaderMap, context: &RequestContext) -> Result<Option<SessionHandle>, EarlyResponse> {
         let Some(token) = headers.get(SESSION_ID) else { return Ok(None) };
-        let find = |token: &str| self.opener.registry().find(token, visitor.caller(Transport::Streamable));
+        let find = |token: &str| self.opener.registry().find(token, context.caller(Transport::Streamable));
         let session = token.to_str().ok().and_then(find);
-        session.map(Some).ok_or_else(|| gone(None).into())
+        session.map(Some).ok_or_else(|| session_not_found(None).into())
     }
 
-    fn named_session(&self, headers: &HeaderMap, visitor: &Visitor) -> Result<SessionHandle, Early> {
-        self.session(headers, visitor)?.ok_or_else(|| {
+    fn named_session(&self, headers: &HeaderMap, context: &RequestContext) -> Result<SessionHandle, EarlyResponse> {
+        self.session(headers, context)?.ok_or_else(|| {
             let message =
                 "the Mcp-Session-Id header is missing: send the one that came with the answer to `initialize`";
-            reject(&Rejection::new(StatusCode::BAD_REQUEST, message), None).into()
+            rejection_response(&Rejection::new(StatusCode::BAD_REQUEST, message), None).into()
         })
     }
 
-    /// A message without a session: `initialize` opens one.
-    async fn open(&self, parts: &Parts, body: &mut Body, visitor: Visitor, answer: Answer) -> Handled {
-        let (caller, may_see_stderr) = (visitor.caller(Transport::Streamable), self.may_see_stderr(&visitor));
-        let posted = self.take(parts, body, visitor, None).await?;
+    /// Handles a message without a session: `initialize` opens one, all others are refused.
+    async fn open(
+        &self,
+        parts: &Parts,
+        body: &mut Body,
+        context: RequestContext,
+        format: ResponseFormat,
+    ) -> HandlerResult {
+        let (caller, may_see_stderr) = (context.caller(Transport::Streamable), self.may_see_stderr(&context));
+        let posted = self.read_posted(parts, body, context, None).await?;
         let initialize = match &posted.incoming {
             Incoming::One(frame) if is_initialize(frame) => frame,
             Incoming::One(frame) => return Err(not_initialized(frame.id().as_ref()).into()),
@@ -83,136 +91,154 @@ impl Front {
             .and_then(|raw| serde_json::from_slice::<String>(raw).ok())
             .is_some_and(|version| checks::can_be_primed(&version));
         let fresh = self.opener.open(FoundBy::NewToken(caller), may_see_stderr, None).await;
-        let fresh = fresh.map_err(|refused| refusal(refused, id.as_ref()))?;
-        let Some(session) = fresh.session().cloned() else { return Err(refusal(Refused::Failed, id.as_ref()).into()) };
-        let stream = send(&session, posted, answer, cut(parts)).await;
-        // From here on the stream answers for the session: if it is dropped before the handshake, both end.
+        let fresh = fresh.map_err(|refused| session_refused(refused, id.as_ref()))?;
+        let Some(session) = fresh.session().cloned() else {
+            return Err(session_refused(Refused::Failed, id.as_ref()).into());
+        };
+        let stream = send_requests(&session, posted, format, connection_cut(parts)).await;
+        // From here on the stream keeps the session: if the client leaves before the handshake, both end.
         let token = fresh.take().and_then(|(_, token)| token).unwrap_or_default();
-        let (stream, mut said) = handshake(stream).await;
-        match said.last() {
-            None => return Err(refusal(Refused::Failed, id.as_ref()).into()),
+        let (stream, mut messages) = read_until_initialized(stream).await;
+        match messages.last() {
+            None => return Err(session_refused(Refused::Failed, id.as_ref()).into()),
             Some(last) if matches!(last.role, Role::Refusal | Role::Challenge) => {
                 session.end(EndReason::Refused);
-                let refusal = said.pop().map(whole_response);
-                return refusal.ok_or_else(|| gone(id.as_ref()).into());
+                let refusal = messages.pop().map(whole_response);
+                return refusal.ok_or_else(|| session_not_found(id.as_ref()).into());
             }
             Some(_) => {}
         }
-        let mut response = begin(stream, said, answer, prime, self.keep_alive);
+        let mut response = respond_with(stream, messages, format, prime, self.keep_alive);
         if let Ok(token) = HeaderValue::from_str(&token) {
             response.headers_mut().insert(SESSION_ID, token);
         }
         Ok(response)
     }
 
-    async fn relay(&self, session: SessionHandle, posted: Posted, answer: Answer, cut: CancellationToken) -> Handled {
-        let Some(asked) = asked(&posted.incoming) else {
+    /// Hands the messages to the session, and responds with what comes back.
+    async fn relay(
+        &self,
+        session: SessionHandle,
+        posted: PostedBody,
+        format: ResponseFormat,
+        cut: CancellationToken,
+    ) -> HandlerResult {
+        let Some(awaited) = awaited_ids(&posted.incoming) else {
             let id = match &posted.incoming {
                 Incoming::One(frame) => frame.id(),
                 Incoming::Batch(_) => None,
             };
-            return match send_silent(&session, posted).await {
+            return match send_without_stream(&session, posted).await {
                 Some(()) => Ok(status_response(StatusCode::ACCEPTED)),
-                None => Err(gone(id.as_ref()).into()),
+                None => Err(session_not_found(id.as_ref()).into()),
             };
         };
-        let stream = send(&session, posted, answer, cut).await;
+        let stream = send_requests(&session, posted, format, cut).await;
         let prime = is_primed(&session);
-        Ok(self.await_answer(stream, answer, prime, &asked).await)
+        Ok(self.await_answer(stream, format, prime, &awaited).await)
     }
 
-    /// Waits a little for the first message, because it says which form of response is best, and responds.
-    async fn await_answer(&self, mut stream: Stream, answer: Answer, prime: bool, asked: &Asked) -> Response {
-        let first = match answer {
-            Answer::Json => stream.next().await,
-            Answer::Sse { .. } => match timeout(HOLD, stream.next()).await {
+    /// Waits up to [`WAIT_FOR_FIRST_MESSAGE`] for the first message, which decides the best format, and responds.
+    async fn await_answer(
+        &self,
+        mut stream: Stream,
+        format: ResponseFormat,
+        prime: bool,
+        awaited: &AwaitedIds,
+    ) -> Response {
+        let first = match format {
+            ResponseFormat::Json => stream.next().await,
+            ResponseFormat::Sse { .. } => match timeout(WAIT_FOR_FIRST_MESSAGE, stream.next()).await {
                 Ok(first) => first,
                 Err(_) => return sse_response(EventBody::new(stream, prime, Vec::new(), self.keep_alive)),
             },
         };
         if let Some(first) = first {
-            return begin(stream, vec![first], answer, prime, self.keep_alive);
+            return respond_with(stream, vec![first], format, prime, self.keep_alive);
         }
         if let Some(unread) = stream.given_up() {
-            return match answer {
-                // What was meant for it is kept for a while, and the client can come back for it.
-                Answer::Sse { .. } if prime => sse_response(EventBody::new(stream, true, Vec::new(), self.keep_alive)),
-                Answer::Sse { or_json } => dropped(asked, unread, or_json),
-                Answer::Json => dropped(asked, unread, true),
+            return match format {
+                // The answer is kept for a while, and the client can resume the stream to get it.
+                ResponseFormat::Sse { .. } if prime => {
+                    sse_response(EventBody::new(stream, true, Vec::new(), self.keep_alive))
+                }
+                ResponseFormat::Sse { or_json } => responses_dropped(awaited, unread, or_json),
+                ResponseFormat::Json => responses_dropped(awaited, unread, true),
             };
         }
         if stream.session().is_over() {
-            return gone(None);
+            return session_not_found(None);
         }
-        // Its calls were cancelled: there is nothing to be said, and nothing more to come.
-        match answer {
-            Answer::Json => status_response(StatusCode::NO_CONTENT),
-            Answer::Sse { .. } => sse_response(EventBody::new(stream, false, Vec::new(), self.keep_alive)),
+        // The calls were cancelled, so no answer will come.
+        match format {
+            ResponseFormat::Json => status_response(StatusCode::NO_CONTENT),
+            ResponseFormat::Sse { .. } => sse_response(EventBody::new(stream, false, Vec::new(), self.keep_alive)),
         }
     }
 
-    pub(super) async fn get(&self, parts: &Parts, visitor: &Visitor) -> Handled {
+    pub(super) async fn get(&self, parts: &Parts, context: &RequestContext) -> HandlerResult {
         let headers = &parts.headers;
-        checks::check_accepts_sse(headers).map_err(|rejection| reject(&rejection, None))?;
-        checks::check_version(headers).map_err(|rejection| reject(&rejection, None))?;
-        let session = self.named_session(headers, visitor)?;
+        checks::check_accepts_sse(headers).map_err(|rejection| rejection_response(&rejection, None))?;
+        checks::check_version(headers).map_err(|rejection| rejection_response(&rejection, None))?;
+        let session = self.named_session(headers, context)?;
         let Some(last) = headers.get(LAST_EVENT_ID) else {
             let prime = is_primed(&session);
-            let stream = session.open_stream(StreamKind::Get, cut(parts));
+            let stream = session.open_stream(StreamKind::Get, connection_cut(parts));
             return Ok(sse_response(EventBody::new(stream, prime, Vec::new(), self.keep_alive)));
         };
         let event = last.to_str().ok().and_then(events::parse_event_id);
-        let resumed = event.and_then(|(stream, event)| session.resume_stream(stream, event, cut(parts)));
+        let resumed = event.and_then(|(stream, event)| session.resume_stream(stream, event, connection_cut(parts)));
         let mut stream = resumed.ok_or_else(|| {
             let message = "this Last-Event-ID is not one of this session: open the stream without it";
-            reject(&Rejection::new(StatusCode::BAD_REQUEST, message), None)
+            rejection_response(&Rejection::new(StatusCode::BAD_REQUEST, message), None)
         })?;
-        // The session says whether the stream goes on. One that is over and was read to its end has nothing to be resumed;
-        // an empty response would make the TypeScript SDK come back again and again.
+        // The session sends a first item if the stream goes on. A stream that has ended and was read to its end cannot
+        // be resumed; an empty response would make the TypeScript SDK try again and again.
         match stream.next().await {
             Some(_) => Ok(sse_response(EventBody::new(stream, false, Vec::new(), self.keep_alive))),
-            None if session.is_over() => Err(gone(None).into()),
+            None if session.is_over() => Err(session_not_found(None).into()),
             None => {
                 let message = "this stream has ended, and all of it was sent: there is nothing to resume";
-                Err(reject(&Rejection::new(StatusCode::METHOD_NOT_ALLOWED, message), None).into())
+                Err(rejection_response(&Rejection::new(StatusCode::METHOD_NOT_ALLOWED, message), None).into())
             }
         }
     }
 
-    pub(super) async fn delete(&self, headers: &HeaderMap, visitor: &Visitor) -> Handled {
-        let session = self.named_session(headers, visitor)?;
+    pub(super) async fn delete(&self, headers: &HeaderMap, context: &RequestContext) -> HandlerResult {
+        let session = self.named_session(headers, context)?;
         session.end(EndReason::Deleted);
-        // The session is not to be found any more when its client hears of it.
+        // Wait for the end, so that the client cannot find the session any more once it has this response.
         session.ended().await;
         Ok(status_response(StatusCode::NO_CONTENT))
     }
 }
 
-/// What the server says up to its answer to `initialize`. Nothing is promised to the client before that: if the server
-/// refuses, there is no session to be named.
-async fn handshake(mut stream: Stream) -> (Stream, Vec<Outgoing>) {
-    let mut said = Vec::new();
+/// The server's messages up to its answer to `initialize`. The response begins only after that: if the server refuses,
+/// no session id may be sent to the client.
+async fn read_until_initialized(mut stream: Stream) -> (Stream, Vec<Outgoing>) {
+    let mut messages = Vec::new();
     let mut bytes = 0;
     while let Some(message) = stream.next().await {
         bytes += message.wire.len();
-        let is_last = message.role != Role::Message || said.len() >= MOST_BEFORE || bytes >= MOST_BYTES_BEFORE;
-        said.push(message);
+        let is_last = message.role != Role::Message || messages.len() >= MOST_MESSAGES_HELD || bytes >= MOST_BYTES_HELD;
+        messages.push(message);
         if is_last {
             break;
         }
     }
-    (stream, said)
+    (stream, messages)
 }
 
-/// What wants an answer; `None` if nothing does. What cannot be read is answered with an error.
-fn asked(incoming: &Incoming) -> Option<Asked> {
+/// The ids of the requests that have to be answered; `None` if there is nothing to answer. An element of a batch that
+/// could not be read is answered with an error.
+fn awaited_ids(incoming: &Incoming) -> Option<AwaitedIds> {
     let is_request = |frame: &Frame| frame.kind() == Kind::Request;
     match incoming {
-        Incoming::One(frame) => is_request(frame).then(|| Asked::One(frame.id())),
+        Incoming::One(frame) => is_request(frame).then(|| AwaitedIds::One(frame.id())),
         Incoming::Batch(frames) => {
             let any = frames.iter().any(|frame| frame.as_ref().map_or(true, is_request));
             let requests = || frames.iter().filter_map(|frame| frame.as_ref().ok()).filter(|frame| is_request(frame));
-            any.then(|| Asked::Batch(requests().filter_map(Frame::id).collect()))
+            any.then(|| AwaitedIds::Batch(requests().filter_map(Frame::id).collect()))
         }
     }
 }
@@ -221,47 +247,59 @@ fn is_primed(session: &SessionHandle) -> bool {
     session.shared().version.get().is_some_and(|version| checks::can_be_primed(version))
 }
 
-/// Hands messages that want an answer to the session, with a stream for it.
-async fn send(session: &SessionHandle, posted: Posted, answer: Answer, cut: CancellationToken) -> Stream {
+/// Hands messages to the session, with a stream for the answers.
+async fn send_requests(
+    session: &SessionHandle,
+    posted: PostedBody,
+    format: ResponseFormat,
+    cut: CancellationToken,
+) -> Stream {
     let received = posted.let_in(session).await;
-    let kind = match answer {
-        Answer::Sse { .. } => StreamKind::Post,
-        Answer::Json => StreamKind::Single,
+    let kind = match format {
+        ResponseFormat::Sse { .. } => StreamKind::Post,
+        ResponseFormat::Json => StreamKind::Single,
     };
     let stream = session.open_stream(kind, cut);
     session.hear(RespondOn::Stream(stream.id), received);
     stream
 }
 
-async fn send_silent(session: &SessionHandle, posted: Posted) -> Option<()> {
+/// Hands messages to the session that nobody has to answer; `None` if the session is over.
+async fn send_without_stream(session: &SessionHandle, posted: PostedBody) -> Option<()> {
     let received = posted.let_in(session).await;
     session.hear(RespondOn::NoStream, received);
     (!session.is_over()).then_some(())
 }
 
-/// The response to what was said up to now; the rest follows, if this was not all.
-fn begin(stream: Stream, mut said: Vec<Outgoing>, answer: Answer, prime: bool, keep_alive: Duration) -> Response {
-    let Some(last) = said.last_mut() else { return gone(None) };
+/// The response that begins with these messages; the stream carries the rest.
+fn respond_with(
+    stream: Stream,
+    mut messages: Vec<Outgoing>,
+    format: ResponseFormat,
+    prime: bool,
+    keep_alive: Duration,
+) -> Response {
+    let Some(last) = messages.last_mut() else { return session_not_found(None) };
     let is_answer = last.role != Role::Message;
     let failed = matches!(last.role, Role::Failure | Role::Challenge);
-    let is_large = last.wire.len() > LARGE;
+    let is_large = last.wire.len() > LARGE_ANSWER;
     if failed {
-        // The TypeScript SDK does not count an error as an answer: it would come back for more to a stream that it could
-        // resume.
+        // The TypeScript SDK does not count an error as an answer: it would try to resume a stream whose last event has
+        // an id.
         last.event = None;
     }
-    let as_json = match answer {
-        Answer::Json => true,
-        // It is the status that tells the client to get other credentials.
-        Answer::Sse { .. } if last.role == Role::Challenge => said.len() == 1,
-        // Nothing else will come on this stream, and some clients bound the size of an event.
-        Answer::Sse { or_json } => or_json && is_answer && is_large && said.len() == 1,
+    let as_json = match format {
+        ResponseFormat::Json => true,
+        // A client gets other credentials only because of the response's status, which a stream would hide.
+        ResponseFormat::Sse { .. } if last.role == Role::Challenge => messages.len() == 1,
+        // No other message will come on this stream, and some clients limit the size of an event.
+        ResponseFormat::Sse { or_json } => or_json && is_answer && is_large && messages.len() == 1,
     };
-    match said.pop() {
+    match messages.pop() {
         Some(last) if as_json => whole_response(last),
         last => {
-            said.extend(last);
-            sse_response(EventBody::new(stream, prime && !failed, said, keep_alive))
+            messages.extend(last);
+            sse_response(EventBody::new(stream, prime && !failed, messages, keep_alive))
         }
     }
 }

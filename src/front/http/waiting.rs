@@ -1,7 +1,8 @@
-//! Streams of HTTP+SSE whose clients have not sent `initialize` yet. There is no session behind them: whoever opens one and
-//! says nothing more, as any web page can make a browser do, takes no place that a client needs.
+//! Streams of HTTP+SSE whose clients have not sent `initialize` yet. They have no session: any web page can make a
+//! browser open a stream and send nothing more, and such streams must not use up the sessions.
 //!
-//! The table holds a bounded number of them. A stream ends when it is taken out, after a time, and with its client.
+//! A table holds a bounded number of these streams. A stream ends when it is removed from the table, when its time is
+//! over, or when its client leaves.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -16,63 +17,68 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::body::holding;
+use super::body::with_charge;
 use super::events::EventBody;
 use crate::frame::{Permit, Wire};
 use crate::session::{Fresh, Refused, SessionHandle, SessionSecret, Stream, StreamKind};
 
-/// Most streams that wait at once. When another one comes, the oldest gives way.
-const MOST: usize = 128;
-/// How long a client may hold its stream open before it sends `initialize`. The SDKs send it at once. A browser's
-/// `EventSource` opens another stream by itself when one has ended, and never sends anything.
-const UNSPOKEN: Duration = Duration::from_secs(30);
-/// Most bytes of errors that a client may leave unread before its session is open, and what one of them takes at least.
+/// The most streams that wait at once. When another one comes, the oldest one ends.
+const MOST_STREAMS: usize = 128;
+/// How long a client may keep its stream open before it sends `initialize`. The SDKs send it at once. A browser's
+/// `EventSource` never sends anything, and opens another stream by itself when one has ended.
+const INITIALIZE_WITHIN: Duration = Duration::from_secs(30);
+/// The most bytes of errors that a client may leave unread before its session is open, and the least that one error
+/// counts.
 const MOST_UNREAD: usize = 32 * 1024;
-const LEAST: usize = 1024;
+const LEAST_CHARGE: usize = 1024;
 
 /// All streams that wait for their clients' `initialize`.
 #[derive(Debug, Default)]
-pub(crate) struct Waiting {
-    streams: Mutex<Streams>,
+pub(crate) struct WaitingStreams {
+    streams: Mutex<StreamTable>,
 }
 
+/// The table of the streams that wait.
 #[derive(Debug, Default)]
-struct Streams {
-    /// The oldest first.
-    all: VecDeque<Arc<Newcomer>>,
-    /// Whether the proxy shuts down.
+struct StreamTable {
+    /// The waiting clients, the oldest first.
+    all: VecDeque<Arc<WaitingClient>>,
+    /// Whether the proxy is shutting down.
     is_closed: bool,
 }
 
 /// A client that has opened its stream and not sent `initialize` yet.
 #[derive(Debug)]
-pub(super) struct Newcomer {
-    /// What it is found by: the secret that its stream has named, and its credentials.
+pub(super) struct WaitingClient {
+    /// The secret in the URI that the stream has named, together with the client's credentials: a POST is matched by
+    /// it.
     secret: SessionSecret,
-    /// Whether it may be told what a server wrote on stderr.
+    /// Whether the client may be told what a server wrote on stderr.
     may_see_stderr: bool,
-    /// Ends its connection if it does not read its session's messages while others need the memory.
+    /// Ends the client's connection if it does not read its session's messages while others need the memory.
     cut: CancellationToken,
-    said: mpsc::Sender<Said>,
+    sender: mpsc::Sender<StreamItem>,
+    /// The bytes of errors that the client may still leave unread.
     unread: Arc<Semaphore>,
     session: OnceCell<SessionHandle>,
 }
 
-/// What goes out on a stream that waits.
+/// An item for a stream that waits.
 #[derive(Debug)]
-enum Said {
+enum StreamItem {
+    /// An error for the client.
     Error(Wire, OwnedSemaphorePermit),
-    /// From here on it is the stream of this session.
+    /// The session's own stream: from here on the response carries this.
     Session(Box<Stream>),
 }
 
-impl Waiting {
-    fn streams(&self) -> MutexGuard<'_, Streams> {
+impl WaitingStreams {
+    fn streams(&self) -> MutexGuard<'_, StreamTable> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new stream that waits. `None` if the proxy shuts down.
-    pub(super) fn enter(
+    /// Adds a stream that waits; `None` if the proxy is shutting down.
+    pub(super) fn add(
         self: &Arc<Self>,
         secret: SessionSecret,
         may_see_stderr: bool,
@@ -80,40 +86,40 @@ impl Waiting {
         endpoint: &str,
         keep_alive: Duration,
     ) -> Option<WaitingBody> {
-        // One message more than there are errors at most: the session.
-        let (said, hears) = mpsc::channel(MOST_UNREAD / LEAST + 1);
+        // Room for as many errors as may be unread, and for the session.
+        let (sender, receiver) = mpsc::channel(MOST_UNREAD / LEAST_CHARGE + 1);
         let unread = Arc::new(Semaphore::new(MOST_UNREAD));
-        let newcomer = Newcomer { secret, may_see_stderr, cut, said, unread, session: OnceCell::new() };
+        let client = WaitingClient { secret, may_see_stderr, cut, sender, unread, session: OnceCell::new() };
         let mut streams = self.streams();
         if streams.is_closed {
             return None;
         }
-        if streams.all.len() >= MOST {
+        if streams.all.len() >= MOST_STREAMS {
             streams.all.pop_front();
         }
-        streams.all.push_back(Arc::new(newcomer));
+        streams.all.push_back(Arc::new(client));
         drop(streams);
         Some(WaitingBody {
-            hears,
+            receiver,
             ready: Some(format!("event: endpoint\ndata: {endpoint}\n\n").into()),
-            every: keep_alive,
-            silence: Box::pin(sleep(keep_alive)),
-            unspoken: Box::pin(sleep(UNSPOKEN)),
+            keep_alive,
+            keep_alive_timer: Box::pin(sleep(keep_alive)),
+            initialize_timer: Box::pin(sleep(INITIALIZE_WITHIN)),
             session: None,
-            place: Place { waiting: self.clone(), secret },
+            place: TablePlace { waiting: self.clone(), secret },
         })
     }
 
-    /// The client that holds this secret, if it has not opened its session yet.
-    pub(super) fn find(&self, secret: SessionSecret) -> Option<Arc<Newcomer>> {
-        self.streams().all.iter().find(|newcomer| newcomer.secret == secret).cloned()
+    /// The client with this secret, if it has not opened its session yet.
+    pub(super) fn find(&self, secret: SessionSecret) -> Option<Arc<WaitingClient>> {
+        self.streams().all.iter().find(|client| client.secret == secret).cloned()
     }
 
     fn remove(&self, secret: SessionSecret) {
-        self.streams().all.retain(|newcomer| newcomer.secret != secret);
+        self.streams().all.retain(|client| client.secret != secret);
     }
 
-    /// Ends all streams that wait. None is taken from now on.
+    /// Ends all streams that wait, and accepts no more.
     pub(crate) fn close(&self) {
         let mut streams = self.streams();
         streams.is_closed = true;
@@ -121,89 +127,89 @@ impl Waiting {
     }
 }
 
-impl Newcomer {
+impl WaitingClient {
     pub(super) fn may_see_stderr(&self) -> bool {
         self.may_see_stderr
     }
 
-    /// The session of this client, which is opened with `open` if there is none yet. From then on its stream is the
-    /// session's, and both end together.
+    /// The session of this client, which `open` opens if there is none yet. From then on the client's stream belongs to
+    /// the session, and both end together.
     pub(super) async fn session(
         &self,
-        waiting: &Waiting,
+        waiting: &WaitingStreams,
         open: impl Future<Output = Result<Fresh, Refused>>,
     ) -> Result<SessionHandle, Refused> {
         let session = self.session.get_or_try_init(|| async {
             let (session, _) = open.await?.take().ok_or(Refused::Failed)?;
             let stream = session.open_stream(StreamKind::Sse, self.cut.clone());
-            // If the client has left in the meantime, the stream is dropped here, and the session ends with it.
-            let _ = self.said.try_send(Said::Session(Box::new(stream)));
-            // Only now: until the session could be found, this is where its client was known.
+            // If the client has left in the meantime, the stream is dropped here, which ends the session.
+            let _ = self.sender.try_send(StreamItem::Session(Box::new(stream)));
+            // Removed only now that the session can be found: otherwise a POST could find neither.
             waiting.remove(self.secret);
             Ok(session)
         });
         session.await.cloned()
     }
 
-    /// Tells the client something on its stream. False if it has left, or leaves too much unread.
-    pub(super) fn say(&self, wire: Wire) -> bool {
-        let size = u32::try_from(wire.len().max(LEAST)).unwrap_or(u32::MAX);
+    /// Sends the client an error on its stream; false if it has left, or leaves too much unread.
+    pub(super) fn send_error(&self, wire: Wire) -> bool {
+        let size = u32::try_from(wire.len().max(LEAST_CHARGE)).unwrap_or(u32::MAX);
         let Ok(permit) = self.unread.clone().try_acquire_many_owned(size) else { return false };
-        self.said.try_send(Said::Error(wire, permit)).is_ok()
+        self.sender.try_send(StreamItem::Error(wire, permit)).is_ok()
     }
 }
 
-/// The stream of a client, as the body of a response: it begins by naming the URI that messages are posted to (2024-11-05,
-/// basic/transports, "HTTP with SSE").
+/// The stream of a client as the body of a response. Its first event names the URI that messages are posted to
+/// (2024-11-05, basic/transports, "HTTP with SSE").
 pub(super) struct WaitingBody {
-    hears: mpsc::Receiver<Said>,
+    receiver: mpsc::Receiver<StreamItem>,
     ready: Option<Bytes>,
-    every: Duration,
-    silence: Pin<Box<Sleep>>,
-    /// When the stream ends if its client has not sent `initialize` by then.
-    unspoken: Pin<Box<Sleep>>,
+    keep_alive: Duration,
+    keep_alive_timer: Pin<Box<Sleep>>,
+    /// Ends the stream if its client has not sent `initialize` in time.
+    initialize_timer: Pin<Box<Sleep>>,
     session: Option<Box<EventBody>>,
-    place: Place,
+    place: TablePlace,
 }
 
-/// A place in the table, which is given back when the stream has ended.
-struct Place {
-    waiting: Arc<Waiting>,
+/// Removes the stream from the table when the response is dropped.
+struct TablePlace {
+    waiting: Arc<WaitingStreams>,
     secret: SessionSecret,
 }
 
-impl Drop for Place {
+impl Drop for TablePlace {
     fn drop(&mut self) {
         self.waiting.remove(self.secret);
     }
 }
 
 impl WaitingBody {
-    /// The next bytes before there is a session; `None` when the stream ends, and nothing once there is one.
-    fn poll_waiting(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    /// The next bytes while there is no session; `None` when the stream ends or the session is there.
+    fn poll_before_session(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
             if let Some(bytes) = self.ready.take() {
-                self.silence.as_mut().reset(Instant::now() + self.every);
+                self.keep_alive_timer.as_mut().reset(Instant::now() + self.keep_alive);
                 return Poll::Ready(Some(bytes));
             }
-            match self.hears.poll_recv(context) {
-                Poll::Ready(Some(Said::Error(wire, permit))) => {
+            match self.receiver.poll_recv(context) {
+                Poll::Ready(Some(StreamItem::Error(wire, permit))) => {
                     let event = [b"event: message\ndata: ", &*wire.into_bytes(), b"\n\n"].concat();
-                    self.ready = Some(holding(event.into(), Arc::new((Some(Permit::new(permit)), None))));
+                    self.ready = Some(with_charge(event.into(), Arc::new((Some(Permit::new(permit)), None))));
                 }
-                Poll::Ready(Some(Said::Session(stream))) => {
-                    self.session = Some(Box::new(EventBody::new(*stream, false, Vec::new(), self.every)));
+                Poll::Ready(Some(StreamItem::Session(stream))) => {
+                    self.session = Some(Box::new(EventBody::new(*stream, false, Vec::new(), self.keep_alive)));
                     return Poll::Ready(None);
                 }
-                // It was taken out of the table.
+                // The client was removed from the table.
                 Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending if self.unspoken.as_mut().poll(context).is_ready() => {
-                    // What comes now comes too late: its sender must not count on this stream.
+                Poll::Pending if self.initialize_timer.as_mut().poll(context).is_ready() => {
+                    // An `initialize` that comes now is too late: its sender must not be found in the table any more.
                     self.place.waiting.remove(self.place.secret);
-                    self.hears.close();
+                    self.receiver.close();
                 }
                 Poll::Pending => {
-                    ready!(self.silence.as_mut().poll(context));
+                    ready!(self.keep_alive_timer.as_mut().poll(context));
                     self.ready = Some(Bytes::from_static(b": keep-alive\n\n"));
                 }
             }
@@ -221,7 +227,7 @@ impl Body for WaitingBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = &mut *self;
         if this.session.is_none()
-            && let Some(bytes) = ready!(this.poll_waiting(context))
+            && let Some(bytes) = ready!(this.poll_before_session(context))
         {
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }

@@ -4,7 +4,7 @@ use super::*;
 use crate::backend::http::HttpBackend;
 use crate::backend::http::events::Position;
 use crate::backend::http::reader::{Item, NoBody, Reader, whole};
-use crate::budget::FREE;
+use crate::budget::UNCHARGED_BUFFER;
 use crate::frame::Lost;
 use crate::link::Whose;
 
@@ -30,7 +30,7 @@ fn response(chunks: usize, chunk: Bytes, hangs: bool, read: &Arc<Mutex<usize>>) 
 async fn bodies_that_do_not_end_take_no_more_than_their_budget() {
     const POOL: usize = 16 * MEGABYTE;
     let (budget, read) = (Budget::of(POOL, 8 * MEGABYTE), Arc::default());
-    let chunk = Bytes::from(vec![b' '; FREE / 2]);
+    let chunk = Bytes::from(vec![b' '; UNCHARGED_BUFFER / 2]);
     let bodies: Vec<_> = (0..24)
         .map(|_| {
             let (response, budget) = (response(200, chunk.clone(), true, &read), budget.clone());
@@ -40,7 +40,7 @@ async fn bodies_that_do_not_end_take_no_more_than_their_budget() {
     sleep(Duration::from_secs(4)).await;
     let kept = *read.lock().unwrap();
     // Each may have what is free, and the chunk for which it waits.
-    assert!(kept <= POOL + 24 * 2 * FREE, "{kept} bytes are kept");
+    assert!(kept <= POOL + 24 * 2 * UNCHARGED_BUFFER, "{kept} bytes are kept");
     for body in bodies {
         // A server that is silent gives way to the others, or is given up after a minute.
         match timeout(Duration::from_secs(3600), body).await.expect("it is kept for ever").unwrap() {
@@ -53,8 +53,8 @@ async fn bodies_that_do_not_end_take_no_more_than_their_budget() {
 
 #[tokio::test(start_paused = true)]
 async fn bodies_that_end_all_come_through() {
-    let (budget, read) = (Budget::of(5 * MEGABYTE, 2 * MEGABYTE + FREE), Arc::default());
-    let chunk = Bytes::from(vec![b' '; FREE]);
+    let (budget, read) = (Budget::of(5 * MEGABYTE, 2 * MEGABYTE + UNCHARGED_BUFFER), Arc::default());
+    let chunk = Bytes::from(vec![b' '; UNCHARGED_BUFFER]);
     let bodies: Vec<_> = (0..10)
         .map(|_| {
             let (response, budget) = (response(32, chunk.clone(), false, &read), budget.clone());
@@ -67,7 +67,7 @@ async fn bodies_that_end_all_come_through() {
         .collect();
     for body in bodies {
         let (read, charged) = timeout(LONG, body).await.expect("they wait for each other").unwrap();
-        assert_eq!(read, 32 * FREE);
+        assert_eq!(read, 32 * UNCHARGED_BUFFER);
         assert!(charged.is_some_and(|charged| charged >= read), "it is charged for what it takes");
     }
 }
@@ -77,7 +77,7 @@ async fn an_event_without_an_end_gives_way_or_is_given_up() {
     const POOL: usize = 10 * MEGABYTE;
     let (budget, read) = (Budget::of(POOL, 5 * MEGABYTE), Arc::default());
     let begin = r#"data: {"jsonrpc":"2.0","id":7,"result":""#;
-    let chunk = Bytes::from(format!("{begin}{}", "x".repeat(FREE)));
+    let chunk = Bytes::from(format!("{begin}{}", "x".repeat(UNCHARGED_BUFFER)));
     let mut readers: Vec<_> = (0..10)
         .map(|_| {
             let response = response(64, chunk.clone(), true, &read);

@@ -1,46 +1,48 @@
 //! Finds the id of a message that is too large to be kept.
 //!
-//! A message over the limit is thrown away as it comes in, but whoever waits for its answer must be told. So its bytes
-//! are skimmed on their way past: in constant space, and without a claim that the message is valid.
+//! A message over the limit is thrown away while it comes in. If it is a response, the request that waits for it has to
+//! fail, or its client would wait for ever. So the bytes are scanned for the `id` as they pass: in constant space, and
+//! without checking that the message is valid.
 
 use super::{Id, LONGEST_ID, text};
 
-/// Longest key that is looked at.
+/// The longest key that is kept for comparison: the keys that are looked for are shorter, and no other matters.
 const LONGEST_KEY: usize = 256;
 
+/// The part of a member of the outermost object that comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// A member's key comes next.
+enum MemberPart {
+    /// The key.
     Key,
-    /// After a key, and before its colon.
+    /// The colon after the key.
     Colon,
-    /// In a member's value.
+    /// The value.
     Value,
 }
 
-/// Reads one message in pieces, and remembers of it what an error needs.
+/// Reads one message in pieces, and keeps only what an error about it needs.
 #[derive(Debug)]
-pub(crate) struct Skimmer {
+pub(crate) struct OversizedScanner {
     depth: usize,
     in_string: bool,
     escaped: bool,
-    place: Place,
+    part: MemberPart,
     key: Vec<u8>,
     value: Vec<u8>,
     id: Option<Id>,
     has_method: bool,
-    /// The first two bytes, white space and a byte order mark aside.
+    /// The first two bytes that are neither white space nor a byte order mark.
     start: Vec<u8>,
     size: usize,
 }
 
-impl Skimmer {
+impl OversizedScanner {
     pub(crate) fn new() -> Self {
         Self {
             depth: 0,
             in_string: false,
             escaped: false,
-            place: Place::Key,
+            part: MemberPart::Key,
             key: Vec::new(),
             value: Vec::new(),
             id: None,
@@ -55,7 +57,7 @@ impl Skimmer {
         self.size += bytes.len();
         let mut rest = bytes;
         while let Some((&byte, tail)) = rest.split_first() {
-            // The inside of a long string is what makes a message long: no need to look at each byte of it.
+            // Most of a large message is the inside of long strings: search them for their end instead of byte by byte.
             if self.in_string && !self.escaped && self.depth > 1 {
                 let Some(stop) = memchr::memchr2(b'"', b'\\', rest) else { return };
                 self.step(rest[stop]);
@@ -68,18 +70,18 @@ impl Skimmer {
     }
 
     fn step(&mut self, byte: u8) {
-        if self.start.len() < 2 && !b" \t\r\n".contains(&byte) && !text::MARK.contains(&byte) {
+        if self.start.len() < 2 && !b" \t\r\n".contains(&byte) && !text::BYTE_ORDER_MARK.contains(&byte) {
             self.start.push(byte);
         }
         if self.in_string {
-            self.note(byte);
+            self.keep_byte(byte);
             match byte {
                 _ if self.escaped => self.escaped = false,
                 b'\\' => self.escaped = true,
                 b'"' => {
                     self.in_string = false;
-                    if self.depth == 1 && self.place == Place::Key {
-                        self.place = Place::Colon;
+                    if self.depth == 1 && self.part == MemberPart::Key {
+                        self.part = MemberPart::Colon;
                     }
                 }
                 _ => {}
@@ -89,7 +91,7 @@ impl Skimmer {
         match byte {
             b'"' => {
                 self.in_string = true;
-                self.note(byte);
+                self.keep_byte(byte);
             }
             b'{' | b'[' => self.depth += 1,
             b'}' | b']' => {
@@ -97,20 +99,20 @@ impl Skimmer {
                 self.depth = self.depth.saturating_sub(1);
             }
             b',' => self.end_member(),
-            b':' if self.depth == 1 && self.place == Place::Colon => self.place = Place::Value,
+            b':' if self.depth == 1 && self.part == MemberPart::Colon => self.part = MemberPart::Value,
             b' ' | b'\t' | b'\r' | b'\n' => {}
-            _ => self.note(byte),
+            _ => self.keep_byte(byte),
         }
     }
 
-    fn note(&mut self, byte: u8) {
+    fn keep_byte(&mut self, byte: u8) {
         if self.depth != 1 {
             return;
         }
-        let (text, most) = match self.place {
-            // One byte more, which tells an id that is too long from one that is not.
-            Place::Value => (&mut self.value, LONGEST_ID + 1),
-            Place::Key | Place::Colon => (&mut self.key, LONGEST_KEY),
+        let (text, most) = match self.part {
+            // One byte more than allowed, to see that an id is too long.
+            MemberPart::Value => (&mut self.value, LONGEST_ID + 1),
+            MemberPart::Key | MemberPart::Colon => (&mut self.key, LONGEST_KEY),
         };
         if text.len() < most {
             text.push(byte);
@@ -128,26 +130,26 @@ impl Skimmer {
         }
         self.key.clear();
         self.value.clear();
-        self.place = Place::Key;
+        self.part = MemberPart::Key;
     }
 
     pub(crate) fn size(&self) -> usize {
         self.size
     }
 
-    /// The id, if what came up to now shows that the message is a response: it is in the middle of its result or error.
-    pub(crate) fn answers(&self) -> Option<Id> {
-        let is_outcome = matches!(self.key.as_slice(), b"\"result\"" | b"\"error\"") && self.place == Place::Value;
+    /// The id, if the bytes so far show that the message is a response: the scanner is inside its result or error.
+    pub(crate) fn answered_id(&self) -> Option<Id> {
+        let is_outcome = matches!(self.key.as_slice(), b"\"result\"" | b"\"error\"") && self.part == MemberPart::Value;
         self.id.clone().filter(|_| is_outcome && !self.has_method)
     }
 
-    /// The id, if there was one, and whether the message was a request or notification.
+    /// The id, if there was one, and whether the message has a `method`, and so is not a response.
     pub(crate) fn finish(self) -> (Option<Id>, bool) {
         (self.id, self.has_method)
     }
 
-    /// As [`finish`](Self::finish), for a line. Programs print other things there too: what does not begin like a message or a
-    /// batch of them has no id, and counts as a notification, which answers nothing.
+    /// Like [`finish`](Self::finish), for a line. Programs print other things than messages there: a line that does not
+    /// begin like a message or a batch has no id, and counts as a notification, so that no request fails because of it.
     pub(crate) fn finish_line(self) -> (Option<Id>, bool) {
         match *self.start {
             [b'{', b'"'] | [b'[', b'{'] => self.finish(),
@@ -161,10 +163,10 @@ mod tests {
     use super::*;
 
     fn skim(text: &str, piece: usize) -> (Option<String>, bool) {
-        let mut skimmer = Skimmer::new();
-        text.as_bytes().chunks(piece).for_each(|chunk| skimmer.feed(chunk));
-        assert_eq!(skimmer.size(), text.len());
-        let (id, method) = skimmer.finish();
+        let mut scanner = OversizedScanner::new();
+        text.as_bytes().chunks(piece).for_each(|chunk| scanner.feed(chunk));
+        assert_eq!(scanner.size(), text.len());
+        let (id, method) = scanner.finish();
         (id.map(|id| id.to_string()), method)
     }
 
@@ -199,9 +201,9 @@ mod tests {
             (r#"["a"]"#, None, true),
             ("", None, true),
         ] {
-            let mut skimmer = Skimmer::new();
-            text.as_bytes().chunks(1).for_each(|chunk| skimmer.feed(chunk));
-            assert_eq!(skimmer.finish_line(), (id.map(|id| Id::from_raw(id.as_bytes()).unwrap()), no_answer), "{text}");
+            let mut scanner = OversizedScanner::new();
+            text.as_bytes().chunks(1).for_each(|chunk| scanner.feed(chunk));
+            assert_eq!(scanner.finish_line(), (id.map(|id| Id::from_raw(id.as_bytes()).unwrap()), no_answer), "{text}");
         }
     }
 

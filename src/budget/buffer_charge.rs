@@ -1,4 +1,4 @@
-//! The charge for a message that is still being received: a body, a line, an event.
+//! The charge for the buffer of a message that is still being received: a body, a line or an event.
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -6,41 +6,43 @@ use tokio_util::sync::CancellationToken;
 
 use super::ledger::GrowthKey;
 use super::stalls::HolderKey;
-use super::{Budget, Charged, FREE, OVERHEAD, Waiting};
+use super::{Budget, OVERHEAD, SessionCharge, TicketWait, UNCHARGED_BUFFER};
 use crate::frame::Permit;
 
-/// The sender of a message was stalled in the middle of it while others waited for the bytes that it held.
+/// The receiving of a message has to end: its sender stalled in the middle of it, and others wait for the bytes it
+/// holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GaveWay;
 
-/// Up to how many bytes a buffer is doubled when it is full.
-const DOUBLED: usize = 1024 * 1024;
+/// A full buffer is doubled up to this size.
+const DOUBLED_UP_TO: usize = 1024 * 1024;
 
-/// How large a buffer of `capacity` bytes becomes that has to hold `needed` bytes. It becomes a power of two, because each
-/// step copies what is there; above [`DOUBLED`] it grows by a half, because all of it is charged, and a sender may stop at any
-/// byte.
-pub(crate) fn grown(capacity: usize, needed: usize) -> usize {
+/// The new capacity of a buffer of `capacity` bytes that has to hold `needed` bytes. Small buffers become a power of
+/// two, because each step copies what is there. Above [`DOUBLED_UP_TO`] a buffer grows by a half, because all of it is
+/// charged, and a sender may stop at any byte.
+pub(crate) fn grown_capacity(capacity: usize, needed: usize) -> usize {
     if needed <= capacity {
         capacity
-    } else if needed <= DOUBLED {
+    } else if needed <= DOUBLED_UP_TO {
         needed.next_power_of_two()
     } else {
         needed.max(capacity + capacity / 2)
     }
 }
 
-/// From how many bytes on the allocator maps every buffer by itself (the largest threshold of glibc's malloc).
-const MAPPED: usize = 32 * 1024 * 1024;
+/// From this size on the allocator maps every buffer by itself (the largest threshold of glibc's malloc).
+const MAPPED_FROM: usize = 32 * 1024 * 1024;
 
-/// The message in `buffer`, and how many bytes it takes there, for which it is to be charged. At most an eighth of them is spare.
+/// The message in `buffer`, in memory of which at most an eighth is spare, and how many bytes that takes: the message
+/// is charged for them.
 ///
-/// Large buffers are copied rather than shrunk. glibc maps what is larger than any buffer that was freed before. If buffers
-/// were shrunk before they are freed, it would map each of them anew, and the page faults of that took as long as all else
-/// that a call of 1 MB takes.
-pub(crate) fn fitted(mut buffer: Vec<u8>) -> (Bytes, usize) {
+/// Large buffers are copied rather than shrunk. glibc maps a buffer that is larger than any that was freed before. If
+/// buffers were shrunk before they are freed, each of them would be mapped anew, and the page faults of that took as
+/// long as the whole rest of a call of 1 MB.
+pub(crate) fn fit_buffer(mut buffer: Vec<u8>) -> (Bytes, usize) {
     let spare = buffer.capacity() - buffer.len();
     if spare > buffer.capacity() / 8 {
-        if (FREE..MAPPED).contains(&buffer.capacity()) {
+        if (UNCHARGED_BUFFER..MAPPED_FROM).contains(&buffer.capacity()) {
             return (Bytes::copy_from_slice(&buffer), buffer.len());
         }
         buffer.shrink_to_fit();
@@ -49,34 +51,35 @@ pub(crate) fn fitted(mut buffer: Vec<u8>) -> (Bytes, usize) {
     (buffer.into(), capacity)
 }
 
-/// The charge for one message at a time that is being received, by the capacity of its buffer. Up to [`FREE`] bytes cost
-/// nothing: they are the connection's.
+/// The charge for the buffer of one message at a time, while the message is received. A buffer of up to
+/// [`UNCHARGED_BUFFER`] bytes is not charged.
 #[derive(Debug)]
-pub(crate) struct Growth {
+pub(crate) struct BufferCharge {
     budget: Budget,
-    charged: Option<Grown>,
+    charged: Option<ChargedBuffer>,
 }
 
+/// A buffer that is large enough to be charged.
 #[derive(Debug)]
-struct Grown {
+struct ChargedBuffer {
     growth: GrowthKey,
     holder: HolderKey,
-    /// For how many bytes it is charged.
+    /// How many bytes it is charged for.
     bytes: usize,
     gave_way: CancellationToken,
 }
 
 impl Budget {
-    /// The charge for messages that one reader receives, one after another.
-    pub(crate) fn growth(&self) -> Growth {
-        Growth { budget: self.clone(), charged: None }
+    /// The charge for the buffer of a reader, which receives one message after another.
+    pub(crate) fn buffer_charge(&self) -> BufferCharge {
+        BufferCharge { budget: self.clone(), charged: None }
     }
 }
 
-impl Growth {
-    /// Waits until the message is charged for a buffer of so many bytes in all. Nothing is lost if the future is dropped.
+impl BufferCharge {
+    /// Waits until a buffer of `capacity` bytes is charged. Nothing is lost if the future is dropped.
     pub(crate) async fn reach(&mut self, capacity: usize) {
-        if capacity <= FREE || self.charged.as_ref().is_some_and(|grown| capacity <= grown.bytes) {
+        if capacity <= UNCHARGED_BUFFER || self.charged.as_ref().is_some_and(|grown| capacity <= grown.bytes) {
             return;
         }
         let account = &self.budget.0;
@@ -84,18 +87,18 @@ impl Growth {
         let (growth, holder) = (grown.growth, grown.holder);
         let asked = account.pool.with(|state| state.ledger.grow(growth, capacity));
         if let Err(ticket) = asked {
-            let _excused = Excused::new(&self.budget, holder);
-            Waiting { account, ticket: Some(ticket) }.await;
+            let _excused = SenderExcused::new(&self.budget, holder);
+            TicketWait { account, ticket: Some(ticket) }.await;
         }
         grown.bytes = account.pool.with(|state| {
             let held = state.ledger.held(growth);
-            state.stalls.hold(holder, held, Instant::now().into_std());
-            // A message larger than the largest is charged as the largest: its reader knows the limit and ends it.
+            state.stalls.set_held(holder, held, Instant::now().into_std());
+            // A message above the largest size is charged as the largest: its reader knows the limit, and ends it.
             held.max(capacity)
         });
     }
 
-    /// Notes that so many bytes have come.
+    /// Notes that the sender has sent `bytes`, and so is not stalled.
     pub(crate) fn received(&self, bytes: usize) {
         if let Some(grown) = &self.charged {
             let now = Instant::now().into_std();
@@ -103,7 +106,7 @@ impl Growth {
         }
     }
 
-    /// Resolves when the sender has stalled and others need the bytes; never while nothing is charged.
+    /// Resolves when the sender has stalled and other messages need the bytes; never while nothing is charged.
     pub(crate) async fn gave_way(&self) -> GaveWay {
         match &self.charged {
             Some(grown) => grown.gave_way.cancelled().await,
@@ -112,20 +115,21 @@ impl Growth {
         GaveWay
     }
 
-    /// The message is complete, in a buffer of so many bytes: the permit for it, if it was charged at all.
+    /// Ends the charge of a message that is complete, in a buffer of `bytes`, and returns its permit. `None` if the
+    /// buffer was not charged.
     pub(crate) fn finish(&mut self, bytes: usize) -> Option<Permit> {
-        let Grown { growth, holder, .. } = self.charged.take()?;
+        let ChargedBuffer { growth, holder, .. } = self.charged.take()?;
         let account = &self.budget.0;
         let (charge, give_way) = account
             .pool
             .with(|state| (state.ledger.finish(growth, bytes.saturating_add(OVERHEAD)), state.stalls.remove(holder)));
         drop(give_way);
-        Some(Charged { account: account.clone(), charge }.into_permit())
+        Some(SessionCharge { account: account.clone(), charge }.into_permit())
     }
 
-    /// The message is gone.
+    /// Gives back the charge of a message that was dropped.
     pub(crate) fn clear(&mut self) {
-        if let Some(Grown { growth, holder, .. }) = self.charged.take() {
+        if let Some(ChargedBuffer { growth, holder, .. }) = self.charged.take() {
             let give_way = self.budget.0.pool.with(|state| {
                 state.ledger.abandon(growth);
                 state.stalls.remove(holder)
@@ -135,13 +139,13 @@ impl Growth {
     }
 }
 
-impl Drop for Growth {
+impl Drop for BufferCharge {
     fn drop(&mut self) {
         self.clear();
     }
 }
 
-fn begin(budget: &Budget) -> Grown {
+fn begin(budget: &Budget) -> ChargedBuffer {
     let gave_way = CancellationToken::new();
     let token = gave_way.clone();
     let asked = std::sync::Arc::new(move || token.cancel());
@@ -149,23 +153,23 @@ fn begin(budget: &Budget) -> Grown {
         let growth = state.ledger.begin(budget.0.session);
         (growth, state.stalls.add(asked, Instant::now().into_std()))
     });
-    Grown { growth, holder, bytes: 0, gave_way }
+    ChargedBuffer { growth, holder, bytes: 0, gave_way }
 }
 
-/// While this lives, the sender of a message is not to blame that nothing comes: it is the reader who waits.
-struct Excused<'a> {
+/// While this lives, a sender does not count as stalled: its reader waits for a charge and does not read.
+struct SenderExcused<'a> {
     budget: &'a Budget,
     holder: HolderKey,
 }
 
-impl<'a> Excused<'a> {
+impl<'a> SenderExcused<'a> {
     fn new(budget: &'a Budget, holder: HolderKey) -> Self {
         budget.0.pool.with(|state| state.stalls.excuse(holder, true, Instant::now().into_std()));
         Self { budget, holder }
     }
 }
 
-impl Drop for Excused<'_> {
+impl Drop for SenderExcused<'_> {
     fn drop(&mut self) {
         let holder = self.holder;
         self.budget.0.pool.with(|state| state.stalls.excuse(holder, false, Instant::now().into_std()));
@@ -183,24 +187,28 @@ mod tests {
             (4096, 4096, 4096),
             (4096, 4097, 8192),
             (10, 100_000, 131_072),
-            (0, DOUBLED, DOUBLED),
-            (DOUBLED, DOUBLED + 1, DOUBLED * 3 / 2),
-            (DOUBLED, 3 * DOUBLED, 3 * DOUBLED),
+            (0, DOUBLED_UP_TO, DOUBLED_UP_TO),
+            (DOUBLED_UP_TO, DOUBLED_UP_TO + 1, DOUBLED_UP_TO * 3 / 2),
+            (DOUBLED_UP_TO, 3 * DOUBLED_UP_TO, 3 * DOUBLED_UP_TO),
         ];
         for (capacity, needed, expected) in cases {
-            assert_eq!(grown(capacity, needed), expected, "{capacity} to {needed}");
+            assert_eq!(grown_capacity(capacity, needed), expected, "{capacity} to {needed}");
         }
     }
 
     #[test]
     fn what_is_kept_is_little_larger_than_its_message() {
-        for (length, capacity, stays) in
-            [(0, 0, true), (900, 1000, true), (500, 1000, false), (950_000, DOUBLED, true), (600_000, DOUBLED, false)]
-        {
+        for (length, capacity, stays) in [
+            (0, 0, true),
+            (900, 1000, true),
+            (500, 1000, false),
+            (950_000, DOUBLED_UP_TO, true),
+            (600_000, DOUBLED_UP_TO, false),
+        ] {
             let mut buffer = Vec::with_capacity(capacity);
             buffer.resize(length, b'x');
             let before = buffer.as_ptr();
-            let (fitted, charged) = fitted(buffer);
+            let (fitted, charged) = fit_buffer(buffer);
             assert_eq!(fitted.len(), length);
             if stays && length > 0 {
                 assert_eq!(fitted.as_ptr(), before, "{length} of {capacity} bytes were copied");
