@@ -16,23 +16,23 @@ pub(super) const SHORT_GRACE: Duration = Duration::from_millis(500);
 
 /// The proxy's end of a server's standard input.
 #[cfg(target_os = "linux")]
-pub(crate) type Stdin = tokio::net::unix::pipe::Sender;
+pub(crate) type StdinPipe = tokio::net::unix::pipe::Sender;
 /// The proxy's end of a server's standard output.
 #[cfg(target_os = "linux")]
-pub(crate) type Stdout = tokio::net::unix::pipe::Receiver;
+pub(crate) type StdoutPipe = tokio::net::unix::pipe::Receiver;
 /// The proxy's end of a server's standard error.
 #[cfg(target_os = "linux")]
-pub(crate) type Stderr = tokio::net::unix::pipe::Receiver;
+pub(crate) type StderrPipe = tokio::net::unix::pipe::Receiver;
 
 /// The proxy's end of a server's standard input.
 #[cfg(not(target_os = "linux"))]
-pub(crate) type Stdin = tokio::process::ChildStdin;
+pub(crate) type StdinPipe = tokio::process::ChildStdin;
 /// The proxy's end of a server's standard output.
 #[cfg(not(target_os = "linux"))]
-pub(crate) type Stdout = tokio::process::ChildStdout;
+pub(crate) type StdoutPipe = tokio::process::ChildStdout;
 /// The proxy's end of a server's standard error.
 #[cfg(not(target_os = "linux"))]
-pub(crate) type Stderr = tokio::process::ChildStderr;
+pub(crate) type StderrPipe = tokio::process::ChildStderr;
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -67,7 +67,7 @@ impl From<ExitStatus> for ExitStatusKind {
 
 /// A server to start, with everything decided: the environment is the whole of what it gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Launch {
+pub(crate) struct ProcessSpec {
     pub(crate) program: OsString,
     pub(crate) args: Vec<OsString>,
     pub(crate) env: Vec<(OsString, OsString)>,
@@ -82,7 +82,7 @@ pub(crate) struct Launch {
 
 /// Which step of a start went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(crate) enum StartStep {
     /// The reaper itself: it could not be started, or ended at once.
     Reaper,
     /// The scratch folder could not be made.
@@ -95,30 +95,30 @@ pub(crate) enum Fault {
 
 /// A start that failed.
 #[derive(Debug)]
-pub(crate) struct Refusal {
-    pub(crate) fault: Fault,
+pub(crate) struct StartError {
+    pub(crate) step: StartStep,
     pub(crate) error: io::Error,
 }
 
-impl Refusal {
-    pub(super) fn new(fault: Fault, error: io::Error) -> Self {
-        Self { fault, error }
+impl StartError {
+    pub(super) fn new(step: StartStep, error: io::Error) -> Self {
+        Self { step, error }
     }
 
     /// Of a program that did not start: it may have been the working directory's doing.
-    pub(super) fn of_program(launch: &Launch, error: io::Error) -> Self {
-        let cwd_missing = launch.cwd.as_ref().is_some_and(|cwd| !cwd.is_dir());
-        Self::new(if cwd_missing { Fault::Cwd } else { Fault::Program }, error)
+    pub(super) fn of_program(spec: &ProcessSpec, error: io::Error) -> Self {
+        let cwd_missing = spec.cwd.as_ref().is_some_and(|cwd| !cwd.is_dir());
+        Self::new(if cwd_missing { StartStep::Cwd } else { StartStep::Program }, error)
     }
 }
 
 /// How far a server has come. It only ever moves down this list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Life {
+pub(crate) enum ProcessState {
     /// No word of it yet.
     Starting,
     /// It did not start; the number is the system's.
-    Refused(Fault, i32),
+    Refused(StartStep, i32),
     /// It runs, as this process.
     Running(u32),
     /// The server has ended; what it left behind may not have.
@@ -127,7 +127,7 @@ pub(crate) enum Life {
     Gone(ExitStatusKind),
 }
 
-impl Life {
+impl ProcessState {
     /// How the server ended, once it has.
     pub(crate) fn ended(self) -> Option<ExitStatusKind> {
         match self {
@@ -137,13 +137,13 @@ impl Life {
     }
 }
 
-/// A server that was started, or is about to be: its pipes, its life as it can be watched, and what ends it.
+/// A server that was started, or is about to be: its pipes, its state as it can be watched, and what ends it.
 #[derive(Debug)]
-pub(crate) struct Started {
-    pub(crate) stdin: Stdin,
-    pub(crate) stdout: Stdout,
-    pub(crate) stderr: Stderr,
-    pub(crate) life: watch::Receiver<Life>,
+pub(crate) struct StartedProcess {
+    pub(crate) stdin: StdinPipe,
+    pub(crate) stdout: StdoutPipe,
+    pub(crate) stderr: StderrPipe,
+    pub(crate) state: watch::Receiver<ProcessState>,
     /// A duration sent here ends the tree, with that much time between SIGTERM and SIGKILL; so does dropping it.
-    pub(crate) leash: oneshot::Sender<Duration>,
+    pub(crate) stop: oneshot::Sender<Duration>,
 }

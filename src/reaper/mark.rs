@@ -16,20 +16,20 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// A mark lies less than this below the limit that the proxy itself has, so that a proxy behind a proxy behind a proxy
 /// can still go lower.
-const SPAN: u64 = 1 << 56;
+const MARK_SPAN: u64 = 1 << 56;
 
 /// Somebody who lowered the limit to less than this meant it as a limit: it is left alone.
-const LEAST: u64 = 1 << 63;
+const MIN_HARD_LIMIT: u64 = 1 << 63;
 
-static MARK: OnceLock<Option<u64>> = OnceLock::new();
+static OWN_MARK: OnceLock<Option<u64>> = OnceLock::new();
 
 /// The mark of this process's reapers, if there can be one.
 pub(super) fn own() -> Option<u64> {
-    *MARK.get_or_init(|| below(getrlimit(Resource::Locks).maximum.unwrap_or(u64::MAX), getrandom::u64().ok()?))
+    *OWN_MARK.get_or_init(|| below(getrlimit(Resource::Locks).maximum.unwrap_or(u64::MAX), getrandom::u64().ok()?))
 }
 
 fn below(limit: u64, random: u64) -> Option<u64> {
-    if limit < LEAST { None } else { limit.checked_sub(1 + random % SPAN) }
+    if limit < MIN_HARD_LIMIT { None } else { limit.checked_sub(1 + random % MARK_SPAN) }
 }
 
 /// Marks this process, and with it all that it starts from now on.
@@ -70,8 +70,8 @@ mod tests {
         for depth in 0..128 {
             limit = below(limit, u64::MAX).unwrap_or_else(|| panic!("no mark at depth {depth}"));
         }
-        assert_eq!(below(LEAST, 0), Some(LEAST - 1));
-        assert_eq!(below(LEAST - 1, 0), None, "it could be a limit that somebody set");
+        assert_eq!(below(MIN_HARD_LIMIT, 0), Some(MIN_HARD_LIMIT - 1));
+        assert_eq!(below(MIN_HARD_LIMIT - 1, 0), None, "it could be a limit that somebody set");
         assert_eq!(below(1000, 0), None);
     }
 }

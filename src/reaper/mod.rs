@@ -35,15 +35,17 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use launch::ExitStatusKind;
-pub(crate) use launch::{Fault, Launch, Life, Refusal, Started, Stderr, Stdin, Stdout};
+pub(crate) use launch::{
+    ProcessSpec, ProcessState, StartError, StartStep, StartedProcess, StderrPipe, StdinPipe, StdoutPipe,
+};
 
 /// The hidden command that makes an executable a reaper.
 #[cfg(target_os = "linux")]
-const COMMAND: &str = "__reaper";
+const REAPER_COMMAND: &str = "__reaper";
 
 /// What a reaper is called in `ps`, so that a `pkill` for the proxy's name, or for a server's, passes it by.
 #[cfg(target_os = "linux")]
-const NAME: &str = "mcp-reaper";
+const REAPER_NAME: &str = "mcp-reaper";
 
 static AVAILABLE: AtomicBool = AtomicBool::new(false);
 
@@ -58,7 +60,7 @@ static FILE_LIMIT: OnceLock<Option<u64>> = OnceLock::new();
 pub fn init() {
     #[cfg(target_os = "linux")]
     {
-        if std::env::args_os().nth(1).is_some_and(|first| first == COMMAND) {
+        if std::env::args_os().nth(1).is_some_and(|first| first == REAPER_COMMAND) {
             run::run();
         }
         let me = rustix::process::getpid();
@@ -137,11 +139,14 @@ pub(crate) fn remove_abandoned(parent: &Path) {
 }
 
 /// Starts a server, under a reaper where that can be had. `None` if `unwanted` resolves before that has begun.
-pub(crate) async fn start(launch: Launch, unwanted: impl Future<Output = ()>) -> Result<Option<Started>, Refusal> {
+pub(crate) async fn start(
+    spec: ProcessSpec,
+    unwanted: impl Future<Output = ()>,
+) -> Result<Option<StartedProcess>, StartError> {
     #[cfg(target_os = "linux")]
     if available() {
-        return start::start(launch, unwanted).await;
+        return start::start(spec, unwanted).await;
     }
     drop(unwanted);
-    group::start(launch).await.map(Some)
+    group::start(spec).await.map(Some)
 }

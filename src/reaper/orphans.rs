@@ -21,7 +21,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, k
 use tokio::time::Instant;
 
 use super::mark;
-use super::tree::{self, Process};
+use super::tree::{self, ProcessStat};
 
 /// The reapers that live, or have not been waited for.
 static REAPERS: Mutex<Vec<i32>> = Mutex::new(Vec::new());
@@ -30,25 +30,25 @@ static REAPERS: Mutex<Vec<i32>> = Mutex::new(Vec::new());
 static STARTING: RwLock<()> = RwLock::new(());
 
 /// Servers of killed reapers, as far as these had told of them, and whose orphans nobody has taken on.
-static KILLED: Mutex<Vec<Killed>> = Mutex::new(Vec::new());
+static KILLED: Mutex<Vec<KilledReaper>> = Mutex::new(Vec::new());
 
 /// One ending at a time: when all reapers are killed at once, one takes on the orphans of all.
-static ENDING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+static SWEEP: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Children that live and of which the log has said that they are left alone.
-static TOLD: Mutex<Vec<(i32, u64)>> = Mutex::new(Vec::new());
+static REPORTED: Mutex<Vec<(i32, u64)>> = Mutex::new(Vec::new());
 
 /// Whether this process had no children when it became a sub-reaper.
-static ALONE: AtomicBool = AtomicBool::new(false);
+static STARTED_CHILDLESS: AtomicBool = AtomicBool::new(false);
 static CLAIMED: AtomicBool = AtomicBool::new(false);
 
 /// For how long the ending goes on, and its pauses between two rounds.
-const ENDING_MAX: Duration = Duration::from_secs(10);
-const PAUSE_MIN: Duration = Duration::from_millis(1);
-const PAUSE_MAX: Duration = Duration::from_millis(50);
+const SWEEP_MAX: Duration = Duration::from_secs(10);
+const SWEEP_PAUSE_MIN: Duration = Duration::from_millis(1);
+const SWEEP_PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// Process 1 may have any number of children: most numbers in one line of the log.
-const TOLD_MAX: usize = 16;
+const MAX_REPORTED: usize = 16;
 
 /// `__WALL` of waitid(2), which rustix has no name for: children that tell of their end by another signal count too.
 const EVERY_KIND: WaitIdOptions = WaitIdOptions::from_bits_retain(0x4000_0000);
@@ -57,7 +57,7 @@ const EVERY_KIND: WaitIdOptions = WaitIdOptions::from_bits_retain(0x4000_0000);
 /// has no descendants either, and so can never be given any but those of the children that it starts.
 pub(super) fn note_children() {
     let any = waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT | EVERY_KIND);
-    ALONE.store(any.err() == Some(Errno::CHILD), Ordering::Relaxed);
+    STARTED_CHILDLESS.store(any.err() == Some(Errno::CHILD), Ordering::Relaxed);
 }
 
 /// Says that this process starts no children but reapers.
@@ -67,9 +67,9 @@ pub(super) fn claim() {
 
 /// A reaper as a child of this process, until it was waited for.
 #[derive(Debug)]
-pub(super) struct Reaper(i32);
+pub(super) struct ReaperChild(i32);
 
-impl Reaper {
+impl ReaperChild {
     /// Starts a reaper and notes it.
     pub(super) fn start<C>(start: impl FnOnce() -> io::Result<(C, i32)>) -> io::Result<(C, Self)> {
         let starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
@@ -84,7 +84,7 @@ impl Reaper {
     }
 }
 
-impl Drop for Reaper {
+impl Drop for ReaperChild {
     fn drop(&mut self) {
         lock(&REAPERS).retain(|pid| *pid != self.0);
     }
@@ -92,36 +92,36 @@ impl Drop for Reaper {
 
 /// A reaper that ended before its work was done.
 #[derive(Debug)]
-pub(super) struct Killed {
+pub(super) struct KilledReaper {
     pub(super) reaper: i32,
     /// The server, by its number and birth.
     pub(super) server: Option<(i32, u64)>,
 }
 
 /// Ends what a reaper left to this process; resolves when it is gone.
-pub(super) async fn end(killed: Killed) {
+pub(super) async fn end(killed: KilledReaper) {
     let reaper = killed.reaper;
     lock(&KILLED).push(killed);
-    let _ending = ENDING.lock().await;
+    let _ending = SWEEP.lock().await;
     let taken = std::mem::take(&mut *lock(&KILLED));
     if taken.is_empty() {
         // An earlier one took this with its own, and has come to the end of it.
         return;
     }
     let mut orphans = Orphans::new(&taken);
-    let deadline = Instant::now() + ENDING_MAX;
-    let mut pause = PAUSE_MIN;
+    let deadline = Instant::now() + SWEEP_MAX;
+    let mut pause = SWEEP_PAUSE_MIN;
     loop {
         let round = tokio::task::spawn_blocking(move || {
-            let round = orphans.round();
+            let round = orphans.sweep();
             (orphans, round)
         });
         let Ok((next, round)) = round.await else { return };
         orphans = next;
         pause = match round {
-            Round::NothingLeft => break,
-            Round::NewOnes => PAUSE_MIN,
-            Round::OldOnes => PAUSE_MAX.min(pause * 2),
+            SweepResult::NothingLeft => break,
+            SweepResult::NewOnes => SWEEP_PAUSE_MIN,
+            SweepResult::OldOnes => SWEEP_PAUSE_MAX.min(pause * 2),
         };
         if Instant::now() >= deadline {
             tracing::warn!(reaper, "processes of a reaper that was killed do not end");
@@ -129,11 +129,11 @@ pub(super) async fn end(killed: Killed) {
         }
         tokio::time::sleep(pause).await;
     }
-    let _ = tokio::task::spawn_blocking(move || orphans.tell_of_others(reaper)).await;
+    let _ = tokio::task::spawn_blocking(move || orphans.report_others(reaper)).await;
 }
 
 /// What one round of killing found.
-enum Round {
+enum SweepResult {
     NothingLeft,
     /// Some that had not been found before: there may be more, and they may start more.
     NewOnes,
@@ -153,39 +153,39 @@ struct Orphans {
 }
 
 impl Orphans {
-    fn new(killed: &[Killed]) -> Self {
+    fn new(killed: &[KilledReaper]) -> Self {
         let me = getpid().as_raw_nonzero().get();
         Self {
             me,
-            my_session: Process::read(me).map(|process| process.session),
+            my_session: ProcessStat::read(me).map(|process| process.session),
             mark: mark::own(),
-            all: CLAIMED.load(Ordering::Relaxed) && ALONE.load(Ordering::Relaxed) && me != 1,
+            all: CLAIMED.load(Ordering::Relaxed) && STARTED_CHILDLESS.load(Ordering::Relaxed) && me != 1,
             known: killed.iter().filter_map(|killed| killed.server).collect(),
         }
     }
 
     /// Kills all that are found, and waits for those that have ended.
-    fn round(&mut self) -> Round {
+    fn sweep(&mut self) -> SweepResult {
         let (mut victims, _) = self.children();
         victims.retain(|orphan| !(orphan.dead && wait_for(orphan.pid)));
         if victims.is_empty() {
-            return Round::NothingLeft;
+            return SweepResult::NothingLeft;
         }
         let roots: Vec<i32> = victims.iter().map(|root| root.pid).collect();
         let below = tree::below(&roots);
         let family: HashSet<i32> = roots.into_iter().chain(below.iter().copied()).collect();
         // All of them are looked at before the first is killed: its children become children of this process then, and
         // where there is no mark nobody could tell any longer that they were below it.
-        victims.extend(below.into_iter().filter_map(Process::read).filter(|child| family.contains(&child.parent)));
+        victims.extend(below.into_iter().filter_map(ProcessStat::read).filter(|child| family.contains(&child.parent)));
         let before = self.known.len();
         self.known.extend(victims.iter().map(|victim| (victim.pid, victim.born)));
         for victim in &victims {
             self.kill(victim);
         }
-        if self.known.len() > before { Round::NewOnes } else { Round::OldOnes }
+        if self.known.len() > before { SweepResult::NewOnes } else { SweepResult::OldOnes }
     }
 
-    fn kill(&self, victim: &Process) {
+    fn kill(&self, victim: &ProcessStat) {
         let Some(seen) = tree::signal_known(victim, Signal::KILL) else { return };
         // A child's group as well, because that is one step for the kernel, which a tree that forks without end cannot
         // outrun. All of a group is in one session, and all of a session that is not this process's comes from whoever
@@ -201,7 +201,7 @@ impl Orphans {
     }
 
     /// This process's children other than reapers: the orphans, and the others.
-    fn children(&self) -> (Vec<Process>, Vec<Process>) {
+    fn children(&self) -> (Vec<ProcessStat>, Vec<ProcessStat>) {
         let _starting = STARTING.write().unwrap_or_else(PoisonError::into_inner);
         let reapers: HashSet<i32> = lock(&REAPERS).iter().copied().collect();
         let mut children = tree::directly_below(self.me);
@@ -214,15 +214,15 @@ impl Orphans {
     }
 
     /// Says in the log which children are left alone, once of each.
-    fn tell_of_others(&self, reaper: i32) {
+    fn report_others(&self, reaper: i32) {
         let (_, others) = self.children();
         let others: Vec<(i32, u64)> =
             others.iter().filter(|child| !child.dead).map(|child| (child.pid, child.born)).collect();
-        let before = std::mem::replace(&mut *lock(&TOLD), others.clone());
+        let before = std::mem::replace(&mut *lock(&REPORTED), others.clone());
         let mut pids: Vec<i32> = others.iter().filter(|child| !before.contains(child)).map(|(pid, _)| *pid).collect();
         let count = pids.len();
         if count > 0 {
-            pids.truncate(TOLD_MAX);
+            pids.truncate(MAX_REPORTED);
             tracing::warn!(
                 reaper,
                 count,

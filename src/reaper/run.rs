@@ -21,15 +21,15 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Signal, WaitOptions, getpid, getrlimit, kill_process_group, setrlimit, wait};
 use signal_hook::consts::signal as number;
 
-use super::launch::{ExitStatusKind, Fault, Launch, Refusal, SHORT_GRACE};
+use super::launch::{ExitStatusKind, ProcessSpec, SHORT_GRACE, StartError, StartStep};
 use super::mark;
-use super::scratch::{self, Lock};
-use super::tree::{self, Process};
+use super::scratch::{self, FolderLock};
+use super::tree::{self, ProcessStat};
 use super::wire::{self, Report};
 
 /// Between two rounds of SIGKILL that found nobody new, at least and at most.
-const PAUSE_MIN: Duration = Duration::from_millis(1);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+const KILL_PAUSE_MIN: Duration = Duration::from_millis(1);
+const KILL_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Nobody means more than this by a grace.
 const GRACE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -50,10 +50,10 @@ pub(super) fn run() -> ! {
 }
 
 /// The server's standard output and standard error.
-type Output = (OwnedFd, OwnedFd);
+type OutputPipes = (OwnedFd, OwnedFd);
 
 /// Makes this process fit for the work, and tells its three descriptors apart.
-fn prepare() -> io::Result<(UnixStream, UnixStream, Output)> {
+fn prepare() -> io::Result<(UnixStream, UnixStream, OutputPipes)> {
     // Whoever started the proxy may have left it open files (shells and `make` do). They are not the server's business.
     close_fds::set_fds_cloexec(3, &[]);
 
@@ -84,7 +84,7 @@ fn prepare() -> io::Result<(UnixStream, UnixStream, Output)> {
 
     rustix::process::setsid()?;
     rustix::process::set_child_subreaper(Some(getpid()))?;
-    let _ = fs::write("/proc/self/comm", super::NAME);
+    let _ = fs::write("/proc/self/comm", super::REAPER_NAME);
 
     let keep = |descriptor| rustix::io::fcntl_dupfd_cloexec(descriptor, 3);
     let control = UnixStream::from(keep(rustix::stdio::stdin())?);
@@ -97,15 +97,15 @@ fn prepare() -> io::Result<(UnixStream, UnixStream, Output)> {
     Ok((control, ended, output))
 }
 
-/// Receives the launch and starts the server; none if there is nothing to keep.
-fn begin(control: UnixStream, ended: UnixStream, output: Output) -> Option<Reaper> {
-    let (launch, stdin) = wire::receive(&control).ok()?;
-    let started = start(&launch, stdin, output);
+/// Receives the spec and starts the server; none if there is nothing to keep.
+fn begin(control: UnixStream, ended: UnixStream, output: OutputPipes) -> Option<Reaper> {
+    let (spec, stdin) = wire::receive(&control).ok()?;
+    let started = start(&spec, stdin, output);
     // Nothing in the reaper may keep a folder busy that the server no longer needs.
     let _ = rustix::process::chdir("/");
     match started {
         Ok((server, lock)) => {
-            let born = Process::read(server).map_or(0, |process| process.born);
+            let born = ProcessStat::read(server).map_or(0, |process| process.born);
             report(&control, Report::Started { pid: server, born });
             Some(Reaper {
                 me: getpid().as_raw_nonzero().get(),
@@ -113,48 +113,50 @@ fn begin(control: UnixStream, ended: UnixStream, output: Output) -> Option<Reape
                 heard: Some(Vec::new()),
                 ended,
                 server: Some(server),
-                scratch: launch.scratch,
+                scratch: spec.scratch,
                 _lock: lock,
-                phase: Phase::Watching,
+                phase: ReaperPhase::Watching,
             })
         }
-        Err(Refusal { fault, error }) => {
+        Err(StartError { step, error }) => {
             let errno = error.raw_os_error().unwrap_or_else(|| Errno::INVAL.raw_os_error());
-            report(&control, Report::Failed { fault, errno });
+            report(&control, Report::Failed { step, errno });
             None
         }
     }
 }
 
-fn start(launch: &Launch, stdin: OwnedFd, (stdout, stderr): Output) -> Result<(i32, Option<Lock>), Refusal> {
-    let lock = launch.scratch.as_deref().map(scratch::create).transpose();
-    let lock = lock.map_err(|error| Refusal::new(Fault::Scratch, error))?;
-    if launch.files.is_some() {
-        let _ = setrlimit(
-            Resource::Nofile,
-            rustix::process::Rlimit { current: launch.files, ..getrlimit(Resource::Nofile) },
-        );
+fn start(
+    spec: &ProcessSpec,
+    stdin: OwnedFd,
+    (stdout, stderr): OutputPipes,
+) -> Result<(i32, Option<FolderLock>), StartError> {
+    let lock = spec.scratch.as_deref().map(scratch::create).transpose();
+    let lock = lock.map_err(|error| StartError::new(StartStep::Scratch, error))?;
+    if spec.files.is_some() {
+        let _ =
+            setrlimit(Resource::Nofile, rustix::process::Rlimit { current: spec.files, ..getrlimit(Resource::Nofile) });
     }
-    if let Some(mark) = launch.mark {
+    if let Some(mark) = spec.mark {
         // A server without the mark is better than none: it matters only if this process is killed.
         let _ = mark::put(mark);
     }
-    let mut command = Command::new(&launch.program);
-    command.args(&launch.args).env_clear().envs(launch.env.iter().map(|(key, value)| (key, value)));
+    let mut command = Command::new(&spec.program);
+    command.args(&spec.args).env_clear().envs(spec.env.iter().map(|(key, value)| (key, value)));
     command.stdin(Stdio::from(stdin)).stdout(Stdio::from(stdout)).stderr(Stdio::from(stderr));
     // A group of its own: a server that signals its whole group must not reach the reaper.
     command.process_group(0);
-    if let Some(cwd) = &launch.cwd {
+    if let Some(cwd) = &spec.cwd {
         command.current_dir(cwd);
     }
     let started = command.spawn().and_then(|child| i32::try_from(child.id()).map_err(io::Error::other));
     match started {
         Ok(server) => Ok((server, lock)),
         Err(error) => {
-            if let Some(scratch) = &launch.scratch {
+            if let Some(scratch) = &spec.scratch {
                 scratch::remove(scratch);
             }
-            Err(Refusal::of_program(launch, error))
+            Err(StartError::of_program(spec, error))
         }
     }
 }
@@ -170,7 +172,7 @@ fn now() -> Instant {
 }
 
 /// How far the ending has come.
-enum Phase {
+enum ReaperPhase {
     /// Nobody has asked for it.
     Watching,
     /// All were sent SIGTERM and have until then.
@@ -190,8 +192,8 @@ struct Reaper {
     server: Option<i32>,
     scratch: Option<PathBuf>,
     /// That of the scratch folder, to be held until the folder has been removed.
-    _lock: Option<Lock>,
-    phase: Phase,
+    _lock: Option<FolderLock>,
+    phase: ReaperPhase,
 }
 
 impl Reaper {
@@ -238,42 +240,42 @@ impl Reaper {
     fn end_within(&mut self, grace: Duration) {
         let until = now() + grace;
         match &mut self.phase {
-            Phase::Watching => {
+            ReaperPhase::Watching => {
                 let found = tree::below(&[self.me]);
                 let family = self.family(&found);
                 for pid in found {
                     tree::signal(pid, &family, Signal::TERM);
                 }
-                self.phase = Phase::Asked { until };
+                self.phase = ReaperPhase::Asked { until };
             }
-            Phase::Asked { until: before } => *before = until.min(*before),
-            Phase::Killing { .. } => {}
+            ReaperPhase::Asked { until: before } => *before = until.min(*before),
+            ReaperPhase::Killing { .. } => {}
         }
     }
 
     /// Does what is due, and returns how long nothing will be.
     fn advance(&mut self) -> Option<Duration> {
         match &self.phase {
-            Phase::Watching => return None,
-            Phase::Asked { until } => {
+            ReaperPhase::Watching => return None,
+            ReaperPhase::Asked { until } => {
                 let left = until.saturating_duration_since(now());
                 if !left.is_zero() {
                     return Some(left);
                 }
-                self.phase = Phase::Killing { pause: PAUSE_MIN, killed: HashSet::new() };
+                self.phase = ReaperPhase::Killing { pause: KILL_PAUSE_MIN, killed: HashSet::new() };
             }
-            Phase::Killing { .. } => {}
+            ReaperPhase::Killing { .. } => {}
         }
         let victims = self.kill();
-        let Phase::Killing { pause, killed } = &mut self.phase else { return None };
+        let ReaperPhase::Killing { pause, killed } = &mut self.phase else { return None };
         let before = killed.len();
         killed.extend(victims.iter().map(|victim| (victim.pid, victim.born)));
-        *pause = if killed.len() > before { PAUSE_MIN } else { PAUSE_MAX.min(*pause * 2) };
+        *pause = if killed.len() > before { KILL_PAUSE_MIN } else { KILL_PAUSE_MAX.min(*pause * 2) };
         Some(*pause)
     }
 
     /// One round of SIGKILL.
-    fn kill(&self) -> Vec<Process> {
+    fn kill(&self) -> Vec<ProcessStat> {
         let found = tree::below(&[self.me]);
         let family = self.family(&found);
         let mut victims = Vec::new();

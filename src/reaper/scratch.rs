@@ -17,13 +17,13 @@ const ATTEMPTS: u32 = 16;
 
 /// The lock of a scratch folder. It must live until the folder has been removed.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(super) struct FolderLock {
     #[cfg(target_os = "linux")]
     _folder: fs::File,
 }
 
 /// Makes the folder, readable by this user only. It must not exist yet: what is removed later is only what was made.
-pub(super) fn create(path: &Path) -> io::Result<Lock> {
+pub(super) fn create(path: &Path) -> io::Result<FolderLock> {
     let mut builder = fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
@@ -35,13 +35,13 @@ pub(super) fn create(path: &Path) -> io::Result<Lock> {
     for _ in 0..ATTEMPTS {
         builder.create(path)?;
         if let Some(folder) = abandoned::lock_new(path)? {
-            return Ok(Lock { _folder: folder });
+            return Ok(FolderLock { _folder: folder });
         }
     }
     #[cfg(target_os = "linux")]
     return Err(io::ErrorKind::ResourceBusy.into());
     #[cfg(not(target_os = "linux"))]
-    builder.create(path).map(|()| Lock {})
+    builder.create(path).map(|()| FolderLock {})
 }
 
 /// Removes the folder and all in it, without following links. What cannot be removed stays.
