@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::backend::{self, Backend, ChildBackend, HttpBackend, Inherit};
 use crate::config::{
-    Announce, Bearer, ClientSecret, CommandSpec, ConfigError, ConfigFile, OAuthSettings, Process, Remote, Secret,
-    ServerSpec, Settings, Surroundings as _, Target, Transport, UrlSpec, safe_environment,
+    Announce, Bearer, ClientSecret, CommandSpec, ConfigError, ConfigFile, Environment as _, OAuthSettings,
+    ProcessEnvironment, Remote, Secret, ServerKind, ServerSpec, Settings, Transport, UrlSpec, safe_environment,
 };
 use crate::proxy::ProxyBuilder;
 
@@ -54,9 +54,9 @@ impl ServerSpec {
     /// The backend that it describes. `announce` is called with the URL of a login that begins; without it, the URL is in
     /// the log.
     pub fn backend(&self, announce: Option<Announce>) -> Result<Backend, ConfigError> {
-        match &self.target {
-            Target::Command(command) => Ok(child(command, &self.secrets).into()),
-            Target::Url(url) => Ok(http(url, announce).map_err(|reason| server_error(self, reason))?.into()),
+        match &self.kind {
+            ServerKind::Command(command) => Ok(child(command, &self.secrets).into()),
+            ServerKind::Url(url) => Ok(http(url, announce).map_err(|reason| server_error(self, reason))?.into()),
         }
     }
 }
@@ -71,7 +71,7 @@ fn child(command: &CommandSpec, secrets: &[Secret]) -> ChildBackend {
         _ => Inherit::Named(safe_environment().map(Into::into).collect()),
     };
     let mut child = ChildBackend::new(command.program.expose())
-        .args(command.args.iter().map(crate::config::Text::expose))
+        .args(command.args.iter().map(crate::config::ConfigText::expose))
         .inherit(inherit);
     for (name, value) in &command.env {
         child = child.env(name, value.expose());
@@ -126,12 +126,13 @@ fn read_secret(secret: &ClientSecret) -> Result<Secret, String> {
     let (read, place) = match secret {
         ClientSecret::Value(secret) => return Ok(secret.clone()),
         ClientSecret::File(path) => {
-            let read =
-                Process.file(path).map_err(|error| format!("the client secret's file {}: {error}", path.display()))?;
+            let read = ProcessEnvironment
+                .file(path)
+                .map_err(|error| format!("the client secret's file {}: {error}", path.display()))?;
             (read, path.display().to_string())
         }
         ClientSecret::Env(name) => {
-            let value = Process.variable(name).and_then(|value| value.into_string().ok());
+            let value = ProcessEnvironment.variable(name).and_then(|value| value.into_string().ok());
             let place = format!("the environment variable {name}");
             (value.ok_or_else(|| format!("{place} is not set, and was to hold the client secret"))?, place)
         }
@@ -147,14 +148,14 @@ mod tests {
     use super::*;
 
     fn file(entry: &str) -> ConfigFile {
-        ConfigFile::parse(&format!(r#"{{"mcpServers":{{"a":{entry}}}}}"#), "mcp.json", &Process).unwrap()
+        ConfigFile::parse(&format!(r#"{{"mcpServers":{{"a":{entry}}}}}"#), "mcp.json", &ProcessEnvironment).unwrap()
     }
 
     #[test]
     fn a_command_inherits_what_it_was_told_to() {
-        let child = |entry: &str| match &file(entry).servers[0].target {
-            Target::Command(command) => format!("{:?}", super::child(command, &[])),
-            Target::Url(url) => panic!("{url:?}"),
+        let child = |entry: &str| match &file(entry).servers[0].kind {
+            ServerKind::Command(command) => format!("{:?}", super::child(command, &[])),
+            ServerKind::Url(url) => panic!("{url:?}"),
         };
         let safe = child(r#"{"command":"x","args":["y"],"env":{"A":"b"}}"#);
         assert!(safe.contains("Named([\"") && safe.contains("\"PATH\"") && safe.contains("env: [\"A\"]"), "{safe}");

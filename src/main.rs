@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 /// The size of the buffer that raises the thresholds of glibc's allocator, in bytes.
-const FREED: usize = 4 * 1024 * 1024;
+const FREED_BYTES: usize = 4 * 1024 * 1024;
 
 /// Makes glibc's allocator keep the memory of messages of up to 4 MiB, and 8 MiB of free memory for each arena.
 ///
@@ -16,7 +16,7 @@ const FREED: usize = 4 * 1024 * 1024;
 /// free memory back from twice that size on. Without this, each call with a result of a megabyte maps and unmaps its buffers,
 /// and the page faults take a third of the CPU that the call takes.
 fn raise_allocator_thresholds() {
-    drop(std::hint::black_box(Vec::<u8>::with_capacity(FREED)));
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(FREED_BYTES)));
 }
 
 fn main() -> ExitCode {
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            telemetry::say(&format!("the runtime did not start: {error}"));
+            telemetry::print_notice(&format!("the runtime did not start: {error}"));
             return ExitCode::FAILURE;
         }
     };

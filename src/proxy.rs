@@ -14,10 +14,10 @@ use crate::config::{ConfigError, Filter, HttpSettings, SessionSettings};
 use crate::front;
 use crate::reaper;
 use crate::session::{Charged, EndReason, Opener, Plan, Server, Servers};
-use crate::sessions::{Sessions, teardown};
+use crate::sessions::{Sessions, wait_for_teardown};
 
 /// Most servers in one session: their lists are asked for and searched one by one.
-const MOST_SERVERS: usize = 256;
+const MAX_SERVERS: usize = 256;
 
 /// A proxy that gives every client session its own live backend.
 ///
@@ -48,7 +48,7 @@ pub struct ProxyBuilder {
     backend: Option<Backend>,
     servers: Vec<(String, Backend)>,
     filters: Vec<(String, Filter)>,
-    naming: Naming,
+    prefixes: PrefixSettings,
     session: SessionSettings,
     http: HttpSettings,
 }
@@ -83,7 +83,7 @@ impl ProxyBuilder {
     /// name that two servers have is listed once, and calling it is an error that names both.
     #[must_use]
     pub fn prefix(mut self, prefix: bool) -> Self {
-        self.naming.prefix = prefix;
+        self.prefixes.prefix = prefix;
         self
     }
 
@@ -91,7 +91,7 @@ impl ProxyBuilder {
     /// default. Without it URIs are as their servers have them, and reading one that two servers have is an error.
     #[must_use]
     pub fn prefix_uris(mut self, prefix_uris: bool) -> Self {
-        self.naming.prefix_uris = prefix_uris;
+        self.prefixes.prefix_uris = prefix_uris;
         self
     }
 
@@ -115,10 +115,10 @@ impl ProxyBuilder {
     /// reapers are removed, on a thread of their own.
     pub fn build(self) -> Result<Proxy, ConfigError> {
         self.session.check()?;
-        let unnamed = self.backend.map(|backend| (UNNAMED.to_owned(), backend));
+        let unnamed = self.backend.map(|backend| (UNNAMED_SERVER.to_owned(), backend));
         let all: Vec<_> = unnamed.into_iter().chain(self.servers).collect();
         let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
-        let servers = servers(&names, &self.filters, &self.naming)?;
+        let servers = servers(&names, &self.filters, &self.prefixes)?;
         if all.iter().any(|(_, backend)| backend.makes_scratch()) {
             reaper::remove_abandoned(&self.session.scratch);
         }
@@ -129,28 +129,28 @@ impl ProxyBuilder {
 }
 
 /// The name of a server that was given none.
-const UNNAMED: &str = "backend";
+const UNNAMED_SERVER: &str = "backend";
 
 /// How several servers appear as one.
 #[derive(Debug)]
-struct Naming {
+struct PrefixSettings {
     prefix: bool,
     prefix_uris: bool,
 }
 
-impl Default for Naming {
+impl Default for PrefixSettings {
     fn default() -> Self {
         Self { prefix: true, prefix_uris: false }
     }
 }
 
 /// The servers under their names, with their filters.
-fn servers(names: &[&str], filters: &[(String, Filter)], naming: &Naming) -> Result<Servers, ConfigError> {
+fn servers(names: &[&str], filters: &[(String, Filter)], prefixes: &PrefixSettings) -> Result<Servers, ConfigError> {
     if names.is_empty() {
         return Err(ConfigError::NoBackend);
     }
-    if names.len() > MOST_SERVERS {
-        return Err(ConfigError::TooManyServers { limit: MOST_SERVERS });
+    if names.len() > MAX_SERVERS {
+        return Err(ConfigError::TooManyServers { limit: MAX_SERVERS });
     }
     if let Some((name, _)) = filters.iter().find(|(name, _)| !names.contains(&name.as_str())) {
         return Err(ConfigError::UnknownServer { name: name.clone() });
@@ -161,14 +161,14 @@ fn servers(names: &[&str], filters: &[(String, Filter)], naming: &Naming) -> Res
         let server = Server::new(name, filter.unwrap_or_default());
         // Within URIs they stand where hosts do, which clients put in lower case.
         let same = |other: &Server| {
-            other.prefix == server.prefix || naming.prefix_uris && other.prefix.eq_ignore_ascii_case(&server.prefix)
+            other.prefix == server.prefix || prefixes.prefix_uris && other.prefix.eq_ignore_ascii_case(&server.prefix)
         };
         if name.is_empty() || servers.iter().any(same) {
             return Err(ConfigError::ServerName { name: (*name).to_owned() });
         }
         servers.push(server);
     }
-    Ok(Servers::new(servers, naming.prefix, naming.prefix_uris))
+    Ok(Servers::new(servers, prefixes.prefix, prefixes.prefix_uris))
 }
 
 impl Proxy {
@@ -336,7 +336,7 @@ impl Proxy {
             join_all(drained).await;
             let tasks = self.opener.tasks();
             tasks.close();
-            teardown(tasks.wait(), tasks).await;
+            wait_for_teardown(tasks.wait(), tasks).await;
         })
     }
 }
@@ -368,7 +368,7 @@ mod tests {
 
     use super::*;
     use crate::link::{Connect, Launch};
-    use crate::sessions::TEARDOWN;
+    use crate::sessions::TEARDOWN_TIMEOUT;
 
     /// A backend whose links do not end when they are stopped.
     struct Stubborn;
@@ -406,7 +406,7 @@ mod tests {
                     proxy.shutdown().await;
                 }
             }
-            assert_eq!((begin.elapsed(), sessions.len(), sessions.links()), (drain + TEARDOWN, 0, ended));
+            assert_eq!((begin.elapsed(), sessions.len(), sessions.links()), (drain + TEARDOWN_TIMEOUT, 0, ended));
             let mut answer = String::new();
             client.read_to_string(&mut answer).await.unwrap();
             assert!(answer.contains("\"error\""), "{answer}");

@@ -13,7 +13,7 @@ use crate::session::{EndReason, Registry, ServerInfo, SessionHandle, SessionId};
 
 /// How long the links of ended sessions may take to leave nothing behind, before whoever waits for that goes on without
 /// them. Their reapers go on by themselves.
-pub(crate) const TEARDOWN: Duration = Duration::from_secs(15);
+pub(crate) const TEARDOWN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The living sessions of a [`Proxy`](crate::Proxy): to be listed and ended.
 ///
@@ -79,7 +79,7 @@ impl Sessions {
             session.ended().await;
             session.shared().links.wait().await;
         };
-        teardown(gone, &self.tasks).await;
+        wait_for_teardown(gone, &self.tasks).await;
         true
     }
 
@@ -96,7 +96,7 @@ impl Sessions {
             join_all(sessions.iter().map(SessionHandle::ended)).await;
             join_all(self.registry.leaving().iter().map(TaskTracker::wait)).await;
         };
-        teardown(gone, &self.tasks).await;
+        wait_for_teardown(gone, &self.tasks).await;
         sessions.len()
     }
 
@@ -120,8 +120,8 @@ fn info(session: &SessionHandle) -> SessionInfo {
 }
 
 /// Waits until links have ended, but not for ever.
-pub(crate) async fn teardown(ended: impl Future<Output = ()>, tasks: &TaskTracker) {
-    if timeout(TEARDOWN, ended).await.is_err() {
+pub(crate) async fn wait_for_teardown(ended: impl Future<Output = ()>, tasks: &TaskTracker) {
+    if timeout(TEARDOWN_TIMEOUT, ended).await.is_err() {
         warn!(links = tasks.len(), "some backends have not ended yet; they are left to their reapers");
     }
 }

@@ -13,19 +13,19 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Most lines that wait to be written.
-const QUEUE: usize = 1024;
+const MAX_QUEUED_LINES: usize = 1024;
 /// How long the last lines may take when the program ends.
-const LAST_LINES: Duration = Duration::from_millis(500);
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Starts logging at `level`, which may also be a list of directives such as `warn,sessile::backend=info`.
-pub(crate) fn init(level: &str) -> Flush {
+pub(crate) fn init(level: &str) -> LogFlush {
     // The actor library wraps every message in a span of its own, which says nothing that the session's name does not.
     let quiet = if level.contains("ractor") { String::new() } else { ",ractor=warn".to_owned() };
     let filter = EnvFilter::builder().parse_lossy(format!("{level}{quiet}"));
-    let (lines, queue) = sync_channel(QUEUE);
+    let (lines, queue) = sync_channel(MAX_QUEUED_LINES);
     let (done, finished) = sync_channel(1);
     let lost = Arc::new(AtomicUsize::new(0));
-    let log = Log { lines: lines.clone(), lost: lost.clone() };
+    let log = LogWriter { lines: lines.clone(), lost: lost.clone() };
     let started = std::thread::Builder::new().name("log".to_owned()).spawn(move || {
         write_all(&queue, &lost);
         let _ = done.send(());
@@ -38,11 +38,11 @@ pub(crate) fn init(level: &str) -> Flush {
             .log_internal_errors(false)
             .init();
     }
-    Flush { lines, finished }
+    LogFlush { lines, finished }
 }
 
 /// Says something to the person who started the program, whatever the log level is.
-pub(crate) fn say(text: &str) {
+pub(crate) fn print_notice(text: &str) {
     let _ = writeln!(io::stderr(), "sessile: {text}");
 }
 
@@ -58,26 +58,26 @@ fn write_all(queue: &Receiver<Option<Vec<u8>>>, lost: &AtomicUsize) {
 }
 
 /// Writes what is left when it is dropped, if somebody reads it.
-pub(crate) struct Flush {
+pub(crate) struct LogFlush {
     lines: SyncSender<Option<Vec<u8>>>,
     finished: Receiver<()>,
 }
 
-impl Drop for Flush {
+impl Drop for LogFlush {
     fn drop(&mut self) {
         if self.lines.try_send(None).is_ok() {
-            let _: Result<(), RecvTimeoutError> = self.finished.recv_timeout(LAST_LINES);
+            let _: Result<(), RecvTimeoutError> = self.finished.recv_timeout(FLUSH_TIMEOUT);
         }
     }
 }
 
 #[derive(Clone)]
-struct Log {
+struct LogWriter {
     lines: SyncSender<Option<Vec<u8>>>,
     lost: Arc<AtomicUsize>,
 }
 
-impl Write for Log {
+impl Write for LogWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.lines.try_send(Some(line.to_vec())).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
@@ -90,7 +90,7 @@ impl Write for Log {
     }
 }
 
-impl MakeWriter<'_> for Log {
+impl MakeWriter<'_> for LogWriter {
     type Writer = Self;
 
     fn make_writer(&self) -> Self {

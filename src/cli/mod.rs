@@ -16,8 +16,8 @@ use sessile::demo::Demo;
 
 use self::check::{Check, CheckArgs};
 use self::options::{ListenArgs, LogArgs, ServerArgs, SessionArgs, TargetArgs, UnionArgs};
-use self::target::Servers;
-use crate::telemetry::say;
+use self::target::ServerSelection;
+use crate::telemetry::print_notice;
 
 const EXAMPLES: &str = "\
 EXAMPLES
@@ -53,11 +53,11 @@ EXIT CODES
 #[command(name = "sessile", version, after_help = EXAMPLES, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     /// Serve HTTP at /mcp for the servers of a FILE, at a URL, or of a COMMAND; without any, the demo server.
     #[command(after_help = EXAMPLES)]
     Serve(Box<ServeArgs>),
@@ -107,7 +107,7 @@ struct CommonArgs {
 }
 
 /// For a command line or a file that is wrong; clap's own errors have the same.
-const USAGE: u8 = 2;
+const USAGE_EXIT: u8 = 2;
 
 /// What is to be done.
 pub(crate) struct Job {
@@ -117,8 +117,8 @@ pub(crate) struct Job {
 }
 
 enum Task {
-    Serve(Servers),
-    Stdio(Servers),
+    Serve(ServerSelection),
+    Stdio(ServerSelection),
     Check(Check),
     Demo,
 }
@@ -127,32 +127,32 @@ impl Cli {
     /// Makes a job of it; what is wrong is said, and gives the exit code.
     pub(crate) fn into_job(self) -> Result<Job, ExitCode> {
         self.find().map_err(|error| {
-            say(&error);
-            ExitCode::from(USAGE)
+            print_notice(&error);
+            ExitCode::from(USAGE_EXIT)
         })
     }
 
     fn find(self) -> Result<Job, String> {
         let mut settings = Settings::default();
         match self.command {
-            Command::Serve(serve) => {
+            CliCommand::Serve(serve) => {
                 serve.listen.add_to(&mut settings);
                 serve.common.add_to(&mut settings)?;
-                let (servers, settings) = Servers::find(serve.target, settings, "serve")?;
+                let (servers, settings) = ServerSelection::find(serve.target, settings, "serve")?;
                 Ok(Job { task: Task::Serve(servers), settings })
             }
-            Command::Stdio(stdio) => {
+            CliCommand::Stdio(stdio) => {
                 settings.allow_hosts = stdio.allow_host;
                 settings.allow_origins = stdio.allow_origin;
                 stdio.common.add_to(&mut settings)?;
-                let (servers, settings) = Servers::find(stdio.target, settings, "stdio")?;
+                let (servers, settings) = ServerSelection::find(stdio.target, settings, "stdio")?;
                 Ok(Job { task: Task::Stdio(servers), settings })
             }
-            Command::Check(args) => {
+            CliCommand::Check(args) => {
                 let (check, settings) = args.find(settings)?;
                 Ok(Job { task: Task::Check(check), settings })
             }
-            Command::Demo => Ok(Job { task: Task::Demo, settings }),
+            CliCommand::Demo => Ok(Job { task: Task::Demo, settings }),
         }
     }
 }
@@ -191,13 +191,13 @@ impl Job {
 }
 
 fn fail(reason: &str) -> ExitCode {
-    say(reason);
+    print_notice(reason);
     ExitCode::FAILURE
 }
 
-fn misused(reason: &str) -> ExitCode {
-    say(reason);
-    ExitCode::from(USAGE)
+fn usage_error(reason: &str) -> ExitCode {
+    print_notice(reason);
+    ExitCode::from(USAGE_EXIT)
 }
 
 #[cfg(test)]

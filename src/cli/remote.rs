@@ -8,8 +8,8 @@ use clap::Args;
 use sessile::config::oauth_options::{port, scopes};
 use sessile::config::remote::{parse_header, variable_name};
 use sessile::config::{
-    Bearer, ClientSecret, OAuthMode, OAuthOptions, Process, Remote, Secret, Surroundings as _, Transport, headers,
-    units,
+    Bearer, ClientSecret, Environment as _, OAuthMode, OAuthOptions, ProcessEnvironment, Remote, Secret, Transport,
+    headers, units,
 };
 
 /// Keeps what may be a secret out of clap's own errors, which quote what they do not like.
@@ -116,8 +116,8 @@ impl RemoteArgs {
     pub(super) fn remote(self, oauth: OAuthArgs) -> Result<Remote, String> {
         let mut headers: Vec<(String, Secret)> = Vec::new();
         for header in &self.header {
-            let parsed =
-                parse_header(header, &|name| Process.variable(name)).map_err(|error| format!("--header: {error}"))?;
+            let parsed = parse_header(header, &|name| ProcessEnvironment.variable(name))
+                .map_err(|error| format!("--header: {error}"))?;
             let Some((name, value)) = parsed else { continue };
             if headers.iter().any(|(other, _)| other.eq_ignore_ascii_case(&name)) {
                 return Err(format!("--header: {name} stands there twice"));

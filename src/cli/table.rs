@@ -9,18 +9,18 @@ use serde_json::{Value, json};
 use super::letters::{is_hidden, width, width_of};
 
 /// The longest text of a server that is put into a column, in columns of the terminal.
-const WIDEST: usize = 40;
+const MAX_COLUMN_WIDTH: usize = 40;
 
 /// What was found out about one server.
 pub(super) struct Row {
     pub name: String,
     /// What is there, or why it was not reached.
-    pub outcome: Result<Found, String>,
+    pub outcome: Result<ServerSummary, String>,
     pub took: Duration,
 }
 
 /// What a server said of itself.
-pub(super) struct Found {
+pub(super) struct ServerSummary {
     /// The version of the protocol that was agreed on.
     pub version: String,
     pub server: String,
@@ -63,10 +63,10 @@ fn cells_of(row: &Row) -> [String; 9] {
     let time = seconds(row.took);
     match &row.outcome {
         Ok(found) => [
-            plain(&row.name, WIDEST),
+            one_line(&row.name, MAX_COLUMN_WIDTH),
             "yes".to_owned(),
-            plain(&format!("{} {}", era(&found.version), found.version), WIDEST),
-            plain(&format!("{} {}", found.server, found.server_version), WIDEST),
+            one_line(&format!("{} {}", era(&found.version), found.version), MAX_COLUMN_WIDTH),
+            one_line(&format!("{} {}", found.server, found.server_version), MAX_COLUMN_WIDTH),
             count(found.tools),
             count(found.resources),
             count(found.prompts),
@@ -74,14 +74,14 @@ fn cells_of(row: &Row) -> [String; 9] {
             String::new(),
         ],
         Err(error) => {
-            let name = plain(&row.name, WIDEST);
-            [name, "no".to_owned(), none(), none(), none(), none(), none(), time, plain(error, 2000)]
+            let name = one_line(&row.name, MAX_COLUMN_WIDTH);
+            [name, "no".to_owned(), none(), none(), none(), none(), none(), time, one_line(error, 2000)]
         }
     }
 }
 
 /// The text of a stranger, on one line and without what terminals obey.
-fn plain(text: &str, longest: usize) -> String {
+fn one_line(text: &str, longest: usize) -> String {
     let visible = |letter: char| if letter.is_control() { ' ' } else { letter };
     let mut room = longest;
     let fits = |letter: &char| {
@@ -96,26 +96,26 @@ fn plain(text: &str, longest: usize) -> String {
 }
 
 /// JSON in which nothing is left that terminals obey: it may be looked at too.
-fn tame(json: &str) -> String {
-    let mut tame = String::with_capacity(json.len());
+fn escape_for_terminals(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
     for letter in json.chars() {
         // A line of the JSON itself ends with a control character as well, and that is all right.
         if letter != '\n' && letter.is_control() || is_hidden(letter) {
             for unit in letter.encode_utf16(&mut [0; 2]) {
-                let _ = write!(tame, "\\u{unit:04x}");
+                let _ = write!(escaped, "\\u{unit:04x}");
             }
         } else {
-            tame.push(letter);
+            escaped.push(letter);
         }
     }
-    tame
+    escaped
 }
 
 /// An object for each server.
 pub(super) fn json(rows: &[Row]) -> String {
     let rows: Vec<Value> = rows.iter().map(object).collect();
     let reached = rows.iter().all(|row| row["reached"] == true);
-    tame(&format!("{:#}\n", json!({ "reached": reached, "servers": rows })))
+    escape_for_terminals(&format!("{:#}\n", json!({ "reached": reached, "servers": rows })))
 }
 
 fn object(row: &Row) -> Value {
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     fn rows() -> [Row; 2] {
-        let found = Found {
+        let found = ServerSummary {
             version: "2025-11-25".to_owned(),
             server: "demo\u{1b}[31m".to_owned(),
             server_version: "1".to_owned(),
@@ -210,6 +210,6 @@ longer-name  no       -                  -            -      -          -       
         assert!(!json.contains(['\u{202e}', '\u{200b}', '\u{9b}', '\u{e0041}']), "{json}");
         let json: Value = serde_json::from_str(&json).unwrap();
         assert_eq!(json["servers"][0]["serverInfo"]["name"], "日本\u{202e}\u{200b}x\u{9b}31m\u{e0041}");
-        assert_eq!(width_of(&plain(&"日".repeat(100), WIDEST)), WIDEST);
+        assert_eq!(width_of(&one_line(&"日".repeat(100), MAX_COLUMN_WIDTH)), MAX_COLUMN_WIDTH);
     }
 }

@@ -3,11 +3,11 @@
 //! The names that the official TypeScript and Python SDKs pass on, and those for language, time zone and temporary
 //! files. Whatever else a server needs stands in its `env`: a proxy's environment is full of what is none of its business.
 
-use super::text::speaks_of_secrets;
+use super::text::names_a_secret;
 
-const UNIX: [&str; 9] = ["HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER", "LANG", "LANGUAGE", "TZ"];
+const UNIX_VARIABLES: [&str; 9] = ["HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER", "LANG", "LANGUAGE", "TZ"];
 
-const WINDOWS: [&str; 14] = [
+const WINDOWS_VARIABLES: [&str; 14] = [
     "APPDATA",
     "HOMEDRIVE",
     "HOMEPATH",
@@ -25,7 +25,7 @@ const WINDOWS: [&str; 14] = [
 ];
 
 /// The categories of a locale, as POSIX and glibc have them.
-const LOCALE: [&str; 13] = [
+const LOCALE_VARIABLES: [&str; 13] = [
     "LC_ALL",
     "LC_ADDRESS",
     "LC_COLLATE",
@@ -43,13 +43,13 @@ const LOCALE: [&str; 13] = [
 
 /// The names of the variables that a server of a configuration file gets, besides those of its `env`.
 pub fn safe_environment() -> impl Iterator<Item = &'static str> {
-    let own: &[&str] = if cfg!(windows) { &WINDOWS } else { &UNIX };
-    own.iter().chain(&LOCALE).copied().chain(["TMPDIR"])
+    let own: &[&str] = if cfg!(windows) { &WINDOWS_VARIABLES } else { &UNIX_VARIABLES };
+    own.iter().chain(&LOCALE_VARIABLES).copied().chain(["TMPDIR"])
 }
 
 /// Whether the value of a variable may be shown, because every server gets it anyway.
-pub(super) fn is_harmless(name: &str) -> bool {
-    safe_environment().any(|safe| safe == name) && !speaks_of_secrets(name)
+pub(super) fn may_be_shown(name: &str) -> bool {
+    safe_environment().any(|safe| safe == name) && !names_a_secret(name)
 }
 
 #[cfg(test)]
@@ -59,9 +59,9 @@ mod tests {
     #[test]
     fn nothing_that_speaks_of_secrets_is_passed_on() {
         for name in safe_environment() {
-            assert!(is_harmless(name), "{name}");
+            assert!(may_be_shown(name), "{name}");
         }
-        assert!(!is_harmless("DATABASE_URL") && !is_harmless("SESSILE_TOKEN"));
-        assert!(is_harmless("PATH"));
+        assert!(!may_be_shown("DATABASE_URL") && !may_be_shown("SESSILE_TOKEN"));
+        assert!(may_be_shown("PATH"));
     }
 }

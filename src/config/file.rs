@@ -15,13 +15,13 @@ use std::ffi::OsString;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use super::json::{Document, FileError, Node, Reader};
+use super::json::{Document, FileError, Node, ObjectReader};
 use super::restrictions;
 use super::server::ServerSpec;
 use super::settings::Settings;
 
 /// The largest file that is read, in bytes.
-const LARGEST: u64 = 4 << 20;
+const MAX_FILE_BYTES: u64 = 4 << 20;
 
 /// What stands in an MCPConfig file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct ConfigFile {
 }
 
 /// Where the values of variables come from, and the files that a configuration file names.
-pub trait Surroundings {
+pub trait Environment {
     /// The value of an environment variable.
     fn variable(&self, name: &str) -> Option<OsString>;
     /// What stands in a file.
@@ -42,9 +42,9 @@ pub trait Surroundings {
 
 /// The environment and the files of this process.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Process;
+pub struct ProcessEnvironment;
 
-impl Surroundings for Process {
+impl Environment for ProcessEnvironment {
     fn variable(&self, name: &str) -> Option<OsString> {
         // Asking for a name that no variable can have would panic.
         let possible = !name.is_empty() && !name.contains(['=', '\0']);
@@ -53,9 +53,9 @@ impl Surroundings for Process {
 
     fn file(&self, path: &Path) -> io::Result<String> {
         let mut text = String::new();
-        let read = std::fs::File::open(path)?.take(LARGEST + 1).read_to_string(&mut text)?;
-        if read as u64 > LARGEST {
-            return Err(io::Error::other(format!("it has more than {} MiB", LARGEST >> 20)));
+        let read = std::fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+        if read as u64 > MAX_FILE_BYTES {
+            return Err(io::Error::other(format!("it has more than {} MiB", MAX_FILE_BYTES >> 20)));
         }
         Ok(text)
     }
@@ -66,7 +66,7 @@ impl ConfigFile {
     pub fn read(path: impl AsRef<Path>) -> Result<Self, FileError> {
         let path = path.as_ref();
         let name = path.display().to_string();
-        let text = Process.file(path).map_err(|error| FileError {
+        let text = ProcessEnvironment.file(path).map_err(|error| FileError {
             file: name.clone(),
             position: None,
             key: String::new(),
@@ -76,19 +76,19 @@ impl ConfigFile {
                 _ => format!("it cannot be read: {error}"),
             },
         })?;
-        Self::parse(&text, &name, &Process)
+        Self::parse(&text, &name, &ProcessEnvironment)
     }
 
     /// Parses what stands in a file; `name` is what errors call it.
-    pub fn parse(text: &str, name: &str, surroundings: &dyn Surroundings) -> Result<Self, FileError> {
-        let lookup = |variable: &str| surroundings.variable(variable);
+    pub fn parse(text: &str, name: &str, environment: &dyn Environment) -> Result<Self, FileError> {
+        let lookup = |variable: &str| environment.variable(variable);
         let document = Document::new(name, text.strip_prefix('\u{feff}').unwrap_or(text), &lookup);
         let value = document.parse()?;
         let empty = || document.error(0, "", "the file is empty: expected an object with mcpServers");
         let root = Node::root(&document, value.as_ref().ok_or_else(empty)?);
         let root = root.object_or("an object with mcpServers")?;
         let settings = root.get("sessile").map(|node| Settings::read(&node)).transpose()?.unwrap_or_default();
-        let offered = restrictions::server_names(&root)?;
+        let offered = restrictions::offered_servers(&root)?;
         let node = find_servers(&root)?;
         let entries = node.object_or("an object with a server for each name")?;
         let mut servers: Vec<ServerSpec> = Vec::new();
@@ -98,7 +98,7 @@ impl ConfigFile {
                 disabled += 1;
                 continue;
             }
-            match ServerSpec::read(name, &node, &document, surroundings)? {
+            match ServerSpec::read(name, &node, &document, environment)? {
                 Some(server) => {
                     if let Some(other) = servers.iter().find(|other| other.prefix() == server.prefix()) {
                         let (other, prefix) = (&other.name, server.prefix());
@@ -120,7 +120,7 @@ impl ConfigFile {
 }
 
 /// The object of servers: `mcpServers`, or VS Code's `servers`, which its `settings.json` has in `mcp`.
-fn find_servers<'n>(root: &Reader<'n>) -> Result<Node<'n>, FileError> {
+fn find_servers<'n>(root: &ObjectReader<'n>) -> Result<Node<'n>, FileError> {
     let nested = match root.get("mcp") {
         Some(node) => node.object()?.get("servers"),
         None => None,

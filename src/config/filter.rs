@@ -8,7 +8,7 @@ use std::fmt;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use url::Url;
 
-pub use names::Names;
+pub use names::ExactNames;
 pub(crate) use uri::Spellings;
 
 /// What a server offers, each kind with names of its own.
@@ -50,7 +50,7 @@ pub enum Offered {
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     /// For tools, besides the patterns: what both let through is offered.
-    tool_names: Names,
+    tool_names: ExactNames,
     tools: Rules,
     prompts: Rules,
     resources: Rules,
@@ -110,7 +110,7 @@ impl Filter {
 
     /// Offers of what the patterns let through those tools only that these names let through too.
     #[must_use]
-    pub(super) fn tool_names(mut self, names: Names) -> Self {
+    pub(super) fn tool_names(mut self, names: ExactNames) -> Self {
         self.tool_names = self.tool_names.and(names);
         self
     }

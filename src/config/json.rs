@@ -11,8 +11,8 @@ use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 
 use super::Secret;
 use super::nearest::nearest;
-use super::text::Text;
-use super::vars::{self, Lookup};
+use super::text::ConfigText;
+use super::vars::{self, VariableLookup};
 
 /// What is wrong in a configuration file, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,13 +46,13 @@ impl std::error::Error for FileError {}
 pub(super) struct Document<'d> {
     pub name: &'d str,
     pub text: &'d str,
-    pub lookup: Lookup<'d>,
+    pub lookup: VariableLookup<'d>,
     /// Values of variables that were put into texts, until somebody takes them.
     secrets: RefCell<Vec<Secret>>,
 }
 
 impl<'d> Document<'d> {
-    pub(super) fn new(name: &'d str, text: &'d str, lookup: Lookup<'d>) -> Self {
+    pub(super) fn new(name: &'d str, text: &'d str, lookup: VariableLookup<'d>) -> Self {
         Self { name, text, lookup, secrets: RefCell::default() }
     }
 
@@ -159,7 +159,7 @@ impl<'n> Node<'n> {
     /// What stands in an object, each value with its key, or in a list, each without one. A key that stands twice is given
     /// twice.
     pub(super) fn inner(&self) -> Vec<(Option<&'n str>, Node<'n>)> {
-        let object = self.value.as_object().map(|object| Reader {
+        let object = self.value.as_object().map(|object| ObjectReader {
             document: self.document,
             object,
             key: self.key.clone(),
@@ -172,11 +172,11 @@ impl<'n> Node<'n> {
     }
 
     /// The text, with its variables put in.
-    pub(super) fn text(&self) -> Result<Text, FileError> {
+    pub(super) fn text(&self) -> Result<ConfigText, FileError> {
         self.text_or("a string")
     }
 
-    fn text_or(&self, expected: &str) -> Result<Text, FileError> {
+    fn text_or(&self, expected: &str) -> Result<ConfigText, FileError> {
         let literal = self.value.as_string_lit().ok_or_else(|| self.expected(expected))?;
         let expanded =
             vars::expand(&literal.value, self.document.lookup).map_err(|error| self.error(error.to_string()))?;
@@ -185,11 +185,11 @@ impl<'n> Node<'n> {
         }
         let secret = !expanded.secrets.is_empty();
         self.document.secrets.borrow_mut().extend(expanded.secrets.into_iter().map(Secret::from));
-        Ok(if secret { Text::secret(expanded.text) } else { Text::plain(expanded.text) })
+        Ok(if secret { ConfigText::secret(expanded.text) } else { ConfigText::plain(expanded.text) })
     }
 
     /// The text that has something in it.
-    pub(super) fn some_text(&self) -> Result<Text, FileError> {
+    pub(super) fn some_text(&self) -> Result<ConfigText, FileError> {
         let text = self.text()?;
         if text.expose().trim().is_empty() { Err(self.error("expected a text, found an empty one")) } else { Ok(text) }
     }
@@ -206,7 +206,7 @@ impl<'n> Node<'n> {
 
     pub(super) fn check<T>(
         &self,
-        text: &Text,
+        text: &ConfigText,
         expected: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Result<T, FileError> {
@@ -220,10 +220,10 @@ impl<'n> Node<'n> {
     }
 
     /// A text or a number, as a text. Values of the environment may be written as either.
-    pub(super) fn text_or_scalar(&self) -> Result<Text, FileError> {
+    pub(super) fn text_or_scalar(&self) -> Result<ConfigText, FileError> {
         match self.value {
-            Value::NumberLit(number) => Ok(Text::plain(number.value)),
-            Value::BooleanLit(boolean) => Ok(Text::plain(boolean.value.to_string())),
+            Value::NumberLit(number) => Ok(ConfigText::plain(number.value)),
+            Value::BooleanLit(boolean) => Ok(ConfigText::plain(boolean.value.to_string())),
             _ => self.text(),
         }
     }
@@ -239,7 +239,7 @@ impl<'n> Node<'n> {
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Result<T, FileError> {
         match self.value {
-            Value::NumberLit(number) => self.check(&Text::plain(number.value), expected, parse),
+            Value::NumberLit(number) => self.check(&ConfigText::plain(number.value), expected, parse),
             _ => self.parsed(expected, parse),
         }
     }
@@ -250,18 +250,18 @@ impl<'n> Node<'n> {
         Ok(array.elements.iter().enumerate().map(node).collect())
     }
 
-    pub(super) fn texts(&self) -> Result<Vec<Text>, FileError> {
+    pub(super) fn texts(&self) -> Result<Vec<ConfigText>, FileError> {
         self.list()?.iter().map(Node::text).collect()
     }
 
     /// The object, whose keys all stand once.
-    pub(super) fn object(&self) -> Result<Reader<'n>, FileError> {
+    pub(super) fn object(&self) -> Result<ObjectReader<'n>, FileError> {
         self.object_or("an object")
     }
 
-    pub(super) fn object_or(&self, expected: &str) -> Result<Reader<'n>, FileError> {
+    pub(super) fn object_or(&self, expected: &str) -> Result<ObjectReader<'n>, FileError> {
         let object = self.value.as_object().ok_or_else(|| self.expected(expected))?;
-        let reader = Reader { document: self.document, object, key: self.key.clone(), asked: RefCell::default() };
+        let reader = ObjectReader { document: self.document, object, key: self.key.clone(), asked: RefCell::default() };
         let mut seen = std::collections::HashSet::new();
         for property in &object.properties {
             let name = property.name.as_str();
@@ -296,14 +296,14 @@ fn kind(value: &Value<'_>) -> &'static str {
 }
 
 /// An object, which remembers the keys that it was asked for.
-pub(super) struct Reader<'n> {
+pub(super) struct ObjectReader<'n> {
     document: &'n Document<'n>,
     object: &'n Object<'n>,
     key: String,
     asked: RefCell<Vec<&'static str>>,
 }
 
-impl<'n> Reader<'n> {
+impl<'n> ObjectReader<'n> {
     /// An error about the object itself.
     pub(super) fn error(&self, reason: impl Into<String>) -> FileError {
         self.document.error(self.object.range.start, &self.key, reason)
@@ -333,7 +333,7 @@ impl<'n> Reader<'n> {
         })
     }
 
-    /// As [`Reader::entries`], without those that are null.
+    /// As [`ObjectReader::entries`], without those that are null.
     pub(super) fn set_entries(&self) -> impl Iterator<Item = (&'n str, Node<'n>)> {
         self.entries().filter(|(_, node)| !matches!(node.value, Value::NullKeyword(_)))
     }

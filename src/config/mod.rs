@@ -34,20 +34,20 @@ use std::time::Duration;
 
 pub use apply::ApplyError;
 pub use environment::safe_environment;
-pub use file::{ConfigFile, Process, Surroundings};
+pub use file::{ConfigFile, Environment, ProcessEnvironment};
 pub(crate) use filter::Spellings;
-pub use filter::{Filter, FilterError, Names, Offered};
-pub use filter_lists::{FilterLists, Lists};
+pub use filter::{ExactNames, Filter, FilterError, Offered};
+pub use filter_lists::{FilterLists, GlobLists};
 pub use json::FileError;
 pub(crate) use oauth::loopback_redirect;
 pub use oauth::{Announce, OAuthFlow, OAuthSettings};
 pub use oauth_options::{ClientSecret, OAuthMode, OAuthOptions};
 pub use remote::{Bearer, Remote, Transport};
 pub use secret::Secret;
-pub use server::{CommandSpec, ServerSpec, Target, UrlSpec};
+pub use server::{CommandSpec, ServerKind, ServerSpec, UrlSpec};
 pub use settings::{Settings, Timeout};
-pub use text::Text;
-pub(crate) use text::speaks_of_secrets;
+pub use text::ConfigText;
+pub(crate) use text::names_a_secret;
 
 /// A kibibyte.
 const KIB: usize = 1024;

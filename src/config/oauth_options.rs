@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::json::{FileError, Node, Reader};
+use super::json::{FileError, Node, ObjectReader};
 use super::remote::variable_name;
 use super::{OAuthFlow, OAuthSettings, Secret, units};
 
@@ -66,7 +66,7 @@ impl OAuthMode {
 }
 
 /// The names of the keys, in an `oauth` object and beside it.
-struct Keys {
+struct OAuthKeys {
     client_id: &'static str,
     secret_file: &'static str,
     secret_env: &'static str,
@@ -79,7 +79,7 @@ struct Keys {
     token_dir: &'static str,
 }
 
-const INSIDE: Keys = Keys {
+const IN_OAUTH_OBJECT: OAuthKeys = OAuthKeys {
     client_id: "clientId",
     secret_file: "clientSecretFile",
     secret_env: "clientSecretEnv",
@@ -92,7 +92,7 @@ const INSIDE: Keys = Keys {
     token_dir: "tokenDir",
 };
 
-const BESIDE: Keys = Keys {
+const BESIDE_OAUTH_KEY: OAuthKeys = OAuthKeys {
     client_id: "oauthClientId",
     secret_file: "oauthClientSecretFile",
     secret_env: "oauthClientSecretEnv",
@@ -164,8 +164,8 @@ impl OAuthOptions {
     }
 
     /// Reads it from a `sessile` object: `oauth` is a mode, with the rest in keys beside it, or an object with all of it.
-    pub(super) fn read(reader: &Reader<'_>) -> Result<Self, FileError> {
-        let beside = Self::read_keys(reader, &BESIDE)?;
+    pub(super) fn read(reader: &ObjectReader<'_>) -> Result<Self, FileError> {
+        let beside = Self::read_keys(reader, &BESIDE_OAUTH_KEY)?;
         let Some(node) = reader.get("oauth") else { return Ok(beside) };
         if node.is_text() {
             let mode = node.parsed(MODES, OAuthMode::parse)?;
@@ -176,13 +176,14 @@ impl OAuthOptions {
         }
         let inside = node.object_or("a mode (off, login, client-credentials) or an object")?;
         let mode = inside.get("mode").map(|node| node.parsed(MODES, OAuthMode::parse)).transpose()?;
-        let oauth = Self { mode: Some(mode.unwrap_or(OAuthMode::Login)), ..Self::read_keys(&inside, &INSIDE)? };
+        let oauth =
+            Self { mode: Some(mode.unwrap_or(OAuthMode::Login)), ..Self::read_keys(&inside, &IN_OAUTH_OBJECT)? };
         inside.finish()?;
         oauth.check().map_err(|error| node.error(error))?;
         Ok(oauth.over(beside))
     }
 
-    fn read_keys(reader: &Reader<'_>, keys: &Keys) -> Result<Self, FileError> {
+    fn read_keys(reader: &ObjectReader<'_>, keys: &OAuthKeys) -> Result<Self, FileError> {
         let text = |name| reader.get(name).map(|node| Ok(node.some_text()?.expose().to_owned())).transpose();
         let scopes = match reader.get(keys.scope) {
             Some(node) if node.is_array() => node.texts()?.iter().flat_map(|text| scopes(text.expose())).collect(),
@@ -206,7 +207,7 @@ impl OAuthOptions {
     }
 }
 
-fn read_secret(reader: &Reader<'_>, keys: &Keys) -> Result<Option<ClientSecret>, FileError> {
+fn read_secret(reader: &ObjectReader<'_>, keys: &OAuthKeys) -> Result<Option<ClientSecret>, FileError> {
     let given = [reader.get(keys.secret_file), reader.get(keys.secret_env), reader.get(keys.secret)];
     if let Some(second) = given.iter().flatten().nth(1) {
         return Err(second.error("the client's secret comes from somewhere else already: keep one of them"));

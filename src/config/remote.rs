@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Secret;
 use super::headers;
-use super::json::{FileError, Node, Reader};
+use super::json::{FileError, Node, ObjectReader};
 use super::oauth_options::{OAuthMode, OAuthOptions};
 use super::{units, vars};
 
@@ -94,11 +94,11 @@ impl Remote {
     /// The key of something that is set.
     pub(super) fn first_set(&self) -> Option<&'static str> {
         let others = [(self.transport.is_some(), "transport"), (self.connect_timeout.is_some(), "connectTimeout")];
-        self.first_set_for_one().or_else(|| others.iter().find(|(set, _)| *set).map(|(_, key)| *key))
+        self.first_set_for_one_server().or_else(|| others.iter().find(|(set, _)| *set).map(|(_, key)| *key))
     }
 
     /// The key of something that is set and is meant for one server and no other: a way to it, or who comes.
-    pub(super) fn first_set_for_one(&self) -> Option<&'static str> {
+    pub(super) fn first_set_for_one_server(&self) -> Option<&'static str> {
         let bearer = match self.bearer {
             Some(Bearer::File(_)) => Some("bearerFile"),
             Some(Bearer::Env(_)) => Some("bearerEnv"),
@@ -138,7 +138,7 @@ impl Remote {
     }
 
     /// Reads what stands in a `sessile` object.
-    pub(super) fn read(reader: &Reader<'_>) -> Result<Self, FileError> {
+    pub(super) fn read(reader: &ObjectReader<'_>) -> Result<Self, FileError> {
         let path = |node: Option<Node<'_>>| node.map(|node| node.parsed("a path", units::path)).transpose();
         let bearer_file = reader.get("bearerFile");
         let bearer_env = reader.get("bearerEnv");

@@ -6,20 +6,21 @@
 
 mod keys;
 
-use self::keys::{OfFile, OfServer, Sense};
-use super::Names;
-use super::json::{FileError, Node, Reader};
+use self::keys::{EntryKey, FileKey, RestrictionKind};
+use super::ExactNames;
+use super::json::{FileError, Node, ObjectReader};
 
 /// What to do about a restriction that is not understood.
-const INSTEAD: &str = "name what is offered in the `sessile` object of the server (allowTools, denyTools and the like)";
+const USE_SESSILE_FILTERS: &str =
+    "name what is offered in the `sessile` object of the server (allowTools, denyTools and the like)";
 
 /// Whether an entry says that its server is not to be used.
-pub(super) fn takes_server_away(entry: &Reader<'_>) -> Result<bool, FileError> {
+pub(super) fn is_server_disabled(entry: &ObjectReader<'_>) -> Result<bool, FileError> {
     let mut away = false;
     for (key, node) in entry.set_entries() {
         away |= match keys::of_server(key) {
-            OfServer::Disabled => node.boolean()?,
-            OfServer::Enabled => !node.boolean()?,
+            EntryKey::Disabled => node.boolean()?,
+            EntryKey::Enabled => !node.boolean()?,
             _ => false,
         };
     }
@@ -27,23 +28,25 @@ pub(super) fn takes_server_away(entry: &Reader<'_>) -> Result<bool, FileError> {
 }
 
 /// The tools that an entry leaves of its server, by their exact names.
-pub(super) fn tool_names(entry: &Reader<'_>) -> Result<Names, FileError> {
-    let mut names = Names::default();
+pub(super) fn offered_tools(entry: &ObjectReader<'_>) -> Result<ExactNames, FileError> {
+    let mut names = ExactNames::default();
     for (key, node) in entry.set_entries() {
         match keys::of_server(key) {
-            OfServer::Keep => names.keep(tools(&node)?),
-            OfServer::TakeAway => names.take_away(tools(&node)?),
-            OfServer::Tools => read_tools(&node, &mut names)?,
-            OfServer::Tags if node.is_empty() && keys::plain(key) == "excludetags" => {}
-            OfServer::Tags => return Err(node.error(format!("the tags of tools are not known here yet: {INSTEAD}"))),
-            OfServer::Misplaced => {
+            EntryKey::AllowTools => names.allow_only(tools(&node)?),
+            EntryKey::DenyTools => names.deny(tools(&node)?),
+            EntryKey::Tools => read_tools(&node, &mut names)?,
+            EntryKey::Tags if node.is_empty() && keys::plain(key) == "excludetags" => {}
+            EntryKey::Tags => {
+                return Err(node.error(format!("the tags of tools are not known here yet: {USE_SESSILE_FILTERS}")));
+            }
+            EntryKey::MisplacedSetting => {
                 return Err(node.error("this is a setting of sessile: put it into the `sessile` object of this server"));
             }
-            OfServer::Unknown(sense) => refuse(&node, sense)?,
-            OfServer::Disabled | OfServer::Enabled => {}
+            EntryKey::UnknownRestriction(sense) => refuse(&node, sense)?,
+            EntryKey::Disabled | EntryKey::Enabled => {}
             // It refuses what it does not know.
-            OfServer::Harmless if key == "sessile" => {}
-            OfServer::Harmless => search(Some(key), &node, false)?,
+            EntryKey::Harmless if key == "sessile" => {}
+            EntryKey::Harmless => search(Some(key), &node, false)?,
         }
     }
     Ok(names)
@@ -57,47 +60,49 @@ fn search(key: Option<&str>, node: &Node<'_>, about: bool) -> Result<(), FileErr
     if ["env", "headers"].contains(&plain.as_str()) {
         return Ok(());
     }
-    let about = about || keys::is_about(&plain);
-    if let Some(sense) = keys::unknown(&plain, about) {
+    let about = about || keys::names_what_is_offered(&plain);
+    if let Some(sense) = keys::restriction_kind(&plain, about) {
         return refuse(node, sense);
     }
-    if keys::is_granting(&plain) {
+    if keys::only_grants(&plain) {
         return Ok(());
     }
     node.inner().iter().try_for_each(|(key, node)| search(*key, node, about))
 }
 
 /// Fails if this value restricts.
-fn refuse(node: &Node<'_>, sense: Sense) -> Result<(), FileError> {
-    if takes_nothing(node, sense) { Ok(()) } else { Err(refusal(node)) }
+fn refuse(node: &Node<'_>, sense: RestrictionKind) -> Result<(), FileError> {
+    if restricts_nothing(node, sense) { Ok(()) } else { Err(refusal(node)) }
 }
 
 fn refusal(node: &Node<'_>) -> FileError {
-    node.error(format!("this seems to restrict what is offered, in a way that is not known here: {INSTEAD}"))
+    node.error(format!(
+        "this seems to restrict what is offered, in a way that is not known here: {USE_SESSILE_FILTERS}"
+    ))
 }
 
-fn takes_nothing(node: &Node<'_>, sense: Sense) -> bool {
+fn restricts_nothing(node: &Node<'_>, sense: RestrictionKind) -> bool {
     match sense {
-        Sense::Takes => node.is_empty() || node.is(false),
-        Sense::Leaves => node.is_null() || node.is(true),
+        RestrictionKind::Denies => node.is_empty() || node.is(false),
+        RestrictionKind::Allows => node.is_null() || node.is(true),
     }
 }
 
 /// `tools`: the names of those to offer, of which `*` is all (GitHub Copilot), or an object with what becomes of each
 /// (FastMCP).
-fn read_tools(node: &Node<'_>, names: &mut Names) -> Result<(), FileError> {
+fn read_tools(node: &Node<'_>, names: &mut ExactNames) -> Result<(), FileError> {
     if node.is_array() {
         let (all, some): (Vec<_>, Vec<_>) = node.list()?.into_iter().partition(|node| node.literal() == Some("*"));
         let some = some.iter().map(tool).collect::<Result<Vec<_>, _>>()?;
         if all.is_empty() {
-            names.keep(some);
+            names.allow_only(some);
         }
         return Ok(());
     }
     for (name, node) in node.object_or("a list of the tools to offer, or an object of tools")?.entries() {
         check_name(name).map_err(|error| node.error(format!("expected the name of a tool: {error}")))?;
         if is_hidden(&node)? {
-            names.take_away([name.to_owned()]);
+            names.deny([name.to_owned()]);
         }
     }
     Ok(())
@@ -109,9 +114,9 @@ fn is_hidden(tool: &Node<'_>) -> Result<bool, FileError> {
     let mut hidden = false;
     for (key, node) in tool.object_or("an object with enabled")?.entries() {
         match keys::of_server(key) {
-            OfServer::Disabled => hidden |= node.boolean()?,
-            OfServer::Enabled => hidden |= !node.boolean()?,
-            _ if node.is_empty() || keys::is_granting(&keys::plain(key)) => {}
+            EntryKey::Disabled => hidden |= node.boolean()?,
+            EntryKey::Enabled => hidden |= !node.boolean()?,
+            _ if node.is_empty() || keys::only_grants(&keys::plain(key)) => {}
             _ => return Err(node.error("tools cannot be rewritten here yet: leave this out, or the whole tool")),
         }
     }
@@ -149,26 +154,26 @@ fn check_name(name: &str) -> Result<(), String> {
 
 /// The servers that a file leaves of those that are in it, by [`server_name`]. Fails on what restricts tools beside the
 /// servers: those who read such keys have names for tools of all servers, which are not known here.
-pub(super) fn server_names(root: &Reader<'_>) -> Result<Names, FileError> {
-    let mut names = Names::default();
+pub(super) fn offered_servers(root: &ObjectReader<'_>) -> Result<ExactNames, FileError> {
+    let mut names = ExactNames::default();
     for (key, node) in root.set_entries() {
         match keys::of_file(key) {
-            OfFile::KeepServers => names.keep(servers(&node)?),
-            OfFile::TakeServersAway => names.take_away(servers(&node)?),
-            OfFile::Tools => check_tools_of_file(&node)?,
-            OfFile::Permissions => check_permissions(&node)?,
-            OfFile::Unknown(sense) => refuse(&node, sense)?,
+            FileKey::AllowServers => names.allow_only(servers(&node)?),
+            FileKey::DenyServers => names.deny(servers(&node)?),
+            FileKey::Tools => check_tools_of_file(&node)?,
+            FileKey::Permissions => check_permissions(&node)?,
+            FileKey::UnknownRestriction(sense) => refuse(&node, sense)?,
             // Gemini CLI's.
-            OfFile::Harmless if key == "mcp" => {
+            FileKey::Harmless if key == "mcp" => {
                 for (key, node) in node.object()?.set_entries() {
                     match keys::plain(key).as_str() {
-                        "allowed" => names.keep(servers(&node)?),
-                        "excluded" => names.take_away(servers(&node)?),
+                        "allowed" => names.allow_only(servers(&node)?),
+                        "excluded" => names.deny(servers(&node)?),
                         _ => {}
                     }
                 }
             }
-            OfFile::Harmless => {}
+            FileKey::Harmless => {}
         }
     }
     Ok(names)
@@ -185,7 +190,7 @@ fn servers(node: &Node<'_>) -> Result<Vec<String>, FileError> {
 }
 
 /// Switches of Gemini CLI's own tools, which are `false` without taking away anything of a server.
-const GEMINI: [&str; 9] = [
+const GEMINI_SWITCHES: [&str; 9] = [
     "autoaccept",
     "disablellmcorrection",
     "enablehooks",
@@ -200,7 +205,7 @@ const GEMINI: [&str; 9] = [
 fn check_tools_of_file(node: &Node<'_>) -> Result<(), FileError> {
     // An agent's list of what it may use, of all servers and of its own.
     if node.is_array() && !node.list()?.iter().any(|node| node.literal() == Some("*")) {
-        return refuse(node, Sense::Leaves);
+        return refuse(node, RestrictionKind::Allows);
     }
     if node.is_array() {
         return Ok(());
@@ -208,13 +213,13 @@ fn check_tools_of_file(node: &Node<'_>) -> Result<(), FileError> {
     for (key, node) in node.inner() {
         let key = keys::plain(key.unwrap_or_default());
         let restricts = match key.as_str() {
-            "exclude" => !takes_nothing(&node, Sense::Takes),
-            key if node.is(false) => !GEMINI.contains(&key),
+            "exclude" => !restricts_nothing(&node, RestrictionKind::Denies),
+            key if node.is(false) => !GEMINI_SWITCHES.contains(&key),
             _ => {
                 let inner = node.inner();
                 inner.iter().any(|(key, node)| match key.map(keys::of_server) {
-                    Some(OfServer::Disabled) => !node.is(false),
-                    Some(OfServer::Enabled) => !node.is(true),
+                    Some(EntryKey::Disabled) => !node.is(false),
+                    Some(EntryKey::Enabled) => !node.is(true),
                     _ => matches!(*key, Some("name" | "arguments")),
                 })
             }

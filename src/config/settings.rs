@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::filter_lists::FilterLists;
-use super::json::{FileError, Node, Reader};
+use super::json::{FileError, Node, ObjectReader};
 use super::remote::Remote;
 use super::{HttpSettings, SessionSettings, units};
 
@@ -176,7 +176,7 @@ impl Settings {
         settings.finish(&reader)
     }
 
-    fn finish(self, reader: &Reader<'_>) -> Result<Self, FileError> {
+    fn finish(self, reader: &ObjectReader<'_>) -> Result<Self, FileError> {
         reader.finish()?;
         if let Err(error) = self.remote.check() {
             return Err(reader.error(error));

@@ -8,11 +8,11 @@ use std::ffi::OsString;
 use super::environment;
 
 /// Looks a variable up.
-pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+pub(crate) type VariableLookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// A text with its variables put in.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Expanded {
+pub(crate) struct ExpandedText {
     pub text: String,
     /// The values of variables in it that not every server gets anyway.
     pub secrets: Vec<String>,
@@ -28,11 +28,11 @@ pub(crate) enum VarError {
     #[error(
         "${{{0}}} asks an editor's user, and there is none to be asked here: write ${{NAME}} and set that variable"
     )]
-    Asks(String),
+    NeedsEditorInput(String),
     #[error(
         "${{{0}}} is known to editors only: write the path or text that is meant, or ${{NAME}} and set that variable"
     )]
-    Editors(String),
+    EditorOnly(String),
     #[error("${{{0} has no closing brace")]
     Unclosed(String),
     #[error("the default of ${{{0}}} has a variable in it, which cannot be: write a plain text")]
@@ -40,8 +40,8 @@ pub(crate) enum VarError {
 }
 
 /// Puts the variables into a text.
-pub(crate) fn expand(text: &str, lookup: Lookup<'_>) -> Result<Expanded, VarError> {
-    let mut expanded = Expanded { text: String::with_capacity(text.len()), secrets: Vec::new() };
+pub(crate) fn expand(text: &str, lookup: VariableLookup<'_>) -> Result<ExpandedText, VarError> {
+    let mut expanded = ExpandedText { text: String::with_capacity(text.len()), secrets: Vec::new() };
     let mut rest = text;
     while let Some(at) = rest.find("${") {
         expanded.text.push_str(&rest[..at]);
@@ -80,7 +80,7 @@ impl<'a> Reference<'a> {
             [] => Err(unclosed()),
             [b'}', ..] => match word {
                 "workspaceFolder" | "workspaceFolderBasename" | "file" | "cwd" => {
-                    Err(VarError::Editors(word.to_owned()))
+                    Err(VarError::EditorOnly(word.to_owned()))
                 }
                 "userHome" => Ok(Some((Self::Variable { name: home(), default: None }, &after[1..]))),
                 _ => Ok(Some((Self::Variable { name: word, default: None }, &after[1..]))),
@@ -99,9 +99,9 @@ impl<'a> Reference<'a> {
                         let (name, default) = argument.split_once(":-").map_or((argument, None), |(n, d)| (n, Some(d)));
                         Ok(Some((Self::Variable { name, default }, after)))
                     }
-                    "input" => Err(VarError::Asks(format!("input:{argument}"))),
+                    "input" => Err(VarError::NeedsEditorInput(format!("input:{argument}"))),
                     "command" | "config" | "workspaceFolder" | "extensionInstallFolder" => {
-                        Err(VarError::Editors(format!("{word}:{argument}")))
+                        Err(VarError::EditorOnly(format!("{word}:{argument}")))
                     }
                     _ => Ok(None),
                 }
@@ -110,7 +110,7 @@ impl<'a> Reference<'a> {
         }
     }
 
-    fn resolve(self, lookup: Lookup<'_>, expanded: &mut Expanded) -> Result<(), VarError> {
+    fn resolve(self, lookup: VariableLookup<'_>, expanded: &mut ExpandedText) -> Result<(), VarError> {
         let (name, default) = match self {
             Self::Separator => {
                 expanded.text.push(std::path::MAIN_SEPARATOR);
@@ -129,7 +129,7 @@ impl<'a> Reference<'a> {
             (true, None) => {}
             (false, _) => {
                 expanded.text.push_str(&value);
-                if !environment::is_harmless(name) {
+                if !environment::may_be_shown(name) {
                     expanded.secrets.push(value);
                 }
             }

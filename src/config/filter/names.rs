@@ -6,16 +6,16 @@ use std::collections::BTreeSet;
 
 /// Which names pass. What is taken away is gone, even where it is named among those that pass too.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Names {
+pub struct ExactNames {
     /// Only these pass; `None` for all, so that an empty set lets nothing pass.
     only: Option<BTreeSet<String>>,
     /// These do not pass.
     never: BTreeSet<String>,
 }
 
-impl Names {
+impl ExactNames {
     /// Lets nothing pass but these, as far as they passed before.
-    pub(in crate::config) fn keep(&mut self, names: impl IntoIterator<Item = String>) {
+    pub(in crate::config) fn allow_only(&mut self, names: impl IntoIterator<Item = String>) {
         let mut names: BTreeSet<String> = names.into_iter().collect();
         if let Some(only) = &self.only {
             names.retain(|name| only.contains(name));
@@ -24,7 +24,7 @@ impl Names {
     }
 
     /// Lets these pass no longer.
-    pub(in crate::config) fn take_away(&mut self, names: impl IntoIterator<Item = String>) {
+    pub(in crate::config) fn deny(&mut self, names: impl IntoIterator<Item = String>) {
         self.never.extend(names);
     }
 
@@ -32,9 +32,9 @@ impl Names {
     #[must_use]
     pub(in crate::config) fn and(mut self, other: Self) -> Self {
         if let Some(only) = other.only {
-            self.keep(only);
+            self.allow_only(only);
         }
-        self.take_away(other.never);
+        self.deny(other.never);
         self
     }
 
@@ -60,10 +60,10 @@ mod tests {
         prop::collection::vec((any::<bool>(), prop::collection::vec("[ab]{0,2}", 0..6)), 0..6)
     }
 
-    fn after(steps: &[(bool, Vec<String>)]) -> Names {
-        let mut names = Names::default();
+    fn after(steps: &[(bool, Vec<String>)]) -> ExactNames {
+        let mut names = ExactNames::default();
         for (keep, step) in steps {
-            if *keep { names.keep(step.clone()) } else { names.take_away(step.clone()) }
+            if *keep { names.allow_only(step.clone()) } else { names.deny(step.clone()) }
         }
         names
     }
@@ -79,9 +79,9 @@ mod tests {
 
     #[test]
     fn nothing_said_lets_everything_pass() {
-        assert!(Names::default().is_empty() && Names::default().allows("a"));
-        let mut nothing = Names::default();
-        nothing.keep([]);
+        assert!(ExactNames::default().is_empty() && ExactNames::default().allows("a"));
+        let mut nothing = ExactNames::default();
+        nothing.allow_only([]);
         assert!(!nothing.is_empty() && !nothing.allows("a"));
     }
 }

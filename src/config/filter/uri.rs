@@ -4,9 +4,9 @@
 use url::Url;
 
 /// The longest URI that is told apart from others, in bytes.
-const LONGEST: usize = 64 * 1024;
+const MAX_URI_BYTES: usize = 64 * 1024;
 /// So often something may be escaped within itself.
-const ROUNDS: usize = 4;
+const MAX_UNESCAPE_ROUNDS: usize = 4;
 
 /// What a server may take a URI for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,12 +24,12 @@ impl Spellings {
     /// `None` for what nobody can be sure of: with control characters in it or white space around it, escaped over and
     /// over, or longer than 64 KiB.
     pub(crate) fn of(uri: &str) -> Option<Self> {
-        if uri.len() > LONGEST || uri.contains(char::is_control) || uri.trim() != uri {
+        if uri.len() > MAX_URI_BYTES || uri.contains(char::is_control) || uri.trim() != uri {
             return None;
         }
         let mut same = vec![uri.to_owned()];
         let mut from = 0;
-        for _ in 0..ROUNDS {
+        for _ in 0..MAX_UNESCAPE_ROUNDS {
             let until = same.len();
             for position in from..until {
                 for other in others(&same[position]) {
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn what_is_unclear_has_none() {
-        let long = format!("x://{}", "a".repeat(LONGEST));
+        let long = format!("x://{}", "a".repeat(MAX_URI_BYTES));
         for uri in [" x://a", "x://a\n", "x://\ta", "x://a\u{a0}", "x://\0", "x://h/%25252525252561", &long] {
             assert_eq!(Spellings::of(uri), None, "{uri:?}");
         }

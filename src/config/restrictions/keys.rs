@@ -6,7 +6,7 @@
 
 /// What a key in the entry of a server says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum OfServer {
+pub(super) enum EntryKey {
     /// `true` takes the server away.
     Disabled,
     /// `false` takes the server away.
@@ -14,41 +14,41 @@ pub(super) enum OfServer {
     /// GitHub Copilot's list of the tools to offer, or FastMCP's object of what becomes of each tool.
     Tools,
     /// A list of the tools to offer.
-    Keep,
+    AllowTools,
     /// A list of the tools not to offer.
-    TakeAway,
+    DenyTools,
     /// FastMCP's tags, by which tools are chosen.
     Tags,
     /// A filter of sessile's own, which is in the wrong place here.
-    Misplaced,
+    MisplacedSetting,
     /// It restricts, in a way that is not known.
-    Unknown(Sense),
+    UnknownRestriction(RestrictionKind),
     /// It takes nothing away.
     Harmless,
 }
 
 /// Which values of a key that restricts take nothing away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sense {
+pub(super) enum RestrictionKind {
     /// It names what is taken away: nothing is by `null`, `false` and what is empty.
-    Takes,
+    Denies,
     /// It names what is left: nothing is taken away by `null` and `true`.
-    Leaves,
+    Allows,
 }
 
 /// What a key beside the servers says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum OfFile {
+pub(super) enum FileKey {
     /// A list of the servers to offer.
-    KeepServers,
+    AllowServers,
     /// A list of the servers not to offer.
-    TakeServersAway,
+    DenyServers,
     /// Gemini CLI's object for its own tools, or an agent's list of those that it may use.
     Tools,
     /// Claude Code's and Cursor's object of rules for tools.
     Permissions,
     /// It restricts tools, prompts or resources, and not of one server.
-    Unknown(Sense),
+    UnknownRestriction(RestrictionKind),
     /// It takes nothing away.
     Harmless,
 }
@@ -60,14 +60,14 @@ pub(super) fn plain(key: &str) -> String {
 
 /// Gemini CLI and Qwen Code (`includeTools`), Codex and Crush (`enabled_tools`), the APIs of models (`allowed_tools`), goose
 /// (`available_tools`).
-const KEEP: [&str; 5] = ["includetools", "includedtools", "enabledtools", "allowedtools", "availabletools"];
+const ALLOW_LIST_KEYS: [&str; 5] = ["includetools", "includedtools", "enabledtools", "allowedtools", "availabletools"];
 
 /// Gemini CLI and Qwen Code (`excludeTools`), Roo Code, Windsurf, Kiro and Amazon Q (`disabledTools`), Codex, Crush and MCP Hub
 /// (`disabled_tools`), `LiteLLM` (`disallowed_tools`).
-const TAKE_AWAY: [&str; 4] = ["excludetools", "excludedtools", "disabledtools", "disallowedtools"];
+const DENY_LIST_KEYS: [&str; 4] = ["excludetools", "excludedtools", "disabledtools", "disallowedtools"];
 
 /// sessile's own filters.
-const OWN: [&str; 12] = [
+const SESSILE_FILTER_KEYS: [&str; 12] = [
     "allowtools",
     "allowtool",
     "denytools",
@@ -83,10 +83,10 @@ const OWN: [&str; 12] = [
 ];
 
 /// What a key is about if one of these is in it.
-const KINDS: [&str; 6] = ["tool", "prompt", "resource", "template", "tags", "capabilit"];
+const OFFERED_WORDS: [&str; 6] = ["tool", "prompt", "resource", "template", "tags", "capabilit"];
 
 /// What a key does if one of these is in it.
-const TAKING: [&str; 14] = [
+const DENYING_WORDS: [&str; 14] = [
     "exclu",
     "disab",
     "disallow",
@@ -102,15 +102,15 @@ const TAKING: [&str; 14] = [
     "permission",
     "omit",
 ];
-const LEAVING: [&str; 9] = ["inclu", "enab", "allow", "avail", "only", "whitelist", "permit", "expos", "select"];
+const ALLOWING_WORDS: [&str; 9] = ["inclu", "enab", "allow", "avail", "only", "whitelist", "permit", "expos", "select"];
 
 /// A key with one of these in it is about questions to the user, and whatever it says, nothing is taken away.
-const ASKING: [&str; 4] = ["approv", "confirm", "consent", "trust"];
-/// And so is one with one of these, unless it is [`TAKING`].
-const GRANTING: [&str; 2] = ["auto", "always"];
+const APPROVAL_WORDS: [&str; 4] = ["approv", "confirm", "consent", "trust"];
+/// And so is one with one of these, unless it is [`DENYING_WORDS`].
+const UNATTENDED_WORDS: [&str; 2] = ["auto", "always"];
 
 /// Keys that restrict although they do not say what.
-const BARE_TAKING: [&str; 13] = [
+const DENYING_KEYS: [&str; 13] = [
     "deny",
     "denied",
     "denylist",
@@ -125,7 +125,7 @@ const BARE_TAKING: [&str; 13] = [
     "permissions",
     "readonly",
 ];
-const BARE_LEAVING: [&str; 12] = [
+const ALLOWING_KEYS: [&str; 12] = [
     "allow",
     "allowed",
     "allowlist",
@@ -141,59 +141,63 @@ const BARE_LEAVING: [&str; 12] = [
 ];
 
 /// What a key in the entry of a server says.
-pub(super) fn of_server(key: &str) -> OfServer {
+pub(super) fn of_server(key: &str) -> EntryKey {
     let plain = plain(key);
     match plain.as_str() {
-        "disabled" | "disable" | "isdisabled" => OfServer::Disabled,
-        "enabled" | "enable" | "isenabled" | "active" | "isactive" => OfServer::Enabled,
-        "tools" => OfServer::Tools,
-        "includetags" | "excludetags" => OfServer::Tags,
-        name if KEEP.contains(&name) => OfServer::Keep,
-        name if TAKE_AWAY.contains(&name) => OfServer::TakeAway,
-        name if OWN.contains(&name) => OfServer::Misplaced,
-        name if BARE_TAKING.contains(&name) => OfServer::Unknown(Sense::Takes),
-        name if BARE_LEAVING.contains(&name) => OfServer::Unknown(Sense::Leaves),
-        name => unknown(name, is_about(name)).map_or(OfServer::Harmless, OfServer::Unknown),
+        "disabled" | "disable" | "isdisabled" => EntryKey::Disabled,
+        "enabled" | "enable" | "isenabled" | "active" | "isactive" => EntryKey::Enabled,
+        "tools" => EntryKey::Tools,
+        "includetags" | "excludetags" => EntryKey::Tags,
+        name if ALLOW_LIST_KEYS.contains(&name) => EntryKey::AllowTools,
+        name if DENY_LIST_KEYS.contains(&name) => EntryKey::DenyTools,
+        name if SESSILE_FILTER_KEYS.contains(&name) => EntryKey::MisplacedSetting,
+        name if DENYING_KEYS.contains(&name) => EntryKey::UnknownRestriction(RestrictionKind::Denies),
+        name if ALLOWING_KEYS.contains(&name) => EntryKey::UnknownRestriction(RestrictionKind::Allows),
+        name => {
+            restriction_kind(name, names_what_is_offered(name)).map_or(EntryKey::Harmless, EntryKey::UnknownRestriction)
+        }
     }
 }
 
 /// What a key beside the servers says.
-pub(super) fn of_file(key: &str) -> OfFile {
+pub(super) fn of_file(key: &str) -> FileKey {
     // Settings of an editor: its own tools, and none of a server.
     if key.contains('.') {
-        return OfFile::Harmless;
+        return FileKey::Harmless;
     }
     let plain = plain(key);
     match plain.as_str() {
         // Gemini CLI has the first of each, from before they stood in `mcp`, and Claude Code has the others.
-        "allowmcpservers" | "allowedmcpservers" => OfFile::KeepServers,
+        "allowmcpservers" | "allowedmcpservers" => FileKey::AllowServers,
         "excludemcpservers" | "disabledmcpservers" | "disabledmcpjsonservers" | "deniedmcpservers" => {
-            OfFile::TakeServersAway
+            FileKey::DenyServers
         }
-        "tools" => OfFile::Tools,
-        "permissions" => OfFile::Permissions,
+        "tools" => FileKey::Tools,
+        "permissions" => FileKey::Permissions,
         // Of Claude Code, Kiro and Amazon Q: what is used without a question.
-        "allowedtools" => OfFile::Harmless,
-        name => unknown(name, is_about(name)).map_or(OfFile::Harmless, OfFile::Unknown),
+        "allowedtools" => FileKey::Harmless,
+        name => {
+            restriction_kind(name, names_what_is_offered(name)).map_or(FileKey::Harmless, FileKey::UnknownRestriction)
+        }
     }
 }
 
 /// Whether a plain key names something that servers offer.
-pub(super) fn is_about(plain: &str) -> bool {
-    has(plain, &KINDS)
+pub(super) fn names_what_is_offered(plain: &str) -> bool {
+    has(plain, &OFFERED_WORDS)
 }
 
 /// Whether a plain key only says what is done without a question.
-pub(super) fn is_granting(plain: &str) -> bool {
-    has(plain, &ASKING) || has(plain, &GRANTING) && !has(plain, &TAKING)
+pub(super) fn only_grants(plain: &str) -> bool {
+    has(plain, &APPROVAL_WORDS) || has(plain, &UNATTENDED_WORDS) && !has(plain, &DENYING_WORDS)
 }
 
 /// How a plain key restricts, if it is `about` something that servers offer.
-pub(super) fn unknown(plain: &str, about: bool) -> Option<Sense> {
+pub(super) fn restriction_kind(plain: &str, about: bool) -> Option<RestrictionKind> {
     match () {
-        () if !about || is_granting(plain) => None,
-        () if has(plain, &TAKING) => Some(Sense::Takes),
-        () if has(plain, &LEAVING) => Some(Sense::Leaves),
+        () if !about || only_grants(plain) => None,
+        () if has(plain, &DENYING_WORDS) => Some(RestrictionKind::Denies),
+        () if has(plain, &ALLOWING_WORDS) => Some(RestrictionKind::Allows),
         () => None,
     }
 }
