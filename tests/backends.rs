@@ -1,4 +1,4 @@
-//! Servers on the web that break, hang, lie or never stop: a clear outcome for the client that is concerned, none for
+//! HTTP servers that break, hang, lie or never stop: a clear outcome for the client that is concerned, none for
 //! any other, and nothing left behind.
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test has failed it")]
 
@@ -8,8 +8,8 @@ mod common;
 mod answers;
 #[path = "backends/cuts.rs"]
 mod cuts;
-#[path = "backends/ground.rs"]
-mod ground;
+#[path = "backends/harness.rs"]
+mod harness;
 #[path = "backends/limits.rs"]
 mod limits;
 #[path = "backends/lost.rs"]
@@ -18,5 +18,3 @@ mod lost;
 mod sse;
 #[path = "backends/streams.rs"]
 mod streams;
-#[path = "backends/web.rs"]
-mod web;

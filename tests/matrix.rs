@@ -18,12 +18,16 @@ use libtest_mimic::{Arguments, Trial};
 use sessile::{Proxy, reaper};
 
 use crate::common::{Front, Fronts, until};
-use crate::servers::{Kind, SERVER, Server, options};
+use crate::servers::{BackendKind, ReferenceBackend, SERVER, options};
 
 const FRONTS: [(&str, Front); 4] =
     [("http", Front::Http), ("sse", Front::Sse), ("stdio", Front::Stdio), ("in_process", Front::InProcess)];
-const KINDS: [(&str, Kind); 4] =
-    [("stdio", Kind::Stdio), ("http", Kind::Http), ("sse", Kind::Sse), ("in_process", Kind::InProcess)];
+const BACKEND_KINDS: [(&str, BackendKind); 4] = [
+    ("stdio", BackendKind::Stdio),
+    ("http", BackendKind::Http),
+    ("sse", BackendKind::Sse),
+    ("in_process", BackendKind::InProcess),
+];
 
 fn main() -> ExitCode {
     reaper::init();
@@ -32,14 +36,14 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut trials = Vec::new();
-    for (backend, kind) in KINDS {
+    for (backend, kind) in BACKEND_KINDS {
         for (name, front) in FRONTS {
             trials.push(trial(format!("{name}/{backend}"), move || cell(front, kind)));
         }
         trials.push(trial(format!("all/{backend}"), move || all_fronts(kind)));
     }
-    trials.push(trial("http/none".to_owned(), || direct(Kind::Http)));
-    trials.push(trial("sse/none".to_owned(), || direct(Kind::Sse)));
+    trials.push(trial("http/none".to_owned(), || direct(BackendKind::Http)));
+    trials.push(trial("sse/none".to_owned(), || direct(BackendKind::Sse)));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
@@ -55,18 +59,18 @@ fn run(work: impl Future<Output = ()>) {
 }
 
 /// Two clients on one front: alone, at once, and when one has left.
-async fn cell(front: Front, kind: Kind) {
-    let server = Server::start(kind).await;
+async fn cell(front: Front, kind: BackendKind) {
+    let server = ReferenceBackend::start(kind).await;
     let proxy = Proxy::builder().backend(server.backend.clone()).build().unwrap();
     let fronts = Fronts::open(proxy).await;
     let sessions = fronts.proxy.sessions();
-    let mut anna = fronts.caller_at(front, "Anna").await;
+    let mut anna = fronts.client_at(front, "Anna").await;
     scenes::all(&mut anna).await;
-    if kind == Kind::Http {
+    if kind == BackendKind::Http {
         scenes::reconnection(&mut anna).await;
     }
 
-    let mut berta = fronts.caller_at(front, "Berta").await;
+    let mut berta = fronts.client_at(front, "Berta").await;
     assert_eq!((sessions.len(), sessions.links()), (2, 2));
     scenes::apart(&mut anna, &mut berta).await;
     let processes = [scenes::process(&mut anna).await, scenes::process(&mut berta).await];
@@ -80,7 +84,7 @@ async fn cell(front: Front, kind: Kind) {
     fronts.empty().await;
     server.has_only(0, &processes).await;
     // The proxy goes on, and its shutdown ends what came later.
-    let mut clara = fronts.caller_at(front, "Clara").await;
+    let mut clara = fronts.client_at(front, "Clara").await;
     assert_eq!(scenes::count(&mut clara).await, 1);
     let process = scenes::process(&mut clara).await;
     fronts.close().await;
@@ -88,9 +92,9 @@ async fn cell(front: Front, kind: Kind) {
 }
 
 /// A client with nothing in between: where this fails, neither front nor backend is to blame.
-async fn direct(kind: Kind) {
-    let server = Server::start(kind).await;
-    let mut anna = server.caller("Anna").await;
+async fn direct(kind: BackendKind) {
+    let server = ReferenceBackend::start(kind).await;
+    let mut anna = server.client("Anna").await;
     anna.shakes_hands().await;
     scenes::all(&mut anna).await;
     anna.leaves().await;
@@ -98,16 +102,16 @@ async fn direct(kind: Kind) {
 }
 
 /// Eight clients at once, two on each front of one proxy.
-async fn all_fronts(kind: Kind) {
-    let server = Server::start(kind).await;
+async fn all_fronts(kind: BackendKind) {
+    let server = ReferenceBackend::start(kind).await;
     let fronts = Fronts::open(Proxy::builder().backend(server.backend.clone()).build().unwrap()).await;
     let names = ["Anna", "Berta", "Clara", "Dora", "Emma", "Frida", "Gerda", "Hanna"];
-    let ways = FRONTS.iter().chain(&FRONTS).map(|(_, front)| *front);
-    let entering = names.iter().zip(ways).map(|(name, front)| fronts.caller_at(front, name));
-    let mut callers = join_all(entering).await;
+    let transports = FRONTS.iter().chain(&FRONTS).map(|(_, front)| *front);
+    let entering = names.iter().zip(transports).map(|(name, front)| fronts.client_at(front, name));
+    let mut clients = join_all(entering).await;
     assert_eq!(fronts.proxy.sessions().links(), names.len());
-    join_all(callers.iter_mut().map(|caller| scenes::alone(caller, 5))).await;
-    join_all(callers.into_iter().map(common::Caller::leaves)).await;
+    join_all(clients.iter_mut().map(|client| scenes::alone(client, 5))).await;
+    join_all(clients.into_iter().map(common::NamedClient::leaves)).await;
     fronts.empty().await;
     server.has_only(0, &[]).await;
     fronts.close().await;

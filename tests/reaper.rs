@@ -38,7 +38,7 @@ mod linux {
 
     /// Starts what outlives naive endings, each writing its number to the file `$1`: a child, one that left the session
     /// by a double fork, and one that emptied its environment as well and ignores SIGTERM.
-    const CLINGING: &str = r#"
+    const CLINGING_SCRIPT: &str = r#"
         sh -c 'echo $$ >> "$1"; exec sleep 1000' - "$1" &
         (setsid sh -c 'echo $$ >> "$1"; exec sleep 1000' - "$1" &)
         (env -i setsid sh -c 'trap "" TERM; echo $$ >> "$1"; exec sleep 1000' - "$1" &)
@@ -108,11 +108,11 @@ mod linux {
     // ---- the harness ----
 
     /// A folder, the file in it to which processes write their numbers, and a scratch folder that does not exist yet.
-    struct Ground {
+    struct Harness {
         folder: TempDir,
     }
 
-    impl Ground {
+    impl Harness {
         fn new() -> Self {
             Self { folder: tempfile::tempdir().unwrap() }
         }
@@ -230,13 +230,13 @@ mod linux {
         assert_eq!(child.end(LONG, GRACE).await, ExitStatusKind::Code(0));
         assert!(!exists(server) && !exists(keeper), "gone by the time at which the end is told");
 
-        let ground = Ground::new();
-        let child = start(&ground.sh("echo no >&2; exit 7")).await;
+        let harness = Harness::new();
+        let child = start(&harness.sh("echo no >&2; exit 7")).await;
         assert_eq!(child.exit().await, ExitStatusKind::Code(7));
         assert_eq!(child.exit().await, ExitStatusKind::Code(7), "as often as one likes");
         assert_eq!(child.end(LONG, GRACE).await, ExitStatusKind::Code(7));
 
-        let mut child = start(&ground.sh("echo no >&2; kill -USR1 $$")).await;
+        let mut child = start(&harness.sh("echo no >&2; kill -USR1 $$")).await;
         let mut text = String::new();
         child.stderr.take().unwrap().read_to_string(&mut text).await.unwrap();
         assert_eq!(text, "no\n");
@@ -284,29 +284,29 @@ mod linux {
     }
 
     async fn environment_and_folders() {
-        let ground = Ground::new();
+        let harness = Harness::new();
         let path = std::env::var_os("PATH").unwrap();
         let mut command = Command {
             env: vec![("A".into(), "b\nc".into()), ("PATH".into(), path)],
             inherit: Inherit::Nothing,
             cwd: Some("/".into()),
-            ..ground.sh(r#"echo "$A,$HOME,$TMPDIR,$TMP,$(pwd),$(stat -c %a "$TMPDIR"); touch "$TMPDIR/x""#)
+            ..harness.sh(r#"echo "$A,$HOME,$TMPDIR,$TMP,$(pwd),$(stat -c %a "$TMPDIR"); touch "$TMPDIR/x""#)
         };
         command.args[1] = r#"touch "$TMPDIR/x"; echo "$A,$HOME,$TMPDIR,$TMP,$(pwd),$(stat -c %a "$TMPDIR")""#.into();
-        let scratch = ground.scratch().display().to_string();
+        let scratch = harness.scratch().display().to_string();
         assert_eq!(output(&command).await, format!("b\nc,,{scratch},{scratch},/,700\n"));
-        assert!(!ground.scratch().exists());
+        assert!(!harness.scratch().exists());
 
         // A program beside its working directory, and one found on the PATH that it is given.
-        let script = ground.folder.path().join("server");
+        let script = harness.folder.path().join("server");
         fs::copy("/bin/echo", &script).unwrap();
         let here = |program: &str| Command {
             args: vec!["found".into()],
-            cwd: Some(ground.folder.path().into()),
+            cwd: Some(harness.folder.path().into()),
             ..Command::new(program)
         };
         assert_eq!(output(&here("./server")).await, "found\n");
-        let env = vec![("PATH".into(), ground.folder.path().into())];
+        let env = vec![("PATH".into(), harness.folder.path().into())];
         assert_eq!(output(&Command { env, ..here("server") }).await, "found\n");
     }
 
@@ -317,16 +317,16 @@ mod linux {
         fn says(error: &impl ToString, what: &str) {
             assert!(error.to_string().contains(what), "{}", error.to_string());
         }
-        let ground = Ground::new();
-        let base = ground.sh("exit");
+        let harness = Harness::new();
+        let base = harness.sh("exit");
 
         let error = refused(&Command { program: "no-such-program".into(), ..base.clone() }).await;
         assert!(matches!(&error, SpawnError::NotFound { program } if program == "no-such-program"));
         says(&error, "no-such-program was not found");
-        assert!(!ground.scratch().exists());
+        assert!(!harness.scratch().exists());
 
-        fs::write(ground.folder.path().join("plain"), "x").unwrap();
-        let error = refused(&Command { program: ground.folder.path().join("plain").into(), ..base.clone() }).await;
+        fs::write(harness.folder.path().join("plain"), "x").unwrap();
+        let error = refused(&Command { program: harness.folder.path().join("plain").into(), ..base.clone() }).await;
         assert!(matches!(error, SpawnError::PermissionDenied { .. }), "{error:?}");
 
         let error = refused(&Command { cwd: Some("/no/such/folder".into()), ..base.clone() }).await;
@@ -335,83 +335,83 @@ mod linux {
 
         let error = refused(&Command { args: vec!["a\0b".into()], ..base.clone() }).await;
         assert!(matches!(error, SpawnError::Other { .. }), "{error:?}");
-        assert!(!ground.scratch().exists());
+        assert!(!harness.scratch().exists());
 
-        fs::create_dir(ground.scratch()).unwrap();
-        fs::write(ground.scratch().join("mine"), "x").unwrap();
+        fs::create_dir(harness.scratch()).unwrap();
+        fs::write(harness.scratch().join("mine"), "x").unwrap();
         let error = refused(&base).await;
         assert!(matches!(error, SpawnError::Scratch { .. }), "{error:?}");
-        assert!(ground.scratch().join("mine").exists(), "what was there before is not ours to remove");
+        assert!(harness.scratch().join("mine").exists(), "what was there before is not ours to remove");
     }
 
     // ---- ending ----
 
     async fn a_clinging_tree_ends() {
-        let ground = Ground::new();
-        let child = start(&ground.sh(&format!("{CLINGING} cat; sleep 1000"))).await;
-        let pids = ground.peopled(4).await;
+        let harness = Harness::new();
+        let child = start(&harness.sh(&format!("{CLINGING_SCRIPT} cat; sleep 1000"))).await;
+        let pids = harness.peopled(4).await;
         let keeper = parent(pid(&child));
         child.end(Duration::from_millis(50), GRACE).await;
         // No waiting here: that they are gone is what the end of `end` means.
         assert!(pids.into_iter().chain([keeper]).all(|pid| !exists(pid)));
-        assert!(!ground.scratch().exists());
+        assert!(!harness.scratch().exists());
 
         // The same when the server leaves by itself.
-        let ground = Ground::new();
-        let child = start(&ground.sh(&format!("{CLINGING} cat; exit 3"))).await;
-        ground.peopled(4).await;
+        let harness = Harness::new();
+        let child = start(&harness.sh(&format!("{CLINGING_SCRIPT} cat; exit 3"))).await;
+        harness.peopled(4).await;
         assert_eq!(child.end(LONG, GRACE).await, ExitStatusKind::Code(3));
-        ground.deserted().await;
+        harness.deserted().await;
     }
 
     async fn a_server_that_ignores_sigterm_is_killed() {
-        let ground = Ground::new();
-        let child = start(&ground.sh("trap '' TERM; echo $$ >> \"$1\"; while :; do sleep 1; done")).await;
-        ground.peopled(1).await;
+        let harness = Harness::new();
+        let child = start(&harness.sh("trap '' TERM; echo $$ >> \"$1\"; while :; do sleep 1; done")).await;
+        harness.peopled(1).await;
         let begun = Instant::now();
         assert_eq!(child.end(NOW, GRACE).await, ExitStatusKind::Signal(9));
         assert!(begun.elapsed() >= GRACE && begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
-        ground.deserted().await;
+        harness.deserted().await;
 
-        let child = start(&ground.sh("trap 'exit 5' TERM; echo $$ >> \"$1\"; while :; do sleep 0.05; done")).await;
-        ground.peopled(2).await;
+        let child = start(&harness.sh("trap 'exit 5' TERM; echo $$ >> \"$1\"; while :; do sleep 0.05; done")).await;
+        harness.peopled(2).await;
         assert_eq!(child.end(NOW, LONG).await, ExitStatusKind::Code(5), "one that heeds it may leave as it likes");
     }
 
     async fn a_tree_that_forks_without_end_ends() {
-        let ground = Ground::new();
+        let harness = Harness::new();
         // It stops by itself when its file is gone: a failing test must not take the machine down.
         let script = r#"
             trap '' TERM; echo $$ >> "$1"
             while [ -e "$1" ]; do (setsid sleep 1000 &) ; sleep 1000 & done
         "#;
-        let child = start(&marked(ground.sh(script), &ground)).await;
-        ground.peopled(1).await;
-        eventually("it forks", || bearing(&mark(&ground)).len() > 20).await;
+        let child = start(&marked(harness.sh(script), &harness)).await;
+        harness.peopled(1).await;
+        eventually("it forks", || bearing(&mark(&harness)).len() > 20).await;
         timeout(LONG, child.end(NOW, NOW)).await.expect("it must not outrun the reaper");
-        assert_eq!(bearing(&mark(&ground)), [0_i32; 0]);
-        ground.deserted().await;
+        assert_eq!(bearing(&mark(&harness)), [0_i32; 0]);
+        harness.deserted().await;
     }
 
     async fn a_tree_that_flees_by_forking_ends() {
-        let ground = Ground::new();
-        let flee = ground.folder.path().join("flee");
+        let harness = Harness::new();
+        let flee = harness.folder.path().join("flee");
         // Each one starts the next in a session of its own, and leaves; the server leaves first of all.
         fs::write(&flee, "trap '' TERM\n[ -e \"$1\" ] || exit\nsetsid sh \"$0\" \"$1\" & exit 0\n").unwrap();
         let flee = format!("sh {} \"$1\" & ", flee.display());
-        let child = start(&marked(ground.sh(&format!("echo $$ >> \"$1\"; {}", flee.repeat(4))), &ground)).await;
+        let child = start(&marked(harness.sh(&format!("echo $$ >> \"$1\"; {}", flee.repeat(4))), &harness)).await;
         assert_eq!(child.exit().await, ExitStatusKind::Code(0));
         timeout(LONG, child.end(NOW, NOW)).await.expect("it must not outrun the reaper");
-        assert_eq!(bearing(&mark(&ground)), [0_i32; 0]);
-        ground.deserted().await;
+        assert_eq!(bearing(&mark(&harness)), [0_i32; 0]);
+        harness.deserted().await;
     }
 
-    fn mark(ground: &Ground) -> String {
-        format!("MARK={}", ground.folder.path().display())
+    fn mark(harness: &Harness) -> String {
+        format!("MARK={}", harness.folder.path().display())
     }
 
-    fn marked(mut command: Command, ground: &Ground) -> Command {
-        command.env.push(("MARK".into(), ground.folder.path().into()));
+    fn marked(mut command: Command, harness: &Harness) -> Command {
+        command.env.push(("MARK".into(), harness.folder.path().into()));
         command
     }
 
@@ -427,11 +427,11 @@ mod linux {
     }
 
     async fn an_exit_is_told_while_grandchildren_hold_stdout() {
-        let ground = Ground::new();
+        let harness = Harness::new();
         let script = r#"(trap "" TERM; exec sleep 1000) & echo $! >> "$1"; echo out; exit 7"#;
-        let mut child = start(&ground.sh(script)).await;
+        let mut child = start(&harness.sh(script)).await;
         assert_eq!(timeout(LONG, child.exit()).await, Ok(ExitStatusKind::Code(7)));
-        let holder = ground.pids().into_iter().next().unwrap();
+        let holder = harness.pids().into_iter().next().unwrap();
         assert!(exists(holder), "it still has 500 ms");
         let mut text = String::new();
         child.stdout.take().unwrap().read_to_string(&mut text).await.unwrap();
@@ -443,42 +443,42 @@ mod linux {
     // ---- nobody there to wait ----
 
     async fn dropping_the_child_ends_the_tree() {
-        let ground = Ground::new();
-        let child = start(&ground.sh(&format!("{CLINGING} sleep 1000"))).await;
+        let harness = Harness::new();
+        let child = start(&harness.sh(&format!("{CLINGING_SCRIPT} sleep 1000"))).await;
         let keeper = parent(pid(&child));
-        ground.peopled(4).await;
+        harness.peopled(4).await;
         drop(child);
-        ground.deserted().await;
+        harness.deserted().await;
         gone([keeper]).await;
     }
 
     async fn a_start_that_nobody_waits_for_leaves_nothing() {
-        let ground = Ground::new();
+        let harness = Harness::new();
         for attempt in 0..40 {
-            let scratch = Some(ground.folder.path().join(format!("scratch-{attempt}")));
-            let command = marked(Command { scratch, ..ground.sh("echo $$ >> \"$1\"; sleep 1000") }, &ground);
+            let scratch = Some(harness.folder.path().join(format!("scratch-{attempt}")));
+            let command = marked(Command { scratch, ..harness.sh("echo $$ >> \"$1\"; sleep 1000") }, &harness);
             let _ = timeout(Duration::from_micros(attempt * 200), spawn(&command)).await;
         }
-        let left = || fs::read_dir(ground.folder.path()).unwrap().flatten().any(|entry| entry.path().is_dir());
-        eventually("nothing is left", || bearing(&mark(&ground)).is_empty() && !left()).await;
-        ground.deserted().await;
+        let left = || fs::read_dir(harness.folder.path()).unwrap().flatten().any(|entry| entry.path().is_dir());
+        eventually("nothing is left", || bearing(&mark(&harness)).is_empty() && !left()).await;
+        harness.deserted().await;
     }
 
     async fn an_end_that_nobody_waits_for_goes_on() {
-        let ground = Ground::new();
-        let child = start(&ground.sh(&format!("{CLINGING} sleep 1000"))).await;
-        ground.peopled(4).await;
+        let harness = Harness::new();
+        let child = start(&harness.sh(&format!("{CLINGING_SCRIPT} sleep 1000"))).await;
+        harness.peopled(4).await;
         assert!(timeout(Duration::from_millis(20), child.end(LONG, LONG)).await.is_err());
-        ground.deserted().await;
+        harness.deserted().await;
     }
 
     // ---- sessions ----
 
-    /// A proxy whose sessions have this script as their server, and their scratch folders in the ground's own.
-    fn sessions_of(ground: &Ground, script: &str) -> sessile::Proxy {
-        fs::create_dir(ground.scratch()).unwrap();
-        let server = ChildBackend::new("sh").args(["-c", script, "-"]).args([ground.pids_file()]);
-        let settings = SessionSettings { scratch: ground.scratch(), ..SessionSettings::default() };
+    /// A proxy whose sessions have this script as their server, and their scratch folders in the harness's own.
+    fn sessions_of(harness: &Harness, script: &str) -> sessile::Proxy {
+        fs::create_dir(harness.scratch()).unwrap();
+        let server = ChildBackend::new("sh").args(["-c", script, "-"]).args([harness.pids_file()]);
+        let settings = SessionSettings { scratch: harness.scratch(), ..SessionSettings::default() };
         sessile::Proxy::builder().backend(server).session(settings).build().unwrap()
     }
 
@@ -497,22 +497,22 @@ mod linux {
     }
 
     async fn a_session_that_was_ended_has_left_nothing() {
-        let ground = Ground::new();
-        let proxy = sessions_of(&ground, &format!("{CLINGING} cat > /dev/null; exec sleep 1000"));
+        let harness = Harness::new();
+        let proxy = sessions_of(&harness, &format!("{CLINGING_SCRIPT} cat > /dev/null; exec sleep 1000"));
         let sessions = proxy.sessions();
         let _clients = [open(&proxy).await, open(&proxy).await, open(&proxy).await];
-        let pids = ground.peopled(12).await;
+        let pids = harness.peopled(12).await;
         assert!(timeout(LONG, sessions.end(sessions.list()[0].id)).await.unwrap());
         // No waiting here: that they are gone is what the end of `end` and of `clear` means.
         assert_eq!((sessions.links(), pids.iter().filter(|pid| exists(**pid)).count()), (2, 8));
         assert_eq!(timeout(LONG, sessions.clear()).await.unwrap(), 2);
         assert_eq!((sessions.links(), pids.iter().filter(|pid| exists(**pid)).count()), (0, 0));
-        assert!(is_empty(&ground.scratch()));
+        assert!(is_empty(&harness.scratch()));
     }
 
     async fn a_session_ended_while_starting_has_left_nothing() {
-        let ground = Ground::new();
-        let proxy = sessions_of(&ground, "echo $$ >> \"$1\"; exec cat > /dev/null");
+        let harness = Harness::new();
+        let proxy = sessions_of(&harness, "echo $$ >> \"$1\"; exec cat > /dev/null");
         let sessions = proxy.sessions();
         for attempt in 0..40 {
             let _clients = [open(&proxy).await, open(&proxy).await];
@@ -520,8 +520,8 @@ mod linux {
             // At another moment of the start each time.
             let _ = timeout(Duration::from_micros(attempt * 200), std::future::pending::<()>()).await;
             assert_eq!(timeout(LONG, sessions.clear()).await.unwrap(), 2);
-            assert!(sessions.links() == 0 && is_empty(&ground.scratch()), "attempt {attempt}");
-            assert!(ground.pids().into_iter().all(|pid| !exists(pid)), "attempt {attempt}");
+            assert!(sessions.links() == 0 && is_empty(&harness.scratch()), "attempt {attempt}");
+            assert!(harness.pids().into_iter().all(|pid| !exists(pid)), "attempt {attempt}");
         }
     }
 
@@ -568,10 +568,10 @@ mod linux {
             Self { process, servers, reapers }
         }
 
-        fn of(ground: &Ground, count: usize, claim: bool, script: &str) -> Self {
+        fn of(harness: &Harness, count: usize, claim: bool, script: &str) -> Self {
             let mut command = std::process::Command::new(std::env::current_exe().unwrap());
             command.args(["__proxy", &count.to_string()]).args(claim.then_some("claim"));
-            command.args(["sh", "-c", script, "-"]).arg(ground.pids_file());
+            command.args(["sh", "-c", script, "-"]).arg(harness.pids_file());
             Self::start(command)
         }
 
@@ -593,29 +593,29 @@ mod linux {
     }
 
     async fn a_killed_proxy_leaves_nothing() {
-        let ground = Ground::new();
-        let proxy = Proxy::of(&ground, 5, false, &format!("{CLINGING} while :; do sleep 1000; done"));
-        ground.peopled(20).await;
+        let harness = Harness::new();
+        let proxy = Proxy::of(&harness, 5, false, &format!("{CLINGING_SCRIPT} while :; do sleep 1000; done"));
+        harness.peopled(20).await;
         proxy.killed().await;
-        ground.deserted().await;
+        harness.deserted().await;
     }
 
     async fn a_proxy_killed_while_starting_leaves_nothing() {
         let exe = std::env::current_exe().unwrap();
         for wait in (0..30).step_by(3) {
-            let ground = Ground::new();
+            let harness = Harness::new();
             let mut command = std::process::Command::new(&exe);
-            command.args(["__proxy", "20", "sleep", "1000"]).env("MARK", ground.folder.path()).stdout(Stdio::null());
+            command.args(["__proxy", "20", "sleep", "1000"]).env("MARK", harness.folder.path()).stdout(Stdio::null());
             let mut process = command.spawn().unwrap();
             sleep(Duration::from_millis(wait)).await;
             process.kill().unwrap();
             process.wait().unwrap();
-            eventually("nothing is left", || bearing(&mark(&ground)).is_empty()).await;
+            eventually("nothing is left", || bearing(&mark(&harness)).is_empty()).await;
         }
     }
 
     async fn a_killed_reaper_leaves_nothing() {
-        let ground = Ground::new();
+        let harness = Harness::new();
         let script = r#"
             (sh -c 'echo $$ >> "$1"; exec sleep 1000' - "$1" &)
             setsid sh -c 'trap "" TERM; echo $$ >> "$1"; sleep 1000 & echo $! >> "$1"; wait' - "$1" &
@@ -623,33 +623,33 @@ mod linux {
             echo $$ >> "$1"; wait
         "#;
         let mut own = std::process::Command::new("setsid").args(["sleep", "1000"]).spawn().unwrap();
-        let child = start(&ground.sh(script)).await;
-        ground.peopled(5).await;
-        assert!(ground.scratch().exists());
+        let child = start(&harness.sh(script)).await;
+        harness.peopled(5).await;
+        assert!(harness.scratch().exists());
         kill(parent(pid(&child)));
         assert_eq!(timeout(LONG, child.exit()).await, Ok(ExitStatusKind::Unknown));
         assert_eq!(child.end(LONG, GRACE).await, ExitStatusKind::Unknown);
-        assert!(ground.pids().into_iter().all(|pid| !exists(pid)));
-        assert!(!ground.scratch().exists());
+        assert!(harness.pids().into_iter().all(|pid| !exists(pid)));
+        assert!(!harness.scratch().exists());
         assert!(own.try_wait().unwrap().is_none(), "a child of the embedding program is left alone");
         own.kill().unwrap();
         own.wait().unwrap();
     }
 
     async fn killed_reapers_of_a_claiming_proxy_leave_nothing() {
-        let ground = Ground::new();
-        let proxy = Proxy::of(&ground, 20, true, &format!("{CLINGING} while :; do sleep 1000; done"));
-        ground.peopled(80).await;
-        let spared: HashSet<i32> = ground.pids().into_iter().filter(|pid| below(*pid, proxy.reapers[0])).collect();
+        let harness = Harness::new();
+        let proxy = Proxy::of(&harness, 20, true, &format!("{CLINGING_SCRIPT} while :; do sleep 1000; done"));
+        harness.peopled(80).await;
+        let spared: HashSet<i32> = harness.pids().into_iter().filter(|pid| below(*pid, proxy.reapers[0])).collect();
         assert!(!spared.is_empty());
         for reaper in &proxy.reapers[1..] {
             kill(*reaper);
         }
-        gone(ground.pids().difference(&spared).copied()).await;
+        gone(harness.pids().difference(&spared).copied()).await;
         gone(proxy.reapers[1..].iter().copied()).await;
         assert!(spared.iter().all(|pid| exists(*pid)), "those of the reaper that lives are not orphans");
         proxy.killed().await;
-        ground.deserted().await;
+        harness.deserted().await;
     }
 
     fn below(mut pid: i32, ancestor: i32) -> bool {
@@ -674,31 +674,31 @@ mod linux {
             echo $$ >> "$1"; for flight in 1 2 3 4; do sh "$1.flee" "$1" & done; sleep 1000
         "#;
         for script in [storm, chase] {
-            let ground = Ground::new();
-            let child = start(&marked(ground.sh(script), &ground)).await;
-            ground.peopled(1).await;
-            eventually("it forks", || bearing(&mark(&ground)).len() > 4).await;
+            let harness = Harness::new();
+            let child = start(&marked(harness.sh(script), &harness)).await;
+            harness.peopled(1).await;
+            eventually("it forks", || bearing(&mark(&harness)).len() > 4).await;
             kill(parent(pid(&child)));
             timeout(LONG, child.end(LONG, NOW)).await.expect("it must not outrun the proxy");
-            assert_eq!(bearing(&mark(&ground)), [0_i32; 0], "{script}");
-            ground.deserted().await;
+            assert_eq!(bearing(&mark(&harness)), [0_i32; 0], "{script}");
+            harness.deserted().await;
         }
     }
 
     /// Starts a process that leaves its session and is orphaned, which writes its number to the file `$1`.
-    const STRAY: &str = r#"(setsid sh -c 'echo $$ >> "$1"; exec sleep 1000' - "$1" &)"#;
+    const DETACHED_CHILD: &str = r#"(setsid sh -c 'echo $$ >> "$1"; exec sleep 1000' - "$1" &)"#;
 
     /// Processes that are not a proxy's, whatever their parent; ended with this.
-    struct Strangers(PathBuf);
+    struct UnrelatedChildren(PathBuf);
 
-    impl Strangers {
+    impl UnrelatedChildren {
         fn pids(&self) -> HashSet<i32> {
             let text = fs::read_to_string(&self.0).unwrap_or_default();
             text.lines().filter_map(|line| line.parse().ok()).collect()
         }
     }
 
-    impl Drop for Strangers {
+    impl Drop for UnrelatedChildren {
         fn drop(&mut self) {
             for pid in self.pids() {
                 let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
@@ -708,24 +708,27 @@ mod linux {
 
     /// A proxy that a shell became after it had started a helper: that one starts a stray when the file `1` is there,
     /// as it is when this returns, and another for the file `2`. The log is in the file `log`.
-    fn after_a_helper(ground: &Ground, words: &[&str], script: &str) -> (Proxy, Strangers) {
-        let file = |name: &str| ground.folder.path().join(name);
-        let turns = format!("while [ ! -e '{}'/$turn ]; do sleep 0.02; done; {STRAY}", ground.folder.path().display());
+    fn after_a_helper(harness: &Harness, words: &[&str], script: &str) -> (Proxy, UnrelatedChildren) {
+        let file = |name: &str| harness.folder.path().join(name);
+        let turns = format!(
+            "while [ ! -e '{}'/$turn ]; do sleep 0.02; done; {DETACHED_CHILD}",
+            harness.folder.path().display()
+        );
         let helper = format!("echo $$ >> \"$1\"; for turn in 1 2; do {turns}; done; exec sleep 1000");
         fs::write(file("helper"), helper).unwrap();
         let mut command = std::process::Command::new("sh");
         command.args(["-c", r#"sh "$0" "$1" >/dev/null 2>&1 & shift; exec "$@""#]).arg(file("helper"));
         command.arg(file("strangers")).arg(std::env::current_exe().unwrap()).args(["__proxy", "2"]).args(words);
-        command.args(["sh", "-c", script, "-"]).arg(ground.pids_file());
+        command.args(["sh", "-c", script, "-"]).arg(harness.pids_file());
         command.stderr(fs::File::create(file("log")).unwrap());
         let proxy = Proxy::start(command);
         fs::write(file("1"), "").unwrap();
-        (proxy, Strangers(file("strangers")))
+        (proxy, UnrelatedChildren(file("strangers")))
     }
 
     /// The numbers of the processes that the log says were left alone.
-    fn left_alone(ground: &Ground) -> Vec<i32> {
-        let log = fs::read_to_string(ground.folder.path().join("log")).unwrap();
+    fn left_alone(harness: &Harness) -> Vec<i32> {
+        let log = fs::read_to_string(harness.folder.path().join("log")).unwrap();
         let lists = log.lines().filter(|line| line.contains("left alone"));
         let lists = lists.filter_map(|line| line.split_once("pids=[")?.1.split_once(']'));
         lists.flat_map(|(pids, _)| pids.split(", ").map(|pid| pid.parse().unwrap()).collect::<Vec<_>>()).collect()
@@ -733,30 +736,30 @@ mod linux {
 
     async fn children_from_before_main_are_left_alone() {
         for words in [&["claim"][..], &[]] {
-            let ground = Ground::new();
+            let harness = Harness::new();
             let (proxy, strangers) =
-                after_a_helper(&ground, words, &format!("{CLINGING} while :; do sleep 1000; done"));
+                after_a_helper(&harness, words, &format!("{CLINGING_SCRIPT} while :; do sleep 1000; done"));
             let me = i32::try_from(proxy.process.id()).unwrap();
-            ground.peopled(8).await;
+            harness.peopled(8).await;
             eventually("helper and stray are the proxy's", || {
                 strangers.pids().len() == 2 && strangers.pids().into_iter().all(|pid| parent(pid) == me)
             })
             .await;
             let before = strangers.pids();
 
-            let first: HashSet<i32> = ground.pids().into_iter().filter(|pid| below(*pid, proxy.reapers[0])).collect();
+            let first: HashSet<i32> = harness.pids().into_iter().filter(|pid| below(*pid, proxy.reapers[0])).collect();
             assert_eq!(first.len(), 4);
             kill(proxy.reapers[0]);
-            fs::write(ground.folder.path().join("2"), "").unwrap();
+            fs::write(harness.folder.path().join("2"), "").unwrap();
             gone(first).await;
-            eventually("it is said", || before.is_subset(&left_alone(&ground).into_iter().collect())).await;
+            eventually("it is said", || before.is_subset(&left_alone(&harness).into_iter().collect())).await;
             eventually("there is another stray", || strangers.pids().len() == 3).await;
 
             kill(proxy.reapers[1]);
-            gone(ground.pids()).await;
+            gone(harness.pids()).await;
             gone(proxy.reapers.iter().copied()).await;
-            eventually("it is said of the other one", || left_alone(&ground).len() >= 3).await;
-            let mut told = left_alone(&ground);
+            eventually("it is said of the other one", || left_alone(&harness).len() >= 3).await;
+            let mut told = left_alone(&harness);
             told.sort_unstable();
             let mut all: Vec<i32> = strangers.pids().into_iter().collect();
             all.sort_unstable();
@@ -776,12 +779,12 @@ mod linux {
         if !able.is_ok_and(|status| status.success()) {
             return;
         }
-        let ground = Ground::new();
-        let strangers = ground.folder.path().join("strangers");
+        let harness = Harness::new();
+        let strangers = harness.folder.path().join("strangers");
         let mut command = std::process::Command::new("unshare");
         command.args(unshare).arg(std::env::current_exe().unwrap()).args(["__proxy", "1", "claim", "sh", "-c"]);
-        command.args([&format!("{CLINGING} while :; do sleep 1000; done"), "-"]).arg(ground.pids_file());
-        command.stderr(fs::File::create(ground.folder.path().join("log")).unwrap()).stdout(Stdio::piped());
+        command.args([&format!("{CLINGING_SCRIPT} while :; do sleep 1000; done"), "-"]).arg(harness.pids_file());
+        command.stderr(fs::File::create(harness.folder.path().join("log")).unwrap()).stdout(Stdio::piped());
         let mut process = command.spawn().unwrap();
         let children = format!("/proc/{0}/task/{0}/children", process.id());
         eventually("process 1 is there", || fs::read_to_string(&children).is_ok_and(|text| !text.is_empty())).await;
@@ -793,7 +796,7 @@ mod linux {
             let output = command.output().unwrap();
             String::from_utf8(output.stdout).unwrap().trim().to_owned()
         };
-        let pids: Vec<String> = ground.peopled(4).await.iter().map(ToString::to_string).collect();
+        let pids: Vec<String> = harness.peopled(4).await.iter().map(ToString::to_string).collect();
         let stray = r#"(setsid sh -c 'echo $$ > "$0"; exec sleep 1000' "$0" >/dev/null 2>&1 &)"#;
         inside(stray, &[]);
         eventually("somebody is orphaned", || fs::read_to_string(&strangers).is_ok_and(|pid| pid.ends_with('\n')))
@@ -807,7 +810,7 @@ mod linux {
         assert_eq!(inside(living, &pids).lines().count(), 4);
         inside("kill -9 $1", &[reaper]);
         eventually("its tree is gone", || inside(living, &pids).is_empty()).await;
-        eventually("it is said", || left_alone(&ground) == [stray.parse::<i32>().unwrap()]).await;
+        eventually("it is said", || left_alone(&harness) == [stray.parse::<i32>().unwrap()]).await;
         assert_eq!(inside(living, std::slice::from_ref(&stray)), stray);
 
         kill(first.parse().unwrap());
@@ -815,38 +818,38 @@ mod linux {
     }
 
     async fn without_a_mark_only_what_is_certain_ends() {
-        let script = format!("{CLINGING} while :; do sleep 1000; done");
+        let script = format!("{CLINGING_SCRIPT} while :; do sleep 1000; done");
         // Nothing but reapers was ever started, and there were no children before.
-        let ground = Ground::new();
+        let harness = Harness::new();
         let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-        command.args(["__proxy", "2", "unmarked", "claim", "sh", "-c", &script, "-"]).arg(ground.pids_file());
+        command.args(["__proxy", "2", "unmarked", "claim", "sh", "-c", &script, "-"]).arg(harness.pids_file());
         let proxy = Proxy::start(command);
-        ground.peopled(8).await;
+        harness.peopled(8).await;
         kill(proxy.reapers[0]);
         kill(proxy.reapers[1]);
-        gone(ground.pids()).await;
+        gone(harness.pids()).await;
         proxy.killed().await;
 
         // There was a helper: those that detached themselves and have lost their parent could be its own.
-        let ground = Ground::new();
-        let (proxy, strangers) = after_a_helper(&ground, &["unmarked", "claim"], &script);
-        ground.peopled(8).await;
+        let harness = Harness::new();
+        let (proxy, strangers) = after_a_helper(&harness, &["unmarked", "claim"], &script);
+        harness.peopled(8).await;
         eventually("helper and stray are there", || strangers.pids().len() == 2).await;
-        let first: HashSet<i32> = ground.pids().into_iter().filter(|pid| below(*pid, proxy.reapers[0])).collect();
+        let first: HashSet<i32> = harness.pids().into_iter().filter(|pid| below(*pid, proxy.reapers[0])).collect();
         let (certain, others): (Vec<i32>, Vec<i32>) =
             first.into_iter().partition(|pid| below(*pid, proxy.servers[0]) || *pid == proxy.servers[0]);
         assert_eq!((certain.len(), others.len()), (2, 2));
         kill(proxy.reapers[0]);
         gone(certain).await;
         let spared: HashSet<i32> = strangers.pids().into_iter().chain(others.iter().copied()).collect();
-        eventually("it is said", || left_alone(&ground).into_iter().collect::<HashSet<_>>() == spared).await;
+        eventually("it is said", || left_alone(&harness).into_iter().collect::<HashSet<_>>() == spared).await;
         assert!(spared.iter().all(|pid| exists(*pid)));
 
         drop(strangers);
         others.into_iter().for_each(kill);
         proxy.killed().await;
         waited_for(spared).await;
-        ground.deserted().await;
+        harness.deserted().await;
     }
 
     /// `__session SCRATCH PROGRAM ARGS...`: one session of a proxy that keeps its scratch folders there.
@@ -866,17 +869,17 @@ mod linux {
         let base = tempfile::tempdir().unwrap();
         let folders = || fs::read_dir(base.path()).unwrap().map(|entry| entry.unwrap().path()).collect::<HashSet<_>>();
         let script = r#"trap '' TERM; touch "$TMPDIR/file"; echo $$ >> "$1"; exec sleep 1000"#;
-        let begin = |ground: &Ground| {
+        let begin = |harness: &Harness| {
             let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-            command.arg("__session").arg(base.path()).args(["sh", "-c", script, "-"]).arg(ground.pids_file());
+            command.arg("__session").arg(base.path()).args(["sh", "-c", script, "-"]).arg(harness.pids_file());
             Proxy { process: command.spawn().unwrap(), servers: Vec::new(), reapers: Vec::new() }
         };
-        let (ground, other_ground, next_ground) = (Ground::new(), Ground::new(), Ground::new());
-        let other = begin(&other_ground);
-        other_ground.peopled(1).await;
+        let (harness, other_harness, next_harness) = (Harness::new(), Harness::new(), Harness::new());
+        let other = begin(&other_harness);
+        other_harness.peopled(1).await;
         let others = folders();
-        let mut proxy = begin(&ground);
-        let server = ground.peopled(1).await.into_iter().next().unwrap();
+        let mut proxy = begin(&harness);
+        let server = harness.peopled(1).await.into_iter().next().unwrap();
         let reaper = parent(server);
         assert_eq!((others.len(), folders().len()), (1, 2));
 
@@ -890,17 +893,17 @@ mod linux {
         assert!(exists(server), "nor to end what holds out without its standard input");
         kill(server);
 
-        let next = begin(&next_ground);
-        next_ground.peopled(1).await;
+        let next = begin(&next_harness);
+        next_harness.peopled(1).await;
         eventually("what the killed left is gone", || folders().len() == 2).await;
         assert!(others.is_subset(&folders()), "those of a proxy that lives stay");
         assert!(others.iter().all(|folder| folder.join("file").exists()));
 
         other.killed().await;
         next.killed().await;
-        waited_for(ground.pids()).await;
+        waited_for(harness.pids()).await;
         eventually("the reapers have removed theirs", || folders().is_empty()).await;
-        waited_for(other_ground.pids().into_iter().chain(next_ground.pids())).await;
+        waited_for(other_harness.pids().into_iter().chain(next_harness.pids())).await;
     }
 
     async fn a_reaper_is_small_quiet_and_not_easily_hit() {
@@ -932,9 +935,9 @@ mod linux {
     // ---- many ----
 
     async fn two_hundred_at_once() {
-        let ground = Ground::new();
+        let harness = Harness::new();
         let starts = (0..200).map(|number| {
-            let scratch = Some(ground.folder.path().join(number.to_string()));
+            let scratch = Some(harness.folder.path().join(number.to_string()));
             tokio::spawn(async move { start(&Command { scratch, ..Command::new("cat") }).await })
         });
         let mut children = joined(starts.collect()).await;
@@ -946,7 +949,7 @@ mod linux {
         let ends = children.into_iter().map(|child| tokio::spawn(child.end(LONG, GRACE)));
         assert!(joined(ends.collect()).await.into_iter().all(|how| how == ExitStatusKind::Code(0)));
         assert!(pids.into_iter().all(|pid| !exists(pid)));
-        assert_eq!(fs::read_dir(ground.folder.path()).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(harness.folder.path()).unwrap().count(), 0);
     }
 
     async fn joined<T: Debug>(tasks: Vec<tokio::task::JoinHandle<T>>) -> Vec<T> {
@@ -991,12 +994,12 @@ mod linux {
     }
 
     async fn without_init_a_process_group_is_ended() {
-        let ground = Ground::new();
+        let harness = Harness::new();
         let mut command = tokio::process::Command::new(std::env::current_exe().unwrap());
-        assert!(command.arg("__no-reaper").arg(ground.pids_file()).status().await.unwrap().success());
-        assert!(ground.pids().len() >= 2);
-        waited_for(ground.pids()).await;
-        ground.deserted().await;
+        assert!(command.arg("__no-reaper").arg(harness.pids_file()).status().await.unwrap().success());
+        assert!(harness.pids().len() >= 2);
+        waited_for(harness.pids()).await;
+        harness.deserted().await;
     }
 
     // ---- figures, with `--ignored` ----
@@ -1019,9 +1022,9 @@ mod linux {
 
         let child = start(&Command::new("cat")).await;
         println!("{}", fs::read_to_string(format!("/proc/{}/smaps_rollup", parent(pid(&child)))).unwrap());
-        let ground = Ground::new();
-        let clinging = start(&ground.sh(&format!("{CLINGING} sleep 1000"))).await;
-        ground.peopled(4).await;
+        let harness = Harness::new();
+        let clinging = start(&harness.sh(&format!("{CLINGING_SCRIPT} sleep 1000"))).await;
+        harness.peopled(4).await;
         let begun = Instant::now();
         clinging.end(NOW, NOW).await;
         println!("end of a clinging tree, no grace: {:?}", begun.elapsed());

@@ -14,7 +14,7 @@ mod talk;
 #[path = "sse/waiting.rs"]
 mod waiting;
 
-use common::{Client, House, INITIALIZE, INITIALIZED, Reply, Server, WELCOME, result};
+use common::{Harness, HttpClient, INITIALIZE, INITIALIZE_RESULT, INITIALIZED, Reply, ScriptedServer, result};
 
 /// What a client of this transport opens with.
 fn initialize() -> String {
@@ -22,23 +22,23 @@ fn initialize() -> String {
 }
 
 fn welcome() -> String {
-    WELCOME.replace("2025-11-25", "2024-11-05")
+    INITIALIZE_RESULT.replace("2025-11-25", "2024-11-05")
 }
 
 /// A client with its stream, and the URI that it posts to.
 struct SseClient {
-    client: Client,
+    client: HttpClient,
     stream: Reply,
     endpoint: String,
 }
 
 impl SseClient {
     /// Opens the stream, and says nothing yet.
-    async fn open(house: &House) -> Self {
-        Self::of(house.stranger()).await
+    async fn open(harness: &Harness) -> Self {
+        Self::of(harness.new_client()).await
     }
 
-    async fn of(client: Client) -> Self {
+    async fn of(client: HttpClient) -> Self {
         let mut stream = client.request("GET").path("/sse").header("accept", "text/event-stream").send().await;
         assert!(stream.status == 200 && stream.is_sse(), "{}", stream.status);
         let first = stream.event().await;
@@ -72,9 +72,9 @@ impl SseClient {
     }
 }
 
-impl House {
+impl Harness {
     /// A session over HTTP+SSE after its handshake.
-    async fn sse_session(&mut self) -> (SseClient, Server) {
+    async fn sse_session(&mut self) -> (SseClient, ScriptedServer) {
         let mut client = SseClient::open(self).await;
         client.says(&initialize()).await;
         let mut server = self.server().await;

@@ -13,14 +13,14 @@ use tokio::task::JoinHandle;
 
 use super::{Reply, soon};
 
-/// Where a client goes in.
+/// How a client reaches the HTTP front: over a socket, or straight into the router.
 #[derive(Clone)]
-pub(crate) enum Door {
+pub(crate) enum HttpEndpoint {
     Tcp(SocketAddr),
     Router(Router),
 }
 
-impl Door {
+impl HttpEndpoint {
     /// A connection of its own, for what no client would do.
     pub(crate) async fn connect(&self) -> TcpStream {
         let Self::Tcp(address) = self else { panic!("there is no socket") };
@@ -29,17 +29,17 @@ impl Door {
 }
 
 #[derive(Clone)]
-pub(crate) struct Client {
-    door: Door,
+pub(crate) struct HttpClient {
+    endpoint: HttpEndpoint,
     /// Its `Mcp-Session-Id`.
     pub session: Option<String>,
     pub accept: &'static str,
     pub version: Option<&'static str>,
 }
 
-impl Client {
-    pub(crate) fn new(door: Door) -> Self {
-        Self { door, session: None, accept: "application/json, text/event-stream", version: None }
+impl HttpClient {
+    pub(crate) fn new(endpoint: HttpEndpoint) -> Self {
+        Self { endpoint, session: None, accept: "application/json, text/event-stream", version: None }
     }
 
     /// The same client, which takes JSON only.
@@ -48,12 +48,17 @@ impl Client {
     }
 
     pub(crate) fn request(&self, method: &'static str) -> Request {
-        let host = match &self.door {
-            Door::Tcp(address) => address.to_string(),
-            Door::Router(_) => "localhost".to_owned(),
+        let host = match &self.endpoint {
+            HttpEndpoint::Tcp(address) => address.to_string(),
+            HttpEndpoint::Router(_) => "localhost".to_owned(),
         };
-        let request =
-            Request { door: self.door.clone(), method, path: "/mcp".into(), headers: Vec::new(), body: Bytes::new() };
+        let request = Request {
+            endpoint: self.endpoint.clone(),
+            method,
+            path: "/mcp".into(),
+            headers: Vec::new(),
+            body: Bytes::new(),
+        };
         let request = request.header("host", &host).header("accept", self.accept);
         let request = match &self.session {
             Some(session) => request.header("mcp-session-id", session),
@@ -69,8 +74,8 @@ impl Client {
         self.request("POST").header("content-type", "application/json").body(body)
     }
 
-    /// A call that is on its way.
-    pub(crate) fn asks(&self, body: &str) -> Pending {
+    /// Starts a call, and does not wait for the response.
+    pub(crate) fn asks(&self, body: &str) -> PendingRequest {
         self.post(body.to_owned()).start()
     }
 
@@ -110,7 +115,7 @@ impl Client {
 
 #[derive(Clone)]
 pub(crate) struct Request {
-    door: Door,
+    endpoint: HttpEndpoint,
     method: &'static str,
     path: Cow<'static, str>,
     headers: Vec<(String, String)>,
@@ -150,13 +155,13 @@ impl Request {
     }
 
     /// Sends it and does not wait.
-    pub(crate) fn start(self) -> Pending {
-        Pending(Some(tokio::spawn(self.exchange())))
+    pub(crate) fn start(self) -> PendingRequest {
+        PendingRequest(Some(tokio::spawn(self.exchange())))
     }
 
     async fn exchange(self) -> Reply {
-        match self.door {
-            Door::Tcp(address) => {
+        match self.endpoint {
+            HttpEndpoint::Tcp(address) => {
                 let mut socket = TcpStream::connect(address).await.unwrap();
                 let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.path);
                 for (name, value) in &self.headers {
@@ -170,7 +175,7 @@ impl Request {
                 socket.write_all(&self.body).await.unwrap();
                 Reply::read(socket).await.expect("a response")
             }
-            Door::Router(mut router) => {
+            HttpEndpoint::Router(mut router) => {
                 let mut request = http::Request::builder().method(self.method).uri(&*self.path);
                 for (name, value) in &self.headers {
                     request = request.header(name, value);
@@ -182,10 +187,10 @@ impl Request {
     }
 }
 
-/// A request on its way. Dropping it closes its connection, as a client does that leaves.
-pub(crate) struct Pending(Option<JoinHandle<Reply>>);
+/// A request that was sent and has no response yet. Dropping it closes its connection, as a client does that leaves.
+pub(crate) struct PendingRequest(Option<JoinHandle<Reply>>);
 
-impl Pending {
+impl PendingRequest {
     pub(crate) async fn reply(mut self) -> Reply {
         let task = self.0.take().unwrap();
         soon("a response comes", task).await.unwrap()
@@ -212,7 +217,7 @@ impl Pending {
     }
 }
 
-impl Drop for Pending {
+impl Drop for PendingRequest {
     fn drop(&mut self) {
         if let Some(task) = &self.0 {
             task.abort();

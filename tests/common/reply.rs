@@ -9,7 +9,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{SILENCE, soon};
+use super::{QUIET_TIME, soon};
 
 pub(crate) struct Reply {
     pub status: u16,
@@ -156,7 +156,7 @@ impl Reply {
     }
 
     pub(crate) async fn stays_silent(&mut self) {
-        self.stays_silent_for(SILENCE).await;
+        self.stays_silent_for(QUIET_TIME).await;
     }
 
     pub(crate) async fn stays_silent_for(&mut self, time: Duration) {

@@ -16,7 +16,7 @@ use sessile::{Backend, Proxy};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::common::{Client, Fronts, INITIALIZE, INITIALIZED, Reply, Request, WELCOME, call};
+use crate::common::{Fronts, HttpClient, INITIALIZE, INITIALIZE_RESULT, INITIALIZED, Reply, Request, call};
 
 const CHALLENGE: &str = r#"Bearer resource_metadata="https://auth.example/.well-known/oauth-protected-resource""#;
 
@@ -77,7 +77,7 @@ async fn answer(State(seen): State<Seen>, headers: HeaderMap, body: Bytes) -> Re
         _ => {}
     }
     let result = match method.as_str() {
-        "initialize" => serde_json::from_str(WELCOME).unwrap(),
+        "initialize" => serde_json::from_str(INITIALIZE_RESULT).unwrap(),
         _ if message["id"].is_null() => return StatusCode::ACCEPTED.into_response(),
         _ => json!({}),
     };
@@ -105,8 +105,8 @@ impl With {
     }
 }
 
-async fn session(fronts: &Fronts, with: With) -> Client {
-    let mut client = fronts.stranger();
+async fn session(fronts: &Fronts, with: With) -> HttpClient {
+    let mut client = fronts.new_client();
     let reply = with.on(client.post(INITIALIZE)).send().await;
     assert_eq!(reply.status, 200);
     client.session = Some(reply.header("mcp-session-id").unwrap().to_owned());
@@ -116,7 +116,7 @@ async fn session(fronts: &Fronts, with: With) -> Client {
 
 /// The stream and the endpoint of a session over HTTP+SSE, after its handshake.
 async fn sse_session(fronts: &Fronts, with: With) -> (Reply, String) {
-    let client = fronts.stranger();
+    let client = fronts.new_client();
     let mut stream = with.on(client.request("GET").path("/sse")).send().await;
     let endpoint = stream.event().await.data;
     assert_eq!(with.on(client.post(INITIALIZE).path(endpoint.clone())).send().await.status, 202);
@@ -176,7 +176,7 @@ async fn a_session_belongs_to_who_opened_it() {
     let fronts = fronts(&upstream).await;
     let client = session(&fronts, GOOD).await;
     let (stream, endpoint) = sse_session(&fronts, GOOD).await;
-    let mut nobody = fronts.stranger();
+    let mut nobody = fronts.new_client();
     nobody.session = Some("nobody".to_owned());
     let unknown = nobody.post(call(1, "stolen", "{}")).send().await;
     assert_eq!(unknown.status, 404);
@@ -188,7 +188,7 @@ async fn a_session_belongs_to_who_opened_it() {
             client.request("GET"),
             client.request("GET").header("last-event-id", "1-0"),
             client.request("DELETE"),
-            fronts.stranger().post(call(1, "stolen", "{}")).path(endpoint.clone()),
+            fronts.new_client().post(call(1, "stolen", "{}")).path(endpoint.clone()),
         ];
         for request in requests {
             let reply = with.on(request).send().await;
@@ -199,7 +199,8 @@ async fn a_session_belongs_to_who_opened_it() {
     }
     assert!(!upstream.has_seen("stolen"));
     assert_eq!(fronts.proxy.sessions().len(), 2);
-    for request in [client.post(call(1, "mine", "{}")), fronts.stranger().post(call(1, "mine", "{}")).path(endpoint)] {
+    for request in [client.post(call(1, "mine", "{}")), fronts.new_client().post(call(1, "mine", "{}")).path(endpoint)]
+    {
         assert!(GOOD.on(request).send().await.status < 300);
     }
     assert_eq!(GOOD.on(client.request("DELETE")).send().await.status, 204);
@@ -226,7 +227,7 @@ async fn who_opened_a_session_without_credentials_is_not_found_with_some() {
 async fn refused_credentials_are_told_in_the_words_of_http() {
     let upstream = Upstream::open().await;
     let fronts = fronts(&upstream).await;
-    for client in [fronts.stranger(), fronts.stranger().json_only()] {
+    for client in [fronts.new_client(), fronts.new_client().json_only()] {
         for with in [NONE, With(&[("authorization", "Bearer bad")])] {
             let reply = with.on(client.post(INITIALIZE)).send().await;
             assert_eq!(
@@ -270,7 +271,7 @@ async fn a_refusal_that_comes_late_is_an_event() {
     let reply = GOOD.on(client.json_only().post(call(2, "late", "{}"))).send().await;
     assert_eq!((reply.status, reply.header("www-authenticate")), (401, Some(CHALLENGE)));
     // The older transport has answered every POST before there is anything to tell.
-    let stranger = fronts.stranger();
+    let stranger = fronts.new_client();
     let mut stream = stranger.request("GET").path("/sse").send().await;
     let endpoint = stream.event().await.data;
     assert_eq!(stranger.post(INITIALIZE).path(endpoint).send().await.status, 202);

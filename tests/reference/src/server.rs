@@ -44,24 +44,24 @@ impl Default for Options {
 
 /// Counts the sessions that live, for tests that want to know that all are gone.
 #[derive(Debug, Clone, Default)]
-pub struct Census(Arc<AtomicUsize>);
+pub struct SessionCounter(Arc<AtomicUsize>);
 
-impl Census {
+impl SessionCounter {
     /// How many live now.
     pub fn count(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn enter(&self) -> Resident {
+    fn enter(&self) -> CountedSession {
         self.0.fetch_add(1, Ordering::Relaxed);
-        Resident(self.clone())
+        CountedSession(self.clone())
     }
 }
 
 /// Is counted until it is dropped.
-struct Resident(Census);
+struct CountedSession(SessionCounter);
 
-impl Drop for Resident {
+impl Drop for CountedSession {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -103,13 +103,13 @@ impl State {
 pub struct Reference {
     pub(crate) options: Options,
     pub(crate) state: Arc<State>,
-    _resident: Resident,
+    _counted: CountedSession,
 }
 
 impl Reference {
     /// A session that nobody has used yet, and that is counted for as long as it lives.
-    pub fn new(options: Options, census: &Census) -> Self {
-        Self { options, state: Arc::default(), _resident: census.enter() }
+    pub fn new(options: Options, counter: &SessionCounter) -> Self {
+        Self { options, state: Arc::default(), _counted: counter.enter() }
     }
 
     /// Sends a log message, unless the client asked for less.

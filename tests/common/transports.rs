@@ -1,4 +1,5 @@
-//! The ways in which a client's messages reach a proxy, all with one face: what a test says and hears is the same on each.
+//! The transports over which a client's messages reach a proxy, all behind one trait: what a test sends and receives is
+//! the same on each.
 
 use axum::http::StatusCode;
 use futures_util::future::BoxFuture;
@@ -8,7 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, DuplexStrea
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::{Client, Reply, soon};
+use super::{HttpClient, Reply, soon};
 
 /// Messages that a client has not looked at yet.
 const QUEUE: usize = 4096;
@@ -16,7 +17,7 @@ const QUEUE: usize = 4096;
 const PIPE: usize = 64 * 1024;
 
 /// A client's connection to a proxy.
-pub(crate) trait Way: Send {
+pub(crate) trait ClientTransport: Send {
     /// Sends a message, and returns when it was taken.
     fn say<'a>(&'a mut self, message: &'a Value) -> BoxFuture<'a, ()>;
 
@@ -29,8 +30,8 @@ pub(crate) trait Way: Send {
     }
 }
 
-/// A way, and what the proxy says on it. The queue ends when nothing more can come.
-pub(crate) type Connection = (Box<dyn Way>, mpsc::Receiver<Value>);
+/// A transport, and what the proxy says on it. The queue ends when nothing more can come.
+pub(crate) type Connection = (Box<dyn ClientTransport>, mpsc::Receiver<Value>);
 
 fn parse(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -46,18 +47,18 @@ async fn follow(mut reply: Reply, heard: mpsc::Sender<Value>) {
 }
 
 /// Streamable HTTP. Each message has a connection of its own, and the GET stream is opened after the handshake.
-pub(crate) fn http(client: Client) -> Connection {
+pub(crate) fn http(client: HttpClient) -> Connection {
     let (heard, queue) = mpsc::channel(QUEUE);
     (Box::new(Http { client, heard, streams: JoinSet::new() }), queue)
 }
 
 struct Http {
-    client: Client,
+    client: HttpClient,
     heard: mpsc::Sender<Value>,
     streams: JoinSet<()>,
 }
 
-impl Way for Http {
+impl ClientTransport for Http {
     fn say<'a>(&'a mut self, message: &'a Value) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             let method = message["method"].as_str();
@@ -106,7 +107,7 @@ async fn take(reply: Reply, id: Value, heard: mpsc::Sender<Value>) {
 }
 
 /// HTTP+SSE: everything is heard on one stream, which says first where messages are to be sent.
-pub(crate) async fn sse(client: Client) -> Connection {
+pub(crate) async fn sse(client: HttpClient) -> Connection {
     let mut stream = client.request("GET").path("/sse").send().await;
     assert!(stream.status == 200 && stream.is_sse(), "{}", stream.status);
     let first = stream.event().await;
@@ -118,13 +119,13 @@ pub(crate) async fn sse(client: Client) -> Connection {
 }
 
 struct Sse {
-    client: Client,
+    client: HttpClient,
     endpoint: String,
     /// Ends with its client, as what follows does.
     listening: JoinSet<()>,
 }
 
-impl Way for Sse {
+impl ClientTransport for Sse {
     fn say<'a>(&'a mut self, message: &'a Value) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             let reply = self.client.post(message.to_string()).path(self.endpoint.clone()).send().await;
@@ -176,7 +177,7 @@ struct Lines {
     _listening: JoinSet<()>,
 }
 
-impl Way for Lines {
+impl ClientTransport for Lines {
     fn say<'a>(&'a mut self, message: &'a Value) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             let line = format!("{message}\n");
