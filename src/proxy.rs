@@ -1,4 +1,6 @@
-//! The composition root: builds a proxy from its parts, serves it, drains it, stops it.
+//! The composition root: serves a proxy, drains it, stops it. [`builder`] puts it together.
+
+mod builder;
 
 use std::io;
 use std::sync::Arc;
@@ -10,14 +12,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
 use crate::backend::Backend;
-use crate::config::{ConfigError, Filter, HttpSettings, SessionSettings};
+use crate::config::HttpSettings;
 use crate::front;
-use crate::reaper;
-use crate::session::{Charged, EndReason, Opener, Plan, Server, Servers};
+use crate::session::{Charged, EndReason, Opener};
 use crate::sessions::{Sessions, wait_for_teardown};
 
-/// Most servers in one session: their lists are asked for and searched one by one.
-const MAX_SERVERS: usize = 256;
+pub use builder::ProxyBuilder;
 
 /// A proxy that gives every client session its own live backend.
 ///
@@ -40,135 +40,6 @@ pub struct Proxy {
     /// Streams of HTTP+SSE that have no session yet.
     waiting: Arc<front::http::Waiting>,
     http: HttpSettings,
-}
-
-/// Puts a [`Proxy`] together.
-#[derive(Debug, Default)]
-pub struct ProxyBuilder {
-    backend: Option<Backend>,
-    servers: Vec<(String, Backend)>,
-    filters: Vec<(String, Filter)>,
-    prefixes: PrefixSettings,
-    session: SessionSettings,
-    http: HttpSettings,
-}
-
-impl ProxyBuilder {
-    /// The server of which every session gets one of its own.
-    #[must_use]
-    pub fn backend(mut self, backend: impl Into<Backend>) -> Self {
-        self.backend = Some(backend.into());
-        self
-    }
-
-    /// Adds one of several servers, of which every session gets one each and which appear to its client as one.
-    ///
-    /// With two or more, tools and prompts have the server's name in front, as in `{name}_{tool}`; characters other than
-    /// ASCII letters, digits, `_`, `-` and `.` become `_` in it. With one, nothing is changed.
-    #[must_use]
-    pub fn server(mut self, name: impl Into<String>, backend: impl Into<Backend>) -> Self {
-        self.servers.push((name.into(), backend.into()));
-        self
-    }
-
-    /// Offers clients only what the filter lets through of the server of that name; that of
-    /// [`backend`](Self::backend) is `backend`. The last filter of a server counts.
-    #[must_use]
-    pub fn filter(mut self, name: impl Into<String>, filter: Filter) -> Self {
-        self.filters.push((name.into(), filter));
-        self
-    }
-
-    /// Whether tools and prompts of several servers have their server's name in front: yes, by default. Without it, a
-    /// name that two servers have is listed once, and calling it is an error that names both.
-    #[must_use]
-    pub fn prefix(mut self, prefix: bool) -> Self {
-        self.prefixes.prefix = prefix;
-        self
-    }
-
-    /// Whether resources of several servers have their server's name in their URIs, as in `scheme://{name}/rest`: no, by
-    /// default. Without it URIs are as their servers have them, and reading one that two servers have is an error.
-    #[must_use]
-    pub fn prefix_uris(mut self, prefix_uris: bool) -> Self {
-        self.prefixes.prefix_uris = prefix_uris;
-        self
-    }
-
-    /// How sessions live.
-    #[must_use]
-    pub fn session(mut self, settings: SessionSettings) -> Self {
-        self.session = settings;
-        self
-    }
-
-    /// How the HTTP front treats its clients.
-    #[must_use]
-    pub fn http(mut self, settings: HttpSettings) -> Self {
-        self.http = settings;
-        self
-    }
-
-    /// Checks the settings. Nothing is started before the first client comes.
-    ///
-    /// Where sessions will have scratch folders, those that a proxy left behind which was killed together with its
-    /// reapers are removed, on a thread of their own.
-    pub fn build(self) -> Result<Proxy, ConfigError> {
-        self.session.check()?;
-        let unnamed = self.backend.map(|backend| (UNNAMED_SERVER.to_owned(), backend));
-        let all: Vec<_> = unnamed.into_iter().chain(self.servers).collect();
-        let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
-        let servers = servers(&names, &self.filters, &self.prefixes)?;
-        if all.iter().any(|(_, backend)| backend.makes_scratch()) {
-            reaper::remove_abandoned(&self.session.scratch);
-        }
-        let backends = all.into_iter().map(|(_, backend)| backend).collect();
-        let plan = Plan::new(backends, self.session, self.http.keep_alive).with_servers(servers);
-        Ok(Proxy { opener: Arc::new(Opener::new(plan)), waiting: Arc::default(), http: self.http })
-    }
-}
-
-/// The name of a server that was given none.
-const UNNAMED_SERVER: &str = "backend";
-
-/// How several servers appear as one.
-#[derive(Debug)]
-struct PrefixSettings {
-    prefix: bool,
-    prefix_uris: bool,
-}
-
-impl Default for PrefixSettings {
-    fn default() -> Self {
-        Self { prefix: true, prefix_uris: false }
-    }
-}
-
-/// The servers under their names, with their filters.
-fn servers(names: &[&str], filters: &[(String, Filter)], prefixes: &PrefixSettings) -> Result<Servers, ConfigError> {
-    if names.is_empty() {
-        return Err(ConfigError::NoBackend);
-    }
-    if names.len() > MAX_SERVERS {
-        return Err(ConfigError::TooManyServers { limit: MAX_SERVERS });
-    }
-    if let Some((name, _)) = filters.iter().find(|(name, _)| !names.contains(&name.as_str())) {
-        return Err(ConfigError::UnknownServer { name: name.clone() });
-    }
-    let mut servers: Vec<Server> = Vec::new();
-    for name in names {
-        let filter = filters.iter().rev().find(|(of, _)| of == name).map(|(_, filter)| filter.clone());
-        let server = Server::new(name, filter.unwrap_or_default());
-        // Within URIs they stand where hosts do, which clients put in lower case.
-        let same = |other: &Server| {
-            other.prefix == server.prefix || prefixes.prefix_uris && other.prefix.eq_ignore_ascii_case(&server.prefix)
-        };
-        if name.is_empty() || servers.iter().any(same) {
-            return Err(ConfigError::ServerName { name: (*name).to_owned() });
-        }
-        servers.push(server);
-    }
-    Ok(Servers::new(servers, prefixes.prefix, prefixes.prefix_uris))
 }
 
 impl Proxy {
@@ -274,7 +145,7 @@ impl Proxy {
     }
 
     /// As [`Proxy::serve_stdio`], and until `shutdown` resolves: then calls in flight have
-    /// [`SessionSettings::drain`] to end.
+    /// [`drain`](crate::SessionSettings::drain) to end.
     pub async fn serve_stdio_until(&self, shutdown: impl Future<Output = ()> + Send) -> EndReason {
         let front::stdio::StandardStreams { reader, writer, hangup } = front::stdio::standard_streams();
         let reason = front::stdio::serve(self.opener.clone(), reader, writer, hangup, Box::pin(shutdown)).await;
@@ -311,16 +182,16 @@ impl Proxy {
         Sessions::new(self.opener.registry().clone(), self.opener.tasks().clone())
     }
 
-    /// What messages that are under way take now, in bytes, with all that is received, queued, or kept for clients that
-    /// resume a stream. For each direction it never passes [`SessionSettings::process_budget`] and 64 KiB for each session.
+    /// The bytes of all messages that are received, queued, or kept for clients that resume a stream. In each direction they
+    /// never exceed [`process_budget`](crate::SessionSettings::process_budget) plus 64 KiB for each session.
     pub fn bytes_under_way(&self) -> BytesUnderWay {
         let Charged { upward, downward, strangers } = self.opener.charged();
         BytesUnderWay { to_servers: upward, to_clients: downward, without_session: strangers }
     }
 
-    /// Ends the proxy: no new sessions and calls; those in flight have [`SessionSettings::drain`] to end; then all
-    /// sessions end. Returns when nothing of them is left, or 15 seconds after the last one has ended; then the log says
-    /// how many links still run.
+    /// Ends the proxy. New sessions and calls are refused, calls in flight have [`drain`](crate::SessionSettings::drain) to
+    /// end, and then all sessions end. Returns when nothing of them is left, or 15 seconds after the last one has ended;
+    /// then the log says how many links still run.
     pub async fn shutdown(&self) {
         self.shut_down().await;
     }
@@ -402,7 +273,7 @@ mod tests {
                 1 => assert!(sessions.end(sessions.list()[0].id).await),
                 2 => assert_eq!(sessions.clear().await, 1),
                 _ => {
-                    drain = SessionSettings::default().drain;
+                    drain = crate::SessionSettings::default().drain;
                     proxy.shutdown().await;
                 }
             }
