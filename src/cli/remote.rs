@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use sessile::config::oauth_options::{port, scopes};
-use sessile::config::remote::{parse_header, variable_name};
+use sessile::config::remote::parse_header;
 use sessile::config::{
     Bearer, ClientSecret, Environment as _, OAuthMode, OAuthOptions, ProcessEnvironment, Remote, Secret, Transport,
     headers, units,
@@ -109,7 +109,8 @@ fn mode(name: &str) -> Result<OAuthMode, String> {
 
 /// The name of a variable. What was written is not quoted: it may be the token that belongs into the variable.
 fn variable(option: &str, name: &Secret) -> Result<String, String> {
-    variable_name(name.expose()).map_err(|error| format!("{option}: {error}: give the name of an environment variable"))
+    units::variable_name(name.expose())
+        .map_err(|error| format!("{option}: {error}: give the name of an environment variable"))
 }
 
 impl RemoteArgs {

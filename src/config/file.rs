@@ -11,17 +11,14 @@
 //! }
 //! ```
 
-use std::ffi::OsString;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 
+use super::environment::{Environment, ProcessEnvironment};
 use super::json::{Document, FileError, Node, ObjectReader};
 use super::restrictions;
 use super::server::ServerSpec;
 use super::settings::Settings;
-
-/// The largest file that is read, in bytes.
-const MAX_FILE_BYTES: u64 = 4 << 20;
 
 /// What stands in an MCPConfig file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,35 +27,6 @@ pub struct ConfigFile {
     pub servers: Vec<ServerSpec>,
     /// What its `sessile` object says of the proxy.
     pub settings: Settings,
-}
-
-/// Where the values of variables come from, and the files that a configuration file names.
-pub trait Environment {
-    /// The value of an environment variable.
-    fn variable(&self, name: &str) -> Option<OsString>;
-    /// What stands in a file.
-    fn file(&self, path: &Path) -> io::Result<String>;
-}
-
-/// The environment and the files of this process.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct ProcessEnvironment;
-
-impl Environment for ProcessEnvironment {
-    fn variable(&self, name: &str) -> Option<OsString> {
-        // Asking for a name that no variable can have would panic.
-        let possible = !name.is_empty() && !name.contains(['=', '\0']);
-        possible.then(|| std::env::var_os(name)).flatten()
-    }
-
-    fn file(&self, path: &Path) -> io::Result<String> {
-        let mut text = String::new();
-        let read = std::fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
-        if read as u64 > MAX_FILE_BYTES {
-            return Err(io::Error::other(format!("it has more than {} MiB", MAX_FILE_BYTES >> 20)));
-        }
-        Ok(text)
-    }
 }
 
 impl ConfigFile {

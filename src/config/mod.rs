@@ -19,6 +19,7 @@ pub mod oauth_options;
 #[doc(hidden)]
 pub mod remote;
 mod restrictions;
+mod safe_environment;
 mod secret;
 mod server;
 mod settings;
@@ -33,8 +34,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use apply::ApplyError;
-pub use environment::safe_environment;
-pub use file::{ConfigFile, Environment, ProcessEnvironment};
+pub use environment::{Environment, ProcessEnvironment};
+pub use file::ConfigFile;
 pub(crate) use filter::Spellings;
 pub use filter::{ExactNames, Filter, FilterError, Offered};
 pub use filter_lists::{FilterLists, GlobLists};
@@ -43,6 +44,7 @@ pub(crate) use oauth::loopback_redirect;
 pub use oauth::{Announce, OAuthFlow, OAuthSettings};
 pub use oauth_options::{ClientSecret, OAuthMode, OAuthOptions};
 pub use remote::{Bearer, Remote, Transport};
+pub use safe_environment::safe_environment;
 pub use secret::Secret;
 pub use server::{CommandSpec, ServerKind, ServerSpec, UrlSpec};
 pub use settings::{Settings, Timeout};

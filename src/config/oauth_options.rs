@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use super::json::{FileError, Node, ObjectReader};
-use super::remote::variable_name;
 use super::{OAuthFlow, OAuthSettings, Secret, units};
 
 /// Settings of OAuth. What is `None` has not been set.
@@ -214,7 +213,8 @@ fn read_secret(reader: &ObjectReader<'_>, keys: &OAuthKeys) -> Result<Option<Cli
     }
     let [file, env, value] = given;
     let file = file.map(|node| node.parsed("a path", units::path).map(ClientSecret::File));
-    let env = env.map(|node| node.parsed("the name of an environment variable", variable_name).map(ClientSecret::Env));
+    let env =
+        env.map(|node| node.parsed("the name of an environment variable", units::variable_name).map(ClientSecret::Env));
     let value = value.map(|node: Node<'_>| Ok(ClientSecret::Value(node.some_text()?.expose().into())));
     file.or(env).or(value).transpose()
 }

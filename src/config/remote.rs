@@ -147,7 +147,9 @@ impl Remote {
         }
         let bearer = match (path(bearer_file)?, bearer_env) {
             (Some(file), _) => Some(Bearer::File(file)),
-            (None, Some(node)) => Some(Bearer::Env(node.parsed("the name of an environment variable", variable_name)?)),
+            (None, Some(node)) => {
+                Some(Bearer::Env(node.parsed("the name of an environment variable", units::variable_name)?))
+            }
             (None, None) => None,
         };
         let forward_headers = match reader.get_either("forwardHeaders", "forwardHeader")? {
@@ -213,15 +215,6 @@ fn add_header(headers: &mut Vec<(String, Secret)>, node: &Node<'_>, name: &str, 
         headers.push((name.to_owned(), value.trim().into()));
     }
     Ok(())
-}
-
-/// Checks the name of an environment variable.
-pub fn variable_name(name: &str) -> Result<String, String> {
-    if name.is_empty() || name.contains(['=', '\0']) || name.contains(char::is_whitespace) {
-        // A token that was put where its variable's name belongs must not be shown.
-        return Err("no variable can have such a name".to_owned());
-    }
-    Ok(name.to_owned())
 }
 
 #[cfg(test)]

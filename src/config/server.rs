@@ -8,7 +8,7 @@ use url::Url;
 
 use super::Secret;
 use super::env_file;
-use super::file::Environment;
+use super::environment::Environment;
 use super::filter_lists::FilterLists;
 use super::json::{Document, FileError, Node, ObjectReader};
 use super::oauth_options::{ClientSecret, OAuthMode, OAuthOptions};

@@ -1,4 +1,4 @@
-//! Times, sizes and counts as people write them, on the command line and in files.
+//! Times, sizes, paths and other simple values as people write them, on the command line and in files.
 
 use std::time::Duration;
 
@@ -54,6 +54,15 @@ pub fn log(text: &str) -> Result<String, String> {
 /// The path of a file, which cannot be empty.
 pub fn path(text: &str) -> Result<std::path::PathBuf, String> {
     if text.is_empty() { Err("a path cannot be empty".to_owned()) } else { Ok(text.into()) }
+}
+
+/// Checks the name of an environment variable.
+pub fn variable_name(name: &str) -> Result<String, String> {
+    if name.is_empty() || name.contains(['=', '\0']) || name.contains(char::is_whitespace) {
+        // A token that was put where its variable's name belongs must not be shown.
+        return Err("no variable can have such a name".to_owned());
+    }
+    Ok(name.to_owned())
 }
 
 #[cfg(test)]

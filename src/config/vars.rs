@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 
-use super::environment;
+use super::safe_environment;
 
 /// Looks a variable up.
 pub(crate) type VariableLookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
@@ -129,7 +129,7 @@ impl<'a> Reference<'a> {
             (true, None) => {}
             (false, _) => {
                 expanded.text.push_str(&value);
-                if !environment::may_be_shown(name) {
+                if !safe_environment::may_be_shown(name) {
                     expanded.secrets.push(value);
                 }
             }
