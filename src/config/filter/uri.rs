@@ -1,6 +1,7 @@
 //! One URI in all its spellings: servers read a URI before they look for it, so that a rule about it has to hold for
 //! whatever they may read out of it.
 
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 /// The longest URI that is told apart from others, in bytes.
@@ -85,20 +86,7 @@ fn wider(mut url: Url) -> Vec<String> {
 
 /// Takes `%41` for `A`. What is not UTF-8 then is replaced.
 fn unescaped(uri: &str) -> String {
-    let mut bytes = Vec::with_capacity(uri.len());
-    let mut rest = uri.as_bytes();
-    while let [byte, after @ ..] = rest {
-        rest = after;
-        let digit = |at: usize| after.get(at).and_then(|digit| char::from(*digit).to_digit(16));
-        match (byte, digit(0), digit(1)) {
-            (b'%', Some(high), Some(low)) => {
-                bytes.push(u8::try_from(high * 16 + low).unwrap_or(b'%'));
-                rest = &after[2..];
-            }
-            _ => bytes.push(*byte),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    percent_decode_str(uri).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]
