@@ -7,7 +7,6 @@ mod common;
 #[path = "library/served.rs"]
 mod served;
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -287,31 +286,10 @@ async fn nothing_shows_a_session_secret() {
     harness.close().await;
 }
 
-/// What is written into a log.
-#[cfg(feature = "cli")]
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-#[cfg(feature = "cli")]
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[cfg(feature = "cli")]
 #[tokio::test]
 async fn the_log_shows_the_public_name_only() {
-    let log = Log::default();
-    let writer = log.clone();
-    // For the whole program: one for this thread alone would miss what other tests were the first to say.
-    let subscriber =
-        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone());
-    tracing::subscriber::set_global_default(subscriber.finish()).unwrap();
+    let log = common::CapturedLog::start();
     let mut harness = Harness::new().await;
     let (client, mut server) = harness.session().await;
     let public = harness.proxy.sessions().list()[0].id.to_string();
@@ -320,7 +298,7 @@ async fn the_log_shows_the_public_name_only() {
     client.deletes().await;
     calling.data().await;
     harness.close().await;
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.text();
     assert!(log.contains(&public), "the session's name is missing");
     let leaks = |secret: &str| log.lines().find(|line| line.contains(secret)).map(str::to_owned);
     assert_eq!(leaks(client.session.as_deref().unwrap()), None);

@@ -3,12 +3,12 @@
 
 mod common;
 
+#[path = "sse/access.rs"]
+mod access;
 #[path = "sse/ends.rs"]
 mod ends;
 #[path = "sse/opening.rs"]
 mod opening;
-#[path = "sse/strangers.rs"]
-mod strangers;
 #[path = "sse/talk.rs"]
 mod talk;
 #[path = "sse/waiting.rs"]

@@ -159,20 +159,25 @@ impl Request {
         PendingRequest(Some(tokio::spawn(self.exchange())))
     }
 
+    /// Writes it to a connection, whose response is up to the test.
+    pub(crate) async fn write_to(&self, socket: &mut TcpStream) {
+        let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.path);
+        for (name, value) in &self.headers {
+            let _ = write!(head, "{name}: {value}\r\n");
+        }
+        if self.method == "POST" {
+            let _ = write!(head, "content-length: {}\r\n", self.body.len());
+        }
+        head.push_str("\r\n");
+        socket.write_all(head.as_bytes()).await.unwrap();
+        socket.write_all(&self.body).await.unwrap();
+    }
+
     async fn exchange(self) -> Reply {
         match self.endpoint {
             HttpEndpoint::Tcp(address) => {
                 let mut socket = TcpStream::connect(address).await.unwrap();
-                let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.path);
-                for (name, value) in &self.headers {
-                    let _ = write!(head, "{name}: {value}\r\n");
-                }
-                if self.method == "POST" {
-                    let _ = write!(head, "content-length: {}\r\n", self.body.len());
-                }
-                head.push_str("\r\n");
-                socket.write_all(head.as_bytes()).await.unwrap();
-                socket.write_all(&self.body).await.unwrap();
+                self.write_to(&mut socket).await;
                 Reply::read(socket).await.expect("a response")
             }
             HttpEndpoint::Router(mut router) => {

@@ -10,6 +10,8 @@ mod client;
 mod fronts;
 mod http_server;
 mod lines;
+#[cfg(feature = "cli")]
+mod log;
 mod named_client;
 mod reply;
 mod server;
@@ -27,6 +29,8 @@ pub(crate) use client::{HttpClient, HttpEndpoint, PendingRequest, Request};
 pub(crate) use fronts::{Front, Fronts};
 pub(crate) use http_server::{HeardRequest, ScriptedHttpServer, event};
 pub(crate) use lines::LineClient;
+#[cfg(feature = "cli")]
+pub(crate) use log::CapturedLog;
 pub(crate) use named_client::NamedClient;
 pub(crate) use reply::{Event, Reply};
 pub(crate) use server::{Heard, ScriptedServer, scripted};

@@ -7,7 +7,6 @@ use axum::body::{Body, Bytes};
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 use sessile::{HttpSettings, SessionSettings};
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -41,14 +40,11 @@ fn is_bounded(harness: &Harness, settings: &SessionSettings, sessions: usize) {
 }
 
 /// Opens the GET stream of a session on a socket that takes next to nothing unread, and reads none of it.
-async fn listens_and_does_not_read(address: SocketAddr, session: &str) -> TcpStream {
+async fn listens_and_does_not_read(address: SocketAddr, client: &HttpClient) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut socket = socket.connect(address).await.unwrap();
-    let head = format!(
-        "GET /mcp HTTP/1.1\r\nhost: {address}\r\naccept: text/event-stream\r\nmcp-session-id: {session}\r\n\r\n"
-    );
-    socket.write_all(head.as_bytes()).await.unwrap();
+    client.request("GET").header("accept", "text/event-stream").write_to(&mut socket).await;
     socket
 }
 
@@ -87,23 +83,30 @@ async fn others_are_served(harness: &mut Harness, old: &mut (HttpClient, Scripte
     assert!(begin.elapsed() < TAKES, "it took {:?}", begin.elapsed());
 }
 
+/// While `count` sessions stall, the memory is bounded, and the others are served: `old`, which was there before, and one
+/// that is opened now.
+async fn others_do_not_notice(mut harness: Harness, mut old: (HttpClient, ScriptedServer), count: usize) -> Harness {
+    is_bounded(&harness, &settings(), count + 2);
+    others_are_served(&mut harness, &mut old).await;
+    is_bounded(&harness, &settings(), count + 3);
+    harness
+}
+
 async fn clients_that_do_not_read(count: usize) {
     let mut harness = Harness::on_tcp(settings(), HttpSettings::default()).await;
     let HttpEndpoint::Tcp(address) = *harness.endpoint() else { unreachable!() };
-    let mut old = harness.session().await;
+    let old = harness.session().await;
     let mut stalled = Vec::new();
     for _ in 0..count {
         let (client, server) = harness.session().await;
-        let socket = listens_and_does_not_read(address, client.session.as_deref().unwrap()).await;
+        let socket = listens_and_does_not_read(address, &client).await;
         stalled.push((server, socket));
     }
     let line = notice("notifications/message", &format!(r#"{{"data":"{}"}}"#, "x".repeat(60 * KIB)));
     join_all(stalled.iter().map(|(server, _)| server.floods(&line, 60))).await;
     let taken = harness.proxy.bytes_under_way().to_clients;
     assert!(taken > 20 * MIB, "{taken} bytes are not enough to be in anybody's way");
-    is_bounded(&harness, &settings(), count + 2);
-    others_are_served(&mut harness, &mut old).await;
-    is_bounded(&harness, &settings(), count + 3);
+    let harness = others_do_not_notice(harness, old, count).await;
     drop(stalled);
     harness.close().await;
 }
@@ -120,7 +123,7 @@ async fn three_hundred_clients_that_do_not_read() {
 
 async fn servers_that_do_not_read(count: usize) {
     let mut harness = Harness::on_tcp(settings(), HttpSettings::default()).await;
-    let mut old = harness.session().await;
+    let old = harness.session().await;
     let large = notice("notifications/x", &format!(r#"["{}"]"#, "y".repeat(60 * KIB)));
     let mut stalled = Vec::new();
     for _ in 0..count {
@@ -130,9 +133,7 @@ async fn servers_that_do_not_read(count: usize) {
         stalled.push((client, server, posts));
     }
     until("the budget is full", || harness.proxy.bytes_under_way().to_servers > 20 * MIB).await;
-    is_bounded(&harness, &settings(), count + 2);
-    others_are_served(&mut harness, &mut old).await;
-    is_bounded(&harness, &settings(), count + 3);
+    let harness = others_do_not_notice(harness, old, count).await;
     drop(stalled);
     harness.close().await;
 }

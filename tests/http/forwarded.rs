@@ -4,39 +4,44 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
-use axum::routing::post;
-use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::HeaderMap;
 use serde_json::{Value, json};
 use sessile::backend::{HttpBackend, Transport};
 use sessile::{Backend, Proxy};
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::common::{Fronts, HttpClient, INITIALIZE, INITIALIZE_RESULT, INITIALIZED, Reply, Request, call};
+use crate::common::{
+    Fronts, HeardRequest, HttpClient, INITIALIZE, INITIALIZE_RESULT, INITIALIZED, Reply, Request, ScriptedHttpServer,
+    call,
+};
 
 const CHALLENGE: &str = r#"Bearer resource_metadata="https://auth.example/.well-known/oauth-protected-resource""#;
 
 type Seen = Arc<Mutex<Vec<(String, HeaderMap)>>>;
 
 /// A server that wants `Bearer good`, and remembers what it was sent.
-struct Upstream {
+struct TokenServer {
     url: String,
     seen: Seen,
-    serving: JoinHandle<()>,
+    answering: JoinHandle<()>,
 }
 
-impl Upstream {
+impl TokenServer {
     async fn open() -> Self {
         let seen = Seen::default();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/mcp", listener.local_addr().unwrap());
-        let router = Router::new().route("/mcp", post(answer)).with_state(Arc::clone(&seen));
-        let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { url, seen, serving }
+        let mut server = ScriptedHttpServer::open().await;
+        let url = server.url("/mcp");
+        let remembered = Arc::clone(&seen);
+        let answering = tokio::spawn(async move {
+            loop {
+                let request = server.hears_any().await;
+                if !request.body.is_empty() {
+                    remembered.lock().unwrap().push((request.kind().to_owned(), request.headers()));
+                }
+                tokio::spawn(answer(request));
+            }
+        });
+        Self { url, seen, answering }
     }
 
     /// The headers that came with the only message of this method since it was asked last.
@@ -52,40 +57,36 @@ impl Upstream {
     }
 }
 
-impl Drop for Upstream {
+impl Drop for TokenServer {
     fn drop(&mut self) {
-        self.serving.abort();
+        self.answering.abort();
     }
 }
 
-async fn answer(State(seen): State<Seen>, headers: HeaderMap, body: Bytes) -> Response {
-    let message: Value = serde_json::from_slice(&body).unwrap();
-    let method = message["method"].as_str().unwrap_or_default().to_owned();
-    seen.lock().unwrap().push((method.clone(), headers.clone()));
-    let challenge = |status: StatusCode, challenge: &'static str| {
-        (status, [(header::WWW_AUTHENTICATE, challenge)], "come back with better ones").into_response()
-    };
-    if method == "late" {
+async fn answer(request: HeardRequest) {
+    if request.kind() == "late" {
         tokio::time::sleep(Duration::from_millis(1300)).await;
     }
-    match method.as_str() {
-        "secret" => return challenge(StatusCode::FORBIDDEN, r#"Bearer error="insufficient_scope", scope="more""#),
-        "late" | "expired" => return challenge(StatusCode::UNAUTHORIZED, CHALLENGE),
-        _ if headers.get("authorization").is_none_or(|value| !value.as_bytes().starts_with(b"Bearer good")) => {
-            return challenge(StatusCode::UNAUTHORIZED, CHALLENGE);
+    let is_good = request.header("authorization").is_some_and(|value| value.starts_with("Bearer good"));
+    let (status, challenge) = match request.kind() {
+        "GET" | "DELETE" => return request.replies("405 Method Not Allowed", &[], "").await,
+        "secret" => ("403 Forbidden", r#"Bearer error="insufficient_scope", scope="more""#),
+        "initialize" if is_good => {
+            let result = request.result(INITIALIZE_RESULT);
+            return request.answers(&result).await;
         }
-        _ => {}
-    }
-    let result = match method.as_str() {
-        "initialize" => serde_json::from_str(INITIALIZE_RESULT).unwrap(),
-        _ if message["id"].is_null() => return StatusCode::ACCEPTED.into_response(),
-        _ => json!({}),
+        "late" | "expired" => ("401 Unauthorized", CHALLENGE),
+        _ if !is_good => ("401 Unauthorized", CHALLENGE),
+        _ if request.id().is_null() => return request.accept().await,
+        _ => {
+            let result = request.result("{}");
+            return request.answers(&result).await;
+        }
     };
-    let answer = json!({ "jsonrpc": "2.0", "id": message["id"], "result": result });
-    ([(header::CONTENT_TYPE, "application/json")], answer.to_string()).into_response()
+    request.replies(status, &[("www-authenticate", challenge)], "come back with better ones").await;
 }
 
-async fn fronts(upstream: &Upstream) -> Fronts {
+async fn fronts(upstream: &TokenServer) -> Fronts {
     let backend = HttpBackend::new(&upstream.url).unwrap().transport(Transport::Http);
     let backend = backend.forward_header("Authorization").unwrap().forward_header("X-Tenant").unwrap();
     Fronts::open(Proxy::builder().backend(Backend::http(backend)).build().unwrap()).await
@@ -131,7 +132,7 @@ async fn json_of(mut reply: Reply) -> Value {
 
 #[tokio::test]
 async fn each_request_brings_its_own_headers() {
-    let upstream = Upstream::open().await;
+    let upstream = TokenServer::open().await;
     let fronts = fronts(&upstream).await;
     let sent = With(&[
         ("authorization", "Bearer good-1"),
@@ -172,7 +173,7 @@ async fn each_request_brings_its_own_headers() {
 
 #[tokio::test]
 async fn a_session_belongs_to_who_opened_it() {
-    let upstream = Upstream::open().await;
+    let upstream = TokenServer::open().await;
     let fronts = fronts(&upstream).await;
     let client = session(&fronts, GOOD).await;
     let (stream, endpoint) = sse_session(&fronts, GOOD).await;
@@ -211,7 +212,7 @@ async fn a_session_belongs_to_who_opened_it() {
 #[tokio::test]
 async fn who_opened_a_session_without_credentials_is_not_found_with_some() {
     // This server lets everybody in with its own credentials, and takes a client's where it has some.
-    let upstream = Upstream::open().await;
+    let upstream = TokenServer::open().await;
     let backend = HttpBackend::new(&upstream.url).unwrap().transport(Transport::Http);
     let backend = backend.header("authorization", "Bearer good-0").unwrap().forward_header("x-api-key").unwrap();
     let fronts = Fronts::open(Proxy::builder().backend(Backend::http(backend)).build().unwrap()).await;
@@ -225,7 +226,7 @@ async fn who_opened_a_session_without_credentials_is_not_found_with_some() {
 
 #[tokio::test]
 async fn refused_credentials_are_told_in_the_words_of_http() {
-    let upstream = Upstream::open().await;
+    let upstream = TokenServer::open().await;
     let fronts = fronts(&upstream).await;
     for client in [fronts.new_client(), fronts.new_client().json_only()] {
         for with in [NONE, With(&[("authorization", "Bearer bad")])] {
@@ -260,7 +261,7 @@ async fn refused_credentials_are_told_in_the_words_of_http() {
 
 #[tokio::test]
 async fn a_refusal_that_comes_late_is_an_event() {
-    let upstream = Upstream::open().await;
+    let upstream = TokenServer::open().await;
     let fronts = fronts(&upstream).await;
     let client = session(&fronts, GOOD).await;
     let reply = GOOD.on(client.post(call(1, "late", "{}"))).send().await;
@@ -284,7 +285,7 @@ async fn a_refusal_that_comes_late_is_an_event() {
 
 #[tokio::test]
 async fn what_is_forwarded_has_a_bound_and_is_allowed_to_pages() {
-    let upstream = Upstream::open().await;
+    let upstream = TokenServer::open().await;
     let fronts = fronts(&upstream).await;
     let client = session(&fronts, GOOD).await;
     let large = "t".repeat(33 * 1024);

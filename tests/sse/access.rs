@@ -1,8 +1,5 @@
 //! Who is kept out, and kept apart.
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
-
 use sessile::{HttpSettings, SessionSettings};
 
 use crate::common::{Harness, INITIALIZE, call, notice, result};
@@ -142,28 +139,10 @@ async fn pages_of_elsewhere_open_nothing() {
     harness.close().await;
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[cfg(feature = "cli")]
 #[tokio::test]
 async fn the_secret_is_never_logged() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber =
-        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone());
-    tracing::subscriber::set_global_default(subscriber.finish()).unwrap();
+    let log = crate::common::CapturedLog::start();
     let mut harness = Harness::new().await;
     let (mut client, mut server) = harness.sse_session().await;
     client.says(&call(1, "x", "{}")).await;
@@ -184,7 +163,7 @@ async fn the_secret_is_never_logged() {
     let reply = client.post(&call(2, "x", "{}")).send().await;
     assert_eq!(reply.status, 404);
     assert!(!reply.text().await.contains(client.secret()));
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = log.text();
     assert!(text.contains("session opened") && text.contains("session ended"), "{text}");
     assert!(!text.contains(client.secret()), "{text}");
     assert!(!format!("{:?}", harness.proxy).contains(client.secret()));
