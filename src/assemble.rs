@@ -1,7 +1,7 @@
-//! Servers of a configuration, made into backends.
+//! Makes backends of the servers in a configuration.
 //!
-//! `config` knows what was written and names no backend; backends know nothing of files. Here the one becomes the other, and
-//! the last things are read that a file only points to: client secrets.
+//! `config` names no backend, and backends know nothing of files. This module knows both, and reads client secrets,
+//! which a file only points to.
 
 use std::time::Duration;
 
@@ -13,9 +13,8 @@ use crate::config::{
 use crate::proxy::ProxyBuilder;
 
 impl ProxyBuilder {
-    /// Takes over all that a configuration file says: its servers with their filters, and the settings beside them, with
-    /// defaults for those that it leaves out. What only the program has use for, such as `listen` and `log`, is up to the
-    /// caller.
+    /// Takes over a configuration file: its servers with their filters, and the settings beside them, with defaults for
+    /// those that the file leaves out. Settings of the program, such as `listen` and `log`, are left to the caller.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -51,8 +50,8 @@ impl ProxyBuilder {
 }
 
 impl ServerSpec {
-    /// The backend that it describes. `announce` is called with the URL of a login that begins; without it, the URL is in
-    /// the log.
+    /// The backend that this describes. `announce` is called with the URL of a login that begins; without it, the URL
+    /// is in the log.
     pub fn backend(&self, announce: Option<Announce>) -> Result<Backend, ConfigError> {
         match &self.kind {
             ServerKind::Command(command) => Ok(child(command, &self.secrets).into()),

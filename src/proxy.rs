@@ -21,8 +21,8 @@ pub use builder::ProxyBuilder;
 
 /// A proxy that gives every client session its own live backend.
 ///
-/// Clones are the same proxy, and so are routers made of it. When the last one is dropped, its sessions end; a [`Sessions`]
-/// handle does not keep them alive.
+/// Clones are the same proxy, and so are routers made of it. When the last one is dropped, its sessions end; a
+/// [`Sessions`] handle does not keep them alive.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -37,7 +37,7 @@ pub use builder::ProxyBuilder;
 #[derive(Debug, Clone)]
 pub struct Proxy {
     opener: Arc<Opener>,
-    /// Streams of HTTP+SSE that have no session yet.
+    /// HTTP+SSE streams that have no session yet.
     waiting: Arc<front::http::Waiting>,
     http: HttpSettings,
 }
@@ -48,11 +48,11 @@ impl Proxy {
         ProxyBuilder::default()
     }
 
-    /// Serves streamable HTTP at `/mcp` and HTTP+SSE at `/sse` until `shutdown` resolves; then drains, ends all sessions,
-    /// and returns.
+    /// Serves streamable HTTP at `/mcp` and HTTP+SSE at `/sse` until `shutdown` resolves; then drains, ends all
+    /// sessions, and returns.
     ///
-    /// There is no authentication: whoever can reach the listener can open sessions. Requests must name a loopback host,
-    /// or one of [`HttpSettings::allow_hosts`].
+    /// There is no authentication: whoever can reach the listener can open sessions. Requests must name a loopback
+    /// host, or one of [`HttpSettings::allow_hosts`].
     pub async fn serve_http(&self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
         self.serve_router(listener, self.router(), shutdown).await
     }
@@ -60,9 +60,10 @@ impl Proxy {
     /// Serves a larger application, of which [`into_router`](Self::into_router) is a part, in the way that
     /// [`serve_http`](Self::serve_http) serves sessile alone; until `shutdown` resolves.
     ///
-    /// It speaks HTTP/1.1, and connections may be upgraded (`Upgrade`). Handlers find the client's address as axum's
-    /// `ConnectInfo<SocketAddr>`. At the end this proxy is shut down first, which ends its streams; then the requests in
-    /// flight on other routes have two seconds to end. Idle connections are closed when file descriptors run short.
+    /// The server speaks HTTP/1.1, and connections may be upgraded (`Upgrade`). Handlers find the client's address as
+    /// axum's `ConnectInfo<SocketAddr>`. At the end this proxy is shut down first, which ends its streams; then
+    /// requests in flight on other routes have two seconds to end. Idle connections are closed when file descriptors
+    /// run short.
     ///
     /// ```no_run
     /// # async fn example(proxy: sessile::Proxy) -> Result<(), Box<dyn std::error::Error>> {
@@ -90,12 +91,13 @@ impl Proxy {
     /// The HTTP front as an axum router, to be merged into a larger application or nested in it.
     ///
     /// Serve that application with [`serve_router`](Self::serve_router). A router knows nothing of its connections, so
-    /// whoever serves it in another way has to see to four things:
+    /// a program that serves it in another way has to see to four things:
     ///
     /// - `TCP_NODELAY` is set on each connection. Without it, every message but the first on a stream waits until the
     ///   client's system has acknowledged the one before, which takes 40 ms.
-    /// - Requests carry the client's address as axum's `ConnectInfo<SocketAddr>`. Without it, all clients count as remote,
-    ///   and none is told what a server wrote on stderr before it died, unless [`HttpSettings::expose_stderr`] is set.
+    /// - Requests carry the client's address as axum's `ConnectInfo<SocketAddr>`. Without it, all clients count as
+    ///   remote, and none is told what a server wrote on stderr before it died, unless [`HttpSettings::expose_stderr`]
+    ///   is set.
     /// - [`Proxy::shutdown`] is called on a clone before the HTTP server waits for its connections to end: open streams
     ///   last as long as their clients like.
     /// - Connections are closed whose clients do not read. A router cannot close them: it drops the messages that still
@@ -149,7 +151,7 @@ impl Proxy {
     pub async fn serve_stdio_until(&self, shutdown: impl Future<Output = ()> + Send) -> EndReason {
         let front::stdio::StandardStreams { reader, writer, hangup } = front::stdio::standard_streams();
         let reason = front::stdio::serve(self.opener.clone(), reader, writer, hangup, Box::pin(shutdown)).await;
-        // There is one stdin, so this was the only session: what is left of it is waited for.
+        // There is one stdin, so this was the only session, and the proxy ends with it.
         self.shutdown().await;
         reason
     }
@@ -182,21 +184,21 @@ impl Proxy {
         Sessions::new(self.opener.registry().clone(), self.opener.tasks().clone())
     }
 
-    /// The bytes of all messages that are received, queued, or kept for clients that resume a stream. In each direction they
-    /// never exceed [`process_budget`](crate::SessionSettings::process_budget) plus 64 KiB for each session.
+    /// The bytes of all messages that are received, queued, or kept for clients that resume a stream. In each direction
+    /// they never exceed [`process_budget`](crate::SessionSettings::process_budget) plus 64 KiB for each session.
     pub fn bytes_under_way(&self) -> BytesUnderWay {
         let Charged { upward, downward, strangers } = self.opener.charged();
         BytesUnderWay { to_servers: upward, to_clients: downward, without_session: strangers }
     }
 
-    /// Ends the proxy. New sessions and calls are refused, calls in flight have [`drain`](crate::SessionSettings::drain) to
-    /// end, and then all sessions end. Returns when nothing of them is left, or 15 seconds after the last one has ended;
-    /// then the log says how many links still run.
+    /// Ends the proxy. New sessions and calls are refused, calls in flight have
+    /// [`drain`](crate::SessionSettings::drain) to end, and then all sessions end. Returns when nothing of them is
+    /// left, or 15 seconds after the last one has ended; then the log says how many links still run.
     pub async fn shutdown(&self) {
         self.shut_down().await;
     }
 
-    /// Boxed for the reason that `front::http::serve` names.
+    /// Boxed for the reason that `front::http::serve` gives.
     fn shut_down(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.opener.close().await;
@@ -212,12 +214,12 @@ impl Proxy {
     }
 }
 
-/// What a server wants of each request.
+/// The headers of clients that a backend wants with each request.
 fn forwards(backend: &Backend) -> Vec<HeaderName> {
     backend.forwards().iter().filter_map(|name| name.parse().ok()).collect()
 }
 
-/// What messages that are under way take, in bytes.
+/// The bytes that messages under way take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BytesUnderWay {
@@ -255,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_ends_sessions_does_not_wait_for_ever() {
+    async fn ending_sessions_does_not_wait_for_ever() {
         let proxy = Proxy::builder().backend(Backend::of(Stubborn)).build().unwrap();
         let sessions = proxy.sessions();
         for ended in 1..=3 {

@@ -1,7 +1,8 @@
 //! Logs: to stderr, because stdout belongs to the protocol.
 //!
-//! Whoever logs must never wait for stderr, nor fail with it: a client may start this program with a stderr that it does
-//! not read, or close it. So lines go through a bounded queue to a thread of their own; what finds it full is counted.
+//! Logging must neither wait for stderr nor fail with it: a client may start this program with a stderr that it does
+//! not read, or close it. So lines go through a bounded queue to a thread that writes them; lines that find it full are
+//! counted.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::Arc;
@@ -12,14 +13,14 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Most lines that wait to be written.
+/// Most lines of the log that wait to be written.
 const MAX_QUEUED_LINES: usize = 1024;
-/// How long the last lines may take when the program ends.
+/// How long writing the last lines may take when the program ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Starts logging at `level`, which may also be a list of directives such as `warn,sessile::backend=info`.
 pub(crate) fn init(level: &str) -> LogFlush {
-    // The actor library wraps every message in a span of its own, which says nothing that the session's name does not.
+    // ractor wraps every message in a span, which says no more than the session's name does.
     let quiet = if level.contains("ractor") { String::new() } else { ",ractor=warn".to_owned() };
     let filter = EnvFilter::builder().parse_lossy(format!("{level}{quiet}"));
     let (lines, queue) = sync_channel(MAX_QUEUED_LINES);
@@ -41,7 +42,7 @@ pub(crate) fn init(level: &str) -> LogFlush {
     LogFlush { lines, finished }
 }
 
-/// Says something to the person who started the program, whatever the log level is.
+/// Prints a line for the person who started the program, whatever the log level is.
 pub(crate) fn print_notice(text: &str) {
     let _ = writeln!(io::stderr(), "sessile: {text}");
 }
@@ -57,7 +58,7 @@ fn write_all(queue: &Receiver<Option<Vec<u8>>>, lost: &AtomicUsize) {
     }
 }
 
-/// Writes what is left when it is dropped, if somebody reads it.
+/// Writes the lines that are left when it is dropped, if stderr is read.
 pub(crate) struct LogFlush {
     lines: SyncSender<Option<Vec<u8>>>,
     finished: Receiver<()>,

@@ -1,9 +1,9 @@
 //! Which module may name which: reads `src/` and fails on a path that the layout does not permit (ARCHITECTURE.md,
 //! "Invariants"). `names` fails when two types have one name, `lengths` when a file is too long.
 //!
-//! The tests read tokens, not types: comments and strings are left out, `use` trees are taken apart, `self`, `super` and
-//! imported names are followed to where they lead, so that neither a re-export nor `super::super` goes around a rule.
-//! What a macro makes is not seen.
+//! The tests read tokens, not types: comments and strings are left out, `use` trees are taken apart, `self`, `super`
+//! and imported names are followed to where they lead, so that neither a re-export nor `super::super` goes around a
+//! rule. What a macro makes is not seen.
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its files has failed")]
 
 #[path = "imports/lengths.rs"]

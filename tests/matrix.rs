@@ -1,4 +1,5 @@
-//! Every front with every backend: the same clients do the same things in each of the sixteen cells, and nothing is left.
+//! Every front with every backend: the same clients do the same things in each of the sixteen cells, and nothing is
+//! left.
 //!
 //! A cell is a test of its own, `FRONT/BACKEND`. This program is the stdio server of its own tests, and calls
 //! `reaper::init` first in its `main`: what a cell leaves behind is what the program `sessile` would.

@@ -1,11 +1,11 @@
 //! The built-in server: something to put behind the proxy while trying it out.
 //!
-//! A [`Demo`] is small but *stateful*: a counter and a notebook that belong to one session, questions to the user and to
-//! the client's model, progress, and a resource that can be watched. It runs as `sessile demo` on stdio, or in process.
-//! It knows nothing of sessile, and it speaks the handshake era only: that is where servers have state.
+//! A [`Demo`] is small but *stateful*: it has a counter and a notebook that belong to one session, requests to the user
+//! and to the client's model, progress, and a resource that can be subscribed to. It runs as `sessile demo` on stdio, or
+//! in process. It knows nothing of sessile, and speaks the versions with a handshake only: these servers have state.
 //!
-//! It is a crate of its own because it needs all of rmcp's model, which takes as long to optimise as a third of sessile,
-//! and a demo need not be fast: `cargo build --release` leaves it as it is.
+//! The demo is a crate of its own because it needs all of rmcp's model, which takes as long to optimise as a third of
+//! sessile. A demo need not be fast, so `cargo build --release` does not optimise it.
 #![expect(deprecated, reason = "rmcp deprecates sampling and subscribe because the modern era has them no more")]
 
 use std::borrow::Cow;
@@ -114,7 +114,7 @@ impl Demo {
         self.serve_client(Box::new(reader), Box::new(writer))
     }
 
-    // What is boxed is compiled with this crate, and once.
+    // The future is boxed so that it is compiled once, and with this crate: see the head of the file.
     fn serve_client(
         self,
         reader: Box<dyn AsyncRead + Unpin + Send>,
@@ -326,7 +326,7 @@ impl ServerHandler for Demo {
     }
 }
 
-/// There is one resource only.
+/// Fails for any URI but that of the only resource.
 fn known(uri: &str) -> Result<(), ErrorData> {
     if uri == NOTEBOOK {
         return Ok(());

@@ -1,7 +1,7 @@
-//! `check`: connects to each server once, all at the same time, and says what is there.
+//! `sessile check`: connects to all servers at the same time, and prints what each of them offers.
 //!
-//! Each server gets a proxy of its own, and the client here speaks to it over a pipe in lines, as any other client would.
-//! So what is found out is what a client would find, errors included.
+//! Each server gets a proxy of its own, and a client that speaks to it over a pipe, as any other client would. So
+//! `check` finds what a client would find, errors included.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -22,17 +22,17 @@ use super::table::{self, Row, ServerSummary};
 use super::target::{SelectedServer, ServerSelection};
 use super::usage_error;
 
-/// What the pipes hold.
+/// How many bytes the pipes hold.
 const PIPE_BYTES: usize = 64 * 1024;
-/// How long a server may take unless something else is said.
+/// How long a server may take by default.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(30);
-/// The same where somebody may have to log in: longer than the login itself may take.
+/// How long a server may take by default where somebody may have to log in: longer than a login may take.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(6 * 60);
-/// Most pages of one list that are read.
+/// Most pages that are read of one list.
 const MAX_PAGES: usize = 1000;
-/// How long a server's calls may take to end when it is done with: there are none.
+/// How long calls in flight may take at the end. There are none, so no time is lost.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
-/// The version of the protocol that is asked for.
+/// The protocol version that the client asks for.
 const PROTOCOL_VERSION: &str = "2025-11-25";
 
 #[derive(Debug, Args)]
@@ -55,7 +55,7 @@ pub(super) struct CheckArgs {
     log: LogArgs,
 }
 
-/// What is to be checked, and how the answer is printed.
+/// The servers to check, and how the result is printed.
 pub(super) struct Check {
     servers: ServerSelection,
     json: bool,
@@ -68,7 +68,7 @@ impl CheckArgs {
         self.server.add_to(&mut settings)?;
         let log = settings.log.clone();
         let (servers, mut settings) = ServerSelection::find(self.target, settings, "check")?;
-        // The file's level is for a proxy that serves: its lines would tear the table apart.
+        // The file's log level is for a proxy that serves: its lines would stand between those of the table.
         settings.log = log;
         Ok((Check { servers, json: self.json, timeout: self.timeout }, settings))
     }
@@ -86,7 +86,7 @@ impl Check {
         });
         let rows = tokio::select! {
             rows = join_all(rows) => rows,
-            // What was started ends with this process: its reapers see to it.
+            // The reapers end all servers when this process exits.
             () = stop_signal() => return ExitCode::from(130),
         };
         let text = if self.json { table::json(&rows) } else { table::text(&rows) };
@@ -98,7 +98,7 @@ impl Check {
     }
 }
 
-/// Finds out about one server, and leaves nothing of it behind.
+/// Checks one server, and ends it again.
 async fn check(server: SelectedServer, settings: &Settings, limit: Duration) -> Row {
     let begun = Instant::now();
     let SelectedServer { name, backend, filter, .. } = server;
@@ -113,7 +113,7 @@ async fn check(server: SelectedServer, settings: &Settings, limit: Duration) -> 
                 let asked = timeout(limit, CheckClient::new(near).inspect()).await;
                 asked.unwrap_or_else(|_| Err(format!("no answer within {}", table::seconds(limit))))
             };
-            // The client leaves when it has asked all, and the front with it.
+            // The front ends when the client has asked for everything and closes its end.
             let (outcome, _) = tokio::join!(asking, serving);
             outcome
         }
@@ -139,7 +139,7 @@ impl CheckClient {
         Self { reader: BufReader::new(reader), writer, last: 0 }
     }
 
-    /// The handshake and all lists that the server says it has.
+    /// Does the handshake, and reads all lists that the server says it has.
     async fn inspect(mut self) -> Result<ServerSummary, String> {
         let client = json!({ "name": "sessile check", "version": env!("CARGO_PKG_VERSION") });
         let params = json!({ "protocolVersion": PROTOCOL_VERSION, "capabilities": {}, "clientInfo": client });
@@ -164,7 +164,7 @@ impl CheckClient {
         })
     }
 
-    /// How many there are on all pages of a list; `None` if the server does not have it.
+    /// The number of entries on all pages of a list; `None` if the server does not have the list.
     async fn count(&mut self, has: bool, list: &str) -> Result<Option<usize>, String> {
         if !has {
             return Ok(None);
@@ -178,7 +178,7 @@ impl CheckClient {
                 .map(Vec::len)
                 .ok_or_else(|| format!("{method}: there is no list in the answer"))?;
             match &page["nextCursor"] {
-                // An empty one is the end: so clients take it.
+                // An empty cursor is the end of the list, as for other clients.
                 Value::String(cursor) if !cursor.is_empty() => params = json!({ "cursor": cursor }),
                 _ => return Ok(Some(count)),
             }

@@ -1,4 +1,5 @@
-//! How a terminal shows the letters of a server's texts: how wide they are, and which of them only change how others look.
+//! How a terminal shows the letters of a server's texts: how wide they are, and which of them only change how others
+//! look.
 
 use unicode_width::UnicodeWidthChar as _;
 

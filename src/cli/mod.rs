@@ -1,4 +1,4 @@
-//! The command line: parsed here, and made into a job.
+//! The command line: parses it, and makes a job of it.
 
 mod check;
 mod letters;
@@ -84,10 +84,10 @@ struct ServeArgs {
 struct StdioArgs {
     #[command(flatten)]
     target: TargetArgs,
-    /// Of no use here, and accepted all the same: it was an option of `stdio` too.
+    /// Without effect. Accepted because scripts pass it: it was an option of `stdio` too.
     #[arg(long, hide = true)]
     allow_host: Vec<String>,
-    /// As above.
+    /// Without effect, as `--allow-host`.
     #[arg(long, hide = true)]
     allow_origin: Vec<String>,
     #[command(flatten)]
@@ -106,10 +106,10 @@ struct CommonArgs {
     log: LogArgs,
 }
 
-/// For a command line or a file that is wrong; clap's own errors have the same.
+/// The exit code for a command line or a file that is wrong; clap's own errors have the same.
 const USAGE_EXIT: u8 = 2;
 
-/// What is to be done.
+/// What the command line asks for.
 pub(crate) struct Job {
     task: Task,
     /// The command line's settings over those of the file.
@@ -124,7 +124,7 @@ enum Task {
 }
 
 impl Cli {
-    /// Makes a job of it; what is wrong is said, and gives the exit code.
+    /// Makes a job of the command line. If it is wrong, prints why and returns the exit code.
     pub(crate) fn into_job(self) -> Result<Job, ExitCode> {
         self.find().map_err(|error| {
             print_notice(&error);
@@ -170,7 +170,7 @@ impl Job {
     pub(crate) fn log_level(&self) -> &str {
         let default = match self.task {
             Task::Serve(_) | Task::Stdio(_) => "info",
-            // A table that is torn apart by lines of log cannot be read.
+            // Lines of the log would stand between those of the table.
             Task::Check(_) => "error",
             Task::Demo => "warn",
         };

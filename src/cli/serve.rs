@@ -1,4 +1,4 @@
-//! `serve` and `stdio`: a proxy, until somebody asks it to stop.
+//! `sessile serve` and `sessile stdio`: run a proxy until a signal stops it.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -12,18 +12,18 @@ use super::target::ServerSelection;
 use super::{fail, usage_error};
 use crate::telemetry::print_notice;
 
-/// Where clients are listened for unless something else is said.
+/// The default address to listen on.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8808);
 
-/// The program's exit code for a backend that is gone.
+/// The exit code of `stdio` for a backend that exited or could not be started.
 const BACKEND_GONE_EXIT: u8 = 3;
 
 pub(super) async fn http(servers: ServerSelection, settings: &Settings) -> ExitCode {
     let listen = settings.listen.unwrap_or(DEFAULT_LISTEN);
     if !listen.ip().is_loopback() && !settings.insecure_no_auth.unwrap_or(false) {
         return usage_error(&format!(
-            "{listen} can be reached from other machines, and nobody is asked who they are: listen on 127.0.0.1, or add \
-             --insecure-no-auth if something in front of sessile does the asking"
+            "{listen} can be reached from other machines, and clients are not authenticated: listen on 127.0.0.1, or add \
+             --insecure-no-auth if something in front of sessile authenticates them"
         ));
     }
     let proxy = match proxy(servers, settings) {
@@ -63,7 +63,7 @@ fn proxy(servers: ServerSelection, settings: &Settings) -> Result<Proxy, ConfigE
     builder.build()
 }
 
-/// Signals within this time are one.
+/// A second signal within this time counts as the first one.
 const SIGNAL_DEBOUNCE: Duration = Duration::from_secs(1);
 
 /// Resolves with the first SIGINT or SIGTERM. The second one ends the process at once; its reapers end the rest.
@@ -71,7 +71,7 @@ async fn shutdown_requested() {
     stop_signal().await;
     tracing::info!("draining; a second signal ends at once");
     tokio::spawn(async {
-        // The same signal often comes twice: once from a parent that passes it on, and once for the whole group.
+        // One signal often comes twice: once from a parent that passes it on, and once to the whole process group.
         tokio::time::sleep(SIGNAL_DEBOUNCE).await;
         stop_signal().await;
         std::process::exit(130);

@@ -8,24 +8,24 @@ use serde_json::{Value, json};
 
 use super::letters::{is_hidden, width, width_of};
 
-/// The longest text of a server that is put into a column, in columns of the terminal.
+/// The widest text of a server in the table, in columns of the terminal.
 const MAX_COLUMN_WIDTH: usize = 40;
 
-/// What was found out about one server.
+/// The result of checking one server.
 pub(super) struct Row {
     pub name: String,
-    /// What is there, or why it was not reached.
+    /// What the server offers, or why it was not reached.
     pub outcome: Result<ServerSummary, String>,
     pub took: Duration,
 }
 
-/// What a server said of itself.
+/// What a server offers.
 pub(super) struct ServerSummary {
-    /// The version of the protocol that was agreed on.
+    /// The negotiated protocol version.
     pub version: String,
     pub server: String,
     pub server_version: String,
-    /// How many there are; `None` if the server has no such thing.
+    /// How many tools there are; `None` if the server does not have tools at all. The same for resources and prompts.
     pub tools: Option<usize>,
     pub resources: Option<usize>,
     pub prompts: Option<usize>,
@@ -36,7 +36,7 @@ fn era(version: &str) -> &'static str {
     if version <= "2025-11-25" { "legacy" } else { "modern" }
 }
 
-/// A line for each server.
+/// The table, with a line for each server.
 pub(super) fn text(rows: &[Row]) -> String {
     let heads = ["NAME", "REACHED", "PROTOCOL", "SERVER", "TOOLS", "RESOURCES", "PROMPTS", "TIME", "ERROR"];
     let mut cells = vec![heads.map(str::to_owned)];
@@ -80,7 +80,7 @@ fn cells_of(row: &Row) -> [String; 9] {
     }
 }
 
-/// The text of a stranger, on one line and without what terminals obey.
+/// A text of a server, on one line and without control characters: it must not be able to command the terminal.
 fn one_line(text: &str, longest: usize) -> String {
     let visible = |letter: char| if letter.is_control() { ' ' } else { letter };
     let mut room = longest;
@@ -89,17 +89,17 @@ fn one_line(text: &str, longest: usize) -> String {
         room = room.saturating_sub(width(*letter));
         fits
     };
-    // However many marks are put onto one letter, they are not more than there would be letters.
+    // The number of letters is bounded as well as their width: combining marks have no width.
     let letters = text.trim().chars().filter(|letter| !is_hidden(*letter)).take(longest);
     let text: String = letters.map(visible).take_while(fits).collect();
     if text.is_empty() { "-".to_owned() } else { text }
 }
 
-/// JSON in which nothing is left that terminals obey: it may be looked at too.
+/// Escapes control characters in JSON, which people may look at in a terminal too.
 fn escape_for_terminals(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for letter in json.chars() {
-        // A line of the JSON itself ends with a control character as well, and that is all right.
+        // Line feeds end the lines of the JSON itself. Those in texts are escaped already.
         if letter != '\n' && letter.is_control() || is_hidden(letter) {
             for unit in letter.encode_utf16(&mut [0; 2]) {
                 let _ = write!(escaped, "\\u{unit:04x}");
@@ -111,7 +111,7 @@ fn escape_for_terminals(json: &str) -> String {
     escaped
 }
 
-/// An object for each server.
+/// The JSON, with an object for each server.
 pub(super) fn json(rows: &[Row]) -> String {
     let rows: Vec<Value> = rows.iter().map(object).collect();
     let reached = rows.iter().all(|row| row["reached"] == true);
@@ -136,7 +136,7 @@ fn object(row: &Row) -> Value {
     }
 }
 
-/// A time, as people read it.
+/// A time in seconds or milliseconds.
 pub(super) fn seconds(time: Duration) -> String {
     if time < Duration::from_secs(1) {
         format!("{} ms", time.as_millis())
@@ -145,7 +145,7 @@ pub(super) fn seconds(time: Duration) -> String {
     }
 }
 
-/// Writes to stdout; fails if nobody can read it.
+/// Writes to stdout; fails if stdout is closed.
 pub(super) fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;

@@ -1,4 +1,4 @@
-//! Which servers are meant, and with which settings: the command line, put over the file that it names.
+//! Which servers to use, with which settings: those of the command line, put over those of the file that it names.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -12,18 +12,18 @@ use sessile::{Backend, ChildBackend, ConfigError, Filter, InProcessBackend};
 use super::options::TargetArgs;
 use crate::telemetry::print_notice;
 
-/// The servers that are meant.
+/// The servers that the command line selects.
 #[derive(Debug)]
 pub(super) enum ServerSelection {
     /// The built-in demo server.
     Demo(FilterLists),
     /// The program of the command line.
     Command { words: Vec<OsString>, inherit: Inherit, filters: FilterLists },
-    /// Those of a file, or the one at a URL.
+    /// The servers of a file, or the one at a URL.
     Specs(Vec<ServerSpec>),
 }
 
-/// One of them, ready to be put behind a proxy.
+/// A server, ready to be put behind a proxy.
 pub(super) struct SelectedServer {
     pub name: String,
     pub backend: Backend,
@@ -33,8 +33,8 @@ pub(super) struct SelectedServer {
 }
 
 impl ServerSelection {
-    /// Finds the servers, and puts the settings of a file under those of the command line. Fails with what is wrong, in
-    /// words for whoever wrote it.
+    /// Finds the servers, and puts the settings of a file under those of the command line. Fails with an error for the
+    /// person who wrote the command line or the file.
     pub(super) fn find(target: TargetArgs, own: Settings, subcommand: &str) -> Result<(Self, Settings), String> {
         let TargetArgs { config, url, command } = target;
         let given = [config.is_some(), url.is_some(), !command.is_empty()];
@@ -55,14 +55,14 @@ impl ServerSelection {
         } else if command.is_empty() {
             Self::Demo(filters)
         } else {
-            // Whoever names a program on a command line expects it to see what other programs see there.
+            // A program on a command line is expected to have the environment that other programs have there.
             let inherit = if own.inherit_env == Some(false) { safe() } else { Inherit::All };
             Self::Command { words: command, inherit, filters }
         };
         Ok((servers, own))
     }
 
-    /// Makes backends of them. What a file or a variable holds for them is read now.
+    /// Makes backends of the servers, and reads the secrets that their settings point to.
     pub(super) fn build(self) -> Result<Vec<SelectedServer>, ConfigError> {
         match self {
             Self::Demo(filters) => {
@@ -97,7 +97,7 @@ impl ServerSelection {
     }
 }
 
-/// Tells the person at the terminal, whatever the log level is.
+/// Prints the URL of a login on the terminal, whatever the log level is.
 fn announce(server: &str) -> Announce {
     let server = server.to_owned();
     Announce::new(move |url| print_notice(&format!("to log in to {server}, open {url}")))
@@ -113,7 +113,7 @@ fn safe() -> Inherit {
 
 fn from_file(path: &Path, own: Settings) -> Result<(ServerSelection, Settings), String> {
     let file = ConfigFile::read(path).map_err(|error| error.to_string())?;
-    // Once with the options alone, so that an error says where the setting stands.
+    // Once with the options alone, so that an error about an option names the option and not the file.
     ServerSpec::apply(file.servers.clone(), &own, &Settings::default()).map_err(|error| as_option_error(&error))?;
     let specs = ServerSpec::apply(file.servers, &own, &file.settings)
         .map_err(|error| format!("{}: sessile: {error}", path.display()))?;
@@ -131,7 +131,7 @@ fn at_url(url: &str, subcommand: &str) -> Result<ServerSpec, String> {
     ServerSpec::at_url(url).map_err(|error| format!("the server's URL cannot be used: {error}"))
 }
 
-/// The error, with the name of the option in place of the key in a file.
+/// The error with the name of the option in place of the key in a file.
 fn as_option_error(error: &ApplyError) -> String {
     let text = error.to_string();
     let Some(key) = error.setting() else { return text };

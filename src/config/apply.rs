@@ -1,7 +1,8 @@
-//! What is said for all servers, put together with what each server's entry says.
+//! Merges the settings for all servers with those in each server's entry.
 //!
-//! A command line stands over the entries, and they stand over what a file says for all of them. A credential that is meant
-//! for one server must not reach another, so it may be set for all only where there is one that could take it.
+//! The command line takes precedence over the entries, and they over the settings for all servers in a file. A
+//! credential that is meant for one server must not reach another one, so it may be set for all servers only if there
+//! is just one at a URL.
 
 use super::server::{ServerKind, ServerSpec};
 use super::settings::Settings;
@@ -9,13 +10,13 @@ use super::settings::Settings;
 /// Why settings do not fit the servers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ApplyError {
-    /// There is nothing that they could be for.
+    /// A setting is for servers at a URL, and there is none.
     #[error("{setting} is for a server at a URL, and there is none")]
     NoUrl {
         /// The setting, by its key in a file.
         setting: &'static str,
     },
-    /// There is more than one server that they could be for.
+    /// A setting is for one server at a URL, and there are several.
     #[error(
         "{setting} would go to all {urls} servers at a URL: set it in the `sessile` object of the server that it is for"
     )]
@@ -30,13 +31,13 @@ pub enum ApplyError {
     Contradiction {
         /// The server's name.
         server: String,
-        /// What cannot be.
+        /// What contradicts what.
         reason: String,
     },
 }
 
 impl ApplyError {
-    /// The setting that it is about, by its key in a file.
+    /// The setting that does not fit, by its key in a file.
     pub fn setting(&self) -> Option<&'static str> {
         match self {
             Self::NoUrl { setting } | Self::ManyUrls { setting, .. } => Some(setting),
@@ -46,8 +47,8 @@ impl ApplyError {
 }
 
 impl ServerSpec {
-    /// Puts `upper` over what the servers say for themselves, and that over `lower`. Afterwards all is said: see
-    /// [`CommandSpec::inherit_env`](super::CommandSpec::inherit_env).
+    /// Puts `upper` over the servers' own settings, and those over `lower`. Afterwards
+    /// [`CommandSpec::inherit_env`](super::CommandSpec::inherit_env) is set everywhere.
     pub fn apply(servers: Vec<Self>, upper: &Settings, lower: &Settings) -> Result<Vec<Self>, ApplyError> {
         let urls = servers.iter().filter(|server| matches!(server.kind, ServerKind::Url(_))).count();
         for settings in [upper, lower] {

@@ -7,12 +7,12 @@ use std::path::Path;
 /// The largest file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
-/// Where a configuration file gets the values of variables, and the contents of the files that it names. Tests have one of
-/// their own, so that they depend neither on the variables of the machine nor on its files.
+/// Where a configuration file gets the values of variables, and the contents of the files that it names. Tests have one
+/// of their own, so that they depend neither on the variables of the machine nor on its files.
 pub trait Environment {
     /// The value of an environment variable.
     fn variable(&self, name: &str) -> Option<OsString>;
-    /// What stands in a file.
+    /// The text of a file.
     fn file(&self, path: &Path) -> io::Result<String>;
 }
 
@@ -22,7 +22,7 @@ pub struct ProcessEnvironment;
 
 impl Environment for ProcessEnvironment {
     fn variable(&self, name: &str) -> Option<OsString> {
-        // Asking for a name that no variable can have would panic.
+        // `std::env::var_os` may panic for a name that no variable can have.
         let possible = !name.is_empty() && !name.contains(['=', '\0']);
         possible.then(|| std::env::var_os(name)).flatten()
     }

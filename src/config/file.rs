@@ -1,5 +1,5 @@
-//! MCPConfig files: the servers that Claude Desktop, Cursor, VS Code and FastMCP keep, with sessile's own settings beside
-//! them.
+//! MCPConfig files: the servers that Claude Desktop, Cursor, VS Code and FastMCP keep, with sessile's own settings
+//! beside them.
 //!
 //! ```json
 //! {
@@ -20,12 +20,12 @@ use super::restrictions;
 use super::server::ServerSpec;
 use super::settings::Settings;
 
-/// What stands in an MCPConfig file.
+/// The contents of an MCPConfig file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigFile {
-    /// Its servers, in their order, without those that the file takes away. Never none.
+    /// The servers in the order of the file, without those that it disables. There is at least one.
     pub servers: Vec<ServerSpec>,
-    /// What its `sessile` object says of the proxy.
+    /// The settings in the file's `sessile` object.
     pub settings: Settings,
 }
 
@@ -47,7 +47,7 @@ impl ConfigFile {
         Self::parse(&text, &name, &ProcessEnvironment)
     }
 
-    /// Parses what stands in a file; `name` is what errors call it.
+    /// Parses the text of a file; errors call the file `name`.
     pub fn parse(text: &str, name: &str, environment: &dyn Environment) -> Result<Self, FileError> {
         let lookup = |variable: &str| environment.variable(variable);
         let document = Document::new(name, text.strip_prefix('\u{feff}').unwrap_or(text), &lookup);
@@ -94,7 +94,7 @@ fn find_servers<'n>(root: &ObjectReader<'n>) -> Result<Node<'n>, FileError> {
         None => None,
     };
     let mut found: Vec<_> = [root.get("mcpServers"), root.get("servers"), nested].into_iter().flatten().collect();
-    // Editors leave empty ones behind.
+    // Editors leave empty objects behind, which must not count as a second object of servers.
     let is_empty = |node: &Node<'_>| node.object().is_ok_and(|object| object.entries().next().is_none());
     if let Some(full) = found.iter().position(|node| !is_empty(node)) {
         let full = found.remove(full);

@@ -1,4 +1,4 @@
-//! Which tools, resources and prompts of a server are offered: lists of globs to allow and to deny.
+//! Filters as they are configured: lists of globs to allow and to deny, for tools, resources and prompts.
 
 use super::json::{FileError, ObjectReader};
 use super::{ExactNames, Filter, FilterError, Offered};
@@ -6,7 +6,8 @@ use super::{ExactNames, Filter, FilterError, Offered};
 /// The filters of one server, or of all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FilterLists {
-    /// For tools, by exact name, as the keys of other programs have them. What stands in `tools` does not undo this.
+    /// Tools by exact name, as the keys of other programs have them. A tool that is denied here stays denied, whatever
+    /// stands in `tools`.
     pub tool_names: ExactNames,
     /// For tools, by name.
     pub tools: GlobLists,
@@ -16,12 +17,12 @@ pub struct FilterLists {
     pub prompts: GlobLists,
 }
 
-/// What may pass. What is denied is denied, even where it is allowed too.
+/// An allow list and a deny list. A name that matches both is denied.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GlobLists {
-    /// Only what matches one of these passes; `None` for everything, so that an empty list lets nothing pass.
+    /// Names pass that match one of these globs; `None` for all names, so that an empty list lets nothing pass.
     pub allow: Option<Vec<String>>,
-    /// What matches one of these does not pass.
+    /// Names do not pass that match one of these globs.
     pub deny: Vec<String>,
 }
 
@@ -32,7 +33,8 @@ impl FilterLists {
         self.tool_names.is_empty() && lists.iter().all(|lists| lists.allow.is_none() && lists.deny.is_empty())
     }
 
-    /// These over others: the first list of what is allowed counts, and all lists of what is denied, and all exact names.
+    /// Merges these lists with `lower` ones: the upper allow list counts where there is one, and all deny lists and
+    /// exact names count together.
     #[must_use]
     pub fn over(self, lower: Self) -> Self {
         Self {
@@ -43,7 +45,7 @@ impl FilterLists {
         }
     }
 
-    /// The filter that does it; fails on a pattern that cannot be. What holds for resources holds for their templates.
+    /// Makes the filter; fails on a pattern that is not valid. The lists for resources hold for resource templates too.
     pub fn filter(&self) -> Result<Filter, FilterError> {
         let kinds = [
             (Offered::Tools, &self.tools),

@@ -1,6 +1,7 @@
-//! JSON of which every part knows where it stands, so that an error can name the file, the line and the key.
+//! JSON whose values know their position, so that an error can name the file, the line and the key.
 //!
-//! Comments and trailing commas are allowed, because editors' files have them; nothing else is that JSON is not.
+//! Comments and trailing commas are allowed, because editors write them into such files; other extensions of JSON are
+//! not.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -14,7 +15,7 @@ use super::nearest::nearest;
 use super::text::ConfigText;
 use super::vars::{self, VariableLookup};
 
-/// What is wrong in a configuration file, and where.
+/// A mistake in a configuration file, and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileError {
     /// The file, as it was named.
@@ -23,7 +24,7 @@ pub struct FileError {
     pub position: Option<(usize, usize)>,
     /// The way to the key, such as `mcpServers.git.args[1]`; empty for the file as a whole.
     pub key: String,
-    /// What is wrong, and what was expected.
+    /// What is wrong with the value, and what was expected.
     pub reason: String,
 }
 
@@ -47,7 +48,7 @@ pub(super) struct Document<'d> {
     pub name: &'d str,
     pub text: &'d str,
     pub lookup: VariableLookup<'d>,
-    /// Values of variables that were put into texts, until somebody takes them.
+    /// Values of variables that were put into texts since `take_secrets` was last called.
     secrets: RefCell<Vec<Secret>>,
 }
 
@@ -56,7 +57,7 @@ impl<'d> Document<'d> {
         Self { name, text, lookup, secrets: RefCell::default() }
     }
 
-    /// What the whole file says; `None` if that is nothing.
+    /// Parses the whole file; `None` if it is empty.
     pub(super) fn parse(&self) -> Result<Option<Value<'d>>, FileError> {
         let options = ParseOptions {
             allow_comments: true,
@@ -101,12 +102,12 @@ fn lower(sentence: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
-/// A value, and where it stands.
+/// A value with its position.
 #[derive(Clone)]
 pub(super) struct Node<'n> {
     document: &'n Document<'n>,
     value: &'n Value<'n>,
-    /// The way to it.
+    /// The path to the value, such as `mcpServers.git.args[1]`.
     pub key: String,
 }
 
@@ -135,12 +136,12 @@ impl<'n> Node<'n> {
         matches!(self.value, Value::Array(_))
     }
 
-    /// Whether it is this one of `true` and `false`.
+    /// Whether the value is this boolean.
     pub(super) fn is(&self, boolean: bool) -> bool {
         self.value.as_boolean_lit().is_some_and(|literal| literal.value == boolean)
     }
 
-    /// Whether it is null, or a text, a list or an object with nothing in it.
+    /// Whether the value is null, or an empty text, list or object.
     pub(super) fn is_empty(&self) -> bool {
         match self.value {
             Value::NullKeyword(_) => true,
@@ -151,12 +152,12 @@ impl<'n> Node<'n> {
         }
     }
 
-    /// The text as it is written, if it is one.
+    /// The text as it is written, without its variables put in; `None` if the value is no text.
     pub(super) fn literal(&self) -> Option<&str> {
         self.value.as_string_lit().map(|literal| literal.value.as_ref())
     }
 
-    /// What stands in an object, each value with its key, or in a list, each without one. A key that stands twice is given
+    /// The values in an object, each with its key, or in a list, each without one. A key that stands twice is given
     /// twice.
     pub(super) fn inner(&self) -> Vec<(Option<&'n str>, Node<'n>)> {
         let object = self.value.as_object().map(|object| ObjectReader {
@@ -171,7 +172,7 @@ impl<'n> Node<'n> {
         }
     }
 
-    /// The text, with its variables put in.
+    /// The text with its variables put in.
     pub(super) fn text(&self) -> Result<ConfigText, FileError> {
         self.text_or("a string")
     }
@@ -219,7 +220,7 @@ impl<'n> Node<'n> {
         })
     }
 
-    /// A text or a number, as a text. Values of the environment may be written as either.
+    /// A text, number or boolean as a text: values of environment variables may be written as any of these.
     pub(super) fn text_or_scalar(&self) -> Result<ConfigText, FileError> {
         match self.value {
             Value::NumberLit(number) => Ok(ConfigText::plain(number.value)),
@@ -232,7 +233,7 @@ impl<'n> Node<'n> {
         Ok(self.value.as_boolean_lit().ok_or_else(|| self.expected("true or false"))?.value)
     }
 
-    /// A whole number within bounds; a text of one will do, because variables are texts.
+    /// A number that `parse` accepts. A text of one will do, because variables are texts.
     pub(super) fn number<T>(
         &self,
         expected: &str,
@@ -254,7 +255,7 @@ impl<'n> Node<'n> {
         self.list()?.iter().map(Node::text).collect()
     }
 
-    /// The object, whose keys all stand once.
+    /// The value as an object; fails if a key stands twice.
     pub(super) fn object(&self) -> Result<ObjectReader<'n>, FileError> {
         self.object_or("an object")
     }
@@ -295,7 +296,8 @@ fn kind(value: &Value<'_>) -> &'static str {
     }
 }
 
-/// An object, which remembers the keys that it was asked for.
+/// Reads the keys of an object, and remembers which were asked for, so that [`finish`](Self::finish) can refuse the
+/// others.
 pub(super) struct ObjectReader<'n> {
     document: &'n Document<'n>,
     object: &'n Object<'n>,
@@ -338,7 +340,7 @@ impl<'n> ObjectReader<'n> {
         self.entries().filter(|(_, node)| !matches!(node.value, Value::NullKeyword(_)))
     }
 
-    /// Refuses keys that nobody has asked for.
+    /// Fails on a key that was not asked for: a setting with a typing mistake must not be ignored.
     pub(super) fn finish(&self) -> Result<(), FileError> {
         let asked = self.asked.borrow();
         let unknown = self.object.properties.iter().find(|property| !asked.contains(&property.name.as_str()));
@@ -366,7 +368,7 @@ impl<'n> ObjectReader<'n> {
     }
 }
 
-/// A name that is fit for an error, however long it is.
+/// A name that is short enough for an error.
 fn short(name: &str) -> String {
     if name.chars().count() <= 80 { name.to_owned() } else { name.chars().take(77).chain("...".chars()).collect() }
 }

@@ -1,18 +1,18 @@
-//! How a token for a server at a URL is fetched, as it is configured. The flows themselves are the backend's.
+//! The settings of OAuth as they are configured, in a file or on a command line. The backend runs the flows themselves.
 
 use std::path::PathBuf;
 
 use super::json::{FileError, Node, ObjectReader};
 use super::{OAuthFlow, OAuthSettings, Secret, units};
 
-/// Settings of OAuth. What is `None` has not been set.
+/// Settings of OAuth. A field that is `None` has not been set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OAuthOptions {
     /// Which flow, or none.
     pub mode: Option<OAuthMode>,
     /// The id of a client that is registered already.
     pub client_id: Option<String>,
-    /// Its secret.
+    /// The secret of that client.
     pub client_secret: Option<ClientSecret>,
     /// The scopes to ask for.
     pub scopes: Vec<String>,
@@ -33,11 +33,11 @@ pub struct OAuthOptions {
 /// Which flow fetches a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OAuthMode {
-    /// None.
+    /// No token is fetched.
     Off,
     /// A person logs in with a browser (authorization code, PKCE).
     Login,
-    /// The client itself is who it is (client credentials).
+    /// This program logs in with a client id and secret (client credentials).
     ClientCredentials,
 }
 
@@ -48,12 +48,12 @@ pub enum ClientSecret {
     File(PathBuf),
     /// An environment variable.
     Env(String),
-    /// It is this one.
+    /// The secret itself.
     Value(Secret),
 }
 
 impl OAuthMode {
-    /// By its name in files and on the command line.
+    /// Parses the name of a mode, as it is written in files and on the command line.
     pub fn parse(name: &str) -> Result<Self, String> {
         match name {
             "off" => Ok(Self::Off),
@@ -64,7 +64,7 @@ impl OAuthMode {
     }
 }
 
-/// The names of the keys, in an `oauth` object and beside it.
+/// The names of the keys of OAuth: an `oauth` object has them in short, and a `sessile` object in full.
 struct OAuthKeys {
     client_id: &'static str,
     secret_file: &'static str,
@@ -112,7 +112,7 @@ impl OAuthOptions {
         matches!(self.mode, Some(OAuthMode::Login | OAuthMode::ClientCredentials))
     }
 
-    /// These settings over others.
+    /// Puts these settings over `lower` ones.
     #[must_use]
     pub fn over(self, lower: Self) -> Self {
         Self {
@@ -132,8 +132,7 @@ impl OAuthOptions {
     /// Checks that the settings go together.
     pub fn check(&self) -> Result<(), String> {
         if self.mode.is_none() && (self.client_id.is_some() || self.client_secret.is_some()) {
-            return Err("there is an OAuth client, and no word of what it is for: set oauth to login or \
-                        client-credentials"
+            return Err("there is an OAuth client, and no flow that uses it: set oauth to login or client-credentials"
                 .to_owned());
         }
         let secret = self.client_secret.as_ref().map(|_| Secret::new("to be read"));
@@ -162,7 +161,8 @@ impl OAuthOptions {
         })
     }
 
-    /// Reads it from a `sessile` object: `oauth` is a mode, with the rest in keys beside it, or an object with all of it.
+    /// Reads it from a `sessile` object: `oauth` is a mode, with the rest in keys beside it, or an object with all of
+    /// it.
     pub(super) fn read(reader: &ObjectReader<'_>) -> Result<Self, FileError> {
         let beside = Self::read_keys(reader, &BESIDE_OAUTH_KEY)?;
         let Some(node) = reader.get("oauth") else { return Ok(beside) };

@@ -1,8 +1,8 @@
-//! What the keys of other programs take away: servers, and tools of a server.
+//! Keys of other programs that hide servers, or tools of a server.
 //!
-//! Whoever hides a tool from their editor does not expect a proxy in front of the same file to offer it. What restricts and
-//! is understood is obeyed; what restricts and is not understood is an error; what only grants, such as `autoApprove`, is
-//! ignored. Where several keys restrict, all of them hold, in whatever spelling.
+//! A user who hides a tool from an editor does not expect a proxy that reads the same file to offer it. A key that
+//! restricts and is understood is obeyed; a key that seems to restrict and is not understood is an error; a key that
+//! only grants, such as `autoApprove`, is ignored. Where several keys restrict, all of them hold, in whatever spelling.
 
 mod keys;
 
@@ -10,11 +10,11 @@ use self::keys::{EntryKey, FileKey, RestrictionKind};
 use super::ExactNames;
 use super::json::{FileError, Node, ObjectReader};
 
-/// What to do about a restriction that is not understood.
+/// The advice at the end of errors about restrictions that are not understood.
 const USE_SESSILE_FILTERS: &str =
     "name what is offered in the `sessile` object of the server (allowTools, denyTools and the like)";
 
-/// Whether an entry says that its server is not to be used.
+/// Whether an entry disables its server.
 pub(super) fn is_server_disabled(entry: &ObjectReader<'_>) -> Result<bool, FileError> {
     let mut away = false;
     for (key, node) in entry.set_entries() {
@@ -27,7 +27,7 @@ pub(super) fn is_server_disabled(entry: &ObjectReader<'_>) -> Result<bool, FileE
     Ok(away)
 }
 
-/// The tools that an entry leaves of its server, by their exact names.
+/// The tools of its server that an entry offers, by exact names.
 pub(super) fn offered_tools(entry: &ObjectReader<'_>) -> Result<ExactNames, FileError> {
     let mut names = ExactNames::default();
     for (key, node) in entry.set_entries() {
@@ -37,14 +37,14 @@ pub(super) fn offered_tools(entry: &ObjectReader<'_>) -> Result<ExactNames, File
             EntryKey::Tools => read_tools(&node, &mut names)?,
             EntryKey::Tags if node.is_empty() && keys::plain(key) == "excludetags" => {}
             EntryKey::Tags => {
-                return Err(node.error(format!("the tags of tools are not known here yet: {USE_SESSILE_FILTERS}")));
+                return Err(node.error(format!("filtering by tags is not supported yet: {USE_SESSILE_FILTERS}")));
             }
             EntryKey::MisplacedSetting => {
                 return Err(node.error("this is a setting of sessile: put it into the `sessile` object of this server"));
             }
             EntryKey::UnknownRestriction(sense) => refuse(&node, sense)?,
             EntryKey::Disabled | EntryKey::Enabled => {}
-            // It refuses what it does not know.
+            // The `sessile` object refuses unknown keys by itself.
             EntryKey::Harmless if key == "sessile" => {}
             EntryKey::Harmless => search(Some(key), &node, false)?,
         }
@@ -52,11 +52,11 @@ pub(super) fn offered_tools(entry: &ObjectReader<'_>) -> Result<ExactNames, File
     Ok(names)
 }
 
-/// Refuses what restricts somewhere in the value of a key that is not known, `about` being whether a key around it names
-/// something that servers offer.
+/// Fails on a restriction anywhere in the value of an unknown key. `about` is whether a key around it names something
+/// that servers offer.
 fn search(key: Option<&str>, node: &Node<'_>, about: bool) -> Result<(), FileError> {
     let plain = key.map(keys::plain).unwrap_or_default();
-    // These have names of variables and headers in them, which are for the server.
+    // The keys in here are names of environment variables and headers, not settings.
     if ["env", "headers"].contains(&plain.as_str()) {
         return Ok(());
     }
@@ -70,14 +70,14 @@ fn search(key: Option<&str>, node: &Node<'_>, about: bool) -> Result<(), FileErr
     node.inner().iter().try_for_each(|(key, node)| search(*key, node, about))
 }
 
-/// Fails if this value restricts.
+/// Fails if the value of a restricting key restricts anything.
 fn refuse(node: &Node<'_>, sense: RestrictionKind) -> Result<(), FileError> {
     if restricts_nothing(node, sense) { Ok(()) } else { Err(refusal(node)) }
 }
 
 fn refusal(node: &Node<'_>) -> FileError {
     node.error(format!(
-        "this seems to restrict what is offered, in a way that is not known here: {USE_SESSILE_FILTERS}"
+        "this key seems to restrict what is offered, in a way that sessile does not know: {USE_SESSILE_FILTERS}"
     ))
 }
 
@@ -88,8 +88,8 @@ fn restricts_nothing(node: &Node<'_>, sense: RestrictionKind) -> bool {
     }
 }
 
-/// `tools`: the names of those to offer, of which `*` is all (GitHub Copilot), or an object with what becomes of each
-/// (FastMCP).
+/// Reads `tools`: a list of the tools to offer, with `*` for all (GitHub Copilot), or an object with settings for each
+/// tool (FastMCP).
 fn read_tools(node: &Node<'_>, names: &mut ExactNames) -> Result<(), FileError> {
     if node.is_array() {
         let (all, some): (Vec<_>, Vec<_>) = node.list()?.into_iter().partition(|node| node.literal() == Some("*"));
@@ -108,8 +108,8 @@ fn read_tools(node: &Node<'_>, names: &mut ExactNames) -> Result<(), FileError> 
     Ok(())
 }
 
-/// Whether FastMCP's object for a tool hides it. It may say nothing else: whoever renames a tool, or hides an argument of it,
-/// would find it offered as it is.
+/// Whether FastMCP's object for a tool hides the tool. Any other setting is an error: a tool that the file renames, or
+/// one argument of which it hides, would be offered unchanged.
 fn is_hidden(tool: &Node<'_>) -> Result<bool, FileError> {
     let mut hidden = false;
     for (key, node) in tool.object_or("an object with enabled")?.entries() {
@@ -117,7 +117,11 @@ fn is_hidden(tool: &Node<'_>) -> Result<bool, FileError> {
             EntryKey::Disabled => hidden |= node.boolean()?,
             EntryKey::Enabled => hidden |= !node.boolean()?,
             _ if node.is_empty() || keys::only_grants(&keys::plain(key)) => {}
-            _ => return Err(node.error("tools cannot be rewritten here yet: leave this out, or the whole tool")),
+            _ => {
+                return Err(
+                    node.error("rewriting tools is not supported yet: leave this key out, or hide the whole tool")
+                );
+            }
         }
     }
     Ok(hidden)
@@ -132,14 +136,15 @@ fn tool(node: &Node<'_>) -> Result<String, FileError> {
     node.parsed("the name of a tool", |name| check_name(name).map(|()| name.to_owned()))
 }
 
-/// Whether this can be nothing but a name. What is a pattern or an expression to the program that wrote it, such as `git_*` or
-/// Gemini CLI's `run(ls)`, would match no tool here, and a list of what to take away would take away nothing.
+/// Whether this can be nothing but a name. What is a pattern or an expression to the program that wrote it, such as
+/// `git_*` or Gemini CLI's `run(ls)`, would match no tool here, and a list of what to take away would take away
+/// nothing.
 fn check_name(name: &str) -> Result<(), String> {
     let fits = |letter: char| letter.is_alphanumeric() || " _-./:".contains(letter);
     match name {
         "" => Err("it is empty".to_owned()),
         name if name.trim() != name => Err("there is white space around it".to_owned()),
-        // What agents call a tool of a server among those of others.
+        // Agents put the server's name in front of a tool in this way.
         name if name.starts_with("mcp__") => {
             Err("it begins with the name of a server: write the server's own name of the tool".to_owned())
         }
@@ -179,7 +184,7 @@ pub(super) fn offered_servers(root: &ObjectReader<'_>) -> Result<ExactNames, Fil
     Ok(names)
 }
 
-/// The name of a server as Gemini CLI compares them.
+/// The name of a server in the form in which Gemini CLI compares names.
 pub(super) fn server_name(name: &str) -> String {
     name.trim().to_lowercase()
 }

@@ -1,7 +1,7 @@
-//! What a server of a configuration file gets of this process's environment.
+//! The environment variables that a server of a configuration file inherits.
 //!
-//! The names that the official TypeScript and Python SDKs pass on, and those for language, time zone and temporary
-//! files. Whatever else a server needs stands in its `env`: a proxy's environment is full of what is none of its business.
+//! They are those that the official TypeScript and Python SDKs pass on, and those for language, time zone and temporary
+//! files. Whatever else a server needs stands in its `env`: a proxy's environment holds secrets of other programs.
 
 use super::text::names_a_secret;
 

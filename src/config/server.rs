@@ -1,6 +1,7 @@
 //! One entry of `mcpServers`: a server, by the command that starts it or by its URL.
 //!
-//! What other programs keep in an entry is left alone, but for what takes something away (`restrictions`). Sessile's own settings for a server stand in its `sessile` object.
+//! Keys of other programs are ignored, except those that hide a server or its tools (`restrictions`). sessile's own
+//! settings for a server stand in the entry's `sessile` object.
 
 use std::path::Path;
 
@@ -23,48 +24,49 @@ const MAX_NAME_CHARS: usize = 64;
 /// A server of a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerSpec {
-    /// Its name, of up to 64 characters. Before the names of its tools, what is no letter, digit, `_`, `.` or `-` becomes
-    /// `_`.
+    /// The server's name, of up to 64 characters. In front of the names of tools, characters other than ASCII letters,
+    /// digits, `_`, `.` and `-` become `_`.
     pub name: String,
-    /// What it is.
+    /// How the server is reached.
     pub kind: ServerKind,
-    /// What of it is offered.
+    /// Which of its tools, resources and prompts are offered.
     pub filters: FilterLists,
-    /// Texts that are to be masked in what it prints: the values of variables that went into its entry, and those of its
-    /// own environment and headers whose names say that they are secrets.
+    /// Texts that are masked where the server prints them: the values of variables that its entry refers to, and of its
+    /// own environment and headers where the name says that the value is a secret.
     pub secrets: Vec<Secret>,
 }
 
-/// What a server is.
+/// How a server is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerKind {
     /// A program.
     Command(CommandSpec),
-    /// Something that listens at a URL.
+    /// A server that listens at a URL.
     Url(Box<UrlSpec>),
 }
 
 /// A program that speaks MCP on its stdin and stdout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandSpec {
-    /// By path, or by name in `PATH`.
+    /// The program, by path or by name in `PATH`.
     pub program: ConfigText,
-    /// Its arguments.
+    /// The program's arguments.
     pub args: Vec<ConfigText>,
-    /// Variables for it, besides those that it inherits.
+    /// Environment variables, besides those that the program inherits.
     pub env: Vec<(String, ConfigText)>,
-    /// Where it starts; sessile's own working directory if none.
+    /// The working directory; `None` for sessile's own.
     pub cwd: Option<ConfigText>,
-    /// Whether it inherits all of the environment, or only what is safe; `None` where nothing is said.
+    /// Whether the program inherits the whole environment, or only the safe variables; `None` where the entry does not
+    /// say.
     pub inherit_env: Option<bool>,
 }
 
 /// A server that listens at a URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UrlSpec {
-    /// `http` or `https`. A secret if a variable, a password or a query is part of it.
+    /// An `http` or `https` URL. It is a secret if a variable, a password or a query is part of it.
     pub url: ConfigText,
-    /// How it is reached.
+    /// The transport, headers and credentials.
     pub remote: Remote,
 }
 
@@ -79,7 +81,7 @@ impl ServerSpec {
         Ok(Self { name, kind, filters: FilterLists::default(), secrets: Vec::new() })
     }
 
-    /// Its name as it stands before those of its tools.
+    /// The name as it stands in front of the names of the server's tools.
     pub(super) fn prefix(&self) -> String {
         self.name.replace(|letter| !fits_name(letter), "_")
     }
@@ -116,8 +118,8 @@ impl ServerSpec {
     }
 }
 
-/// What programs call the URL of a server. With Gemini CLI's `httpUrl` it is one of streamable HTTP; `serverUrl` is
-/// Windsurf's.
+/// The keys that programs have for the URL of a server: `httpUrl` is Gemini CLI's, for streamable HTTP only;
+/// `serverUrl` is Windsurf's.
 const URL_KEYS: [&str; 3] = ["url", "serverUrl", "httpUrl"];
 
 fn find_url<'n>(entry: &ObjectReader<'n>) -> Result<Option<Node<'n>>, FileError> {
@@ -135,7 +137,7 @@ fn fits_name(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || "_-.".contains(letter)
 }
 
-/// Whether a name can stand before the names of tools.
+/// Checks that a name can stand in front of the names of tools.
 fn check_name(name: &str) -> Result<(), String> {
     let why = match name {
         "" => "it is empty",
@@ -149,7 +151,7 @@ fn check_name(name: &str) -> Result<(), String> {
     ))
 }
 
-/// What stands in the `sessile` object of an entry.
+/// The settings in the `sessile` object of an entry.
 struct EntrySettings {
     filters: FilterLists,
     remote: Remote,
@@ -181,7 +183,7 @@ impl EntrySettings {
 }
 
 impl ServerKind {
-    /// What is secret by its name, or by what it is.
+    /// The values of headers, which may be credentials.
     fn secrets(&self) -> impl Iterator<Item = &Secret> {
         let headers = match self {
             Self::Command(_) => [].iter(),
@@ -211,7 +213,8 @@ impl CommandSpec {
         let mut env = Vec::new();
         if let Some(node) = entry.get("envFile") {
             let path = node.some_text()?;
-            // What is in the file is not shown, nor is what a variable made of its path.
+            // The error quotes nothing of the file, and the path only where no variable went into it: both may hold
+            // secrets.
             let said = environment.file(Path::new(path.expose())).map_err(|error| {
                 node.error(format!("expected a file of variables, and {} cannot be read: {error}", path.shown()))
             })?;
@@ -240,7 +243,7 @@ impl CommandSpec {
     }
 }
 
-/// The value of a variable, which is a secret if its name or a password in a URL says so.
+/// The value of a variable, which is a secret if the name says so, or if the value is a URL with a password.
 fn text_of_variable(name: &str, value: ConfigText) -> ConfigText {
     let password = value.expose().split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
     if names_a_secret(name) || password { ConfigText::secret(value.expose()) } else { value }

@@ -1,24 +1,24 @@
 //! Variables in the texts of a configuration file: `${NAME}`, `${NAME:-default}`, and the editors' `${env:NAME}`.
 //!
-//! What is not one of these forms stays as it is, a lone `$` included. What it cannot give a value to is an error:
-//! a server that is started with `${TOKEN}` as its token would say something much harder to understand.
+//! Any other text stays as it is, a lone `$` included. A variable without a value is an error: a server that was
+//! started with `${TOKEN}` as its token would fail with an error that is much harder to understand.
 
 use std::ffi::OsString;
 
 use super::safe_environment;
 
-/// Looks a variable up.
+/// Finds the value of a variable.
 pub(crate) type VariableLookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// A text with its variables put in.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ExpandedText {
     pub text: String,
-    /// The values of variables in it that not every server gets anyway.
+    /// The values of the variables in the text, without those that every server gets anyway.
     pub secrets: Vec<String>,
 }
 
-/// Why a text could not be expanded. Nothing of a value is in it.
+/// Why a text could not be expanded. It quotes names of variables, and never their values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum VarError {
     #[error("the environment variable {0} is not set: set it, or give a default with ${{{0}:-default}}")]
@@ -26,16 +26,14 @@ pub(crate) enum VarError {
     #[error("the environment variable {0} is not valid UTF-8")]
     NotText(String),
     #[error(
-        "${{{0}}} asks an editor's user, and there is none to be asked here: write ${{NAME}} and set that variable"
+        "${{{0}}} asks the user of an editor, and sessile has nobody to ask: write ${{NAME}} and set that variable"
     )]
     NeedsEditorInput(String),
-    #[error(
-        "${{{0}}} is known to editors only: write the path or text that is meant, or ${{NAME}} and set that variable"
-    )]
+    #[error("only editors know ${{{0}}}: write the path or text that is meant, or ${{NAME}} and set that variable")]
     EditorOnly(String),
     #[error("${{{0} has no closing brace")]
     Unclosed(String),
-    #[error("the default of ${{{0}}} has a variable in it, which cannot be: write a plain text")]
+    #[error("the default of ${{{0}}} has a variable in it, which is not supported: write a plain text")]
     Nested(String),
 }
 
@@ -58,14 +56,14 @@ pub(crate) fn expand(text: &str, lookup: VariableLookup<'_>) -> Result<ExpandedT
     Ok(expanded)
 }
 
-/// What stands between the braces.
+/// A reference to a variable, by what stands between the braces.
 enum Reference<'a> {
     Variable { name: &'a str, default: Option<&'a str> },
     Separator,
 }
 
 impl<'a> Reference<'a> {
-    /// Reads what follows `${`; `None` if it is no reference but a text that looks a little like one.
+    /// Reads what follows `${`; `None` if it is no reference, but a text that only looks like one.
     fn read(inside: &'a str) -> Result<Option<(Self, &'a str)>, VarError> {
         if let Some(after) = inside.strip_prefix("/}").or_else(|| inside.strip_prefix("pathSeparator}")) {
             return Ok(Some((Self::Separator, after)));
@@ -170,7 +168,7 @@ mod tests {
             ("${TOKEN:-default}", "t0ps3cret"),
             ("${EMPTY:-default}", "default"),
             ("[${EMPTY}]", "[]"),
-            // No value is looked at again.
+            // Values are not expanded again.
             ("${DOLLAR}", "${TOKEN}"),
             ("${DOLLAR:-$}", "${TOKEN}"),
             ("${NONE:-$}{TOKEN}", "${TOKEN}"),
@@ -208,9 +206,9 @@ mod tests {
         let cases = [
             ("${NONE}", "the environment variable NONE is not set: set it, or give a default with ${NONE:-default}"),
             ("${env:NONE}", "the environment variable NONE is not set"),
-            ("${input:api-key}", "${input:api-key} asks an editor's user"),
-            ("${workspaceFolder}/x", "${workspaceFolder} is known to editors only"),
-            ("${config:a.b}", "${config:a.b} is known to editors only"),
+            ("${input:api-key}", "${input:api-key} asks the user of an editor"),
+            ("${workspaceFolder}/x", "only editors know ${workspaceFolder}"),
+            ("${config:a.b}", "only editors know ${config:a.b}"),
             ("${TOKEN", "${TOKEN has no closing brace"),
             ("${TOKEN:-x", "${TOKEN has no closing brace"),
             ("${A:-${B}}", "the default of ${A} has a variable in it"),

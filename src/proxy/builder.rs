@@ -9,7 +9,7 @@ use crate::session::{Opener, Plan, Server, Servers};
 
 use super::Proxy;
 
-/// Most servers in one session: their lists are asked for and searched one by one.
+/// Most servers in one session. Their lists are requested and searched one by one, so a call gets slower with each.
 const MAX_SERVERS: usize = 256;
 
 /// Puts a [`Proxy`] together.
@@ -24,32 +24,32 @@ pub struct ProxyBuilder {
 }
 
 impl ProxyBuilder {
-    /// The server of which every session gets one of its own.
+    /// Sets the server, of which every session gets an instance of its own.
     #[must_use]
     pub fn backend(mut self, backend: impl Into<Backend>) -> Self {
         self.backend = Some(backend.into());
         self
     }
 
-    /// Adds one of several servers, of which every session gets one each and which appear to its client as one.
+    /// Adds one of several servers. Every session gets an instance of each, and its client sees them as one server.
     ///
-    /// With two or more, tools and prompts have the server's name in front, as in `{name}_{tool}`; characters other than
-    /// ASCII letters, digits, `_`, `-` and `.` become `_` in it. With one, nothing is changed.
+    /// With two or more servers, tools and prompts have the server's name in front, as in `{name}_{tool}`; characters
+    /// of the name other than ASCII letters, digits, `_`, `-` and `.` become `_`. With one server, no name is changed.
     #[must_use]
     pub fn server(mut self, name: impl Into<String>, backend: impl Into<Backend>) -> Self {
         self.servers.push((name.into(), backend.into()));
         self
     }
 
-    /// Offers clients only what the filter lets through of the server of that name; that of
-    /// [`backend`](Self::backend) is `backend`. The last filter of a server counts.
+    /// Offers clients only those tools, prompts and resources of the server `name` that the filter lets through. The
+    /// server of [`backend`](Self::backend) has the name `backend`. The last filter for a server counts.
     #[must_use]
     pub fn filter(mut self, name: impl Into<String>, filter: Filter) -> Self {
         self.filters.push((name.into(), filter));
         self
     }
 
-    /// Whether tools and prompts of several servers have their server's name in front: yes, by default. Without it, a
+    /// Sets whether tools and prompts of several servers have their server's name in front. Yes by default. If not, a
     /// name that two servers have is listed once, and calling it is an error that names both.
     #[must_use]
     pub fn prefix(mut self, prefix: bool) -> Self {
@@ -57,32 +57,32 @@ impl ProxyBuilder {
         self
     }
 
-    /// Whether resources of several servers have their server's name in their URIs, as in `scheme://{name}/rest`: no, by
-    /// default. Without it URIs are as their servers have them, and reading one that two servers have is an error.
+    /// Sets whether resources of several servers have their server's name in their URIs, as in `scheme://{name}/rest`.
+    /// No by default: URIs are as their servers have them, and reading one that two servers have is an error.
     #[must_use]
     pub fn prefix_uris(mut self, prefix_uris: bool) -> Self {
         self.prefixes.prefix_uris = prefix_uris;
         self
     }
 
-    /// How sessions live.
+    /// Sets the timeouts and limits of sessions.
     #[must_use]
     pub fn session(mut self, settings: SessionSettings) -> Self {
         self.session = settings;
         self
     }
 
-    /// How the HTTP front treats its clients.
+    /// Sets how the HTTP front treats its clients.
     #[must_use]
     pub fn http(mut self, settings: HttpSettings) -> Self {
         self.http = settings;
         self
     }
 
-    /// Checks the settings. Nothing is started before the first client comes.
+    /// Checks the settings and makes the proxy. No server is started before the first client comes.
     ///
-    /// Where sessions will have scratch folders, those that a proxy left behind which was killed together with its
-    /// reapers are removed, on a thread of their own.
+    /// Scratch folders that a proxy left behind, because it was killed together with its reapers, are removed in the
+    /// background.
     pub fn build(self) -> Result<Proxy, ConfigError> {
         self.session.check()?;
         let unnamed = self.backend.map(|backend| (UNNAMED_SERVER.to_owned(), backend));
@@ -98,10 +98,10 @@ impl ProxyBuilder {
     }
 }
 
-/// The name of a server that was given none.
+/// The name of the server that was given without a name.
 const UNNAMED_SERVER: &str = "backend";
 
-/// How several servers appear as one.
+/// Which names of several servers have the server's name in front.
 #[derive(Debug)]
 struct PrefixSettings {
     prefix: bool,
@@ -114,7 +114,7 @@ impl Default for PrefixSettings {
     }
 }
 
-/// The servers under their names, with their filters.
+/// The servers with their names and filters; fails if two names clash.
 fn servers(names: &[&str], filters: &[(String, Filter)], prefixes: &PrefixSettings) -> Result<Servers, ConfigError> {
     if names.is_empty() {
         return Err(ConfigError::NoBackend);
@@ -129,7 +129,7 @@ fn servers(names: &[&str], filters: &[(String, Filter)], prefixes: &PrefixSettin
     for name in names {
         let filter = filters.iter().rev().find(|(of, _)| of == name).map(|(_, filter)| filter.clone());
         let server = Server::new(name, filter.unwrap_or_default());
-        // Within URIs they stand where hosts do, which clients put in lower case.
+        // In a URI the prefix stands in place of the host, which clients may put in lower case.
         let same = |other: &Server| {
             other.prefix == server.prefix || prefixes.prefix_uris && other.prefix.eq_ignore_ascii_case(&server.prefix)
         };

@@ -1,6 +1,6 @@
 //! Process groups (job objects on Windows), where there are no reapers.
 //!
-//! What leaves the group, as browsers do, is not found again: that is why there are reapers.
+//! A process that leaves the group, as those of browsers do, is not found again: that is why there are reapers.
 
 use std::io;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ static WARNED: Once = Once::new();
 pub(super) async fn start(spec: ProcessSpec) -> Result<StartedProcess, StartError> {
     WARNED.call_once(|| {
         tracing::warn!(
-            "servers run in process groups only, and what detaches itself from one may stay behind: on Linux call \
+            "servers run in process groups only, and processes that leave their group may stay behind: on Linux, call \
              sessile::reaper::init() first in main"
         );
     });
@@ -75,14 +75,14 @@ fn taken(child: &mut dyn ChildWrapper) -> io::Result<Pipes> {
     Ok((stdin, stdout, stderr))
 }
 
-/// Ends the group when it is asked to, or when its leader has ended.
+/// Ends the group when `stop` is sent or dropped, or when the group's leader has ended.
 async fn watch_over(
     mut child: Box<dyn ChildWrapper>,
     stop: oneshot::Receiver<Duration>,
     state: watch::Sender<ProcessState>,
     scratch: Option<ScratchFolder>,
 ) {
-    // The leader alone: whether others of its group linger must not keep anybody from learning that it has ended.
+    // Only the leader is waited for: others of its group that linger must not delay the news of its end.
     let ended = tokio::select! {
         status = child.inner_mut().wait() => Some(status),
         grace = stop => {
@@ -92,7 +92,7 @@ async fn watch_over(
             tokio::time::timeout(grace, child.inner_mut().wait()).await.ok()
         }
     };
-    // A group is killed as soon as its leader is gone: later its number could be another's.
+    // The group is killed as soon as its leader is gone: later its number could belong to another group.
     let _ = child.start_kill();
     let status = match ended {
         Some(status) => status,

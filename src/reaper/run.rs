@@ -1,8 +1,8 @@
-//! What a reaper does: start one server, wait, and end all that came of it.
+//! The work of a reaper: it starts one server, waits, and ends all processes that came of it.
 //!
-//! One thread and one `poll` on the control socket and on SIGCHLD, so an idle reaper never wakes up, and a number
-//! cannot pass on to a stranger between being looked at and being waited for. There is no runtime here: a reaper has
-//! to stay small, because there is one for each session.
+//! A reaper has one thread and one `poll`, on the control socket and on SIGCHLD. So an idle reaper never wakes up, and
+//! no process number can pass on to another process between being looked at and being waited for. There is no runtime:
+//! a reaper has to stay small, because there is one for each server of each session.
 
 use std::collections::HashSet;
 use std::fs;
@@ -27,11 +27,11 @@ use super::scratch::{self, FolderLock};
 use super::tree::{self, ProcessStat};
 use super::wire::{self, Report};
 
-/// Between two rounds of SIGKILL that found nobody new, at least and at most.
+/// The shortest and the longest pause between two rounds of SIGKILL; it doubles while no new process is found.
 const KILL_PAUSE_MIN: Duration = Duration::from_millis(1);
 const KILL_PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// Nobody means more than this by a grace.
+/// The longest time between SIGTERM and SIGKILL. The clock could not hold the end of a much longer one.
 const GRACE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Longest line that the proxy may send.
@@ -54,11 +54,11 @@ type OutputPipes = (OwnedFd, OwnedFd);
 
 /// Makes this process fit for the work, and tells its three descriptors apart.
 fn prepare() -> io::Result<(UnixStream, UnixStream, OutputPipes)> {
-    // Whoever started the proxy may have left it open files (shells and `make` do). They are not the server's business.
+    // The proxy may have inherited open files (shells and `make` leave some). The server must not get them.
     close_fds::set_fds_cloexec(3, &[]);
 
-    // Handlers that do nothing, rather than ignoring the signals: a handler is gone after `exec`, so the server starts
-    // with what is usual even where whoever started the proxy had a signal ignored (`nohup` does).
+    // The signals get handlers that do nothing, and are not ignored: `exec` resets handlers, so the server starts with
+    // the default actions even where the proxy was started with a signal ignored (`nohup` does so).
     let seen = Arc::new(AtomicBool::new(false));
     for signal in [
         number::SIGTERM,
@@ -89,7 +89,7 @@ fn prepare() -> io::Result<(UnixStream, UnixStream, OutputPipes)> {
     let keep = |descriptor| rustix::io::fcntl_dupfd_cloexec(descriptor, 3);
     let control = UnixStream::from(keep(rustix::stdio::stdin())?);
     let output = (keep(rustix::stdio::stdout())?, keep(rustix::stdio::stderr())?);
-    // The reaper must not hold the server's pipes open, or their other ends would not see the server go.
+    // The reaper must not hold the server's pipes open, or the proxy would not see them end with the server.
     let null = fs::File::options().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
@@ -97,11 +97,11 @@ fn prepare() -> io::Result<(UnixStream, UnixStream, OutputPipes)> {
     Ok((control, ended, output))
 }
 
-/// Receives the spec and starts the server; none if there is nothing to keep.
+/// Receives the spec and starts the server; `None` if it did not start, so that there is nothing to end.
 fn begin(control: UnixStream, ended: UnixStream, output: OutputPipes) -> Option<Reaper> {
     let (spec, stdin) = wire::receive(&control).ok()?;
     let started = start(&spec, stdin, output);
-    // Nothing in the reaper may keep a folder busy that the server no longer needs.
+    // The reaper's working directory would keep a file system from being unmounted.
     let _ = rustix::process::chdir("/");
     match started {
         Ok((server, lock)) => {
@@ -138,7 +138,7 @@ fn start(
             setrlimit(Resource::Nofile, rustix::process::Rlimit { current: spec.files, ..getrlimit(Resource::Nofile) });
     }
     if let Some(mark) = spec.mark {
-        // A server without the mark is better than none: it matters only if this process is killed.
+        // A server without the mark is better than none: the mark matters only if this reaper is killed.
         let _ = mark::put(mark);
     }
     let mut command = Command::new(&spec.program);
@@ -171,27 +171,27 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// How far the ending has come.
+/// How far the reaper has come with ending its processes.
 enum ReaperPhase {
-    /// Nobody has asked for it.
+    /// The server runs, and no end was asked for.
     Watching,
-    /// All were sent SIGTERM and have until then.
+    /// All processes were sent SIGTERM, and may run until then.
     Asked { until: Instant },
-    /// SIGKILL, again and again, to all that are found; those that have had one are noted with their birth.
+    /// All processes that are found are sent SIGKILL, again and again; `killed` has the number and birth of each.
     Killing { pause: Duration, killed: HashSet<(i32, u64)> },
 }
 
 struct Reaper {
     me: i32,
     control: UnixStream,
-    /// What the proxy has said of a line; none once it has closed its end.
+    /// The part of a line that the proxy has sent; `None` once it has closed its end.
     heard: Option<Vec<u8>>,
     /// Becomes readable when a child has ended.
     ended: UnixStream,
-    /// None once it was waited for.
+    /// The server's process number; `None` once it was waited for.
     server: Option<i32>,
     scratch: Option<PathBuf>,
-    /// That of the scratch folder, to be held until the folder has been removed.
+    /// The lock of the scratch folder, held until the folder has been removed.
     _lock: Option<FolderLock>,
     phase: ReaperPhase,
 }
@@ -236,7 +236,7 @@ impl Reaper {
         true
     }
 
-    /// Begins the ending, or makes it come sooner.
+    /// Begins to end all processes, or shortens the time that they have.
     fn end_within(&mut self, grace: Duration) {
         let until = now() + grace;
         match &mut self.phase {
@@ -253,7 +253,7 @@ impl Reaper {
         }
     }
 
-    /// Does what is due, and returns how long nothing will be.
+    /// Does what is due, and returns the time until something is due again; `None` for no time.
     fn advance(&mut self) -> Option<Duration> {
         match &self.phase {
             ReaperPhase::Watching => return None,
@@ -274,7 +274,7 @@ impl Reaper {
         Some(*pause)
     }
 
-    /// One round of SIGKILL.
+    /// Sends SIGKILL to all descendants, and returns those that it was sent to.
     fn kill(&self) -> Vec<ProcessStat> {
         let found = tree::below(&[self.me]);
         let family = self.family(&found);
@@ -282,8 +282,9 @@ impl Reaper {
         let mut groups = HashSet::from([self.me]);
         for pid in found {
             let Some(victim) = tree::signal(pid, &family, Signal::KILL) else { continue };
-            // Its group as well, because that is one step for the kernel, which a tree that forks without end cannot
-            // outrun. All of a group is ours: it lies within one session, and theirs were made below this process.
+            // The victim's group is killed too: that is one step for the kernel, which a tree that forks without end
+            // cannot outrun. No stranger is hit: a group lies within one session, and this session was made below this
+            // process.
             if groups.insert(victim.group)
                 && let Some(group) = Pid::from_raw(victim.group)
             {
@@ -298,7 +299,7 @@ impl Reaper {
         found.iter().copied().chain([self.me]).collect()
     }
 
-    /// Sleeps until the time is over, a child has ended, or the proxy has something to say.
+    /// Sleeps until the time is over, a child has ended, or the proxy has sent something.
     fn sleep(&mut self, timeout: Option<Duration>) {
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         let mut watched = vec![PollFd::from_borrowed_fd(self.ended.as_fd(), PollFlags::IN)];
@@ -335,7 +336,7 @@ impl Reaper {
     }
 }
 
-/// The grace that a line asks for.
+/// The time between SIGTERM and SIGKILL that a line asks for.
 fn asked(line: &[u8]) -> Duration {
     str::from_utf8(line)
         .ok()

@@ -1,8 +1,8 @@
 //! A server's scratch folder: made for it alone, and removed after it.
 //!
-//! On Linux whoever is to remove the folder holds a lock (`flock`) on it as long as it lives. A folder whose lock nobody
-//! holds has been left by a reaper that was killed together with its proxy, and the next proxy to start removes it. The
-//! lock is on the folder itself, because systemd-tmpfiles, too, leaves a folder alone that is locked so.
+//! On Linux the process that will remove the folder holds a lock (`flock`) on it. A folder that nobody has locked was
+//! left by a reaper that was killed together with its proxy, and the next proxy to start removes it. The lock is on the
+//! folder itself, because systemd-tmpfiles does not clean up folders that are locked in this way.
 
 use std::fs;
 use std::io;
@@ -11,7 +11,7 @@ use std::path::Path;
 #[cfg(target_os = "linux")]
 pub(super) use abandoned::remove_abandoned;
 
-/// How often a folder is made again that was taken for an abandoned one before it could be locked.
+/// How often a new folder is made again if another proxy removes it as abandoned before it is locked.
 #[cfg(target_os = "linux")]
 const ATTEMPTS: u32 = 16;
 
@@ -22,7 +22,8 @@ pub(super) struct FolderLock {
     _folder: fs::File,
 }
 
-/// Makes the folder, readable by this user only. It must not exist yet: what is removed later is only what was made.
+/// Makes the folder, readable by this user only. The folder must not exist yet, because all that is in it is removed
+/// later.
 pub(super) fn create(path: &Path) -> io::Result<FolderLock> {
     let mut builder = fs::DirBuilder::new();
     #[cfg(unix)]
@@ -83,19 +84,19 @@ mod abandoned {
     use rustix::process::{Uid, geteuid};
     use uuid::Uuid;
 
-    /// Opens and locks a folder that was just made; none if somebody has taken it for an abandoned one.
+    /// Opens and locks a folder that was just made; `None` if another proxy has removed it as abandoned.
     pub(super) fn lock_new(path: &Path) -> io::Result<Option<File>> {
         let folder = match open_folder(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             folder => folder?,
         };
-        // Whoever holds it looks at an empty folder and lets go soon. Where there are no locks, nobody else gets one
-        // either, and then a folder that is left behind stays.
+        // Another proxy that holds the lock looks at an empty folder and lets go soon. On a file system without locks,
+        // no proxy gets one, and folders that are left behind stay.
         let _ = folder.lock();
         Ok(is_at(&folder, path).then_some(folder))
     }
 
-    /// Which folders were looked through: those that a proxy left are removed once in the life of the next one.
+    /// The parent folders that were looked through: each is looked through once in the life of this process.
     static LOOKED_THROUGH: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
     /// Removes the scratch folders in `parent` whose locks nobody holds, on a thread of its own: they may be large.
@@ -120,7 +121,8 @@ mod abandoned {
 
     /// Removes this user's scratch folders in `parent` whose locks nobody holds, and returns how many there were.
     ///
-    /// In a temporary folder that all users share, anybody can put a folder or a link under such a name.
+    /// The folder's owner and the lock are checked because, in a temporary folder that all users share, anybody can put
+    /// a folder or a link under such a name.
     fn remove_unheld(parent: &Path, user: Uid) -> usize {
         let mut removed = 0;
         for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
@@ -139,8 +141,8 @@ mod abandoned {
         removed
     }
 
-    /// Removes all that is in a folder. Not by its path: where others may write to the folder that it is in, they could
-    /// put something else there meanwhile.
+    /// Removes all that is in a folder, through its descriptor and not by its path: other users who may write to the
+    /// parent folder could put another folder in its place meanwhile.
     fn empty(folder: &File) {
         let _ = folder.set_permissions(fs::Permissions::from_mode(0o700));
         let folder = format!("/proc/self/fd/{}", folder.as_raw_fd());
@@ -168,7 +170,7 @@ mod abandoned {
         Ok(open(path, flags, Mode::empty())?.into())
     }
 
-    /// Whether this folder is the one at the path still, and not one that was removed or replaced.
+    /// Whether this folder is still the one at the path, and was not removed or replaced.
     fn is_at(folder: &File, path: &Path) -> bool {
         let identity = |about: fs::Metadata| (about.dev(), about.ino());
         let (held, found) = (folder.metadata().map(identity), fs::symlink_metadata(path).map(identity));

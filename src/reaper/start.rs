@@ -20,14 +20,14 @@ use super::launch::{ExitStatusKind, ProcessSpec, ProcessState, StartError, Start
 use super::orphans::{self, KilledReaper, ReaperChild};
 use super::wire::{self, Report};
 
-/// How many reapers are started at the same moment; the others queue up rather than taking a thread each.
+/// How many reapers are started at the same time. The other starts wait here, where they take no thread.
 static STARTS: Semaphore = Semaphore::const_new(4);
 
-/// A reaper reads its spec at once: one that has not after this long never will.
+/// How long a reaper may take to read its spec, which it does as the first thing.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Starts a reaper and sends it a spec, or `None` if `unwanted` resolves while others are started first. The server itself
-/// has not started when this returns: its state says.
+/// Starts a reaper and sends it a spec; `None` if `unwanted` resolves while this start waits for others. The server
+/// itself may not have started when this returns: its state tells.
 pub(super) async fn start(
     spec: ProcessSpec,
     unwanted: impl Future<Output = ()>,
@@ -39,7 +39,7 @@ pub(super) async fn start(
         permit = STARTS.acquire() => permit.map_err(|_| refused(io::ErrorKind::Other.into()))?,
     };
     let runtime = Handle::current();
-    // If whoever asked goes away meanwhile, then what this returns is dropped, and `stop` with it, and the tree ends.
+    // If the caller is dropped meanwhile, then the returned process is dropped, `stop` with it, and the tree ends.
     let started = spawn_blocking(move || {
         let _permit = permit;
         open(spec, &runtime)
@@ -56,8 +56,8 @@ fn open(spec: ProcessSpec, runtime: &Handle) -> io::Result<StartedProcess> {
     let mut command = Command::new("/proc/self/exe");
     command.arg0(super::REAPER_NAME).arg(super::REAPER_COMMAND);
     command.stdin(OwnedFd::from(theirs)).stdout(server_stdout).stderr(server_stderr);
-    // The proxy's own environment, not the server's: it may need it to find its libraries, and must not be led
-    // astray by what was meant for the server.
+    // The reaper gets the proxy's own environment, not the server's: it may need that to find its libraries, and
+    // variables that are meant for the server, such as `LD_PRELOAD`, must not change it.
     for (key, _) in std::env::vars_os().filter(|(key, _)| key.as_encoded_bytes().starts_with(b"SESSILE_")) {
         command.env_remove(key);
     }
@@ -67,7 +67,7 @@ fn open(spec: ProcessSpec, runtime: &Handle) -> io::Result<StartedProcess> {
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(io::ErrorKind::Other)?;
         Ok((child, pid))
     })?;
-    // It holds the reaper's ends, and as long as anybody here does, nobody sees the other end close.
+    // `command` holds the reaper's ends of the pipes. While this process has them open too, it does not see them close.
     drop(command);
 
     ours.set_write_timeout(Some(SEND_TIMEOUT))?;
@@ -122,7 +122,7 @@ async fn listen(mut connection: ReaperConnection, mut stop: oneshot::Receiver<Du
             }
             wish = &mut stop, if stop_is_open => {
                 stop_is_open = false;
-                // A reaper that does not take either is gone, which the next line tells.
+                // If neither can be written, the reaper is gone, and the next line is the end.
                 let _ = match wish {
                     Ok(grace) => writer.write_all(format!("end {}\n", grace.as_millis()).as_bytes()).await,
                     Err(_) => writer.shutdown().await,

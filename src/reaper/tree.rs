@@ -1,4 +1,4 @@
-//! Who descends from whom, as `/proc` says, and signals that reach only a process that was just seen to be ours.
+//! Descendants of processes, as `/proc` has them, and signals that reach a process only if it is still the one meant.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -14,9 +14,9 @@ pub(super) struct ProcessStat {
     pub(super) parent: i32,
     pub(super) group: i32,
     pub(super) session: i32,
-    /// Its life is over; only its parent's waiting for it is missing.
+    /// Whether the process has ended, and only waits for its parent to take its exit status.
     pub(super) dead: bool,
-    /// When it was born, in ticks since the system started.
+    /// When the process was started, in ticks since the system started.
     pub(super) born: u64,
 }
 
@@ -42,8 +42,8 @@ impl ProcessStat {
 
 /// The numbers of all processes that descend from any of `roots` (which are not among them), parents first.
 pub(super) fn below(roots: &[i32]) -> Vec<i32> {
-    // Reading a few `children` files costs the same however many processes there are; only a kernel without them
-    // is asked about everybody.
+    // Reading a few `children` files costs the same however many processes there are. Only on a kernel without these
+    // files is every process looked at.
     let everyone = if has_children_files() { None } else { Some(scan()) };
     let mut seen: HashSet<i32> = roots.iter().copied().collect();
     let mut found = Vec::new();
@@ -73,7 +73,7 @@ fn has_children_files() -> bool {
     Path::new("/proc/thread-self/children").exists()
 }
 
-/// What the `children` files of a process's threads say.
+/// The children of a process, from the `children` files of its threads.
 fn children(parent: i32) -> Vec<i32> {
     let mut found = Vec::new();
     for thread in fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten() {
@@ -94,15 +94,16 @@ fn scan() -> HashMap<i32, Vec<i32>> {
     everyone
 }
 
-/// Sends a signal to a process, if its parent is one of `family`. Returns what it was, if it lived and was sent one.
+/// Sends a signal to a process if its parent is one of `family`. Returns the process if it ran and the signal was sent.
 ///
-/// The number is turned into a handle first and the parent looked at through the number afterwards, so that a number
-/// which has passed on to a stranger in the meantime is never signalled.
+/// The number is turned into a handle first, and the parent is looked up by the number afterwards. In the other order,
+/// the number could pass on to another process in between, which would be signalled.
 pub(super) fn signal(pid: i32, family: &HashSet<i32>, signal: Signal) -> Option<ProcessStat> {
     signal_if(pid, signal, |process| family.contains(&process.parent))
 }
 
-/// Sends a signal to a process, if its number is still its own. Returns what it is now, if it lived and was sent one.
+/// Sends a signal to a process if its number is still its own. Returns its present state if it ran and the signal was
+/// sent.
 pub(super) fn signal_known(known: &ProcessStat, signal: Signal) -> Option<ProcessStat> {
     signal_if(known.pid, signal, |process| process.born == known.born)
 }

@@ -1,7 +1,7 @@
-//! What proxy and reaper say to each other on the control socket.
+//! The messages between proxy and reaper on the control socket.
 //!
-//! First the proxy sends one spec: its length, with the server's standard input as a passed descriptor on those
-//! bytes, then its fields. After that there are only lines: `end <milliseconds>` to the reaper, and [`Report`]s from it.
+//! First the proxy sends one spec: its length, with the server's standard input as a passed descriptor on those bytes,
+//! then its fields. After that there are only lines: `end <milliseconds>` to the reaper, and [`Report`]s from it.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -19,17 +19,17 @@ use rustix::net::{
 
 use super::launch::{ExitStatusKind, ProcessSpec, StartStep};
 
-/// More than any system takes as arguments and environment together.
+/// The largest spec, in bytes: more than any system takes as arguments and environment together.
 const MAX_SPEC_BYTES: usize = 16 << 20;
 
-/// One line from the reaper.
+/// A report of the reaper, which is one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Report {
-    /// The server runs, as this process, which was born at this tick: the two together name it for ever.
+    /// The server runs as this process, which was started at this tick. The two together are never used again.
     Started { pid: i32, born: u64 },
-    /// It could not be started.
+    /// The server could not be started.
     Failed { step: StartStep, errno: i32 },
-    /// It has ended.
+    /// The server has ended.
     Ended(ExitStatusKind),
 }
 
@@ -127,7 +127,7 @@ fn encode(spec: &ProcessSpec) -> io::Result<Vec<u8>> {
     }
     let mut body = Vec::new();
     field(&mut body, &spec.program)?;
-    // No path is empty, so that an empty one can stand for none.
+    // An empty field stands for no path: a path is never empty.
     for path in [&spec.cwd, &spec.scratch] {
         field(&mut body, path.as_ref().map_or(OsStr::new(""), |path| path.as_os_str()))?;
     }

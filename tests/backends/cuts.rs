@@ -1,5 +1,5 @@
-//! Connections that are cut at every byte of a response in turn. What was not there in full never was, what was there is
-//! not lost, and no call is repeated.
+//! Connections that are cut at every byte of a response in turn. What was not there in full never was, what was there
+//! is not lost, and no call is repeated.
 
 use std::collections::HashMap;
 

@@ -79,8 +79,8 @@ impl HttpClient {
         self.post(body.to_owned()).start()
     }
 
-    /// A call whose answer comes on a stream, which is open when this returns. If nothing comes on it, that is after the
-    /// second for which the front waits whether something will.
+    /// A call whose answer comes on a stream, which is open when this returns. If nothing comes on it, that is after
+    /// the second for which the front waits whether something will.
     pub(crate) async fn calls(&self, body: &str) -> Reply {
         let reply = self.post(body.to_owned()).send().await;
         assert!(reply.status == 200 && reply.is_sse(), "{} for {body}", reply.status);

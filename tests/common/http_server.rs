@@ -57,8 +57,8 @@ impl ScriptedHttpServer {
         format!("http://{}{path}", self.address)
     }
 
-    /// The next request of this kind: a JSON-RPC method, `answer`, `GET`, `RESUME` (a GET that says what it had last), or
-    /// `DELETE`. Others wait for their turn.
+    /// The next request of this kind: a JSON-RPC method, `answer`, `GET`, `RESUME` (a GET that says what it had last),
+    /// or `DELETE`. Others wait for their turn.
     pub(crate) async fn hears(&mut self, kind: &str) -> HeardRequest {
         if let Some(at) = self.aside.iter().position(|asked| asked.kind == kind) {
             return self.aside.remove(at).unwrap();

@@ -9,8 +9,8 @@ use tracing_subscriber::fmt;
 pub(crate) struct CapturedLog(Arc<Mutex<Vec<u8>>>);
 
 impl CapturedLog {
-    /// Takes all that the whole program logs from now on. A log for this thread alone would miss what other tests were the
-    /// first to say. To be called once.
+    /// Takes all that the whole program logs from now on. A log for this thread alone would miss what other tests were
+    /// the first to say. To be called once.
     pub(crate) fn start() -> Self {
         let log = Self::default();
         let writer = log.clone();

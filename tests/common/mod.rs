@@ -1,8 +1,9 @@
 //! The harness of the integration tests: a proxy, scripted servers on one side, raw clients on the other.
 //!
 //! A test plays both ends in turn, so that it reads as what happens. The server of each session is handed to the test
-//! ([`Harness::server`]), which hears every line and says what it likes; clients speak raw HTTP, over TCP or straight into
-//! the router, or raw lines. Every wait has an end, and [`Harness::close`] fails the test that leaves a session or a link.
+//! ([`Harness::server`]), which hears every line and says what it likes; clients speak raw HTTP, over TCP or straight
+//! into the router, or raw lines. Every wait has an end, and [`Harness::close`] fails the test that leaves a session or
+//! a link.
 #![allow(dead_code, unused_imports, reason = "each test program uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "what goes wrong here has failed the test")]
 

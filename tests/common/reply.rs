@@ -129,7 +129,8 @@ impl Reply {
         self.next_event().await.expect("the stream ended before the event")
     }
 
-    /// The next event that has data, however long it takes; `None` at the end of the stream. Can be dropped without loss.
+    /// The next event that has data, however long it takes; `None` at the end of the stream. Can be dropped without
+    /// loss.
     pub(crate) async fn next_event(&mut self) -> Option<Event> {
         loop {
             let event = Event::read(&self.next_block().await?);

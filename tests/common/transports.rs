@@ -92,8 +92,8 @@ impl ClientTransport for Http {
     }
 }
 
-/// The reply to a request, in either of its forms. A call that was cancelled has neither. What was refused without a look
-/// at it names no call, and belongs to this one.
+/// The reply to a request, in either of its forms. A call that was cancelled has neither. What was refused without a
+/// look at it names no call, and belongs to this one.
 async fn take(reply: Reply, id: Value, heard: mpsc::Sender<Value>) {
     if reply.is_sse() {
         follow(reply, heard).await;
@@ -149,7 +149,8 @@ pub(crate) fn lines(proxy: &Proxy) -> Connection {
     over(ours, tokio::spawn(async move { proxy.serve_io(reader, writer, std::future::pending()).await }))
 }
 
-/// Lines to an rmcp transport that `Proxy::serve` serves: both ends are in this process, and speak through rmcp's types.
+/// Lines to an rmcp transport that `Proxy::serve` serves: both ends are in this process, and speak through rmcp's
+/// types.
 pub(crate) fn in_process(proxy: &Proxy) -> Connection {
     let (ours, theirs) = duplex(PIPE);
     let proxy = proxy.clone();

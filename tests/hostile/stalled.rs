@@ -83,8 +83,8 @@ async fn others_are_served(harness: &mut Harness, old: &mut (HttpClient, Scripte
     assert!(begin.elapsed() < TAKES, "it took {:?}", begin.elapsed());
 }
 
-/// While `count` sessions stall, the memory is bounded, and the others are served: `old`, which was there before, and one
-/// that is opened now.
+/// While `count` sessions stall, the memory is bounded, and the others are served: `old`, which was there before, and
+/// one that is opened now.
 async fn others_do_not_notice(mut harness: Harness, mut old: (HttpClient, ScriptedServer), count: usize) -> Harness {
     is_bounded(&harness, &settings(), count + 2);
     others_are_served(&mut harness, &mut old).await;

@@ -104,8 +104,8 @@ fn definitions_are_found() {
     }
 }
 
-/// The names of types that more than one file defines, with these files. Associated types are no types of their own, and
-/// one file may define a type for each system.
+/// The names of types that more than one file defines, with these files. Associated types are no types of their own,
+/// and one file may define a type for each system.
 fn shared_names(sources: &[(String, String)]) -> BTreeMap<String, BTreeSet<String>> {
     let mut defined: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (file, text) in sources {
@@ -121,7 +121,8 @@ fn definitions(text: &str) -> Vec<String> {
     let tokens = tokens(text);
     let token = |at: usize| tokens.get(at).map_or("", |(text, _)| text.as_str());
     let mut found = Vec::new();
-    // Of each brace that is open, whether it is that of an `impl` or a trait, directly in which types are associated ones.
+    // Of each brace that is open, whether it is that of an `impl` or a trait, directly in which types are associated
+    // ones.
     let mut open = Vec::new();
     let mut begins_associated = false;
     for at in 0..tokens.len() {

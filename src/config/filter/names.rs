@@ -1,20 +1,20 @@
-//! Exact names that may pass, and that may not: what other programs' keys say of tools and servers.
+//! Allow and deny lists of exact names, which other programs' keys have for tools and servers.
 //!
-//! These are no patterns. A name is compared as it is, byte by byte.
+//! Names are compared byte by byte: `*` has no meaning here.
 
 use std::collections::BTreeSet;
 
-/// Which names pass. What is taken away is gone, even where it is named among those that pass too.
+/// Which names pass. A name that is denied does not pass, even where it is allowed too.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExactNames {
-    /// Only these pass; `None` for all, so that an empty set lets nothing pass.
+    /// The names that may pass; `None` for all names, so that an empty set lets nothing pass.
     only: Option<BTreeSet<String>>,
-    /// These do not pass.
+    /// The names that are denied.
     never: BTreeSet<String>,
 }
 
 impl ExactNames {
-    /// Lets nothing pass but these, as far as they passed before.
+    /// Lets only these names pass from now on, as far as they passed before.
     pub(in crate::config) fn allow_only(&mut self, names: impl IntoIterator<Item = String>) {
         let mut names: BTreeSet<String> = names.into_iter().collect();
         if let Some(only) = &self.only {
@@ -23,12 +23,12 @@ impl ExactNames {
         self.only = Some(names);
     }
 
-    /// Lets these pass no longer.
+    /// Lets these names pass no longer.
     pub(in crate::config) fn deny(&mut self, names: impl IntoIterator<Item = String>) {
         self.never.extend(names);
     }
 
-    /// What passes both these and others.
+    /// The names that pass both lists.
     #[must_use]
     pub(in crate::config) fn and(mut self, other: Self) -> Self {
         if let Some(only) = other.only {
@@ -55,7 +55,7 @@ mod tests {
 
     use super::*;
 
-    /// A step, by which names are kept or taken away.
+    /// Steps, by each of which names are allowed (`true`) or denied.
     fn steps() -> impl Strategy<Value = Vec<(bool, Vec<String>)>> {
         prop::collection::vec((any::<bool>(), prop::collection::vec("[ab]{0,2}", 0..6)), 0..6)
     }

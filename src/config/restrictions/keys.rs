@@ -1,17 +1,18 @@
-//! What another program's key means for what is offered, judged by its name alone.
+//! Whether a key of another program restricts what is offered, judged by the key's name.
 //!
-//! Programs spell one key in several ways (`excludeTools`, `exclude_tools`), so only its letters and digits count, without
-//! regard to case. A key that sessile does not know is taken for one that restricts if its name says so: an error about a
-//! harmless key costs a minute, a restriction that is ignored offers what its author took away.
+//! Programs spell one key in several ways (`excludeTools`, `exclude_tools`), so only its letters and digits count,
+//! without regard to case. A key that sessile does not know counts as a restriction if its name sounds like one: an
+//! error about a harmless key costs its user a minute, while a restriction that is ignored offers tools that its author
+//! has hidden.
 
-/// What a key in the entry of a server says.
+/// The meaning of a key in the entry of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EntryKey {
-    /// `true` takes the server away.
+    /// `true` disables the server.
     Disabled,
-    /// `false` takes the server away.
+    /// `false` disables the server.
     Enabled,
-    /// GitHub Copilot's list of the tools to offer, or FastMCP's object of what becomes of each tool.
+    /// GitHub Copilot's list of the tools to offer, or FastMCP's object with settings for each tool.
     Tools,
     /// A list of the tools to offer.
     AllowTools,
@@ -19,37 +20,37 @@ pub(super) enum EntryKey {
     DenyTools,
     /// FastMCP's tags, by which tools are chosen.
     Tags,
-    /// A filter of sessile's own, which is in the wrong place here.
+    /// A filter of sessile's own, which belongs into the `sessile` object.
     MisplacedSetting,
-    /// It restricts, in a way that is not known.
+    /// A key that seems to restrict what is offered, in a way that sessile does not know.
     UnknownRestriction(RestrictionKind),
-    /// It takes nothing away.
+    /// A key that restricts nothing.
     Harmless,
 }
 
-/// Which values of a key that restricts take nothing away.
+/// Which values of a restricting key restrict nothing after all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RestrictionKind {
-    /// It names what is taken away: nothing is by `null`, `false` and what is empty.
+    /// The key names what is hidden: `null`, `false` and empty values hide nothing.
     Denies,
-    /// It names what is left: nothing is taken away by `null` and `true`.
+    /// The key names what is left: `null` and `true` leave everything.
     Allows,
 }
 
-/// What a key beside the servers says.
+/// The meaning of a key beside the servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FileKey {
     /// A list of the servers to offer.
     AllowServers,
     /// A list of the servers not to offer.
     DenyServers,
-    /// Gemini CLI's object for its own tools, or an agent's list of those that it may use.
+    /// Gemini CLI's object for its own tools, or an agent's list of the tools that it may use.
     Tools,
     /// Claude Code's and Cursor's object of rules for tools.
     Permissions,
-    /// It restricts tools, prompts or resources, and not of one server.
+    /// A key that seems to restrict tools, prompts or resources of all servers.
     UnknownRestriction(RestrictionKind),
-    /// It takes nothing away.
+    /// A key that restricts nothing.
     Harmless,
 }
 
@@ -58,15 +59,15 @@ pub(super) fn plain(key: &str) -> String {
     key.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
-/// Gemini CLI and Qwen Code (`includeTools`), Codex and Crush (`enabled_tools`), the APIs of models (`allowed_tools`), goose
-/// (`available_tools`).
+/// Keys with a list of the tools to offer: of Gemini CLI and Qwen Code (`includeTools`), Codex and Crush
+/// (`enabled_tools`), the APIs of models (`allowed_tools`), goose (`available_tools`).
 const ALLOW_LIST_KEYS: [&str; 5] = ["includetools", "includedtools", "enabledtools", "allowedtools", "availabletools"];
 
-/// Gemini CLI and Qwen Code (`excludeTools`), Roo Code, Windsurf, Kiro and Amazon Q (`disabledTools`), Codex, Crush and MCP Hub
-/// (`disabled_tools`), `LiteLLM` (`disallowed_tools`).
+/// Keys with a list of the tools to hide: of Gemini CLI and Qwen Code (`excludeTools`), Roo Code, Windsurf, Kiro and
+/// Amazon Q (`disabledTools`), Codex, Crush and MCP Hub (`disabled_tools`), `LiteLLM` (`disallowed_tools`).
 const DENY_LIST_KEYS: [&str; 4] = ["excludetools", "excludedtools", "disabledtools", "disallowedtools"];
 
-/// sessile's own filters.
+/// The keys of sessile's own filters.
 const SESSILE_FILTER_KEYS: [&str; 12] = [
     "allowtools",
     "allowtool",
@@ -82,10 +83,10 @@ const SESSILE_FILTER_KEYS: [&str; 12] = [
     "denyprompt",
 ];
 
-/// What a key is about if one of these is in it.
+/// A key is about something that servers offer if its name contains one of these.
 const OFFERED_WORDS: [&str; 6] = ["tool", "prompt", "resource", "template", "tags", "capabilit"];
 
-/// What a key does if one of these is in it.
+/// A key that is about something offered hides it if its name contains one of these.
 const DENYING_WORDS: [&str; 14] = [
     "exclu",
     "disab",
@@ -102,14 +103,17 @@ const DENYING_WORDS: [&str; 14] = [
     "permission",
     "omit",
 ];
+
+/// A key that is about something offered names all that is left if its name contains one of these.
 const ALLOWING_WORDS: [&str; 9] = ["inclu", "enab", "allow", "avail", "only", "whitelist", "permit", "expos", "select"];
 
-/// A key with one of these in it is about questions to the user, and whatever it says, nothing is taken away.
+/// A key whose name contains one of these says when the user is asked for approval. It restricts nothing.
 const APPROVAL_WORDS: [&str; 4] = ["approv", "confirm", "consent", "trust"];
-/// And so is one with one of these, unless it is [`DENYING_WORDS`].
+/// A key whose name contains one of these says what is done without asking. It restricts nothing, unless its name
+/// contains one of [`DENYING_WORDS`] too.
 const UNATTENDED_WORDS: [&str; 2] = ["auto", "always"];
 
-/// Keys that restrict although they do not say what.
+/// Whole names of keys that hide something, although they do not say what.
 const DENYING_KEYS: [&str; 13] = [
     "deny",
     "denied",
@@ -125,6 +129,8 @@ const DENYING_KEYS: [&str; 13] = [
     "permissions",
     "readonly",
 ];
+
+/// Whole names of keys that list all that is left, although they do not say what.
 const ALLOWING_KEYS: [&str; 12] = [
     "allow",
     "allowed",
@@ -140,7 +146,7 @@ const ALLOWING_KEYS: [&str; 12] = [
     "resourcetemplates",
 ];
 
-/// What a key in the entry of a server says.
+/// The meaning of a key in the entry of a server.
 pub(super) fn of_server(key: &str) -> EntryKey {
     let plain = plain(key);
     match plain.as_str() {
@@ -159,22 +165,22 @@ pub(super) fn of_server(key: &str) -> EntryKey {
     }
 }
 
-/// What a key beside the servers says.
+/// The meaning of a key beside the servers.
 pub(super) fn of_file(key: &str) -> FileKey {
-    // Settings of an editor: its own tools, and none of a server.
+    // Keys with a dot are settings of an editor (`chat.tools.autoApprove`): they are about its own tools.
     if key.contains('.') {
         return FileKey::Harmless;
     }
     let plain = plain(key);
     match plain.as_str() {
-        // Gemini CLI has the first of each, from before they stood in `mcp`, and Claude Code has the others.
+        // The first key of each pair is Gemini CLI's, from before these stood in `mcp`; the others are Claude Code's.
         "allowmcpservers" | "allowedmcpservers" => FileKey::AllowServers,
         "excludemcpservers" | "disabledmcpservers" | "disabledmcpjsonservers" | "deniedmcpservers" => {
             FileKey::DenyServers
         }
         "tools" => FileKey::Tools,
         "permissions" => FileKey::Permissions,
-        // Of Claude Code, Kiro and Amazon Q: what is used without a question.
+        // Claude Code, Kiro and Amazon Q list the tools here that are used without asking.
         "allowedtools" => FileKey::Harmless,
         name => {
             restriction_kind(name, names_what_is_offered(name)).map_or(FileKey::Harmless, FileKey::UnknownRestriction)
@@ -187,7 +193,7 @@ pub(super) fn names_what_is_offered(plain: &str) -> bool {
     has(plain, &OFFERED_WORDS)
 }
 
-/// Whether a plain key only says what is done without a question.
+/// Whether a plain key only says what is done without asking the user.
 pub(super) fn only_grants(plain: &str) -> bool {
     has(plain, &APPROVAL_WORDS) || has(plain, &UNATTENDED_WORDS) && !has(plain, &DENYING_WORDS)
 }

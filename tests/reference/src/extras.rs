@@ -192,8 +192,8 @@ async fn announce(what: &str, context: &RequestContext<RoleServer>) -> Result<Ca
     Ok(text(format!("Announced that the {what} changed")))
 }
 
-/// Servers do print to stdout what is no message: a banner, a warning. The line is one write, and lands between messages
-/// as long as no large one is being written at the same time.
+/// Servers do print to stdout what is no message: a banner, a warning. The line is one write, and lands between
+/// messages as long as no large one is being written at the same time.
 fn noise(to: &str, line: &str) -> Result<CallToolResult, ErrorData> {
     let line = format!("{line}\n");
     let written = match to {

@@ -22,8 +22,8 @@ use crate::server::{Options, Reference, SessionCounter};
 /// How long a client is told to wait before it reconnects.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Sessions at `/mcp`, with streams that can be resumed, a GET stream and DELETE. `GET /sessions` tells how many are open,
-/// and how many live: one that was deleted lives until its last call has ended.
+/// Sessions at `/mcp`, with streams that can be resumed, a GET stream and DELETE. `GET /sessions` tells how many are
+/// open, and how many live: one that was deleted lives until its last call has ended.
 pub fn router(options: Options, counter: &SessionCounter) -> Router {
     let mut manager = LocalSessionManager::default();
     manager.session_config.sse_retry = Some(RETRY);

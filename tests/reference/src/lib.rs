@@ -31,7 +31,8 @@ pub async fn serve_stdio(options: Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Serves a service until the process ends. Small messages leave at once: held back by Nagle's algorithm, each would take 40 ms.
+/// Serves a service until the process ends. Small messages leave at once: held back by Nagle's algorithm, each would
+/// take 40 ms.
 pub async fn serve(listener: TcpListener, router: Router) -> Result<(), Failure> {
     let listener = listener.tap_io(|connection| {
         if let Err(error) = connection.set_nodelay(true) {

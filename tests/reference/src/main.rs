@@ -6,9 +6,9 @@
 //! reference-server sse --listen 127.0.0.1:PORT [--late-ms N] [--page N] [--absolute | --endpoint TEXT]
 //! ```
 //!
-//! `--late-ms` is how long `test_reconnection` takes to answer (1500 by default), `--page` the longest page of a list (no
-//! pages by default). `--absolute` makes the `endpoint` event say a whole URL, `--endpoint` whatever it is told. The two
-//! HTTP modes say on stderr where they listen, and at `/sessions` how many sessions they have.
+//! `--late-ms` is how long `test_reconnection` takes to answer (1500 by default), `--page` the longest page of a list
+//! (no pages by default). `--absolute` makes the `endpoint` event say a whole URL, `--endpoint` whatever it is told.
+//! The two HTTP modes say on stderr where they listen, and at `/sessions` how many sessions they have.
 
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 

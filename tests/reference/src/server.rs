@@ -82,7 +82,8 @@ pub(crate) struct State {
     pub(crate) touched: AtomicU64,
     /// How many tools `grow` has added.
     pub(crate) grown: AtomicU64,
-    /// Log messages below this rank are not sent. It starts at zero: everything is sent until the client says otherwise.
+    /// Log messages below this rank are not sent. It starts at zero: everything is sent until the client says
+    /// otherwise.
     quietest: AtomicU8,
     subscribed: Mutex<HashSet<String>>,
     reminded: Mutex<Option<CallToolResult>>,
