@@ -194,8 +194,11 @@ pub(crate) async fn spawn_until(command: &Command, stop: &CancellationToken) -> 
     };
     match life {
         Ok(ProcessState::Running(pid)) => child.pid = Some(pid),
-        Ok(ProcessState::Refused(step, errno)) => {
-            return Err(SpawnError::new(command, StartError { step, error: io::Error::from_raw_os_error(errno) }));
+        Ok(ProcessState::Refused(failed, errno)) => {
+            return Err(SpawnError::new(
+                command,
+                StartError { step: failed, error: io::Error::from_raw_os_error(errno) },
+            ));
         }
         // It ran, but not for long enough to be seen doing so.
         Ok(ProcessState::Starting | ProcessState::Ended(_) | ProcessState::Gone(_)) => {}

@@ -47,8 +47,8 @@ impl ReferenceBackend {
                 Self { backend: ChildBackend::new(program).args([SERVER]).into(), kind, counter: None, site: None }
             }
             BackendKind::InProcess => {
-                let counted = counter.clone();
-                let backend = InProcessBackend::rmcp(move || Reference::new(options, &counted));
+                let shared = counter.clone();
+                let backend = InProcessBackend::rmcp(move || Reference::new(options, &shared));
                 Self { backend: backend.into(), kind, counter: Some(counter), site: None }
             }
             BackendKind::Http => {
