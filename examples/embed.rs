@@ -1,5 +1,5 @@
-//! sessile inside a larger axum application that has routes of its own: each session has a server in this process, and the
-//! end waits for the calls in flight.
+//! sessile inside a larger axum application that has routes of its own: each session has a server in this process, and
+//! the end waits for the calls in flight.
 //!
 //!     cargo run --example embed
 //!     cargo run --example embed -- 127.0.0.1:0

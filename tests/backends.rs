@@ -1,5 +1,5 @@
-//! HTTP servers that break, hang, lie or never stop: a clear outcome for the client that is concerned, none for
-//! any other, and nothing left behind.
+//! HTTP servers that break, hang, lie or never stop: the client concerned gets a clear error, no other client notices,
+//! and nothing is left behind.
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test has failed it")]
 
 mod common;

@@ -59,7 +59,7 @@ fn run(work: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(work);
 }
 
-/// Two clients on one front: alone, at once, and when one has left.
+/// Two clients on one front: one after the other, both at once, and one after the other has left.
 async fn cell(front: Front, kind: BackendKind) {
     let server = ReferenceBackend::start(kind).await;
     let proxy = Proxy::builder().backend(server.backend.clone()).build().unwrap();
@@ -79,7 +79,7 @@ async fn cell(front: Front, kind: BackendKind) {
     until("one session is left", || (sessions.len(), sessions.links()) == (1, 1)).await;
     server.has_only(1, &processes[..1]).await;
 
-    // The one that stays notices nothing, and is ended from within.
+    // The client that stays notices nothing. Its session is ended through `Sessions`.
     scenes::questions(&mut berta).await;
     assert_eq!(sessions.clear().await, 1);
     fronts.empty().await;
@@ -92,7 +92,7 @@ async fn cell(front: Front, kind: BackendKind) {
     server.has_only(0, &[process]).await;
 }
 
-/// A client with nothing in between: where this fails, neither front nor backend is to blame.
+/// A client without a proxy in between: if this test fails, the fault is in the test or the reference server.
 async fn direct(kind: BackendKind) {
     let server = ReferenceBackend::start(kind).await;
     let mut anna = server.client("Anna").await;

@@ -1,4 +1,4 @@
-//! Whatever a server starts is gone when its session is, however the session, the proxy or the reaper ends.
+//! All processes that a server starts are gone when its session is, however the session, the proxy or the reaper ends.
 //!
 //! This program is the proxy of its own tests: `reaper::init` has to come first in `main`, so it has one, and some
 //! tests start it again with a command of theirs (`__proxy ...`) to have a proxy that they can kill.

@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 
 use common::{INITIALIZE, INITIALIZED, LineClient, ScriptedServer, call, scripted, soon};
 
-/// A client that asks and waits, and keeps what it is told in between.
+/// A client that sends a request, waits for the response, and keeps the notifications that come in between.
 struct SessionClient {
     line: LineClient,
     asked: u64,
@@ -46,14 +46,14 @@ impl SessionClient {
         (client, welcome)
     }
 
-    /// Sends a request, and says under which id.
+    /// Sends a request, and returns its id.
     async fn asks(&mut self, method: &str, params: &Value) -> Value {
         self.asked += 1;
         self.line.says(&call(self.asked, method, &params.to_string())).await;
         json!(self.asked)
     }
 
-    /// Waits for the answer to this request. The servers' questions in between are answered by the client's name.
+    /// Waits for the response to this request, and answers server requests in between.
     async fn answer_to(&mut self, id: &Value) -> Value {
         loop {
             let heard = self.line.hears_json().await;
@@ -105,7 +105,7 @@ impl SessionClient {
         entries.iter().map(|entry| entry[key].as_str().unwrap().to_owned()).collect()
     }
 
-    /// The next message that is no answer and has this method.
+    /// The next notification of this method.
     async fn hears_of(&mut self, method: &str) -> Value {
         loop {
             if let Some(at) = self.told.iter().position(|told| told["method"] == method) {
@@ -125,7 +125,7 @@ impl SessionClient {
     }
 }
 
-/// The servers of one name, as they are started.
+/// The servers of one name, in the order in which they are started.
 type Servers = mpsc::Receiver<ScriptedServer>;
 
 /// A proxy of two scripted servers, `a` and `b`.

@@ -21,7 +21,7 @@ fn initialize() -> String {
     INITIALIZE.replace("2025-11-25", "2024-11-05")
 }
 
-fn welcome() -> String {
+fn initialize_result() -> String {
     INITIALIZE_RESULT.replace("2025-11-25", "2024-11-05")
 }
 
@@ -46,7 +46,7 @@ impl SseClient {
         Self { client, stream, endpoint: first.data }
     }
 
-    /// What stands in its URI, and nowhere else.
+    /// The secret in the endpoint's URI.
     fn secret(&self) -> &str {
         self.endpoint.split_once("session_id=").unwrap().1
     }
@@ -62,7 +62,7 @@ impl SseClient {
 
     async fn hears(&mut self) -> String {
         let event = self.stream.event().await;
-        // Nothing of it can be resumed.
+        // Events have no ids, because this transport cannot resume streams.
         assert_eq!((event.name.as_deref(), &event.id), (Some("message"), &None), "{event:?}");
         event.data
     }
@@ -79,8 +79,8 @@ impl Harness {
         client.says(&initialize()).await;
         let mut server = self.server().await;
         let hello = server.hears("initialize").await;
-        server.answers(&hello, &welcome()).await;
-        assert_eq!(client.hears().await, result("\"hello\"", &welcome()));
+        server.answers(&hello, &initialize_result()).await;
+        assert_eq!(client.hears().await, result("\"hello\"", &initialize_result()));
         client.says(INITIALIZED).await;
         server.hears("notifications/initialized").await;
         (client, server)

@@ -1,8 +1,8 @@
 //! The built-in server: something to put behind the proxy while trying it out.
 //!
 //! A [`Demo`] is small but *stateful*: it has a counter and a notebook that belong to one session, requests to the user
-//! and to the client's model, progress, and a resource that can be subscribed to. It runs as `sessile demo` on stdio, or
-//! in process. It knows nothing of sessile, and speaks the versions with a handshake only: these servers have state.
+//! and to the client's model, progress, and a resource that can be subscribed to. It runs as `sessile demo` on stdio,
+//! or in process. It knows nothing of sessile, and speaks the versions with a handshake only: these servers have state.
 //!
 //! The demo is a crate of its own because it needs all of rmcp's model, which takes as long to optimise as a third of
 //! sessile. A demo need not be fast, so `cargo build --release` does not optimise it.

@@ -1,4 +1,5 @@
-//! A raw HTTP client: sends just what a test says, and tells just what came back.
+//! The raw HTTP client of all integration tests: it sends exactly what a test says, and adds nothing to what comes
+//! back.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -21,7 +22,7 @@ pub(crate) enum HttpEndpoint {
 }
 
 impl HttpEndpoint {
-    /// A connection of its own, for what no client would do.
+    /// A connection on which a test writes bytes by itself.
     pub(crate) async fn connect(&self) -> TcpStream {
         let Self::Tcp(address) = self else { panic!("there is no socket") };
         TcpStream::connect(address).await.unwrap()
@@ -31,7 +32,7 @@ impl HttpEndpoint {
 #[derive(Clone)]
 pub(crate) struct HttpClient {
     endpoint: HttpEndpoint,
-    /// Its `Mcp-Session-Id`.
+    /// The `Mcp-Session-Id` that the client sends.
     pub session: Option<String>,
     pub accept: &'static str,
     pub version: Option<&'static str>,
@@ -79,15 +80,15 @@ impl HttpClient {
         self.post(body.to_owned()).start()
     }
 
-    /// A call whose answer comes on a stream, which is open when this returns. If nothing comes on it, that is after
-    /// the second for which the front waits whether something will.
+    /// A call whose response comes on a stream, which is open when this returns. If no message comes, the front opens
+    /// the stream after a second.
     pub(crate) async fn calls(&self, body: &str) -> Reply {
         let reply = self.post(body.to_owned()).send().await;
         assert!(reply.status == 200 && reply.is_sse(), "{} for {body}", reply.status);
         reply
     }
 
-    /// Says something that is not answered.
+    /// Sends a notification or response.
     pub(crate) async fn tells(&self, body: &str) {
         let reply = self.post(body.to_owned()).send().await;
         assert_eq!(reply.status, 202, "for {body}");

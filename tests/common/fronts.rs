@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::{HttpClient, HttpEndpoint, NamedClient, soon, transports, until};
 
-/// The side that a client comes in by.
+/// The front that a client uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Front {
     Http,

@@ -1,4 +1,4 @@
-//! A scripted HTTP server: a test hears each request, and says byte by byte what comes back.
+//! The scripted HTTP server of all integration tests: a test gets each request, and writes the response byte by byte.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ use super::{QUIET_TIME, soon};
 pub(crate) struct ScriptedHttpServer {
     pub address: SocketAddr,
     asked: mpsc::Receiver<HeardRequest>,
-    /// Heard, and not what was waited for.
+    /// Requests of other kinds that came while a test waited for one.
     aside: VecDeque<HeardRequest>,
     accepting: JoinHandle<()>,
 }
@@ -166,7 +166,7 @@ pub(crate) struct HeardRequest {
 }
 
 impl HeardRequest {
-    /// What it is, in the words of [`ScriptedHttpServer::hears`].
+    /// The kind of the request, in the words of [`ScriptedHttpServer::hears`].
     pub(crate) fn kind(&self) -> &str {
         &self.kind
     }
@@ -199,7 +199,7 @@ impl HeardRequest {
         let _ = self.socket.write_all(bytes.as_ref()).await;
     }
 
-    /// Writes until nobody takes it any more, but not for ever.
+    /// Writes the same bytes until the proxy closes the connection.
     pub(crate) async fn floods(mut self, bytes: &[u8]) {
         soon("the proxy has had enough", async { while self.socket.write_all(bytes).await.is_ok() {} }).await;
     }

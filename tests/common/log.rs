@@ -1,4 +1,4 @@
-//! What this program logs, for tests that look for what must not be in there.
+//! The log of the test program, for tests that look for secrets in it.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};

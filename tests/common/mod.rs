@@ -36,28 +36,28 @@ pub(crate) use named_client::NamedClient;
 pub(crate) use reply::{Event, Reply};
 pub(crate) use server::{Heard, ScriptedServer, scripted};
 
-/// How long anything may take.
+/// How long a test waits for anything.
 pub(crate) const WAIT_LIMIT: Duration = Duration::from_secs(20);
-/// How long nothing must happen to count as nothing.
+/// How long a test watches to conclude that nothing happens.
 pub(crate) const QUIET_TIME: Duration = Duration::from_millis(60);
 
-/// What a client of 2025-11-25 opens with.
+/// The first message of a client of 2025-11-25.
 pub(crate) const INITIALIZE: &str = concat!(
     r#"{"jsonrpc":"2.0","id":"hello","method":"initialize","params":{"protocolVersion":"2025-11-25","#,
     r#""capabilities":{"sampling":{},"elicitation":{},"roots":{}},"clientInfo":{"name":"scripted","version":"1"}}}"#
 );
-/// What a scripted server answers to it.
+/// The result with which a scripted server answers `initialize`.
 pub(crate) const INITIALIZE_RESULT: &str =
     r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"script","version":"0"}}"#;
 pub(crate) const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 
-/// Waits, but not for ever.
+/// Waits for a future, for at most [`WAIT_LIMIT`].
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     let Ok(value) = timeout(WAIT_LIMIT, future).await else { panic!("waited too long: {what}") };
     value
 }
 
-/// Waits until something holds that nobody tells of.
+/// Waits until a condition holds, by looking again and again.
 pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
     soon(what, async {
         while !holds() {

@@ -1,4 +1,5 @@
-//! A client with a name. It answers by it all that its server asks, so that a question that went astray is seen.
+//! A client with a name, which stands in all its responses to server requests. If a request reaches the wrong client,
+//! the name in the response shows it.
 
 use std::collections::HashMap;
 
@@ -11,11 +12,11 @@ use super::{QUIET_TIME, soon};
 
 pub(crate) struct NamedClient {
     pub name: String,
-    /// What it was told on entering.
+    /// The result of `initialize`.
     pub initialize_result: Value,
-    /// Notifications that nobody has looked at yet, in the order in which they came.
+    /// Notifications that the test has not taken yet, in the order in which they came.
     pub told: Vec<Value>,
-    /// All questions that it was asked.
+    /// All server requests that came.
     pub asked: Vec<Value>,
     transport: Box<dyn ClientTransport>,
     heard: mpsc::Receiver<Value>,
@@ -49,12 +50,12 @@ impl NamedClient {
         self.tells("notifications/initialized", Value::Null).await;
     }
 
-    /// Whether it hears everything in the order in which it was said.
+    /// Whether all messages come on one stream, so that their order is kept.
     pub(crate) fn has_one_stream(&self) -> bool {
         self.transport.has_one_stream()
     }
 
-    /// Begins a call, and says its id.
+    /// Begins a call, and returns its id.
     pub(crate) async fn starts(&mut self, method: &str, params: Value) -> u64 {
         self.last += 1;
         let id = self.last;
@@ -104,14 +105,14 @@ impl NamedClient {
         answer["error"].take()
     }
 
-    /// What a tool says in full; that it failed fails the test.
+    /// The whole result of a tool; a failure of the tool fails the test.
     pub(crate) async fn uses(&mut self, name: &str, arguments: Value) -> Value {
         let result = self.call("tools/call", json!({"name": name, "arguments": arguments})).await;
         assert_ne!(result["isError"], true, "{}, {name}: {result}", self.name);
         result
     }
 
-    /// The first line that a tool says.
+    /// The first text in the result of a tool.
     pub(crate) async fn text(&mut self, name: &str, arguments: Value) -> String {
         let result = self.uses(name, arguments).await;
         result["content"][0]["text"].as_str().unwrap_or_else(|| panic!("no text: {result}")).to_owned()
@@ -127,7 +128,7 @@ impl NamedClient {
         }
     }
 
-    /// Waits until it was asked so many questions in all.
+    /// Waits until so many server requests have come in all.
     pub(crate) async fn is_asked(&mut self, count: usize) {
         while self.asked.len() < count {
             self.hears_one("a question").await;

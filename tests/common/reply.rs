@@ -17,7 +17,7 @@ pub(crate) struct Reply {
     source: Source,
     /// Decoded, and not asked for yet.
     text: Vec<u8>,
-    /// How much of it is known to hold no end of an event.
+    /// How many bytes of `text` are known to hold no end of an event.
     searched: usize,
 }
 

@@ -1,4 +1,4 @@
-//! A scripted server: a test hears what it hears, and says what it is to say.
+//! A scripted server: a test gets each line that the server receives, and decides what the server sends.
 
 use std::sync::{Arc, Mutex};
 
@@ -40,7 +40,7 @@ async fn run(
     mut attentive: watch::Receiver<bool>,
     alive: oneshot::Sender<()>,
 ) -> Result<(), String> {
-    // Its drop tells the test that this server is gone.
+    // Dropping this tells the test that the server is gone.
     let _alive = alive;
     let (reader, mut writer) = tokio::io::split(io);
     let listening = async {
@@ -65,7 +65,7 @@ async fn run(
                 Order::Exit(how) => return how,
             }
         }
-        // The test has lost interest; the server goes on until its input ends.
+        // The test has dropped its handle; the server goes on until its input ends.
         std::future::pending().await
     };
     tokio::select! {
@@ -167,7 +167,7 @@ impl ScriptedServer {
         self.write(format!("{line}\n").into_bytes(), WAIT_LIMIT).await
     }
 
-    /// Says the same line until nobody takes it any more, or so many times. How often it was taken.
+    /// Sends a line up to `times` times, until the proxy takes no more. Returns how often the line was taken.
     pub(crate) async fn floods(&self, line: &str, times: usize) -> usize {
         let bytes = format!("{line}\n").into_bytes();
         for taken in 0..times {

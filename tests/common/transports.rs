@@ -37,7 +37,7 @@ fn parse(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// Hands on all that an event stream says.
+/// Passes on all messages of an event stream.
 async fn follow(mut reply: Reply, heard: mpsc::Sender<Value>) {
     while let Some(event) = reply.next_event().await {
         if heard.send(parse(&event.data)).await.is_err() {
@@ -92,8 +92,8 @@ impl ClientTransport for Http {
     }
 }
 
-/// The reply to a request, in either of its forms. A call that was cancelled has neither. What was refused without a
-/// look at it names no call, and belongs to this one.
+/// Passes on the response to a request, as an event stream or as JSON. A cancelled call has neither. An error without
+/// an id answers this request too.
 async fn take(reply: Reply, id: Value, heard: mpsc::Sender<Value>) {
     if reply.is_sse() {
         follow(reply, heard).await;
@@ -106,7 +106,7 @@ async fn take(reply: Reply, id: Value, heard: mpsc::Sender<Value>) {
     }
 }
 
-/// HTTP+SSE: everything is heard on one stream, which says first where messages are to be sent.
+/// HTTP+SSE: all messages come on one stream, whose first event is the endpoint for the client's messages.
 pub(crate) async fn sse(client: HttpClient) -> Connection {
     let mut stream = client.request("GET").path("/sse").send().await;
     assert!(stream.status == 200 && stream.is_sse(), "{}", stream.status);
@@ -121,7 +121,7 @@ pub(crate) async fn sse(client: HttpClient) -> Connection {
 struct Sse {
     client: HttpClient,
     endpoint: String,
-    /// Ends with its client, as what follows does.
+    /// The task that reads the stream; it ends with the client.
     listening: JoinSet<()>,
 }
 

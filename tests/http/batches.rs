@@ -65,7 +65,7 @@ async fn bad_elements_are_answered_among_the_good() {
     ];
     assert_eq!(codes, expected);
     server.hears_nothing().await;
-    // Nothing good at all.
+    // A batch without a valid message.
     let answers = sorted(&client.json_only().asks("[1,2]").data().await);
     assert_eq!(answers.len(), 2);
     harness.close().await;

@@ -1,5 +1,5 @@
-//! Headers that go on to the server behind, sessions that belong to who opened them, and what a client is told whose
-//! credentials were refused.
+//! Headers that are forwarded to the server, sessions that belong to the credentials that opened them, and the errors
+//! of refused credentials.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -147,7 +147,7 @@ async fn each_request_brings_its_own_headers() {
     for name in ["x-other", "cookie", "proxy-authorization", "origin"] {
         assert!(!seen.contains_key(name), "{name}");
     }
-    // The session's name here is no name there.
+    // The server has a session id of its own.
     assert!(seen.get("mcp-session-id").is_none());
     for tenant in ["two", ""] {
         let reply = sent.on(client.post(call(1, "x", "{}"))).header("x-tenant", tenant).send().await;
@@ -156,7 +156,7 @@ async fn each_request_brings_its_own_headers() {
         assert_eq!(seen.get("x-tenant").map_or("", |value| value.to_str().unwrap()), tenant);
         assert_eq!(seen["authorization"], "Bearer good-1");
     }
-    // What is named as belonging to this hop stays here.
+    // Headers that `Connection` names are not forwarded.
     let reply = sent.on(client.post(call(2, "x", "{}"))).header("connection", "X-Tenant").send().await;
     assert_eq!(json_of(reply).await["result"], json!({}));
     assert!(!upstream.sent_with("x").contains_key("x-tenant"));
@@ -193,7 +193,7 @@ async fn a_session_belongs_to_who_opened_it() {
         ];
         for request in requests {
             let reply = with.on(request).send().await;
-            // Nothing tells it from a session that never was.
+            // The response does not tell whether the session exists.
             assert_eq!((reply.status, reply.header("www-authenticate")), (404, None));
             assert_eq!(reply.text().await, unknown);
         }
@@ -211,7 +211,7 @@ async fn a_session_belongs_to_who_opened_it() {
 
 #[tokio::test]
 async fn who_opened_a_session_without_credentials_is_not_found_with_some() {
-    // This server lets everybody in with its own credentials, and takes a client's where it has some.
+    // The proxy sends credentials of its own, and forwards a client's API key.
     let upstream = TokenServer::open().await;
     let backend = HttpBackend::new(&upstream.url).unwrap().transport(Transport::Http);
     let backend = backend.header("authorization", "Bearer good-0").unwrap().forward_header("x-api-key").unwrap();
@@ -219,7 +219,7 @@ async fn who_opened_a_session_without_credentials_is_not_found_with_some() {
     let client = session(&fronts, NONE).await;
     let keyed = client.post(call(1, "x", "{}")).header("x-api-key", "k");
     assert_eq!(keyed.send().await.status, 404);
-    // What nobody asked for makes no difference.
+    // Headers that are not forwarded make no difference.
     assert_eq!(OTHER.on(client.post(call(1, "x", "{}"))).send().await.status, 200);
     fronts.close().await;
 }
@@ -253,7 +253,7 @@ async fn refused_credentials_are_told_in_the_words_of_http() {
         assert_eq!((reply.status, reply.header("www-authenticate")), (403, Some(wanted)));
         assert_eq!(reply.json().await["id"], 2);
     }
-    // The session has not suffered.
+    // The session goes on.
     let reply = GOOD.on(client.post(call(3, "x", "{}"))).send().await;
     assert_eq!(json_of(reply).await["result"], json!({}));
     fronts.close().await;
@@ -268,7 +268,7 @@ async fn a_refusal_that_comes_late_is_an_event() {
     assert!(reply.status == 200 && reply.is_sse(), "{}", reply.status);
     let error = json_of(reply).await;
     assert_eq!((&error["id"], &error["error"]["data"]["status"]), (&json!(1), &json!(401)), "{error}");
-    // Who can be told with a status only waits for it.
+    // For a client that accepts JSON only, the response waits for the status.
     let reply = GOOD.on(client.json_only().post(call(2, "late", "{}"))).send().await;
     assert_eq!((reply.status, reply.header("www-authenticate")), (401, Some(CHALLENGE)));
     // The older transport has answered every POST before there is anything to tell.

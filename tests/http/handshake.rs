@@ -1,4 +1,4 @@
-//! How a session opens, and how it does not.
+//! How a session over streamable HTTP opens, and which requests do not open one.
 
 use crate::common::{Harness, INITIALIZE, INITIALIZE_RESULT, INITIALIZED, call, notice};
 
@@ -9,7 +9,7 @@ async fn a_session_opens_with_what_the_server_says() {
     let opening = client.post(INITIALIZE).start();
     let mut server = harness.server().await;
     let hello = server.hears("initialize").await;
-    // What the client says of itself is what its server hears.
+    // The server gets `initialize` as the client sent it, but for the id.
     assert_eq!(hello.rest(), INITIALIZE.replace(r#""id":"hello""#, r#""id":#"#));
     assert!(!opening.is_answered(), "nothing is promised before the server has spoken");
     server.answers(&hello, INITIALIZE_RESULT).await;
@@ -151,7 +151,7 @@ async fn initialize_is_sent_once() {
     assert_eq!((&error["id"], &error["error"]["code"]), (&"hello".into(), &(-32600).into()));
     server.hears_nothing().await;
     harness.no_more_servers();
-    // The session has not suffered.
+    // The session goes on.
     client.tells(&notice("notifications/x", "{}")).await;
     server.hears("notifications/x").await;
     harness.close().await;

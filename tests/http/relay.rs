@@ -1,4 +1,4 @@
-//! What is relayed keeps its bytes, in both directions, whatever it is.
+//! Relayed messages keep their bytes, in both directions.
 
 use crate::common::{Harness, notice};
 

@@ -33,11 +33,11 @@ async fn a_lost_call_goes_on_and_its_answer_is_fetched() {
     let answer = again.event().await;
     assert_eq!(answer.data, result(1, r#"{"done":true}"#));
     again.ends().await;
-    // It may have been lost on the way once more.
+    // The same event can be asked for again, if it was lost again.
     let mut again = client.resumes(&prime).await;
     assert_eq!(again.event().await, answer);
     again.ends().await;
-    // All of it was had: there is nothing to come back for.
+    // The client has received all events: there is nothing to resume.
     let over = client.resumes(&answer.id.unwrap()).await;
     assert_eq!(over.status, 405);
     harness.close().await;
@@ -104,7 +104,7 @@ async fn a_get_stream_is_resumed_and_goes_on() {
     let mut listening = client.listens().await;
     server.says(&notice("notifications/a", "{}")).await;
     let seen = listening.event().await.id.unwrap();
-    // Written to the connection, and not read by the client.
+    // The event was written to the connection, but the client has not read it.
     server.says(&notice("notifications/b", "{}")).await;
     server.says(&call(3, "roots/list", "{}")).await;
     server.hears_nothing().await;
@@ -153,7 +153,7 @@ async fn what_was_dropped_is_answered_with_an_error() {
     assert_eq!((&error["id"], &error["error"]["code"]), (&"big".into(), &(-31018).into()), "{error}");
     assert_eq!(error["error"]["data"]["type"], "response_dropped");
     again.ends().await;
-    // The same where many small ones pushed it out.
+    // The same if many small messages have taken the response's place.
     let mut calling = client.calls(&call("\"small\"", "slow", "{}")).await;
     let heard = server.hears("slow").await;
     let prime = primed(&mut calling).await;

@@ -1,4 +1,4 @@
-//! Requests that are turned away, and the headers that say why.
+//! Requests that are refused, with their statuses and headers.
 
 use std::time::Duration;
 
@@ -117,7 +117,7 @@ async fn an_answer_that_cannot_be_read_ends_the_question() {
     let bad = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}},"error":{{}}}}"#, question["id"]);
     let reply = client.post(bad).send().await;
     assert_eq!(reply.status, 400);
-    // The id is the server's question's, and no request of the client.
+    // The id is that of the server request, and not of a client request.
     assert_eq!(reply.json().await["id"], serde_json::Value::Null);
     let answer: serde_json::Value = serde_json::from_str(&server.hears_answer().await.text).unwrap();
     assert_eq!((&answer["id"], &answer["error"]["code"]), (&"q".into(), &(-32600).into()), "{answer}");

@@ -1,4 +1,4 @@
-//! Which stream a server's message takes, and what becomes of calls, questions, progress and cancellations.
+//! Which stream a server's message takes; calls, server requests, progress and cancellations.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ async fn a_question_goes_out_with_the_only_call_and_its_answer_comes_home() {
     let mut calling = calling.reply().await;
     let question = calling.data_json().await;
     assert_eq!((&question["method"], &question["params"]), (&"elicitation/create".into(), &json!({"message": "?"})));
-    // What the server hears is the answer as the client spelled it, under the id that the server chose.
+    // The server gets the response as the client wrote it, with the id that the server chose.
     let answer = r#"{"action":"accept","content":{"n":1.0e+2,"n":null}}"#;
     client.tells(&result(&question["id"], answer)).await;
     assert_eq!(server.hears_answer().await.text, result(r#""q-1""#, answer));
@@ -171,7 +171,7 @@ async fn a_question_that_nobody_can_be_asked_fails() {
     server.says(&call(7, "elicitation/create", "{}")).await;
     let answer = json_of(&server.hears_answer().await.text);
     assert_eq!((&answer["id"], &answer["error"]["code"]), (&7.into(), &(-31017).into()), "{answer}");
-    // A client that comes too late is not asked any more.
+    // A client that comes too late does not get the server request.
     let mut listening = client.listens().await;
     listening.block().await;
     listening.stays_silent().await;
@@ -203,7 +203,7 @@ async fn progress_goes_to_its_call_under_the_clients_token() {
     assert_eq!((one.data().await, two.data().await), (progress("\"tok\"", 1), progress("\"tok\"", 2)));
     server.answers(&heard_one, "{}").await;
     assert_eq!(one.data().await, result(1, "{}"));
-    // What comes after the answer has nobody to go to.
+    // A message after the response has no stream to take.
     server.says(&progress(&tokens[0], 3)).await;
     listening.stays_silent().await;
     two.stays_silent().await;
@@ -282,7 +282,7 @@ async fn an_id_is_used_once_at_a_time() {
     let heard = server.hears("slow").await;
     let error = client.asks(&call(1, "other", "{}")).json().await;
     assert_eq!((&error["id"], &error["error"]["code"]), (&1.into(), &(-32600).into()));
-    // The string is another id than the number.
+    // The string and the number are different ids.
     let other = client.asks(&call("\"1\"", "other", "{}"));
     let heard_other = server.hears("other").await;
     server.answers(&heard_other, r#""s""#).await;

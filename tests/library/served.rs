@@ -1,4 +1,4 @@
-//! A larger application, served by sessile and by axum.
+//! A larger application of which sessile is a part, served by sessile and by axum.
 
 use std::net::SocketAddr;
 
@@ -91,7 +91,7 @@ async fn connections_may_be_upgraded() {
     close(proxy).await;
 }
 
-/// What a client is told whose server dies at once.
+/// The stderr that a client is shown if its server dies at once.
 async fn told(client: &HttpClient, path: &'static str) -> String {
     let reply = client.post(INITIALIZE).path(path).send().await;
     let error = reply.json().await;
@@ -108,7 +108,7 @@ async fn who_is_near_is_told_a_dead_servers_last_words() {
     let served = Served::start(&proxy, app.clone()).await;
     assert!(told(&served.client(), "/deep/er/mcp").await.contains("doom"));
 
-    // By axum, if it says who the client is.
+    // The same with axum as the server, if it passes on the client's address.
     let serve = async |app: Router, says: bool| {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = HttpClient::new(HttpEndpoint::Tcp(listener.local_addr().unwrap()));

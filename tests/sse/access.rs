@@ -1,4 +1,4 @@
-//! Who is kept out, and kept apart.
+//! Access over HTTP+SSE: clients are kept apart, and foreign requests kept out.
 
 use sessile::{HttpSettings, SessionSettings};
 
@@ -61,7 +61,7 @@ async fn a_session_is_found_by_its_own_endpoint_only() {
         assert_eq!(reply.status, 404);
         assert_eq!(reply.json().await["error"]["data"]["type"], "session_not_found");
     }
-    // A header is no way to the message endpoint.
+    // The message endpoint takes the session from the URI only, not from a header.
     let mut thief = harness.new_client();
     thief.session = Some(header);
     assert_eq!(thief.post(call(1, "x", "{}")).path("/messages").send().await.status, 400);
@@ -149,7 +149,7 @@ async fn the_secret_is_never_logged() {
     let heard = server.hears("x").await;
     server.answers(&heard, "{}").await;
     client.hears().await;
-    // What goes wrong is where secrets are usually found.
+    // Errors are where secrets usually get into logs.
     assert_eq!(client.post("nonsense").send().await.status, 400);
     assert_eq!(client.post("{}").header("content-type", "text/plain").send().await.status, 415);
     assert_eq!(client.post("{}").header("host", "evil.com").send().await.status, 403);

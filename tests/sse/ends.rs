@@ -1,4 +1,4 @@
-//! How sessions end: their stream is the session, and whichever ends takes the other one along.
+//! How sessions end: a session ends with its stream, and a stream with its session.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ async fn who_vanishes_leaves_nothing_behind() {
     server.hears("initialize").await;
     drop(client);
     server.sees_the_end().await;
-    // Before it.
+    // Before the handshake.
     drop(SseClient::open(&harness).await);
     harness.empties().await;
     harness.no_more_servers();
@@ -124,7 +124,7 @@ async fn who_does_not_read_loses_the_session_and_nobody_else_anything() {
     let mut harness = Harness::on_tcp(tight(), http).await;
     let (client, server) = harness.sse_session().await;
     let (mut other, mut others_server) = harness.sse_session().await;
-    // Its body is not read from here on: the sockets fill up, and then the budget.
+    // The client does not read from here on: the sockets fill up, and then the budget.
     let line = notice("notifications/message", &format!(r#"{{"data":"{}"}}"#, "x".repeat(64 * 1024)));
     let taken = server.floods(&line, 1000).await;
     assert!(taken < 400, "{taken} messages of 64 KiB were taken for a client that does not read");
@@ -134,7 +134,7 @@ async fn who_does_not_read_loses_the_session_and_nobody_else_anything() {
         others_server.answers(&quick, "{}").await;
         assert_eq!(other.hears().await, result(number, "{}"));
     }
-    // Nobody comes for more, not even for a keep-alive: that client is as good as gone.
+    // The client reads nothing, not even a keep-alive: it counts as gone.
     server.is_gone().await;
     until("the session is gone", || harness.proxy.sessions().len() == 1).await;
     assert_eq!(client.post(&call(1, "x", "{}")).send().await.status, 404);

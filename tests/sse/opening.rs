@@ -1,11 +1,11 @@
-//! How a session opens, and how it does not.
+//! How a session over HTTP+SSE opens, and which requests do not open one.
 
 use std::time::Duration;
 
 use sessile::{HttpSettings, SessionSettings};
 
 use crate::common::{Harness, INITIALIZED, Reply, call, result};
-use crate::{SseClient, initialize, welcome};
+use crate::{SseClient, initialize, initialize_result};
 
 #[tokio::test]
 async fn the_stream_begins_with_the_endpoint() {
@@ -21,7 +21,7 @@ async fn the_stream_begins_with_the_endpoint() {
     let secret = secret.strip_suffix("\n\n").unwrap();
     assert!(secret.len() == 64 && secret.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{first}");
     stream.stays_silent().await;
-    // No session and no server, as long as there is nothing for them to hear.
+    // No session is opened and no server is started before there is a message for them.
     assert_eq!((harness.proxy.sessions().len(), harness.proxy.sessions().links()), (0, 0));
     harness.no_more_servers();
     drop(stream);
@@ -37,8 +37,8 @@ async fn a_handshake() {
     let mut server = harness.server().await;
     let hello = server.hears("initialize").await;
     assert_eq!(hello.rest(), initialize().replace(r#""id":"hello""#, r#""id":#"#));
-    server.answers(&hello, &welcome()).await;
-    assert_eq!(client.hears().await, result("\"hello\"", &welcome()));
+    server.answers(&hello, &initialize_result()).await;
+    assert_eq!(client.hears().await, result("\"hello\"", &initialize_result()));
     client.says(INITIALIZED).await;
     server.hears("notifications/initialized").await;
     let listed = harness.proxy.sessions().list();
@@ -61,8 +61,8 @@ async fn who_was_refused_may_try_again() {
     assert_eq!(client.hears_json().await["error"]["code"], -32602);
     client.says(&initialize()).await;
     let hello = server.hears("initialize").await;
-    server.answers(&hello, &welcome()).await;
-    assert_eq!(client.hears().await, result("\"hello\"", &welcome()));
+    server.answers(&hello, &initialize_result()).await;
+    assert_eq!(client.hears().await, result("\"hello\"", &initialize_result()));
     client.says(&initialize()).await;
     assert_eq!(client.hears_json().await["error"]["code"], -32600, "once is enough");
     harness.close().await;
@@ -72,7 +72,7 @@ async fn who_was_refused_may_try_again() {
 async fn the_first_message_is_initialize() {
     let mut harness = Harness::new().await;
     let mut client = SseClient::open(&harness).await;
-    // What is asked is answered where answers are awaited.
+    // The error goes out on the stream, where the client waits for the response.
     for (method, code) in [("tools/list", -32600), ("ping", -32600), ("server/discover", -32601)] {
         client.says(&call(4, method, "{}")).await;
         let error = client.hears_json().await;
@@ -103,10 +103,10 @@ async fn calls_may_follow_initialize_at_once() {
     client.says(&call(2, "ping", "{}")).await;
     let mut server = harness.server().await;
     let hello = server.hears("initialize").await;
-    server.answers(&hello, &welcome()).await;
+    server.answers(&hello, &initialize_result()).await;
     let ping = server.hears("ping").await;
     server.answers(&ping, "{}").await;
-    assert_eq!(client.hears().await, result("\"hello\"", &welcome()));
+    assert_eq!(client.hears().await, result("\"hello\"", &initialize_result()));
     assert_eq!(client.hears().await, result(2, "{}"));
     harness.close().await;
 }
@@ -149,7 +149,7 @@ async fn the_stream_must_be_acceptable() {
 async fn one_session_too_many_is_told_to_come_back() {
     let settings = SessionSettings { max_sessions: Some(2), ..SessionSettings::default() };
     let mut harness = Harness::on_tcp(settings, HttpSettings::default()).await;
-    // They count, whichever way they came.
+    // Both kinds of sessions count for the limit.
     let (_one, _server) = harness.session().await;
     let (two, _server_two) = harness.sse_session().await;
     let reply = harness.new_client().request("GET").path("/sse").send().await;
@@ -174,7 +174,7 @@ async fn who_never_says_a_word_is_let_go() {
         while silent.stream.block().await.is_some() {}
         begin.elapsed()
     });
-    // A server may take its time to start; its client has spoken.
+    // The 30 seconds are for `initialize`: a server may take longer to start.
     let patient = tokio::spawn(async move {
         let event = greeting.stream.event_at_last().await;
         (event, greeting)
@@ -183,9 +183,9 @@ async fn who_never_says_a_word_is_let_go() {
     assert!((30..31).contains(&silent_for.as_secs()), "{silent_for:?}");
     tokio::time::sleep(Duration::from_secs(300)).await;
     assert_eq!(harness.proxy.sessions().len(), 1);
-    server.answers(&hello, &welcome()).await;
+    server.answers(&hello, &initialize_result()).await;
     let (event, _greeting) = patient.await.unwrap();
-    assert_eq!(event.data, result("\"hello\"", &welcome()));
+    assert_eq!(event.data, result("\"hello\"", &initialize_result()));
     harness.close().await;
 }
 
@@ -202,7 +202,7 @@ async fn endpoint_behind(path: &str, prefix: Option<&str>) -> String {
     let mut reply = Reply::of_router(tower_service::Service::call(&mut larger, request).await.unwrap());
     assert_eq!(reply.status, 200);
     let endpoint = reply.event().await.data;
-    // It is where messages are taken.
+    // Messages are accepted at this endpoint.
     let inside = prefix.and_then(|prefix| endpoint.strip_prefix(prefix)).unwrap_or(&endpoint);
     let post = http::Request::post(inside).header("host", "localhost").header("content-type", "application/json");
     let post = post.body(axum::body::Body::from(initialize())).unwrap();

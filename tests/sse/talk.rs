@@ -1,4 +1,4 @@
-//! What goes over a session: calls, questions, notifications, large messages, and what is no message.
+//! Messages over a session: calls, server requests, notifications, large messages, and texts that are no messages.
 
 use std::time::Duration;
 
@@ -96,7 +96,7 @@ async fn batches_are_of_this_time() {
     let mut answers = client.hears_json().await;
     answers.as_array_mut().unwrap().sort_by_key(|answer| answer["id"].as_u64());
     assert_eq!((&answers[0]["result"], &answers[1]["result"]), (&json!(1), &json!(2)));
-    // One that cannot be read is told on the stream, with those that can.
+    // The error for the message that is not valid comes on the stream, together with the responses to the others.
     client.says(&format!(r#"[{},{{"jsonrpc":"1.0","id":4}}]"#, call(3, "three", "{}"))).await;
     let three = server.hears("three").await;
     server.answers(&three, "3").await;
@@ -122,7 +122,7 @@ async fn what_is_not_json_rpc_is_a_bad_request() {
         assert_eq!((error["error"]["code"].clone(), error["id"].to_string().as_str()), (code.into(), id), "{body}");
     }
     server.hears_nothing().await;
-    // An answer that cannot be read ends the question: the server would wait for it for ever.
+    // A response that is not valid fails the server request: the server would wait for it for ever.
     server.says(&call("\"q\"", "roots/list", "{}")).await;
     let question = client.hears_json().await;
     let bad = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}},"error":{{}}}}"#, question["id"]);
@@ -152,7 +152,7 @@ async fn a_body_has_its_form_and_its_bound() {
     // No `Accept` is needed where nothing is sent back.
     assert_eq!(client.post(&body).header("accept", "").send().await.status, 202);
     let heard = server.hears("x").await;
-    // What the server says has the same bound.
+    // Messages of the server have the same limit.
     server.answers(&heard, &format!(r#"{{"a":"{}"}}"#, "b".repeat(2000))).await;
     assert_eq!(client.hears_json().await["error"]["code"], -31014);
     harness.close().await;
@@ -187,7 +187,7 @@ async fn what_a_server_says_before_the_handshake_is_heard() {
     let hello = server.hears("initialize").await;
     server.says(&notice("notifications/message", r#"{"data":"starting"}"#)).await;
     assert_eq!(client.hears().await, notice("notifications/message", r#"{"data":"starting"}"#));
-    server.answers(&hello, &crate::welcome()).await;
-    assert_eq!(client.hears().await, result("\"hello\"", &crate::welcome()));
+    server.answers(&hello, &crate::initialize_result()).await;
+    assert_eq!(client.hears().await, result("\"hello\"", &crate::initialize_result()));
     harness.close().await;
 }

@@ -1,9 +1,9 @@
-//! Streams whose clients have not sent `initialize`: they take no place of a session, and their number is bounded.
+//! Streams whose clients have not sent `initialize`: they do not count as sessions, and their number is limited.
 
 use sessile::{HttpSettings, SessionSettings};
 
 use crate::common::{Harness, HttpClient, HttpEndpoint, result, soon};
-use crate::{SseClient, initialize, welcome};
+use crate::{SseClient, initialize, initialize_result};
 
 /// A harness with room for so many sessions.
 async fn house_of(max_sessions: usize) -> Harness {
@@ -28,14 +28,14 @@ async fn streams_take_no_place_and_the_oldest_gives_way() {
     assert_eq!((reply.status, reply.json().await["error"]["data"]["type"].as_str()), (404, Some("session_not_found")));
     oldest.stream.ends().await;
     harness.no_more_servers();
-    // Whoever has no session does not keep anybody from having one.
+    // Streams without a session do not keep other clients from opening sessions.
     let (client, _server) = harness.session().await;
     client.deletes().await;
     second.says(&initialize()).await;
     let mut server = harness.server().await;
     let hello = server.hears("initialize").await;
-    server.answers(&hello, &welcome()).await;
-    assert_eq!(second.hears().await, result("\"hello\"", &welcome()));
+    server.answers(&hello, &initialize_result()).await;
+    assert_eq!(second.hears().await, result("\"hello\"", &initialize_result()));
     harness.close().await;
 }
 
@@ -56,7 +56,7 @@ async fn who_comes_too_late_for_a_place_is_told_on_the_stream() {
     let mut harness = house_of(1).await;
     let mut late = SseClient::open(&harness).await;
     let (client, _server) = harness.session().await;
-    // A client that can be told before it has a stream, is told in HTTP's words.
+    // A client that has no stream yet gets an HTTP status.
     let reply = harness.new_client().request("GET").path("/sse").send().await;
     assert_eq!((reply.status, reply.header("retry-after").is_some()), (503, true));
     assert_eq!(reply.json().await["error"]["code"], sessile::code::SESSION_LIMIT);
@@ -68,8 +68,8 @@ async fn who_comes_too_late_for_a_place_is_told_on_the_stream() {
     late.says(&initialize()).await;
     let mut server = harness.server().await;
     let hello = server.hears("initialize").await;
-    server.answers(&hello, &welcome()).await;
-    assert_eq!(late.hears().await, result("\"hello\"", &welcome()));
+    server.answers(&hello, &initialize_result()).await;
+    assert_eq!(late.hears().await, result("\"hello\"", &initialize_result()));
     harness.close().await;
 }
 
@@ -85,7 +85,7 @@ async fn two_at_once_open_one_session() {
     let mut server = harness.server().await;
     let hello = server.hears("initialize").await;
     assert_eq!((harness.proxy.sessions().len(), harness.proxy.sessions().links()), (1, 1));
-    server.answers(&hello, &welcome()).await;
+    server.answers(&hello, &initialize_result()).await;
     let mut greeted = 0;
     for _ in 0..2 {
         let heard = client.hears_json().await;

@@ -27,7 +27,7 @@ use serde_json::Value;
 
 use crate::{catalog, prompts, resources, tools};
 
-/// What the command line decides.
+/// The options of the command line.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// How long `test_reconnection` takes to answer.
@@ -42,12 +42,12 @@ impl Default for Options {
     }
 }
 
-/// Counts the sessions that live, for tests that want to know that all are gone.
+/// Counts the sessions that live, so that tests can see that none is left.
 #[derive(Debug, Clone, Default)]
 pub struct SessionCounter(Arc<AtomicUsize>);
 
 impl SessionCounter {
-    /// How many live now.
+    /// How many sessions live now.
     pub fn count(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
@@ -58,7 +58,7 @@ impl SessionCounter {
     }
 }
 
-/// Is counted until it is dropped.
+/// A session in the count, until this is dropped.
 struct CountedSession(SessionCounter);
 
 impl Drop for CountedSession {
@@ -67,7 +67,7 @@ impl Drop for CountedSession {
     }
 }
 
-/// What a session remembers.
+/// The state of a session.
 #[derive(Default)]
 pub(crate) struct State {
     /// Calls of `counter` in this session.

@@ -36,7 +36,7 @@ const PIPE: usize = 64 * 1024;
 /// What the query of an endpoint starts with; the session's id follows.
 const QUERY: &str = "session_id=";
 
-/// What the `endpoint` event says.
+/// The text of the `endpoint` event.
 #[derive(Debug, Clone, Default)]
 pub enum Endpoint {
     /// The path and the query.
@@ -135,7 +135,7 @@ async fn take(State(service): State<SseService>, RawQuery(query): RawQuery, body
     let Some(input) = input else {
         return (StatusCode::NOT_FOUND, "there is no such session").into_response();
     };
-    // Outside of strings, where they cannot stand as they are, newlines mean nothing.
+    // Newlines in JSON are white space: inside of strings they are escaped.
     let mut line: Vec<u8> = body.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }).collect();
     line.push(b'\n');
     match input.lock().await.write_all(&line).await {
