@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use crate::backend::{self, Backend, ChildBackend, HttpBackend, Inherit};
+use crate::backend::{Backend, ChildBackend, HttpBackend, Inherit};
 use crate::config::{
     Announce, Bearer, ClientSecret, CommandSpec, ConfigError, ConfigFile, Environment as _, OAuthSettings,
-    ProcessEnvironment, Remote, Secret, ServerKind, ServerSpec, Settings, Transport, UrlSpec, safe_environment,
+    ProcessEnvironment, Remote, Secret, ServerKind, ServerSpec, Settings, UrlSpec, safe_environment,
 };
 use crate::proxy::ProxyBuilder;
 
@@ -54,8 +54,10 @@ impl ServerSpec {
     /// is in the log.
     pub fn backend(&self, announce: Option<Announce>) -> Result<Backend, ConfigError> {
         match &self.kind {
-            ServerKind::Command(command) => Ok(child(command, &self.secrets).into()),
-            ServerKind::Url(url) => Ok(http(url, announce).map_err(|reason| server_error(self, reason))?.into()),
+            ServerKind::Command(command) => Ok(child_backend(command, &self.secrets).into()),
+            ServerKind::Url(url) => {
+                Ok(http_backend(url, announce).map_err(|reason| server_error(self, reason))?.into())
+            }
         }
     }
 }
@@ -64,7 +66,7 @@ fn server_error(server: &ServerSpec, reason: String) -> ConfigError {
     ConfigError::Server { server: server.name.clone(), reason }
 }
 
-fn child(command: &CommandSpec, secrets: &[Secret]) -> ChildBackend {
+fn child_backend(command: &CommandSpec, secrets: &[Secret]) -> ChildBackend {
     let inherit = match command.inherit_env {
         Some(true) => Inherit::All,
         _ => Inherit::Named(safe_environment().map(Into::into).collect()),
@@ -84,24 +86,20 @@ fn child(command: &CommandSpec, secrets: &[Secret]) -> ChildBackend {
     secrets.iter().fold(child, |child, secret| child.secret(secret.expose()))
 }
 
-fn http(url: &UrlSpec, announce: Option<Announce>) -> Result<HttpBackend, String> {
+fn http_backend(url: &UrlSpec, announce: Option<Announce>) -> Result<HttpBackend, String> {
     let UrlSpec { url, remote } = url;
     let Remote { transport, headers, forward_headers, bearer, oauth, unix_socket, connect_timeout } = remote;
-    let mut http = HttpBackend::new(url.expose()).map_err(text)?.transport(match transport.unwrap_or_default() {
-        Transport::Auto => backend::Transport::Auto,
-        Transport::Http => backend::Transport::Http,
-        Transport::Sse => backend::Transport::Sse,
-    });
+    let mut http = HttpBackend::new(url.expose()).map_err(error_text)?.transport(transport.unwrap_or_default());
     for (name, value) in headers {
-        http = http.header(name, value.expose()).map_err(text)?;
+        http = http.header(name, value.expose()).map_err(error_text)?;
     }
     for name in forward_headers {
-        http = http.forward_header(name).map_err(text)?;
+        http = http.forward_header(name).map_err(error_text)?;
     }
     http = match bearer {
-        Some(Bearer::File(path)) => http.bearer_file(path).map_err(text)?,
-        Some(Bearer::Env(name)) => http.bearer_env(name).map_err(text)?,
-        Some(Bearer::Token(token)) => http.bearer(token.expose()).map_err(text)?,
+        Some(Bearer::File(path)) => http.bearer_file(path).map_err(error_text)?,
+        Some(Bearer::Env(name)) => http.bearer_env(name).map_err(error_text)?,
+        Some(Bearer::Token(token)) => http.bearer(token.expose()).map_err(error_text)?,
         None => http,
     };
     if let Some(path) = unix_socket {
@@ -112,12 +110,12 @@ fn http(url: &UrlSpec, announce: Option<Announce>) -> Result<HttpBackend, String
     }
     let secret = oauth.client_secret.as_ref().map(read_secret).transpose()?;
     match oauth.settings(secret) {
-        Some(settings) => http.oauth(OAuthSettings { announce, ..settings }).map_err(text),
+        Some(settings) => http.oauth(OAuthSettings { announce, ..settings }).map_err(error_text),
         None => Ok(http),
     }
 }
 
-fn text(error: impl std::error::Error) -> String {
+fn error_text(error: impl std::error::Error) -> String {
     error.to_string()
 }
 
@@ -153,7 +151,7 @@ mod tests {
     #[test]
     fn a_command_inherits_what_it_was_told_to() {
         let child = |entry: &str| match &file(entry).servers[0].kind {
-            ServerKind::Command(command) => format!("{:?}", super::child(command, &[])),
+            ServerKind::Command(command) => format!("{:?}", super::child_backend(command, &[])),
             ServerKind::Url(url) => panic!("{url:?}"),
         };
         let safe = child(r#"{"command":"x","args":["y"],"env":{"A":"b"}}"#);

@@ -137,7 +137,7 @@ impl Proxy {
             keep_alive,
             message_size: self.opener.plan().limits.message_size,
             expose_stderr,
-            forwards: self.opener.plan().backends.iter().flat_map(forwards).collect(),
+            forwards: self.opener.plan().backends.iter().flat_map(forwarded_headers).collect(),
         })
     }
 
@@ -215,7 +215,7 @@ impl Proxy {
 }
 
 /// The headers of clients that a backend wants with each request.
-fn forwards(backend: &Backend) -> Vec<HeaderName> {
+fn forwarded_headers(backend: &Backend) -> Vec<HeaderName> {
     backend.forwards().iter().filter_map(|name| name.parse().ok()).collect()
 }
 

@@ -62,7 +62,7 @@ impl Sessions {
 
     /// All sessions, the oldest first.
     pub fn list(&self) -> Vec<SessionInfo> {
-        let mut list: Vec<_> = self.registry.all().iter().map(info).collect();
+        let mut list: Vec<_> = self.registry.all().iter().map(session_info).collect();
         list.sort_by_key(|session| session.opened_at);
         list
     }
@@ -106,7 +106,7 @@ impl Sessions {
     }
 }
 
-fn info(session: &SessionHandle) -> SessionInfo {
+fn session_info(session: &SessionHandle) -> SessionInfo {
     let shared = session.shared();
     SessionInfo {
         id: shared.id,

@@ -33,7 +33,7 @@ const MAX_PAGES: usize = 1000;
 /// How long calls in flight may take at the end. There are none, so no time is lost.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 /// The protocol version that the client asks for.
-const PROTOCOL_VERSION: &str = "2025-11-25";
+const OFFERED_VERSION: &str = "2025-11-25";
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
@@ -142,7 +142,7 @@ impl CheckClient {
     /// Does the handshake, and reads all lists that the server says it has.
     async fn inspect(mut self) -> Result<ServerSummary, String> {
         let client = json!({ "name": "sessile check", "version": env!("CARGO_PKG_VERSION") });
-        let params = json!({ "protocolVersion": PROTOCOL_VERSION, "capabilities": {}, "clientInfo": client });
+        let params = json!({ "protocolVersion": OFFERED_VERSION, "capabilities": {}, "clientInfo": client });
         let initialized = self.call("initialize", params).await?;
         let is_version = |version: &str| {
             !version.is_empty() && version.len() <= 64 && version.bytes().all(|byte| byte.is_ascii_graphic())

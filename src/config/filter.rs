@@ -167,7 +167,9 @@ impl Rules {
             return false;
         }
         let Some(allow) = &self.allow else { return true };
-        let again = |one: &String| allow.set.is_match(one) || uri::others(one).any(|other| allow.set.is_match(other));
+        let again = |one: &String| {
+            allow.set.is_match(one) || uri::normal_and_unescaped(one).any(|other| allow.set.is_match(other))
+        };
         uri.same.first().is_some_and(|written| allow.set.is_match(written)) && uri.same.iter().all(again)
     }
 }
@@ -183,7 +185,7 @@ impl Globs {
             }
             let glob = GlobBuilder::new(&plain_braces(pattern)).literal_separator(false).backslash_escape(true).build();
             set.add(glob.map_err(|error| refuse(error.kind().to_string()))?);
-            if let Some(normal) = normal(pattern) {
+            if let Some(normal) = normalized_pattern(pattern) {
                 let glob =
                     GlobBuilder::new(&plain_braces(&normal)).literal_separator(false).backslash_escape(true).build();
                 set.add(glob.map_err(|error| refuse(error.kind().to_string()))?);
@@ -212,7 +214,7 @@ fn plain_braces(pattern: &str) -> String {
 
 /// A pattern for URIs with its literal part in normal form: all of it, or scheme and host where wildcards follow.
 /// `None` where the normal form is the same, or the pattern has no such literal part.
-fn normal(pattern: &str) -> Option<String> {
+fn normalized_pattern(pattern: &str) -> Option<String> {
     let Some(open) = pattern.find(['*', '?', '[', '{']) else {
         return Url::parse(pattern).ok().map(String::from).filter(|normal| normal != pattern);
     };

@@ -73,7 +73,8 @@ impl<'d> Document<'d> {
         };
         let parsed = parse_to_ast(self.text, &CollectOptions::default(), &options);
         let parsed = parsed.map_err(|error| {
-            let reason = format!("this is not JSON (comments are fine): {}", lower(&error.kind().to_string()));
+            let reason =
+                format!("this is not JSON (comments are fine): {}", lowercase_first(&error.kind().to_string()));
             self.error(error.range().start, "", reason)
         })?;
         Ok(parsed.value)
@@ -97,7 +98,7 @@ impl<'d> Document<'d> {
     }
 }
 
-fn lower(sentence: &str) -> String {
+fn lowercase_first(sentence: &str) -> String {
     let mut letters = sentence.chars();
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
@@ -121,7 +122,7 @@ impl<'n> Node<'n> {
     }
 
     pub(super) fn expected(&self, expected: &str) -> FileError {
-        self.error(format!("expected {expected}, found {}", kind(self.value)))
+        self.error(format!("expected {expected}, found {}", kind_of(self.value)))
     }
 
     pub(super) fn is_text(&self) -> bool {
@@ -279,7 +280,7 @@ impl<'n> Node<'n> {
     }
 }
 
-fn kind(value: &Value<'_>) -> &'static str {
+fn kind_of(value: &Value<'_>) -> &'static str {
     match value {
         Value::StringLit(_) => "a string",
         Value::NumberLit(_) => "a number",
@@ -363,12 +364,12 @@ impl<'n> ObjectReader<'n> {
         match (plain, self.key.is_empty()) {
             (true, true) => name.to_owned(),
             (true, false) => format!("{}.{name}", self.key),
-            (false, _) => format!("{}[{:?}]", self.key, short(name)),
+            (false, _) => format!("{}[{:?}]", self.key, shortened(name)),
         }
     }
 }
 
 /// A name that is short enough for an error.
-fn short(name: &str) -> String {
+fn shortened(name: &str) -> String {
     if name.chars().count() <= 80 { name.to_owned() } else { name.chars().take(77).chain("...".chars()).collect() }
 }

@@ -32,21 +32,21 @@ pub(super) fn offered_tools(entry: &ObjectReader<'_>) -> Result<ExactNames, File
     let mut names = ExactNames::default();
     for (key, node) in entry.set_entries() {
         match keys::of_server(key) {
-            EntryKey::AllowTools => names.allow_only(tools(&node)?),
-            EntryKey::DenyTools => names.deny(tools(&node)?),
+            EntryKey::AllowTools => names.allow_only(tool_names_in(&node)?),
+            EntryKey::DenyTools => names.deny(tool_names_in(&node)?),
             EntryKey::Tools => read_tools(&node, &mut names)?,
-            EntryKey::Tags if node.is_empty() && keys::plain(key) == "excludetags" => {}
+            EntryKey::Tags if node.is_empty() && keys::normalized(key) == "excludetags" => {}
             EntryKey::Tags => {
                 return Err(node.error(format!("filtering by tags is not supported yet: {USE_SESSILE_FILTERS}")));
             }
             EntryKey::MisplacedSetting => {
                 return Err(node.error("this is a setting of sessile: put it into the `sessile` object of this server"));
             }
-            EntryKey::UnknownRestriction(sense) => refuse(&node, sense)?,
+            EntryKey::UnknownRestriction(kind) => refuse_restriction(&node, kind)?,
             EntryKey::Disabled | EntryKey::Enabled => {}
             // The `sessile` object refuses unknown keys by itself.
             EntryKey::Harmless if key == "sessile" => {}
-            EntryKey::Harmless => search(Some(key), &node, false)?,
+            EntryKey::Harmless => refuse_nested_restrictions(Some(key), &node, false)?,
         }
     }
     Ok(names)
@@ -54,35 +54,35 @@ pub(super) fn offered_tools(entry: &ObjectReader<'_>) -> Result<ExactNames, File
 
 /// Fails on a restriction anywhere in the value of an unknown key. `about` is whether a key around it names something
 /// that servers offer.
-fn search(key: Option<&str>, node: &Node<'_>, about: bool) -> Result<(), FileError> {
-    let plain = key.map(keys::plain).unwrap_or_default();
+fn refuse_nested_restrictions(key: Option<&str>, node: &Node<'_>, about: bool) -> Result<(), FileError> {
+    let plain = key.map(keys::normalized).unwrap_or_default();
     // The keys in here are names of environment variables and headers, not settings.
     if ["env", "headers"].contains(&plain.as_str()) {
         return Ok(());
     }
     let about = about || keys::names_what_is_offered(&plain);
-    if let Some(sense) = keys::restriction_kind(&plain, about) {
-        return refuse(node, sense);
+    if let Some(kind) = keys::restriction_kind(&plain, about) {
+        return refuse_restriction(node, kind);
     }
     if keys::only_grants(&plain) {
         return Ok(());
     }
-    node.inner().iter().try_for_each(|(key, node)| search(*key, node, about))
+    node.inner().iter().try_for_each(|(key, node)| refuse_nested_restrictions(*key, node, about))
 }
 
 /// Fails if the value of a restricting key restricts anything.
-fn refuse(node: &Node<'_>, sense: RestrictionKind) -> Result<(), FileError> {
-    if restricts_nothing(node, sense) { Ok(()) } else { Err(refusal(node)) }
+fn refuse_restriction(node: &Node<'_>, kind: RestrictionKind) -> Result<(), FileError> {
+    if restricts_nothing(node, kind) { Ok(()) } else { Err(unknown_restriction(node)) }
 }
 
-fn refusal(node: &Node<'_>) -> FileError {
+fn unknown_restriction(node: &Node<'_>) -> FileError {
     node.error(format!(
         "this key seems to restrict what is offered, in a way that sessile does not know: {USE_SESSILE_FILTERS}"
     ))
 }
 
-fn restricts_nothing(node: &Node<'_>, sense: RestrictionKind) -> bool {
-    match sense {
+fn restricts_nothing(node: &Node<'_>, kind: RestrictionKind) -> bool {
+    match kind {
         RestrictionKind::Denies => node.is_empty() || node.is(false),
         RestrictionKind::Allows => node.is_null() || node.is(true),
     }
@@ -93,7 +93,7 @@ fn restricts_nothing(node: &Node<'_>, sense: RestrictionKind) -> bool {
 fn read_tools(node: &Node<'_>, names: &mut ExactNames) -> Result<(), FileError> {
     if node.is_array() {
         let (all, some): (Vec<_>, Vec<_>) = node.list()?.into_iter().partition(|node| node.literal() == Some("*"));
-        let some = some.iter().map(tool).collect::<Result<Vec<_>, _>>()?;
+        let some = some.iter().map(tool_name).collect::<Result<Vec<_>, _>>()?;
         if all.is_empty() {
             names.allow_only(some);
         }
@@ -116,7 +116,7 @@ fn is_hidden(tool: &Node<'_>) -> Result<bool, FileError> {
         match keys::of_server(key) {
             EntryKey::Disabled => hidden |= node.boolean()?,
             EntryKey::Enabled => hidden |= !node.boolean()?,
-            _ if node.is_empty() || keys::only_grants(&keys::plain(key)) => {}
+            _ if node.is_empty() || keys::only_grants(&keys::normalized(key)) => {}
             _ => {
                 return Err(
                     node.error("rewriting tools is not supported yet: leave this key out, or hide the whole tool")
@@ -128,11 +128,11 @@ fn is_hidden(tool: &Node<'_>) -> Result<bool, FileError> {
 }
 
 /// A list of tools, by the server's own names.
-fn tools(node: &Node<'_>) -> Result<Vec<String>, FileError> {
-    node.list()?.iter().map(tool).collect()
+fn tool_names_in(node: &Node<'_>) -> Result<Vec<String>, FileError> {
+    node.list()?.iter().map(tool_name).collect()
 }
 
-fn tool(node: &Node<'_>) -> Result<String, FileError> {
+fn tool_name(node: &Node<'_>) -> Result<String, FileError> {
     node.parsed("the name of a tool", |name| check_name(name).map(|()| name.to_owned()))
 }
 
@@ -163,17 +163,17 @@ pub(super) fn offered_servers(root: &ObjectReader<'_>) -> Result<ExactNames, Fil
     let mut names = ExactNames::default();
     for (key, node) in root.set_entries() {
         match keys::of_file(key) {
-            FileKey::AllowServers => names.allow_only(servers(&node)?),
-            FileKey::DenyServers => names.deny(servers(&node)?),
+            FileKey::AllowServers => names.allow_only(server_names_in(&node)?),
+            FileKey::DenyServers => names.deny(server_names_in(&node)?),
             FileKey::Tools => check_tools_of_file(&node)?,
             FileKey::Permissions => check_permissions(&node)?,
-            FileKey::UnknownRestriction(sense) => refuse(&node, sense)?,
+            FileKey::UnknownRestriction(kind) => refuse_restriction(&node, kind)?,
             // Gemini CLI's.
             FileKey::Harmless if key == "mcp" => {
                 for (key, node) in node.object()?.set_entries() {
-                    match keys::plain(key).as_str() {
-                        "allowed" => names.allow_only(servers(&node)?),
-                        "excluded" => names.deny(servers(&node)?),
+                    match keys::normalized(key).as_str() {
+                        "allowed" => names.allow_only(server_names_in(&node)?),
+                        "excluded" => names.deny(server_names_in(&node)?),
                         _ => {}
                     }
                 }
@@ -189,7 +189,7 @@ pub(super) fn server_name(name: &str) -> String {
     name.trim().to_lowercase()
 }
 
-fn servers(node: &Node<'_>) -> Result<Vec<String>, FileError> {
+fn server_names_in(node: &Node<'_>) -> Result<Vec<String>, FileError> {
     let name = |name: &str| Ok(server_name(name));
     node.list()?.iter().map(|node| node.parsed("the name of a server", name)).collect()
 }
@@ -210,13 +210,13 @@ const GEMINI_SWITCHES: [&str; 9] = [
 fn check_tools_of_file(node: &Node<'_>) -> Result<(), FileError> {
     // An agent's list of what it may use, of all servers and of its own.
     if node.is_array() && !node.list()?.iter().any(|node| node.literal() == Some("*")) {
-        return refuse(node, RestrictionKind::Allows);
+        return refuse_restriction(node, RestrictionKind::Allows);
     }
     if node.is_array() {
         return Ok(());
     }
     for (key, node) in node.inner() {
-        let key = keys::plain(key.unwrap_or_default());
+        let key = keys::normalized(key.unwrap_or_default());
         let restricts = match key.as_str() {
             "exclude" => !restricts_nothing(&node, RestrictionKind::Denies),
             key if node.is(false) => !GEMINI_SWITCHES.contains(&key),
@@ -230,7 +230,7 @@ fn check_tools_of_file(node: &Node<'_>) -> Result<(), FileError> {
             }
         };
         if restricts {
-            return Err(refusal(&node));
+            return Err(unknown_restriction(&node));
         }
     }
     Ok(())
@@ -239,12 +239,12 @@ fn check_tools_of_file(node: &Node<'_>) -> Result<(), FileError> {
 /// Fails on rules that deny what is a tool of a server: `mcp__git__push` (Claude Code) or `Mcp(git:push)` (Cursor).
 fn check_permissions(node: &Node<'_>) -> Result<(), FileError> {
     for (key, node) in node.inner() {
-        if key.map(keys::plain).as_deref() != Some("deny") {
+        if key.map(keys::normalized).as_deref() != Some("deny") {
             continue;
         }
         for (_, rule) in node.inner() {
             if rule.literal().is_some_and(|rule| rule.trim().to_ascii_lowercase().starts_with("mcp")) {
-                return Err(refusal(&rule));
+                return Err(unknown_restriction(&rule));
             }
         }
     }

@@ -88,7 +88,7 @@ impl ProxyBuilder {
         let unnamed = self.backend.map(|backend| (UNNAMED_SERVER.to_owned(), backend));
         let all: Vec<_> = unnamed.into_iter().chain(self.servers).collect();
         let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
-        let servers = servers(&names, &self.filters, &self.prefixes)?;
+        let servers = named_servers(&names, &self.filters, &self.prefixes)?;
         if all.iter().any(|(_, backend)| backend.makes_scratch()) {
             reaper::remove_abandoned(&self.session.scratch);
         }
@@ -115,7 +115,11 @@ impl Default for PrefixSettings {
 }
 
 /// The servers with their names and filters; fails if two names clash.
-fn servers(names: &[&str], filters: &[(String, Filter)], prefixes: &PrefixSettings) -> Result<Servers, ConfigError> {
+fn named_servers(
+    names: &[&str],
+    filters: &[(String, Filter)],
+    prefixes: &PrefixSettings,
+) -> Result<Servers, ConfigError> {
     if names.is_empty() {
         return Err(ConfigError::NoBackend);
     }

@@ -32,7 +32,7 @@ fn below(limit: u64, random: u64) -> Option<u64> {
 }
 
 /// Marks this process, and with it all that it starts from now on.
-pub(super) fn put(mark: u64) -> io::Result<()> {
+pub(super) fn apply(mark: u64) -> io::Result<()> {
     let before = getrlimit(Resource::Locks);
     let current = before.current.map_or(mark, |current| current.min(mark));
     Ok(setrlimit(Resource::Locks, Rlimit { current: Some(current), maximum: Some(mark) })?)

@@ -110,7 +110,7 @@ fn begin(control: UnixStream, ended: UnixStream, output: OutputPipes) -> Option<
             Some(Reaper {
                 me: getpid().as_raw_nonzero().get(),
                 control,
-                heard: Some(Vec::new()),
+                partial_line: Some(Vec::new()),
                 ended,
                 server: Some(server),
                 scratch: spec.scratch,
@@ -139,7 +139,7 @@ fn start(
     }
     if let Some(mark) = spec.mark {
         // A server without the mark is better than none: the mark matters only if this reaper is killed.
-        let _ = mark::put(mark);
+        let _ = mark::apply(mark);
     }
     let mut command = Command::new(&spec.program);
     command.args(&spec.args).env_clear().envs(spec.env.iter().map(|(key, value)| (key, value)));
@@ -176,7 +176,7 @@ enum ReaperPhase {
     /// The server runs, and no end was asked for.
     Watching,
     /// All processes were sent SIGTERM, and may run until then.
-    Asked { until: Instant },
+    Terminating { until: Instant },
     /// All processes that are found are sent SIGKILL, again and again; `killed` has the number and birth of each.
     Killing { pause: Duration, killed: HashSet<(i32, u64)> },
 }
@@ -185,7 +185,7 @@ struct Reaper {
     me: i32,
     control: UnixStream,
     /// The part of a line that the proxy has sent; `None` once it has closed its end.
-    heard: Option<Vec<u8>>,
+    partial_line: Option<Vec<u8>>,
     /// Becomes readable when a child has ended.
     ended: UnixStream,
     /// The server's process number; `None` once it was waited for.
@@ -246,9 +246,9 @@ impl Reaper {
                 for pid in found {
                     tree::signal(pid, &family, Signal::TERM);
                 }
-                self.phase = ReaperPhase::Asked { until };
+                self.phase = ReaperPhase::Terminating { until };
             }
-            ReaperPhase::Asked { until: before } => *before = until.min(*before),
+            ReaperPhase::Terminating { until: before } => *before = until.min(*before),
             ReaperPhase::Killing { .. } => {}
         }
     }
@@ -257,7 +257,7 @@ impl Reaper {
     fn advance(&mut self) -> Option<Duration> {
         match &self.phase {
             ReaperPhase::Watching => return None,
-            ReaperPhase::Asked { until } => {
+            ReaperPhase::Terminating { until } => {
                 let left = until.saturating_duration_since(now());
                 if !left.is_zero() {
                     return Some(left);
@@ -303,41 +303,41 @@ impl Reaper {
     fn sleep(&mut self, timeout: Option<Duration>) {
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         let mut watched = vec![PollFd::from_borrowed_fd(self.ended.as_fd(), PollFlags::IN)];
-        if self.heard.is_some() {
+        if self.partial_line.is_some() {
             watched.push(PollFd::from_borrowed_fd(self.control.as_fd(), PollFlags::IN));
         }
         if poll(&mut watched, timeout.as_ref()).is_err() {
             return;
         }
-        let spoken = watched.get(1).is_some_and(|control| !control.revents().is_empty());
+        let has_control = watched.get(1).is_some_and(|control| !control.revents().is_empty());
         let mut wakes = [0; 64];
         while matches!(self.ended.read(&mut wakes), Ok(1..)) {}
-        if spoken {
-            self.listen();
+        if has_control {
+            self.read_control();
         }
     }
 
-    fn listen(&mut self) {
-        let Some(heard) = &mut self.heard else { return };
+    fn read_control(&mut self) {
+        let Some(partial_line) = &mut self.partial_line else { return };
         let mut text = [0; LINE_MAX];
         let got = match self.control.read(&mut text) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
             got => got.unwrap_or_default(),
         };
-        heard.extend_from_slice(text.get(..got).unwrap_or_default());
-        if got == 0 || heard.len() > LINE_MAX {
-            self.heard = None;
+        partial_line.extend_from_slice(text.get(..got).unwrap_or_default());
+        if got == 0 || partial_line.len() > LINE_MAX {
+            self.partial_line = None;
             return self.end_within(SHORT_GRACE);
         }
-        if let Some(grace) = heard.strip_suffix(b"\n").map(asked) {
-            heard.clear();
+        if let Some(grace) = partial_line.strip_suffix(b"\n").map(requested_grace) {
+            partial_line.clear();
             self.end_within(grace);
         }
     }
 }
 
 /// The time between SIGTERM and SIGKILL that a line asks for.
-fn asked(line: &[u8]) -> Duration {
+fn requested_grace(line: &[u8]) -> Duration {
     str::from_utf8(line)
         .ok()
         .and_then(|line| line.strip_prefix("end ")?.parse().ok())

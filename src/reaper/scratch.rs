@@ -50,25 +50,25 @@ pub(super) fn remove(path: &Path) {
     let Err(error) = fs::remove_dir_all(path) else { return };
     if error.kind() == io::ErrorKind::PermissionDenied {
         // Some tools (Go's module cache is one) leave folders that not even their owner may write to.
-        open_up(path);
+        make_writable(path);
         let _ = fs::remove_dir_all(path);
     }
 }
 
 #[cfg(unix)]
-fn open_up(path: &Path) {
+fn make_writable(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
 
     let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            open_up(&entry.path());
+            make_writable(&entry.path());
         }
     }
 }
 
 #[cfg(not(unix))]
-fn open_up(_path: &Path) {}
+fn make_writable(_path: &Path) {}
 
 #[cfg(target_os = "linux")]
 mod abandoned {
@@ -93,7 +93,7 @@ mod abandoned {
         // Another proxy that holds the lock looks at an empty folder and lets go soon. On a file system without locks,
         // no proxy gets one, and folders that are left behind stay.
         let _ = folder.lock();
-        Ok(is_at(&folder, path).then_some(folder))
+        Ok(is_still_at(&folder, path).then_some(folder))
     }
 
     /// The parent folders that were looked through: each is looked through once in the life of this process.
@@ -109,7 +109,7 @@ mod abandoned {
         drop(looked_through);
         let parent = parent.to_owned();
         let thread = thread::Builder::new().name("scratch".to_owned()).spawn(move || {
-            let count = remove_unheld(&parent, geteuid());
+            let count = remove_unlocked(&parent, geteuid());
             if count > 0 {
                 tracing::info!(count, parent = %parent.display(), "removed scratch folders that a killed proxy left");
             }
@@ -123,17 +123,17 @@ mod abandoned {
     ///
     /// The folder's owner and the lock are checked because, in a temporary folder that all users share, anybody can put
     /// a folder or a link under such a name.
-    fn remove_unheld(parent: &Path, user: Uid) -> usize {
+    fn remove_unlocked(parent: &Path, user: Uid) -> usize {
         let mut removed = 0;
         for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-            if !entry.file_name().to_str().is_some_and(is_name) {
+            if !entry.file_name().to_str().is_some_and(is_scratch_name) {
                 continue;
             }
             let path = entry.path();
             let Ok(folder) = open_folder(&path) else { continue };
             let own = folder.metadata().is_ok_and(|about| about.uid() == user.as_raw());
             // Another proxy that starts at this moment may have removed the folder before it could be locked here.
-            if own && folder.try_lock().is_ok() && is_at(&folder, &path) {
+            if own && folder.try_lock().is_ok() && is_still_at(&folder, &path) {
                 empty(&folder);
                 removed += usize::from(fs::remove_dir(&path).is_ok());
             }
@@ -157,7 +157,7 @@ mod abandoned {
 
     /// Whether a session's folder may have this name: `sessile-` and the session id, and the number of its server if
     /// that is not the first.
-    fn is_name(name: &str) -> bool {
+    fn is_scratch_name(name: &str) -> bool {
         let Some((id, rest)) = name.strip_prefix("sessile-").and_then(|name| name.split_at_checked(36)) else {
             return false;
         };
@@ -171,7 +171,7 @@ mod abandoned {
     }
 
     /// Whether this folder is still the one at the path, and was not removed or replaced.
-    fn is_at(folder: &File, path: &Path) -> bool {
+    fn is_still_at(folder: &File, path: &Path) -> bool {
         let identity = |about: fs::Metadata| (about.dev(), about.ino());
         let (held, found) = (folder.metadata().map(identity), fs::symlink_metadata(path).map(identity));
         matches!((held, found), (Ok(held), Ok(found)) if held == found)
@@ -193,13 +193,13 @@ mod abandoned {
         fn knows_the_names_of_scratch_folders() {
             let name = name();
             for good in [name.clone(), format!("{name}.1"), format!("{name}.255")] {
-                assert!(is_name(&good), "{good}");
+                assert!(is_scratch_name(&good), "{good}");
             }
             let simple = format!("sessile-{}", Uuid::new_v4().simple());
             for bad in ["sessile-", "sessile-e2e-x", "other", &name[8..], &name[..43], &format!("{name}."), &simple] {
-                assert!(!is_name(bad), "{bad}");
+                assert!(!is_scratch_name(bad), "{bad}");
             }
-            assert!(!is_name(&format!("{name}.x")) && !is_name(&format!("{name}-1")));
+            assert!(!is_scratch_name(&format!("{name}.x")) && !is_scratch_name(&format!("{name}-1")));
         }
 
         #[test]
@@ -223,10 +223,10 @@ mod abandoned {
             fs::create_dir(at(&other)).unwrap();
 
             let somebody_else = Uid::from_raw(geteuid().as_raw() + 1);
-            assert_eq!(remove_unheld(base.path(), somebody_else), 0, "they are another user's");
+            assert_eq!(remove_unlocked(base.path(), somebody_else), 0, "they are another user's");
             assert!(at(&left).exists() && at(&second).exists());
 
-            assert_eq!(remove_unheld(base.path(), geteuid()), 2);
+            assert_eq!(remove_unlocked(base.path(), geteuid()), 2);
             assert!(!at(&left).exists() && !at(&second).exists());
             for kept in [&held, &link, &file, &other] {
                 assert!(at(kept).symlink_metadata().is_ok(), "{kept}");
@@ -234,7 +234,7 @@ mod abandoned {
             assert!(target.path().join("kept").exists());
 
             drop(lock);
-            assert_eq!(remove_unheld(base.path(), geteuid()), 1);
+            assert_eq!(remove_unlocked(base.path(), geteuid()), 1);
             assert!(!at(&held).exists());
         }
 
@@ -250,7 +250,7 @@ mod abandoned {
             fs::rename(&path, &aside).unwrap();
             fs::create_dir(&path).unwrap();
             fs::write(path.join("file"), "x").unwrap();
-            assert!(!is_at(&folder, &path));
+            assert!(!is_still_at(&folder, &path));
 
             empty(&folder);
             assert_eq!(fs::read_dir(&aside).unwrap().count(), 0);
@@ -265,7 +265,7 @@ mod abandoned {
                 for _ in 0..2 {
                     scope.spawn(|| {
                         while !stop.load(Ordering::Relaxed) {
-                            remove_unheld(base, geteuid());
+                            remove_unlocked(base, geteuid());
                         }
                     });
                 }

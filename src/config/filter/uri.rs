@@ -34,7 +34,7 @@ impl Spellings {
         for _ in 0..MAX_UNESCAPE_ROUNDS {
             let until = same.len();
             for position in from..until {
-                for other in others(&same[position]) {
+                for other in normal_and_unescaped(&same[position]) {
                     if !same.contains(&other) {
                         same.push(other);
                     }
@@ -47,7 +47,7 @@ impl Spellings {
         }
         let mut near = Vec::new();
         for url in same.iter().filter_map(|one| Url::parse(one).ok()) {
-            for one in wider(url) {
+            for one in lenient_readings(url) {
                 if !same.contains(&one) && !near.contains(&one) {
                     near.push(one);
                 }
@@ -63,11 +63,11 @@ impl Spellings {
 }
 
 /// The normal form of a URI, and the URI unescaped once.
-pub(super) fn others(uri: &str) -> impl Iterator<Item = String> + use<> {
+pub(super) fn normal_and_unescaped(uri: &str) -> impl Iterator<Item = String> + use<> {
     Url::parse(uri).ok().map(String::from).into_iter().chain([unescaped(uri)])
 }
 
-fn wider(mut url: Url) -> Vec<String> {
+fn lenient_readings(mut url: Url) -> Vec<String> {
     let mut found = Vec::new();
     url.set_fragment(None);
     found.push(url.to_string());

@@ -55,7 +55,7 @@ pub(super) enum FileKey {
 }
 
 /// The letters and digits of a key, in lower case.
-pub(super) fn plain(key: &str) -> String {
+pub(super) fn normalized(key: &str) -> String {
     key.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
@@ -148,7 +148,7 @@ const ALLOWING_KEYS: [&str; 12] = [
 
 /// The meaning of a key in the entry of a server.
 pub(super) fn of_server(key: &str) -> EntryKey {
-    let plain = plain(key);
+    let plain = normalized(key);
     match plain.as_str() {
         "disabled" | "disable" | "isdisabled" => EntryKey::Disabled,
         "enabled" | "enable" | "isenabled" | "active" | "isactive" => EntryKey::Enabled,
@@ -171,7 +171,7 @@ pub(super) fn of_file(key: &str) -> FileKey {
     if key.contains('.') {
         return FileKey::Harmless;
     }
-    let plain = plain(key);
+    let plain = normalized(key);
     match plain.as_str() {
         // The first key of each pair is Gemini CLI's, from before these stood in `mcp`; the others are Claude Code's.
         "allowmcpservers" | "allowedmcpservers" => FileKey::AllowServers,
@@ -190,24 +190,25 @@ pub(super) fn of_file(key: &str) -> FileKey {
 
 /// Whether a plain key names something that servers offer.
 pub(super) fn names_what_is_offered(plain: &str) -> bool {
-    has(plain, &OFFERED_WORDS)
+    contains_any(plain, &OFFERED_WORDS)
 }
 
 /// Whether a plain key only says what is done without asking the user.
 pub(super) fn only_grants(plain: &str) -> bool {
-    has(plain, &APPROVAL_WORDS) || has(plain, &UNATTENDED_WORDS) && !has(plain, &DENYING_WORDS)
+    contains_any(plain, &APPROVAL_WORDS)
+        || contains_any(plain, &UNATTENDED_WORDS) && !contains_any(plain, &DENYING_WORDS)
 }
 
 /// How a plain key restricts, if it is `about` something that servers offer.
 pub(super) fn restriction_kind(plain: &str, about: bool) -> Option<RestrictionKind> {
     match () {
         () if !about || only_grants(plain) => None,
-        () if has(plain, &DENYING_WORDS) => Some(RestrictionKind::Denies),
-        () if has(plain, &ALLOWING_WORDS) => Some(RestrictionKind::Allows),
+        () if contains_any(plain, &DENYING_WORDS) => Some(RestrictionKind::Denies),
+        () if contains_any(plain, &ALLOWING_WORDS) => Some(RestrictionKind::Allows),
         () => None,
     }
 }
 
-fn has(plain: &str, words: &[&str]) -> bool {
+fn contains_any(plain: &str, words: &[&str]) -> bool {
     words.iter().any(|word| plain.contains(word))
 }
