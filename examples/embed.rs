@@ -1,10 +1,10 @@
-//! Sessile inside a larger axum application: its own routes, a server in this process for each session, and an end that
-//! waits for the calls in flight.
+//! sessile inside a larger axum application that has routes of its own: each session has a server in this process, and
+//! the end waits for the calls in flight.
 //!
 //!     cargo run --example embed
 //!     cargo run --example embed -- 127.0.0.1:0
 //!
-//! Point a client at the URL that it prints; `/sessions` says how many of them there are.
+//! Point a client at the URL that the example prints; `/sessions` tells how many sessions there are.
 
 use std::error::Error;
 
@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .session(SessionSettings { max_sessions: Some(100), ..SessionSettings::default() })
         .build()?;
 
-    // Clones are the same proxy: one becomes a part of the application, one serves it.
+    // Clones are the same proxy: one becomes a part of the application, the other serves the application.
     let sessions = proxy.sessions();
     let app = Router::new()
         .route("/sessions", get(move || async move { format!("{}\n", sessions.len()) }))
@@ -33,8 +33,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(address).await?;
     eprintln!("embed: listening on http://{}/mcp", listener.local_addr()?);
 
-    // Sessile's own accept loop: small messages are sent at once, handlers know the client's address, and at the end the
-    // proxy is shut down first, because open streams last as long as their clients like.
+    // Sessile's own accept loop: small messages are sent at once, handlers know the client's address, and at the end
+    // the proxy is shut down first, because open streams last as long as their clients like.
     proxy
         .serve_router(listener, app, async {
             let _ = tokio::signal::ctrl_c().await;

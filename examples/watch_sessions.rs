@@ -1,10 +1,11 @@
-//! Lists the sessions of a proxy and ends one of them: what an operator's page or command would do.
+//! Lists the sessions of a proxy and ends one of them, as an operator's page or command would do.
 //!
 //!     cargo run --example watch_sessions
 //!
-//! It needs nobody else: two rmcp clients connect in this process, each gets a server of its own, and one is ended.
+//! The example needs no other program: two rmcp clients connect in this process, each gets a server of its own, and one
+//! session is ended.
 
-#![expect(clippy::print_stdout, reason = "this is what it is for")]
+#![expect(clippy::print_stdout, reason = "an example prints what it does")]
 
 use std::error::Error;
 
@@ -45,7 +46,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     show(&sessions);
 
-    assert!(first.call_tool(CallToolRequestParams::new("counter")).await.is_err(), "its session is over");
+    assert!(
+        first.call_tool(CallToolRequestParams::new("counter")).await.is_err(),
+        "the session of this client was ended"
+    );
     second.call_tool(CallToolRequestParams::new("counter")).await?;
 
     proxy.shutdown().await;

@@ -1,21 +1,20 @@
-//! Servers of a configuration, made into backends.
+//! Makes backends of the servers in a configuration.
 //!
-//! `config` knows what was written and names no backend; backends know nothing of files. Here the one becomes the other, and
-//! the last things are read that a file only points to: client secrets.
+//! `config` names no backend, and backends know nothing of files. This module knows both, and reads client secrets,
+//! which a file only points to.
 
 use std::time::Duration;
 
-use crate::backend::{self, Backend, ChildBackend, HttpBackend, Inherit};
+use crate::backend::{Backend, ChildBackend, HttpBackend, Inherit};
 use crate::config::{
-    Announce, Bearer, ClientSecret, CommandSpec, ConfigError, ConfigFile, OAuthSettings, Process, Remote, Secret,
-    ServerSpec, Settings, Surroundings as _, Target, Transport, UrlSpec, safe_environment,
+    Announce, Bearer, ClientSecret, CommandSpec, ConfigError, ConfigFile, Environment as _, OAuthSettings,
+    ProcessEnvironment, Remote, Secret, ServerKind, ServerSpec, Settings, UrlSpec, safe_environment,
 };
 use crate::proxy::ProxyBuilder;
 
 impl ProxyBuilder {
-    /// Takes over all that a configuration file says: its servers with their filters, and the settings beside them, with
-    /// defaults for those that it leaves out. What only the program has use for, such as `listen` and `log`, is up to the
-    /// caller.
+    /// Takes over a configuration file: its servers with their filters, and the settings beside them, with defaults for
+    /// those that the file leaves out. Settings of the program, such as `listen` and `log`, are left to the caller.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -51,12 +50,14 @@ impl ProxyBuilder {
 }
 
 impl ServerSpec {
-    /// The backend that it describes. `announce` is called with the URL of a login that begins; without it, the URL is in
-    /// the log.
+    /// The backend that this describes. `announce` is called with the URL of a login that begins; without it, the URL
+    /// is in the log.
     pub fn backend(&self, announce: Option<Announce>) -> Result<Backend, ConfigError> {
-        match &self.target {
-            Target::Command(command) => Ok(child(command, &self.secrets).into()),
-            Target::Url(url) => Ok(http(url, announce).map_err(|reason| server_error(self, reason))?.into()),
+        match &self.kind {
+            ServerKind::Command(command) => Ok(child_backend(command, &self.secrets).into()),
+            ServerKind::Url(url) => {
+                Ok(http_backend(url, announce).map_err(|reason| server_error(self, reason))?.into())
+            }
         }
     }
 }
@@ -65,13 +66,13 @@ fn server_error(server: &ServerSpec, reason: String) -> ConfigError {
     ConfigError::Server { server: server.name.clone(), reason }
 }
 
-fn child(command: &CommandSpec, secrets: &[Secret]) -> ChildBackend {
+fn child_backend(command: &CommandSpec, secrets: &[Secret]) -> ChildBackend {
     let inherit = match command.inherit_env {
         Some(true) => Inherit::All,
         _ => Inherit::Named(safe_environment().map(Into::into).collect()),
     };
     let mut child = ChildBackend::new(command.program.expose())
-        .args(command.args.iter().map(crate::config::Text::expose))
+        .args(command.args.iter().map(crate::config::ConfigText::expose))
         .inherit(inherit);
     for (name, value) in &command.env {
         child = child.env(name, value.expose());
@@ -85,24 +86,20 @@ fn child(command: &CommandSpec, secrets: &[Secret]) -> ChildBackend {
     secrets.iter().fold(child, |child, secret| child.secret(secret.expose()))
 }
 
-fn http(url: &UrlSpec, announce: Option<Announce>) -> Result<HttpBackend, String> {
+fn http_backend(url: &UrlSpec, announce: Option<Announce>) -> Result<HttpBackend, String> {
     let UrlSpec { url, remote } = url;
     let Remote { transport, headers, forward_headers, bearer, oauth, unix_socket, connect_timeout } = remote;
-    let mut http = HttpBackend::new(url.expose()).map_err(text)?.transport(match transport.unwrap_or_default() {
-        Transport::Auto => backend::Transport::Auto,
-        Transport::Http => backend::Transport::Http,
-        Transport::Sse => backend::Transport::Sse,
-    });
+    let mut http = HttpBackend::new(url.expose()).map_err(error_text)?.transport(transport.unwrap_or_default());
     for (name, value) in headers {
-        http = http.header(name, value.expose()).map_err(text)?;
+        http = http.header(name, value.expose()).map_err(error_text)?;
     }
     for name in forward_headers {
-        http = http.forward_header(name).map_err(text)?;
+        http = http.forward_header(name).map_err(error_text)?;
     }
     http = match bearer {
-        Some(Bearer::File(path)) => http.bearer_file(path).map_err(text)?,
-        Some(Bearer::Env(name)) => http.bearer_env(name).map_err(text)?,
-        Some(Bearer::Token(token)) => http.bearer(token.expose()).map_err(text)?,
+        Some(Bearer::File(path)) => http.bearer_file(path).map_err(error_text)?,
+        Some(Bearer::Env(name)) => http.bearer_env(name).map_err(error_text)?,
+        Some(Bearer::Token(token)) => http.bearer(token.expose()).map_err(error_text)?,
         None => http,
     };
     if let Some(path) = unix_socket {
@@ -113,12 +110,12 @@ fn http(url: &UrlSpec, announce: Option<Announce>) -> Result<HttpBackend, String
     }
     let secret = oauth.client_secret.as_ref().map(read_secret).transpose()?;
     match oauth.settings(secret) {
-        Some(settings) => http.oauth(OAuthSettings { announce, ..settings }).map_err(text),
+        Some(settings) => http.oauth(OAuthSettings { announce, ..settings }).map_err(error_text),
         None => Ok(http),
     }
 }
 
-fn text(error: impl std::error::Error) -> String {
+fn error_text(error: impl std::error::Error) -> String {
     error.to_string()
 }
 
@@ -126,12 +123,13 @@ fn read_secret(secret: &ClientSecret) -> Result<Secret, String> {
     let (read, place) = match secret {
         ClientSecret::Value(secret) => return Ok(secret.clone()),
         ClientSecret::File(path) => {
-            let read =
-                Process.file(path).map_err(|error| format!("the client secret's file {}: {error}", path.display()))?;
+            let read = ProcessEnvironment
+                .file(path)
+                .map_err(|error| format!("the client secret's file {}: {error}", path.display()))?;
             (read, path.display().to_string())
         }
         ClientSecret::Env(name) => {
-            let value = Process.variable(name).and_then(|value| value.into_string().ok());
+            let value = ProcessEnvironment.variable(name).and_then(|value| value.into_string().ok());
             let place = format!("the environment variable {name}");
             (value.ok_or_else(|| format!("{place} is not set, and was to hold the client secret"))?, place)
         }
@@ -147,14 +145,14 @@ mod tests {
     use super::*;
 
     fn file(entry: &str) -> ConfigFile {
-        ConfigFile::parse(&format!(r#"{{"mcpServers":{{"a":{entry}}}}}"#), "mcp.json", &Process).unwrap()
+        ConfigFile::parse(&format!(r#"{{"mcpServers":{{"a":{entry}}}}}"#), "mcp.json", &ProcessEnvironment).unwrap()
     }
 
     #[test]
     fn a_command_inherits_what_it_was_told_to() {
-        let child = |entry: &str| match &file(entry).servers[0].target {
-            Target::Command(command) => format!("{:?}", super::child(command, &[])),
-            Target::Url(url) => panic!("{url:?}"),
+        let child = |entry: &str| match &file(entry).servers[0].kind {
+            ServerKind::Command(command) => format!("{:?}", super::child_backend(command, &[])),
+            ServerKind::Url(url) => panic!("{url:?}"),
         };
         let safe = child(r#"{"command":"x","args":["y"],"env":{"A":"b"}}"#);
         assert!(safe.contains("Named([\"") && safe.contains("\"PATH\"") && safe.contains("env: [\"A\"]"), "{safe}");

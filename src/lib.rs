@@ -1,11 +1,12 @@
 //! **sessile**, the stateful session proxy for MCP: every client session gets its own live backend.
 //!
 //! An MCP server such as a browser, a database session or a debugger holds state. [`Proxy`] stands between such servers
-//! and their clients: it starts a server for each client session, carries everything both ways as it is, keeps the server
-//! for as long as the session lives, and leaves nothing behind when it ends.
+//! and their clients: it starts a server for each client session, carries everything both ways as it is, keeps the
+//! server for as long as the session lives, and leaves nothing behind when it ends.
 //!
 //! - [`Proxy::serve_http`] serves streamable HTTP and HTTP+SSE, [`Proxy::serve_router`] a larger application of which
-//!   [`Proxy::into_router`] is a part, [`Proxy::serve_stdio`] stdin and stdout, and [`Proxy::serve`] any rmcp transport.
+//!   [`Proxy::into_router`] is a part, [`Proxy::serve_stdio`] stdin and stdout, and [`Proxy::serve`] any rmcp
+//!   transport.
 //! - [`ChildBackend`] is a program that speaks on its stdin and stdout, [`HttpBackend`] a server behind a URL,
 //!   [`InProcessBackend`] any rmcp server in this process. [`ProxyBuilder::config`] takes all of a [`ConfigFile`].
 //! - [`ProxyBuilder::server`] adds one of several servers that appear as one; a [`Filter`] says what of a server is

@@ -8,21 +8,21 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 /// The size of the buffer that raises the thresholds of glibc's allocator, in bytes.
-const FREED: usize = 4 * 1024 * 1024;
+const FREED_BYTES: usize = 4 * 1024 * 1024;
 
 /// Makes glibc's allocator keep the memory of messages of up to 4 MiB, and 8 MiB of free memory for each arena.
 ///
-/// It maps a buffer by itself that is larger than any buffer of that kind which was freed before (at first 128 KiB), and gives
-/// free memory back from twice that size on. Without this, each call with a result of a megabyte maps and unmaps its buffers,
-/// and the page faults take a third of the CPU that the call takes.
+/// glibc maps a buffer by itself if it is larger than any mapped buffer that was freed before (at first 128 KiB), and
+/// returns free memory from twice that size on. Without this, each call with a result of a megabyte maps and unmaps its
+/// buffers, and the page faults take a third of the call's CPU time.
 fn raise_allocator_thresholds() {
-    drop(std::hint::black_box(Vec::<u8>::with_capacity(FREED)));
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(FREED_BYTES)));
 }
 
 fn main() -> ExitCode {
     // First of all, before there is a thread: this process may be a reaper.
     sessile::reaper::init();
-    // This program starts nothing but reapers: any other child is what a killed one has left behind.
+    // This program starts nothing but reapers, so any other child was left behind by a reaper that was killed.
     sessile::reaper::claim_children();
     let job = match cli::Cli::parse().into_job() {
         Ok(job) => job,
@@ -37,12 +37,12 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            telemetry::say(&format!("the runtime did not start: {error}"));
+            telemetry::print_notice(&format!("the runtime did not start: {error}"));
             return ExitCode::FAILURE;
         }
     };
     let code = runtime.block_on(job.run());
-    // A thread may still wait for a line on stdin; nobody waits for it.
+    // A thread may still be reading stdin, which cannot be interrupted. The exit does not wait for it.
     runtime.shutdown_background();
     code
 }

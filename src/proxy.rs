@@ -1,4 +1,6 @@
-//! The composition root: builds a proxy from its parts, serves it, drains it, stops it.
+//! The composition root: serves a proxy, drains it, stops it. [`builder`] puts it together.
+
+mod builder;
 
 use std::io;
 use std::sync::Arc;
@@ -10,19 +12,17 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
 use crate::backend::Backend;
-use crate::config::{ConfigError, Filter, HttpSettings, SessionSettings};
+use crate::config::HttpSettings;
 use crate::front;
-use crate::reaper;
-use crate::session::{Charged, ConfiguredServer, EndReason, Opener, Plan, Servers};
-use crate::sessions::{Sessions, teardown};
+use crate::session::{Charged, EndReason, Opener};
+use crate::sessions::{Sessions, wait_for_teardown};
 
-/// Most servers in one session: their lists are asked for and searched one by one.
-const MOST_SERVERS: usize = 256;
+pub use builder::ProxyBuilder;
 
 /// A proxy that gives every client session its own live backend.
 ///
-/// Clones are the same proxy, and so are routers made of it. When the last one is dropped, its sessions end; a [`Sessions`]
-/// handle does not keep them alive.
+/// Clones are the same proxy, and so are routers made of it. When the last one is dropped, its sessions end; a
+/// [`Sessions`] handle does not keep them alive.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -37,138 +37,9 @@ const MOST_SERVERS: usize = 256;
 #[derive(Debug, Clone)]
 pub struct Proxy {
     opener: Arc<Opener>,
-    /// Streams of HTTP+SSE that have no session yet.
+    /// HTTP+SSE streams that have no session yet.
     waiting: Arc<front::http::WaitingStreams>,
     http: HttpSettings,
-}
-
-/// Puts a [`Proxy`] together.
-#[derive(Debug, Default)]
-pub struct ProxyBuilder {
-    backend: Option<Backend>,
-    servers: Vec<(String, Backend)>,
-    filters: Vec<(String, Filter)>,
-    naming: Naming,
-    session: SessionSettings,
-    http: HttpSettings,
-}
-
-impl ProxyBuilder {
-    /// The server of which every session gets one of its own.
-    #[must_use]
-    pub fn backend(mut self, backend: impl Into<Backend>) -> Self {
-        self.backend = Some(backend.into());
-        self
-    }
-
-    /// Adds one of several servers, of which every session gets one each and which appear to its client as one.
-    ///
-    /// With two or more, tools and prompts have the server's name in front, as in `{name}_{tool}`; characters other than
-    /// ASCII letters, digits, `_`, `-` and `.` become `_` in it. With one, nothing is changed.
-    #[must_use]
-    pub fn server(mut self, name: impl Into<String>, backend: impl Into<Backend>) -> Self {
-        self.servers.push((name.into(), backend.into()));
-        self
-    }
-
-    /// Offers clients only what the filter lets through of the server of that name; that of
-    /// [`backend`](Self::backend) is `backend`. The last filter of a server counts.
-    #[must_use]
-    pub fn filter(mut self, name: impl Into<String>, filter: Filter) -> Self {
-        self.filters.push((name.into(), filter));
-        self
-    }
-
-    /// Whether tools and prompts of several servers have their server's name in front: yes, by default. Without it, a
-    /// name that two servers have is listed once, and calling it is an error that names both.
-    #[must_use]
-    pub fn prefix(mut self, prefix: bool) -> Self {
-        self.naming.prefix = prefix;
-        self
-    }
-
-    /// Whether resources of several servers have their server's name in their URIs, as in `scheme://{name}/rest`: no, by
-    /// default. Without it URIs are as their servers have them, and reading one that two servers have is an error.
-    #[must_use]
-    pub fn prefix_uris(mut self, prefix_uris: bool) -> Self {
-        self.naming.prefix_uris = prefix_uris;
-        self
-    }
-
-    /// How sessions live.
-    #[must_use]
-    pub fn session(mut self, settings: SessionSettings) -> Self {
-        self.session = settings;
-        self
-    }
-
-    /// How the HTTP front treats its clients.
-    #[must_use]
-    pub fn http(mut self, settings: HttpSettings) -> Self {
-        self.http = settings;
-        self
-    }
-
-    /// Checks the settings. Nothing is started before the first client comes.
-    ///
-    /// Where sessions will have scratch folders, those that a proxy left behind which was killed together with its
-    /// reapers are removed, on a thread of their own.
-    pub fn build(self) -> Result<Proxy, ConfigError> {
-        self.session.check()?;
-        let unnamed = self.backend.map(|backend| (UNNAMED.to_owned(), backend));
-        let all: Vec<_> = unnamed.into_iter().chain(self.servers).collect();
-        let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
-        let servers = servers(&names, &self.filters, &self.naming)?;
-        if all.iter().any(|(_, backend)| backend.makes_scratch()) {
-            reaper::remove_abandoned(&self.session.scratch);
-        }
-        let backends = all.into_iter().map(|(_, backend)| backend).collect();
-        let plan = Plan::new(backends, self.session, self.http.keep_alive).with_servers(servers);
-        Ok(Proxy { opener: Arc::new(Opener::new(plan)), waiting: Arc::default(), http: self.http })
-    }
-}
-
-/// The name of a server that was given none.
-const UNNAMED: &str = "backend";
-
-/// How several servers appear as one.
-#[derive(Debug)]
-struct Naming {
-    prefix: bool,
-    prefix_uris: bool,
-}
-
-impl Default for Naming {
-    fn default() -> Self {
-        Self { prefix: true, prefix_uris: false }
-    }
-}
-
-/// The servers under their names, with their filters.
-fn servers(names: &[&str], filters: &[(String, Filter)], naming: &Naming) -> Result<Servers, ConfigError> {
-    if names.is_empty() {
-        return Err(ConfigError::NoBackend);
-    }
-    if names.len() > MOST_SERVERS {
-        return Err(ConfigError::TooManyServers { limit: MOST_SERVERS });
-    }
-    if let Some((name, _)) = filters.iter().find(|(name, _)| !names.contains(&name.as_str())) {
-        return Err(ConfigError::UnknownServer { name: name.clone() });
-    }
-    let mut servers: Vec<ConfiguredServer> = Vec::new();
-    for name in names {
-        let filter = filters.iter().rev().find(|(of, _)| of == name).map(|(_, filter)| filter.clone());
-        let server = ConfiguredServer::new(name, filter.unwrap_or_default());
-        // Within URIs they stand where hosts do, which clients put in lower case.
-        let same = |other: &ConfiguredServer| {
-            other.prefix == server.prefix || naming.prefix_uris && other.prefix.eq_ignore_ascii_case(&server.prefix)
-        };
-        if name.is_empty() || servers.iter().any(same) {
-            return Err(ConfigError::ServerName { name: (*name).to_owned() });
-        }
-        servers.push(server);
-    }
-    Ok(Servers::new(servers, naming.prefix, naming.prefix_uris))
 }
 
 impl Proxy {
@@ -177,11 +48,11 @@ impl Proxy {
         ProxyBuilder::default()
     }
 
-    /// Serves streamable HTTP at `/mcp` and HTTP+SSE at `/sse` until `shutdown` resolves; then drains, ends all sessions,
-    /// and returns.
+    /// Serves streamable HTTP at `/mcp` and HTTP+SSE at `/sse` until `shutdown` resolves; then drains, ends all
+    /// sessions, and returns.
     ///
-    /// There is no authentication: whoever can reach the listener can open sessions. Requests must name a loopback host,
-    /// or one of [`HttpSettings::allow_hosts`].
+    /// There is no authentication: whoever can reach the listener can open sessions. Requests must name a loopback
+    /// host, or one of [`HttpSettings::allow_hosts`].
     pub async fn serve_http(&self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
         self.serve_router(listener, self.router(), shutdown).await
     }
@@ -189,9 +60,10 @@ impl Proxy {
     /// Serves a larger application, of which [`into_router`](Self::into_router) is a part, in the way that
     /// [`serve_http`](Self::serve_http) serves sessile alone; until `shutdown` resolves.
     ///
-    /// It speaks HTTP/1.1, and connections may be upgraded (`Upgrade`). Handlers find the client's address as axum's
-    /// `ConnectInfo<SocketAddr>`. At the end this proxy is shut down first, which ends its streams; then the requests in
-    /// flight on other routes have two seconds to end. Idle connections are closed when file descriptors run short.
+    /// The server speaks HTTP/1.1, and connections may be upgraded (`Upgrade`). Handlers find the client's address as
+    /// axum's `ConnectInfo<SocketAddr>`. At the end this proxy is shut down first, which ends its streams; then
+    /// requests in flight on other routes have two seconds to end. Idle connections are closed when file descriptors
+    /// run short.
     ///
     /// ```no_run
     /// # async fn example(proxy: sessile::Proxy) -> Result<(), Box<dyn std::error::Error>> {
@@ -219,12 +91,13 @@ impl Proxy {
     /// The HTTP front as an axum router, to be merged into a larger application or nested in it.
     ///
     /// Serve that application with [`serve_router`](Self::serve_router). A router knows nothing of its connections, so
-    /// whoever serves it in another way has to see to four things:
+    /// a program that serves it in another way has to see to four things:
     ///
     /// - `TCP_NODELAY` is set on each connection. Without it, every message but the first on a stream waits until the
     ///   client's system has acknowledged the one before, which takes 40 ms.
-    /// - Requests carry the client's address as axum's `ConnectInfo<SocketAddr>`. Without it, all clients count as remote,
-    ///   and none is told what a server wrote on stderr before it died, unless [`HttpSettings::expose_stderr`] is set.
+    /// - Requests carry the client's address as axum's `ConnectInfo<SocketAddr>`. Without it, all clients count as
+    ///   remote, and none is told what a server wrote on stderr before it died, unless [`HttpSettings::expose_stderr`]
+    ///   is set.
     /// - [`Proxy::shutdown`] is called on a clone before the HTTP server waits for its connections to end: open streams
     ///   last as long as their clients like.
     /// - Connections are closed whose clients do not read. A router cannot close them: it drops the messages that still
@@ -264,7 +137,7 @@ impl Proxy {
             keep_alive,
             message_size: self.opener.plan().limits.message_size,
             expose_stderr,
-            forwards: self.opener.plan().backends.iter().flat_map(forwards).collect(),
+            forwards: self.opener.plan().backends.iter().flat_map(forwarded_headers).collect(),
         })
     }
 
@@ -274,11 +147,11 @@ impl Proxy {
     }
 
     /// As [`Proxy::serve_stdio`], and until `shutdown` resolves: then calls in flight have
-    /// [`SessionSettings::drain`] to end.
+    /// [`drain`](crate::SessionSettings::drain) to end.
     pub async fn serve_stdio_until(&self, shutdown: impl Future<Output = ()> + Send) -> EndReason {
         let front::stdio::StandardStreams { reader, writer, hangup } = front::stdio::standard_streams();
         let reason = front::stdio::serve(self.opener.clone(), reader, writer, hangup, Box::pin(shutdown)).await;
-        // There is one stdin, so this was the only session: what is left of it is waited for.
+        // There is one stdin, so this was the only session, and the proxy ends with it.
         self.shutdown().await;
         reason
     }
@@ -311,21 +184,21 @@ impl Proxy {
         Sessions::new(self.opener.registry().clone(), self.opener.tasks().clone())
     }
 
-    /// What messages that are under way take now, in bytes, with all that is received, queued, or kept for clients that
-    /// resume a stream. For each direction it never passes [`SessionSettings::process_budget`] and 64 KiB for each session.
+    /// The bytes of all messages that are received, queued, or kept for clients that resume a stream. In each direction
+    /// they never exceed [`process_budget`](crate::SessionSettings::process_budget) plus 64 KiB for each session.
     pub fn bytes_under_way(&self) -> BytesUnderWay {
         let Charged { upward, downward, strangers } = self.opener.charged();
         BytesUnderWay { to_servers: upward, to_clients: downward, without_session: strangers }
     }
 
-    /// Ends the proxy: no new sessions and calls; those in flight have [`SessionSettings::drain`] to end; then all
-    /// sessions end. Returns when nothing of them is left, or 15 seconds after the last one has ended; then the log says
-    /// how many links still run.
+    /// Ends the proxy. New sessions and calls are refused, calls in flight have
+    /// [`drain`](crate::SessionSettings::drain) to end, and then all sessions end. Returns when nothing of them is
+    /// left, or 15 seconds after the last one has ended; then the log says how many links still run.
     pub async fn shutdown(&self) {
         self.shut_down().await;
     }
 
-    /// Boxed for the reason that `front::http::serve` names.
+    /// Boxed for the reason that `front::http::serve` gives.
     fn shut_down(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.opener.close().await;
@@ -336,17 +209,17 @@ impl Proxy {
             join_all(drained).await;
             let tasks = self.opener.tasks();
             tasks.close();
-            teardown(tasks.wait(), tasks).await;
+            wait_for_teardown(tasks.wait(), tasks).await;
         })
     }
 }
 
-/// What a server wants of each request.
-fn forwards(backend: &Backend) -> Vec<HeaderName> {
+/// The headers of clients that a backend wants with each request.
+fn forwarded_headers(backend: &Backend) -> Vec<HeaderName> {
     backend.forwards().iter().filter_map(|name| name.parse().ok()).collect()
 }
 
-/// What messages that are under way take, in bytes.
+/// The bytes that messages under way take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BytesUnderWay {
@@ -368,7 +241,7 @@ mod tests {
 
     use super::*;
     use crate::link::{Connect, Launch};
-    use crate::sessions::TEARDOWN;
+    use crate::sessions::TEARDOWN_TIMEOUT;
 
     /// A backend whose links do not end when they are stopped.
     struct Stubborn;
@@ -384,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_ends_sessions_does_not_wait_for_ever() {
+    async fn ending_sessions_does_not_wait_for_ever() {
         let proxy = Proxy::builder().backend(Backend::of(Stubborn)).build().unwrap();
         let sessions = proxy.sessions();
         for ended in 1..=3 {
@@ -402,11 +275,11 @@ mod tests {
                 1 => assert!(sessions.end(sessions.list()[0].id).await),
                 2 => assert_eq!(sessions.clear().await, 1),
                 _ => {
-                    drain = SessionSettings::default().drain;
+                    drain = crate::SessionSettings::default().drain;
                     proxy.shutdown().await;
                 }
             }
-            assert_eq!((begin.elapsed(), sessions.len(), sessions.links()), (drain + TEARDOWN, 0, ended));
+            assert_eq!((begin.elapsed(), sessions.len(), sessions.links()), (drain + TEARDOWN_TIMEOUT, 0, ended));
             let mut answer = String::new();
             client.read_to_string(&mut answer).await.unwrap();
             assert!(answer.contains("\"error\""), "{answer}");

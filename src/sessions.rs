@@ -1,4 +1,4 @@
-//! The sessions that live now, as a program sees them that embeds the proxy.
+//! The sessions of a proxy, for programs that embed it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,35 +11,35 @@ use tracing::warn;
 
 use crate::session::{EndReason, Registry, ServerInfo, SessionHandle, SessionId};
 
-/// How long the links of ended sessions may take to leave nothing behind, before whoever waits for that goes on without
-/// them. Their reapers go on by themselves.
-pub(crate) const TEARDOWN: Duration = Duration::from_secs(15);
+/// How long [`Sessions::end`] and the like wait for the links of ended sessions. Reapers go on ending their processes
+/// after that.
+pub(crate) const TEARDOWN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The living sessions of a [`Proxy`](crate::Proxy): to be listed and ended.
 ///
-/// It does not keep the proxy alive. Once that was dropped, there are no sessions; the links that still run are counted to
-/// their end.
+/// This handle does not keep the proxy alive. After the proxy was dropped there are no sessions; links that still run
+/// are counted until they end.
 #[derive(Debug, Clone)]
 pub struct Sessions {
     registry: Arc<Registry>,
     tasks: TaskTracker,
 }
 
-/// What may be known of a session. Nothing in here opens it.
+/// Facts about a session. None of them gives access to it.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct SessionInfo {
-    /// Its public name.
+    /// The session's public name.
     pub id: SessionId,
     /// When it was opened.
     pub opened_at: SystemTime,
-    /// How long ago its client last said something.
+    /// How long ago the client last sent something.
     pub idle_for: Duration,
-    /// Name and version that the client gave of itself, once it has.
+    /// Name and version of the client, after its `initialize`.
     pub client: Option<String>,
-    /// The protocol version that was negotiated, once it was.
+    /// The negotiated protocol version, after the handshake.
     pub version: Option<String>,
-    /// Its servers, in the order in which they were configured.
+    /// The session's servers, in the order in which they were configured.
     pub servers: Vec<ServerInfo>,
     /// Calls without an answer.
     pub calls_in_flight: usize,
@@ -50,28 +50,28 @@ impl Sessions {
         Self { registry, tasks }
     }
 
-    /// How many there are.
+    /// How many sessions there are.
     pub fn len(&self) -> usize {
         self.registry.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no sessions.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// All of them, the oldest first.
+    /// All sessions, the oldest first.
     pub fn list(&self) -> Vec<SessionInfo> {
-        let mut list: Vec<_> = self.registry.all().iter().map(info).collect();
+        let mut list: Vec<_> = self.registry.all().iter().map(session_info).collect();
         list.sort_by_key(|session| session.opened_at);
         list
     }
 
-    /// Ends one, with an error for its calls in flight. False if there is none of that name.
+    /// Ends a session, with an error for its calls in flight. False if there is no session of that name.
     ///
-    /// Returns when nothing of it is left, neither the processes that its servers have started nor its sessions on servers
-    /// over HTTP, or after 15 seconds. Then the log says so, and [`links`](Self::links) counts what still runs; on Linux the
-    /// processes go on being ended.
+    /// Returns when nothing of the session is left, neither processes of its servers nor its sessions on HTTP servers,
+    /// or after 15 seconds. After 15 seconds the log says so, and [`links`](Self::links) counts what still runs; on
+    /// Linux the reapers go on ending the processes.
     pub async fn end(&self, id: SessionId) -> bool {
         let Some(session) = self.registry.get(id) else { return false };
         session.end(EndReason::Cleared);
@@ -79,14 +79,14 @@ impl Sessions {
             session.ended().await;
             session.shared().links.wait().await;
         };
-        teardown(gone, &self.tasks).await;
+        wait_for_teardown(gone, &self.tasks).await;
         true
     }
 
-    /// Ends all of them, and says how many there were.
+    /// Ends all sessions, and returns how many there were.
     ///
-    /// Returns when nothing of them is left, as [`end`](Self::end) does, nor of sessions that had ended before, or after 15
-    /// seconds.
+    /// Returns when nothing is left of these sessions and of those that had ended before, as [`end`](Self::end) does,
+    /// or after 15 seconds.
     pub async fn clear(&self) -> usize {
         let sessions = self.registry.all();
         for session in &sessions {
@@ -96,17 +96,17 @@ impl Sessions {
             join_all(sessions.iter().map(SessionHandle::ended)).await;
             join_all(self.registry.leaving().iter().map(TaskTracker::wait)).await;
         };
-        teardown(gone, &self.tasks).await;
+        wait_for_teardown(gone, &self.tasks).await;
         sessions.len()
     }
 
-    /// Links to backends that still run, those of ended sessions too: zero when nothing is left behind.
+    /// How many links to backends still run, those of ended sessions included. Zero when nothing is left behind.
     pub fn links(&self) -> usize {
         self.tasks.len()
     }
 }
 
-fn info(session: &SessionHandle) -> SessionInfo {
+fn session_info(session: &SessionHandle) -> SessionInfo {
     let shared = session.shared();
     SessionInfo {
         id: shared.id,
@@ -119,9 +119,9 @@ fn info(session: &SessionHandle) -> SessionInfo {
     }
 }
 
-/// Waits until links have ended, but not for ever.
-pub(crate) async fn teardown(ended: impl Future<Output = ()>, tasks: &TaskTracker) {
-    if timeout(TEARDOWN, ended).await.is_err() {
+/// Waits until links have ended, for at most [`TEARDOWN_TIMEOUT`].
+pub(crate) async fn wait_for_teardown(ended: impl Future<Output = ()>, tasks: &TaskTracker) {
+    if timeout(TEARDOWN_TIMEOUT, ended).await.is_err() {
         warn!(links = tasks.len(), "some backends have not ended yet; they are left to their reapers");
     }
 }

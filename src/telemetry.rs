@@ -1,7 +1,8 @@
 //! Logs: to stderr, because stdout belongs to the protocol.
 //!
-//! Whoever logs must never wait for stderr, nor fail with it: a client may start this program with a stderr that it does
-//! not read, or close it. So lines go through a bounded queue to a thread of their own; what finds it full is counted.
+//! Logging must neither wait for stderr nor fail with it: a client may start this program with a stderr that it does
+//! not read, or close it. So lines go through a bounded queue to a thread that writes them; lines that find it full are
+//! counted.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::Arc;
@@ -12,20 +13,20 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Most lines that wait to be written.
-const QUEUE: usize = 1024;
-/// How long the last lines may take when the program ends.
-const LAST_LINES: Duration = Duration::from_millis(500);
+/// Most lines of the log that wait to be written.
+const MAX_QUEUED_LINES: usize = 1024;
+/// How long writing the last lines may take when the program ends.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Starts logging at `level`, which may also be a list of directives such as `warn,sessile::backend=info`.
-pub(crate) fn init(level: &str) -> Flush {
-    // The actor library wraps every message in a span of its own, which says nothing that the session's name does not.
+pub(crate) fn init(level: &str) -> LogFlush {
+    // ractor wraps every message in a span, which says no more than the session's name does.
     let quiet = if level.contains("ractor") { String::new() } else { ",ractor=warn".to_owned() };
     let filter = EnvFilter::builder().parse_lossy(format!("{level}{quiet}"));
-    let (lines, queue) = sync_channel(QUEUE);
+    let (lines, queue) = sync_channel(MAX_QUEUED_LINES);
     let (done, finished) = sync_channel(1);
     let lost = Arc::new(AtomicUsize::new(0));
-    let log = Log { lines: lines.clone(), lost: lost.clone() };
+    let log = LogWriter { lines: lines.clone(), lost: lost.clone() };
     let started = std::thread::Builder::new().name("log".to_owned()).spawn(move || {
         write_all(&queue, &lost);
         let _ = done.send(());
@@ -38,11 +39,11 @@ pub(crate) fn init(level: &str) -> Flush {
             .log_internal_errors(false)
             .init();
     }
-    Flush { lines, finished }
+    LogFlush { lines, finished }
 }
 
-/// Says something to the person who started the program, whatever the log level is.
-pub(crate) fn say(text: &str) {
+/// Prints a line for the person who started the program, whatever the log level is.
+pub(crate) fn print_notice(text: &str) {
     let _ = writeln!(io::stderr(), "sessile: {text}");
 }
 
@@ -57,27 +58,27 @@ fn write_all(queue: &Receiver<Option<Vec<u8>>>, lost: &AtomicUsize) {
     }
 }
 
-/// Writes what is left when it is dropped, if somebody reads it.
-pub(crate) struct Flush {
+/// Writes the lines that are left when it is dropped, if stderr is read.
+pub(crate) struct LogFlush {
     lines: SyncSender<Option<Vec<u8>>>,
     finished: Receiver<()>,
 }
 
-impl Drop for Flush {
+impl Drop for LogFlush {
     fn drop(&mut self) {
         if self.lines.try_send(None).is_ok() {
-            let _: Result<(), RecvTimeoutError> = self.finished.recv_timeout(LAST_LINES);
+            let _: Result<(), RecvTimeoutError> = self.finished.recv_timeout(FLUSH_TIMEOUT);
         }
     }
 }
 
 #[derive(Clone)]
-struct Log {
+struct LogWriter {
     lines: SyncSender<Option<Vec<u8>>>,
     lost: Arc<AtomicUsize>,
 }
 
-impl Write for Log {
+impl Write for LogWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.lines.try_send(Some(line.to_vec())).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
@@ -90,7 +91,7 @@ impl Write for Log {
     }
 }
 
-impl MakeWriter<'_> for Log {
+impl MakeWriter<'_> for LogWriter {
     type Writer = Self;
 
     fn make_writer(&self) -> Self {

@@ -1,5 +1,5 @@
-//! Servers on the web that break, hang, lie or never stop: a clear outcome for the client that is concerned, none for
-//! any other, and nothing left behind.
+//! HTTP servers that break, hang, lie or never stop: the client concerned gets a clear error, no other client notices,
+//! and nothing is left behind.
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test has failed it")]
 
 mod common;
@@ -8,8 +8,8 @@ mod common;
 mod answers;
 #[path = "backends/cuts.rs"]
 mod cuts;
-#[path = "backends/ground.rs"]
-mod ground;
+#[path = "backends/harness.rs"]
+mod harness;
 #[path = "backends/limits.rs"]
 mod limits;
 #[path = "backends/lost.rs"]
@@ -18,5 +18,3 @@ mod lost;
 mod sse;
 #[path = "backends/streams.rs"]
 mod streams;
-#[path = "backends/web.rs"]
-mod web;

@@ -1,4 +1,4 @@
-//! Servers and clients that break the rules, do not read, or do not stop: they harm themselves at most.
+//! Servers and clients that break the rules, do not read, or do not stop: they harm nobody but themselves.
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test has failed it")]
 
 mod common;

@@ -1,4 +1,5 @@
-//! The streamable HTTP front over TCP: handshake, statuses, streams, resumption, batches, and the bytes of what is relayed.
+//! The streamable HTTP front over TCP: handshake, statuses, streams, resumption, batches, and the bytes of what is
+//! relayed.
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test has failed it")]
 
 mod common;

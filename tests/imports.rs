@@ -1,25 +1,30 @@
-//! Who may name whom: reads `src/` and fails on a path that the layout does not permit (ARCHITECTURE.md, "Invariants").
+//! Which module may name which: reads `src/` and fails on a path that the layout does not permit (ARCHITECTURE.md,
+//! "Invariants"). `names` fails when two types have one name, `lengths` when a file is too long.
 //!
-//! It reads tokens, not types: comments and strings are left out, `use` trees are taken apart, `self`, `super` and
-//! imported names are followed to where they lead, so that neither a re-export nor `super::super` goes around a rule.
-//! What a macro makes is not seen.
+//! The tests read tokens, not types: comments and strings are left out, `use` trees are taken apart, `self`, `super`
+//! and imported names are followed to where they lead, so that neither a re-export nor `super::super` goes around a
+//! rule. What a macro makes is not seen.
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its files has failed")]
 
+#[path = "imports/lengths.rs"]
+mod lengths;
+#[path = "imports/names.rs"]
+mod names;
+#[path = "imports/tokens.rs"]
+mod tokens;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::Path;
+
+use tokens::{is_name, read_sources, tokens};
 
 /// What runs, waits or speaks HTTP: nothing of it belongs in code that only decides.
 const RUNTIMES: [&str; 9] =
     ["tokio", "tokio_util", "ractor", "rmcp", "hyper", "hyper_util", "axum", "dashmap", "futures_util"];
 
-/// The longest file, in lines.
-const LONGEST: usize = 500;
-
 struct Rule {
-    /// The module that is bound by it, with all below it.
+    /// The module that the rule binds, with all below it.
     who: &'static str,
-    /// What it never names: modules of the crate.
+    /// Modules of the crate that must not be named there.
     never: &'static [&'static str],
     /// Where it is set, nothing of the crate is named but this and the module itself.
     only: Option<&'static [&'static str]>,
@@ -77,7 +82,7 @@ const RULES: [Rule; 11] = [
 
 #[test]
 fn every_import_is_permitted() {
-    let sources = read_sources();
+    let sources = read_sources("src");
     assert!(sources.len() > 20, "src/ was not read: {sources:?}");
     let violations = check(&sources);
     assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
@@ -85,7 +90,7 @@ fn every_import_is_permitted() {
 
 #[test]
 fn every_rule_is_about_a_module_that_exists() {
-    let sources = read_sources();
+    let sources = read_sources("src");
     let modules: BTreeSet<_> = sources.iter().map(|(file, _)| module_of(file)).collect();
     // `era` comes with the modern protocol; its rule waits for it.
     for rule in RULES.iter().filter(|rule| rule.who != "crate::era") {
@@ -93,16 +98,6 @@ fn every_rule_is_about_a_module_that_exists() {
             assert!(modules.contains(*module), "{module} is gone: change the rule along with it");
         }
     }
-}
-
-#[test]
-fn no_file_is_too_long() {
-    let long: Vec<_> = read_sources()
-        .iter()
-        .map(|(file, text)| (file.clone(), text.lines().count()))
-        .filter(|(_, lines)| *lines > LONGEST)
-        .collect();
-    assert!(long.is_empty(), "more than {LONGEST} lines, which is more than one noun: {long:?}");
 }
 
 #[test]
@@ -288,24 +283,6 @@ fn module_of(file: &str) -> String {
     }
 }
 
-fn read_sources() -> Vec<(String, String)> {
-    fn walk(folder: &Path, name: &str, sources: &mut Vec<(String, String)>) {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            let name = format!("{name}{}", path.file_name().unwrap().to_str().unwrap());
-            if path.is_dir() {
-                walk(&path, &format!("{name}/"), sources);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                sources.push((name, fs::read_to_string(&path).unwrap()));
-            }
-        }
-    }
-    let mut sources = Vec::new();
-    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "", &mut sources);
-    sources.sort();
-    sources
-}
-
 /// A path as it stands in a file.
 struct Name {
     module: String,
@@ -408,101 +385,4 @@ impl Names {
             self.0.push(Name { module: module.to_owned(), line, path, alias });
         }
     }
-}
-
-fn is_name(text: &str) -> bool {
-    text.starts_with(|first: char| first == '_' || first.is_alphabetic())
-}
-
-/// Names, `::`, and single characters, each with its line. Comments, strings and lifetimes are left out.
-fn tokens(text: &str) -> Vec<(String, usize)> {
-    let chars: Vec<char> = text.chars().collect();
-    let char_at = |at: usize| chars.get(at).copied().unwrap_or('\0');
-    let is_part = |char: char| char == '_' || char.is_alphanumeric();
-    let mut tokens = Vec::new();
-    let (mut at, mut line) = (0, 1);
-    while at < chars.len() {
-        let start = at;
-        match (char_at(at), char_at(at + 1)) {
-            ('/', '/') => {
-                while at < chars.len() && char_at(at) != '\n' {
-                    at += 1;
-                }
-            }
-            ('/', '*') => {
-                let mut depth = 0;
-                loop {
-                    match (char_at(at), char_at(at + 1)) {
-                        ('/', '*') => (depth, at) = (depth + 1, at + 2),
-                        ('*', '/') => (depth, at) = (depth - 1, at + 2),
-                        _ => at += 1,
-                    }
-                    if depth == 0 || at >= chars.len() {
-                        break;
-                    }
-                }
-            }
-            ('"', _) => at = string_end(&chars, at + 1),
-            ('\'', '\\') => {
-                at += 3;
-                while at < chars.len() && char_at(at) != '\'' {
-                    at += 1;
-                }
-                at += 1;
-            }
-            ('\'', _) if char_at(at + 2) == '\'' => at += 3,
-            ('\'', _) => {
-                at += 1;
-                while is_part(char_at(at)) {
-                    at += 1;
-                }
-            }
-            (':', ':') => {
-                tokens.push(("::".to_owned(), line));
-                at += 2;
-            }
-            (first, _) if is_part(first) => {
-                while is_part(char_at(at)) {
-                    at += 1;
-                }
-                let name: String = chars[start..at].iter().collect();
-                let hashes = chars[at..].iter().take_while(|char| **char == '#').count();
-                let is_raw = matches!(name.as_str(), "r" | "br" | "cr") && char_at(at + hashes) == '"';
-                if is_raw {
-                    at += hashes + 1;
-                    while at < chars.len()
-                        && !(char_at(at) == '"' && (1..=hashes).all(|offset| char_at(at + offset) == '#'))
-                    {
-                        at += 1;
-                    }
-                    at += hashes + 1;
-                } else if name == "r" && hashes == 1 {
-                    // A raw name: what follows is the name.
-                    at += 1;
-                } else {
-                    tokens.push((name, line));
-                }
-            }
-            (space, _) if space.is_whitespace() => at += 1,
-            (other, _) => {
-                tokens.push((other.to_string(), line));
-                at += 1;
-            }
-        }
-        let end = at.min(chars.len());
-        line += chars[start..end].iter().filter(|char| **char == '\n').count();
-    }
-    tokens
-}
-
-/// Behind the closing quote.
-fn string_end(chars: &[char], mut at: usize) -> usize {
-    while at < chars.len() {
-        match chars[at] {
-            '\\' => at += 2,
-            '"' => return at + 1,
-            _ => at += 1,
-        }
-    }
-    at
 }

@@ -7,7 +7,6 @@ mod common;
 #[path = "library/served.rs"]
 mod served;
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -28,16 +27,18 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use common::{Client, Door, House, INITIALIZE, INITIALIZED, WELCOME, call, notice, result, soon, until};
+use common::{
+    Harness, HttpClient, HttpEndpoint, INITIALIZE, INITIALIZE_RESULT, INITIALIZED, call, notice, result, soon, until,
+};
 
 /// A client with a name, which answers by it, and writes down what it is told.
 #[derive(Clone)]
-struct Person {
+struct RmcpClient {
     name: &'static str,
     told: mpsc::Sender<String>,
 }
 
-impl ClientHandler for Person {
+impl ClientHandler for RmcpClient {
     fn get_info(&self) -> ClientConfig {
         let capabilities = ClientCapabilities::builder().enable_sampling().enable_elicitation().build();
         ClientConfig::new(capabilities, Implementation::new(self.name, "7"))
@@ -74,11 +75,11 @@ impl ClientHandler for Person {
     }
 }
 
-type Connected = RunningService<RoleClient, Person>;
+type Connected = RunningService<RoleClient, RmcpClient>;
 
-fn person(name: &'static str) -> (Person, mpsc::Receiver<String>) {
+fn rmcp_client(name: &'static str) -> (RmcpClient, mpsc::Receiver<String>) {
     let (told, hears) = mpsc::channel(64);
-    (Person { name, told }, hears)
+    (RmcpClient { name, told }, hears)
 }
 
 fn demo() -> Proxy {
@@ -86,11 +87,11 @@ fn demo() -> Proxy {
 }
 
 /// Connects over a pipe in this process.
-async fn connect(proxy: &Proxy, person: Person) -> (Connected, JoinHandle<EndReason>) {
+async fn connect(proxy: &Proxy, rmcp_client: RmcpClient) -> (Connected, JoinHandle<EndReason>) {
     let (client_end, proxy_end) = tokio::io::duplex(64 * 1024);
     let proxy = proxy.clone();
     let serving = tokio::spawn(async move { proxy.serve(tokio::io::split(proxy_end)).await });
-    (soon("the client connects", person.serve(client_end)).await.unwrap(), serving)
+    (soon("the client connects", rmcp_client.serve(client_end)).await.unwrap(), serving)
 }
 
 async fn use_tool(client: &Connected, tool: &'static str, arguments: serde_json::Value) -> String {
@@ -109,7 +110,7 @@ async fn close(proxy: Proxy) {
 #[tokio::test]
 async fn everything_passes_to_an_rmcp_client() {
     let proxy = demo();
-    let (anna, mut told) = person("Anna");
+    let (anna, mut told) = rmcp_client("Anna");
     let (client, serving) = connect(&proxy, anna).await;
     assert_eq!(client.peer_info().unwrap().server_info.as_ref().unwrap().name, "sessile-demo");
     assert_eq!(use_tool(&client, "ask", json!({})).await, "Hello, Anna!");
@@ -134,8 +135,8 @@ async fn everything_passes_to_an_rmcp_client() {
 #[tokio::test]
 async fn each_session_has_a_server_of_its_own() {
     let proxy = demo();
-    let (anna, _told_anna) = person("Anna");
-    let (berta, _told_berta) = person("Berta");
+    let (anna, _told_anna) = rmcp_client("Anna");
+    let (berta, _told_berta) = rmcp_client("Berta");
     let ((one, _), (two, _)) = (connect(&proxy, anna).await, connect(&proxy, berta).await);
     for _ in 0..3 {
         use_tool(&one, "increment", json!({})).await;
@@ -170,7 +171,7 @@ async fn a_transport_is_read_and_written_at_the_same_time() {
     client.says(INITIALIZE).await;
     let mut server = soon("a server is started", servers.recv()).await.unwrap();
     let hello = server.hears("initialize").await;
-    server.answers(&hello, WELCOME).await;
+    server.answers(&hello, INITIALIZE_RESULT).await;
     client.hears().await;
     // The server reads no more, until what it says is read: so does many a simple one.
     server.stops_listening();
@@ -198,7 +199,7 @@ async fn an_rmcp_client_over_http() {
         let proxy = proxy.clone();
         async move { proxy.serve_http(listener, async { drop(stopped.await) }).await }
     });
-    let (anna, mut told) = person("Anna");
+    let (anna, mut told) = rmcp_client("Anna");
     let transport = StreamableHttpClientTransport::from_uri(url);
     let client = soon("the client connects", anna.serve(transport)).await.unwrap();
     assert_eq!(use_tool(&client, "ask", json!({})).await, "Hello, Anna!");
@@ -221,7 +222,7 @@ async fn the_router_is_merged_into_a_larger_application() {
         .route("/sessions", get(move || async move { sessions.len().to_string() }))
         .nest("/deep", proxy.clone().into_router())
         .merge(proxy.clone().into_router());
-    let mut client = Client::new(Door::Router(app.clone()));
+    let mut client = HttpClient::new(HttpEndpoint::Router(app.clone()));
     let reply = client.post(INITIALIZE).send().await;
     client.session = reply.header("mcp-session-id").map(str::to_owned);
     client.tells(INITIALIZED).await;
@@ -237,11 +238,11 @@ async fn the_router_is_merged_into_a_larger_application() {
 
 #[tokio::test]
 async fn sessions_are_listed_and_ended() {
-    let mut house = House::new().await;
-    let (one, mut server_one) = house.session().await;
-    let (two, server_two) = house.session().await;
-    let (_three, server_three) = house.session().await;
-    let sessions = house.proxy.sessions();
+    let mut harness = Harness::new().await;
+    let (one, mut server_one) = harness.session().await;
+    let (two, server_two) = harness.session().await;
+    let (_three, server_three) = harness.session().await;
+    let sessions = harness.proxy.sessions();
     let listed = sessions.list();
     assert_eq!(listed.len(), 3);
     assert!(listed.is_sorted_by_key(|session| session.opened_at));
@@ -261,17 +262,17 @@ async fn sessions_are_listed_and_ended() {
     server_two.sees_the_end().await;
     server_three.sees_the_end().await;
     // The proxy goes on.
-    house.session().await;
-    house.close().await;
+    harness.session().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn nothing_shows_a_session_secret() {
-    let mut house = House::new().await;
-    let (client, server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, server) = harness.session().await;
     let secret = client.session.clone().unwrap();
-    let sessions = house.proxy.sessions();
-    let mut shown = format!("{:?} {:#?} {:?} {:?}", house.proxy, house.proxy, sessions, sessions.list());
+    let sessions = harness.proxy.sessions();
+    let mut shown = format!("{:?} {:#?} {:?} {:?}", harness.proxy, harness.proxy, sessions, sessions.list());
     // Errors, before and after the end.
     for request in [client.post("{"), client.post(INITIALIZE), client.resumes_request("9-9")] {
         shown.push_str(&request.send().await.text().await);
@@ -282,43 +283,22 @@ async fn nothing_shows_a_session_secret() {
     shown.push_str(&client.post(INITIALIZED).send().await.text().await);
     assert!(!shown.contains(&secret), "{shown}");
     assert!(shown.contains("in-process scripted"), "the backend may be seen: {shown}");
-    house.close().await;
-}
-
-/// What is written into a log.
-#[cfg(feature = "cli")]
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-#[cfg(feature = "cli")]
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+    harness.close().await;
 }
 
 #[cfg(feature = "cli")]
 #[tokio::test]
 async fn the_log_shows_the_public_name_only() {
-    let log = Log::default();
-    let writer = log.clone();
-    // For the whole program: one for this thread alone would miss what other tests were the first to say.
-    let subscriber =
-        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone());
-    tracing::subscriber::set_global_default(subscriber.finish()).unwrap();
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
-    let public = house.proxy.sessions().list()[0].id.to_string();
+    let log = common::CapturedLog::start();
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
+    let public = harness.proxy.sessions().list()[0].id.to_string();
     let calling = client.asks(&call(1, "slow", r#"{"password":"hunter2"}"#));
     server.hears("slow").await;
     client.deletes().await;
     calling.data().await;
-    house.close().await;
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    harness.close().await;
+    let log = log.text();
     assert!(log.contains(&public), "the session's name is missing");
     let leaks = |secret: &str| log.lines().find(|line| line.contains(secret)).map(str::to_owned);
     assert_eq!(leaks(client.session.as_deref().unwrap()), None);
@@ -330,11 +310,11 @@ async fn who_drops_the_proxy_ends_its_sessions() {
     let (backend, mut servers) = common::scripted();
     let proxy = Proxy::builder().backend(backend).build().unwrap();
     let sessions = proxy.sessions();
-    let mut client = Client::new(Door::Router(proxy.clone().into_router()));
+    let mut client = HttpClient::new(HttpEndpoint::Router(proxy.clone().into_router()));
     let opening = client.post(INITIALIZE).start();
     let mut server = soon("a server is started", servers.recv()).await.unwrap();
     let hello = server.hears("initialize").await;
-    server.answers(&hello, WELCOME).await;
+    server.answers(&hello, INITIALIZE_RESULT).await;
     client.session = opening.reply().await.header("mcp-session-id").map(str::to_owned);
     client.tells(INITIALIZED).await;
     server.hears("notifications/initialized").await;
@@ -356,7 +336,7 @@ fn slow_to_leave() -> InProcessBackend {
         let mut lines = BufReader::new(reader).lines();
         while let Ok(Some(line)) = lines.next_line().await {
             let message: serde_json::Value = serde_json::from_str(&line).unwrap();
-            let _ = writer.write_all(format!("{}\n", result(&message["id"], WELCOME)).as_bytes()).await;
+            let _ = writer.write_all(format!("{}\n", result(&message["id"], INITIALIZE_RESULT)).as_bytes()).await;
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
         Ok(())
@@ -407,7 +387,7 @@ async fn a_server_over_channels() {
         while let Some(message) = incoming.recv().await {
             let message: serde_json::Value = serde_json::from_slice(&message).unwrap();
             if message.get("id").is_some() {
-                let answer = result(&message["id"], WELCOME);
+                let answer = result(&message["id"], INITIALIZE_RESULT);
                 let _ = outgoing.send(answer.into()).await;
             }
         }
@@ -415,25 +395,25 @@ async fn a_server_over_channels() {
     let proxy = Proxy::builder().backend(backend).build().unwrap();
     let mut client = common::LineClient::new(&proxy, 4096);
     client.says(INITIALIZE).await;
-    assert_eq!(client.hears().await, result("\"hello\"", WELCOME));
+    assert_eq!(client.hears().await, result("\"hello\"", INITIALIZE_RESULT));
     client.says(&call(1, "x", "{}")).await;
-    assert_eq!(client.hears().await, result(1, WELCOME));
+    assert_eq!(client.hears().await, result(1, INITIALIZE_RESULT));
     assert!(common::is_client_left(&client.leaves().await));
     close(proxy).await;
 }
 
 #[tokio::test]
 async fn a_proxy_that_was_shut_down_takes_nobody() {
-    let mut house = House::in_process(SessionSettings::default(), HttpSettings::default());
-    soon("the proxy shuts down", house.proxy.shutdown()).await;
-    let reply = house.stranger().post(INITIALIZE).send().await;
+    let mut harness = Harness::in_process(SessionSettings::default(), HttpSettings::default());
+    soon("the proxy shuts down", harness.proxy.shutdown()).await;
+    let reply = harness.new_client().post(INITIALIZE).send().await;
     assert_eq!((reply.status, reply.header("retry-after").is_some()), (503, true));
-    let mut client = house.lines(1024);
+    let mut client = harness.lines(1024);
     client.says(INITIALIZE).await;
     assert_eq!(client.hears_json().await["error"]["code"], sessile::code::SHUTTING_DOWN);
     client.sees_the_end().await;
-    house.no_more_servers();
-    house.close().await;
+    harness.no_more_servers();
+    harness.close().await;
 }
 
 #[test]

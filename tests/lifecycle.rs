@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use sessile::{HttpSettings, SessionSettings};
 
-use crate::common::House;
+use crate::common::Harness;
 
-fn house(session: SessionSettings) -> House {
-    House::in_process(session, HttpSettings::default())
+fn harness(session: SessionSettings) -> Harness {
+    Harness::in_process(session, HttpSettings::default())
 }
 
 async fn after(seconds: f64) {

@@ -1,4 +1,5 @@
-//! Every front with every backend: the same clients do the same things in each of the sixteen cells, and nothing is left.
+//! Every front with every backend: the same clients do the same things in each of the sixteen cells, and nothing is
+//! left.
 //!
 //! A cell is a test of its own, `FRONT/BACKEND`. This program is the stdio server of its own tests, and calls
 //! `reaper::init` first in its `main`: what a cell leaves behind is what the program `sessile` would.
@@ -18,12 +19,16 @@ use libtest_mimic::{Arguments, Trial};
 use sessile::{Proxy, reaper};
 
 use crate::common::{Front, Fronts, until};
-use crate::servers::{Kind, SERVER, Server, options};
+use crate::servers::{BackendKind, ReferenceBackend, SERVER, options};
 
 const FRONTS: [(&str, Front); 4] =
     [("http", Front::Http), ("sse", Front::Sse), ("stdio", Front::Stdio), ("in_process", Front::InProcess)];
-const KINDS: [(&str, Kind); 4] =
-    [("stdio", Kind::Stdio), ("http", Kind::Http), ("sse", Kind::Sse), ("in_process", Kind::InProcess)];
+const BACKEND_KINDS: [(&str, BackendKind); 4] = [
+    ("stdio", BackendKind::Stdio),
+    ("http", BackendKind::Http),
+    ("sse", BackendKind::Sse),
+    ("in_process", BackendKind::InProcess),
+];
 
 fn main() -> ExitCode {
     reaper::init();
@@ -32,14 +37,14 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut trials = Vec::new();
-    for (backend, kind) in KINDS {
+    for (backend, kind) in BACKEND_KINDS {
         for (name, front) in FRONTS {
             trials.push(trial(format!("{name}/{backend}"), move || cell(front, kind)));
         }
         trials.push(trial(format!("all/{backend}"), move || all_fronts(kind)));
     }
-    trials.push(trial("http/none".to_owned(), || direct(Kind::Http)));
-    trials.push(trial("sse/none".to_owned(), || direct(Kind::Sse)));
+    trials.push(trial("http/none".to_owned(), || direct(BackendKind::Http)));
+    trials.push(trial("sse/none".to_owned(), || direct(BackendKind::Sse)));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
@@ -54,19 +59,19 @@ fn run(work: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(work);
 }
 
-/// Two clients on one front: alone, at once, and when one has left.
-async fn cell(front: Front, kind: Kind) {
-    let server = Server::start(kind).await;
+/// Two clients on one front: one after the other, both at once, and one after the other has left.
+async fn cell(front: Front, kind: BackendKind) {
+    let server = ReferenceBackend::start(kind).await;
     let proxy = Proxy::builder().backend(server.backend.clone()).build().unwrap();
     let fronts = Fronts::open(proxy).await;
     let sessions = fronts.proxy.sessions();
-    let mut anna = fronts.caller_at(front, "Anna").await;
+    let mut anna = fronts.client_at(front, "Anna").await;
     scenes::all(&mut anna).await;
-    if kind == Kind::Http {
+    if kind == BackendKind::Http {
         scenes::reconnection(&mut anna).await;
     }
 
-    let mut berta = fronts.caller_at(front, "Berta").await;
+    let mut berta = fronts.client_at(front, "Berta").await;
     assert_eq!((sessions.len(), sessions.links()), (2, 2));
     scenes::apart(&mut anna, &mut berta).await;
     let processes = [scenes::process(&mut anna).await, scenes::process(&mut berta).await];
@@ -74,23 +79,23 @@ async fn cell(front: Front, kind: Kind) {
     until("one session is left", || (sessions.len(), sessions.links()) == (1, 1)).await;
     server.has_only(1, &processes[..1]).await;
 
-    // The one that stays notices nothing, and is ended from within.
+    // The client that stays notices nothing. Its session is ended through `Sessions`.
     scenes::questions(&mut berta).await;
     assert_eq!(sessions.clear().await, 1);
     fronts.empty().await;
     server.has_only(0, &processes).await;
     // The proxy goes on, and its shutdown ends what came later.
-    let mut clara = fronts.caller_at(front, "Clara").await;
+    let mut clara = fronts.client_at(front, "Clara").await;
     assert_eq!(scenes::count(&mut clara).await, 1);
     let process = scenes::process(&mut clara).await;
     fronts.close().await;
     server.has_only(0, &[process]).await;
 }
 
-/// A client with nothing in between: where this fails, neither front nor backend is to blame.
-async fn direct(kind: Kind) {
-    let server = Server::start(kind).await;
-    let mut anna = server.caller("Anna").await;
+/// A client without a proxy in between: if this test fails, the fault is in the test or the reference server.
+async fn direct(kind: BackendKind) {
+    let server = ReferenceBackend::start(kind).await;
+    let mut anna = server.client("Anna").await;
     anna.shakes_hands().await;
     scenes::all(&mut anna).await;
     anna.leaves().await;
@@ -98,16 +103,16 @@ async fn direct(kind: Kind) {
 }
 
 /// Eight clients at once, two on each front of one proxy.
-async fn all_fronts(kind: Kind) {
-    let server = Server::start(kind).await;
+async fn all_fronts(kind: BackendKind) {
+    let server = ReferenceBackend::start(kind).await;
     let fronts = Fronts::open(Proxy::builder().backend(server.backend.clone()).build().unwrap()).await;
     let names = ["Anna", "Berta", "Clara", "Dora", "Emma", "Frida", "Gerda", "Hanna"];
-    let ways = FRONTS.iter().chain(&FRONTS).map(|(_, front)| *front);
-    let entering = names.iter().zip(ways).map(|(name, front)| fronts.caller_at(front, name));
-    let mut callers = join_all(entering).await;
+    let transports = FRONTS.iter().chain(&FRONTS).map(|(_, front)| *front);
+    let entering = names.iter().zip(transports).map(|(name, front)| fronts.client_at(front, name));
+    let mut clients = join_all(entering).await;
     assert_eq!(fronts.proxy.sessions().links(), names.len());
-    join_all(callers.iter_mut().map(|caller| scenes::alone(caller, 5))).await;
-    join_all(callers.into_iter().map(common::Caller::leaves)).await;
+    join_all(clients.iter_mut().map(|client| scenes::alone(client, 5))).await;
+    join_all(clients.into_iter().map(common::NamedClient::leaves)).await;
     fronts.empty().await;
     server.has_only(0, &[]).await;
     fronts.close().await;

@@ -1,6 +1,8 @@
 //! A backend that wants a login, from the client's end: several sessions, one login, and errors that say what to do.
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test has failed it")]
 
+mod common;
+
 #[path = "../src/backend/oauth/tests/server.rs"]
 #[expect(dead_code, reason = "the unit tests use more of it")]
 mod server;
@@ -9,36 +11,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use common::LineClient;
 use serde_json::{Value, json};
 use server::{Script, Server};
 use sessile::{Announce, HttpBackend, OAuthFlow, OAuthSettings, Proxy, Transport};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream, ReadHalf, WriteHalf};
-use tokio::time::timeout;
 
-/// A client on a pair of pipes.
-struct Client {
-    writer: WriteHalf<DuplexStream>,
-    reader: BufReader<ReadHalf<DuplexStream>>,
-}
+/// A client on lines that asks one thing after the other.
+struct Client(LineClient);
 
 impl Client {
     fn connect(proxy: &Proxy) -> Self {
-        let (near, far) = tokio::io::duplex(64 * 1024);
-        let proxy = proxy.clone();
-        tokio::spawn(async move {
-            let (reader, writer) = tokio::io::split(far);
-            proxy.serve_io(reader, writer, std::future::pending()).await
-        });
-        let (reader, writer) = tokio::io::split(near);
-        Self { writer, reader: BufReader::new(reader) }
+        Self(LineClient::new(proxy, 64 * 1024))
     }
 
     async fn ask(&mut self, method: &str, params: Value) -> Value {
         let request = json!({ "jsonrpc": "2.0", "id": method, "method": method, "params": params });
-        self.writer.write_all(format!("{request}\n").as_bytes()).await.unwrap();
-        let mut line = String::new();
-        timeout(Duration::from_secs(20), self.reader.read_line(&mut line)).await.unwrap().unwrap();
-        serde_json::from_str(&line).unwrap()
+        self.0.says(&request.to_string()).await;
+        self.0.hears_json().await
     }
 
     async fn open(&mut self) -> Value {

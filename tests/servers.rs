@@ -23,37 +23,37 @@ use serde_json::{Value, json};
 use sessile::{EndReason, InProcessBackend, Proxy, ProxyBuilder};
 use tokio::sync::mpsc;
 
-use common::{INITIALIZE, INITIALIZED, LineClient, Server, call, scripted, soon};
+use common::{INITIALIZE, INITIALIZED, LineClient, ScriptedServer, call, scripted, soon};
 
-/// A client that asks and waits, and keeps what it is told in between.
-struct Guest {
+/// A client that sends a request, waits for the response, and keeps the notifications that come in between.
+struct SessionClient {
     line: LineClient,
     asked: u64,
     told: Vec<Value>,
 }
 
-impl Guest {
+impl SessionClient {
     fn new(proxy: &Proxy) -> Self {
         Self { line: LineClient::new(proxy, 64 * 1024), asked: 0, told: Vec::new() }
     }
 
     /// A client after its handshake, and the result of that.
     async fn open(proxy: &Proxy) -> (Self, Value) {
-        let mut guest = Self::new(proxy);
-        guest.line.says(INITIALIZE).await;
-        let welcome = guest.answer_to(&json!("hello")).await["result"].clone();
-        guest.line.says(INITIALIZED).await;
-        (guest, welcome)
+        let mut client = Self::new(proxy);
+        client.line.says(INITIALIZE).await;
+        let welcome = client.answer_to(&json!("hello")).await["result"].clone();
+        client.line.says(INITIALIZED).await;
+        (client, welcome)
     }
 
-    /// Sends a request, and says under which id.
+    /// Sends a request, and returns its id.
     async fn asks(&mut self, method: &str, params: &Value) -> Value {
         self.asked += 1;
         self.line.says(&call(self.asked, method, &params.to_string())).await;
         json!(self.asked)
     }
 
-    /// Waits for the answer to this request. The servers' questions in between are answered by the guest's name.
+    /// Waits for the response to this request, and answers server requests in between.
     async fn answer_to(&mut self, id: &Value) -> Value {
         loop {
             let heard = self.line.hears_json().await;
@@ -105,7 +105,7 @@ impl Guest {
         entries.iter().map(|entry| entry[key].as_str().unwrap().to_owned()).collect()
     }
 
-    /// The next message that is no answer and has this method.
+    /// The next notification of this method.
     async fn hears_of(&mut self, method: &str) -> Value {
         loop {
             if let Some(at) = self.told.iter().position(|told| told["method"] == method) {
@@ -125,8 +125,8 @@ impl Guest {
     }
 }
 
-/// The servers of one name, as they are started.
-type Servers = mpsc::Receiver<Server>;
+/// The servers of one name, in the order in which they are started.
+type Servers = mpsc::Receiver<ScriptedServer>;
 
 /// A proxy of two scripted servers, `a` and `b`.
 fn two(change: impl FnOnce(ProxyBuilder) -> ProxyBuilder) -> (Proxy, Servers, Servers) {
@@ -140,7 +140,7 @@ fn demo() -> InProcessBackend {
 }
 
 /// A server that has heard `initialize`, and answers it.
-async fn welcomed(servers: &mut Servers, capabilities: &Value) -> Server {
+async fn welcomed(servers: &mut Servers, capabilities: &Value) -> ScriptedServer {
     let mut server = soon("a server is started", servers.recv()).await.unwrap();
     let hello = server.hears("initialize").await;
     let welcome = json!({

@@ -3,42 +3,42 @@
 
 mod common;
 
+#[path = "sse/access.rs"]
+mod access;
 #[path = "sse/ends.rs"]
 mod ends;
 #[path = "sse/opening.rs"]
 mod opening;
-#[path = "sse/strangers.rs"]
-mod strangers;
 #[path = "sse/talk.rs"]
 mod talk;
 #[path = "sse/waiting.rs"]
 mod waiting;
 
-use common::{Client, House, INITIALIZE, INITIALIZED, Reply, Server, WELCOME, result};
+use common::{Harness, HttpClient, INITIALIZE, INITIALIZE_RESULT, INITIALIZED, Reply, ScriptedServer, result};
 
 /// What a client of this transport opens with.
 fn initialize() -> String {
     INITIALIZE.replace("2025-11-25", "2024-11-05")
 }
 
-fn welcome() -> String {
-    WELCOME.replace("2025-11-25", "2024-11-05")
+fn initialize_result() -> String {
+    INITIALIZE_RESULT.replace("2025-11-25", "2024-11-05")
 }
 
 /// A client with its stream, and the URI that it posts to.
 struct SseClient {
-    client: Client,
+    client: HttpClient,
     stream: Reply,
     endpoint: String,
 }
 
 impl SseClient {
     /// Opens the stream, and says nothing yet.
-    async fn open(house: &House) -> Self {
-        Self::of(house.stranger()).await
+    async fn open(harness: &Harness) -> Self {
+        Self::of(harness.new_client()).await
     }
 
-    async fn of(client: Client) -> Self {
+    async fn of(client: HttpClient) -> Self {
         let mut stream = client.request("GET").path("/sse").header("accept", "text/event-stream").send().await;
         assert!(stream.status == 200 && stream.is_sse(), "{}", stream.status);
         let first = stream.event().await;
@@ -46,7 +46,7 @@ impl SseClient {
         Self { client, stream, endpoint: first.data }
     }
 
-    /// What stands in its URI, and nowhere else.
+    /// The secret in the endpoint's URI.
     fn secret(&self) -> &str {
         self.endpoint.split_once("session_id=").unwrap().1
     }
@@ -62,7 +62,7 @@ impl SseClient {
 
     async fn hears(&mut self) -> String {
         let event = self.stream.event().await;
-        // Nothing of it can be resumed.
+        // Events have no ids, because this transport cannot resume streams.
         assert_eq!((event.name.as_deref(), &event.id), (Some("message"), &None), "{event:?}");
         event.data
     }
@@ -72,15 +72,15 @@ impl SseClient {
     }
 }
 
-impl House {
+impl Harness {
     /// A session over HTTP+SSE after its handshake.
-    async fn sse_session(&mut self) -> (SseClient, Server) {
+    async fn sse_session(&mut self) -> (SseClient, ScriptedServer) {
         let mut client = SseClient::open(self).await;
         client.says(&initialize()).await;
         let mut server = self.server().await;
         let hello = server.hears("initialize").await;
-        server.answers(&hello, &welcome()).await;
-        assert_eq!(client.hears().await, result("\"hello\"", &welcome()));
+        server.answers(&hello, &initialize_result()).await;
+        assert_eq!(client.hears().await, result("\"hello\"", &initialize_result()));
         client.says(INITIALIZED).await;
         server.hears("notifications/initialized").await;
         (client, server)

@@ -1,11 +1,11 @@
 //! The built-in server: something to put behind the proxy while trying it out.
 //!
-//! A [`Demo`] is small but *stateful*: a counter and a notebook that belong to one session, questions to the user and to
-//! the client's model, progress, and a resource that can be watched. It runs as `sessile demo` on stdio, or in process.
-//! It knows nothing of sessile, and it speaks the handshake era only: that is where servers have state.
+//! A [`Demo`] is small but *stateful*: it has a counter and a notebook that belong to one session, requests to the user
+//! and to the client's model, progress, and a resource that can be subscribed to. It runs as `sessile demo` on stdio,
+//! or in process. It knows nothing of sessile, and speaks the versions with a handshake only: these servers have state.
 //!
-//! It is a crate of its own because it needs all of rmcp's model, which takes as long to optimise as a third of sessile,
-//! and a demo need not be fast: `cargo build --release` leaves it as it is.
+//! The demo is a crate of its own because it needs all of rmcp's model, which takes as long to optimise as a third of
+//! sessile. A demo need not be fast, so `cargo build --release` does not optimise it.
 #![expect(deprecated, reason = "rmcp deprecates sampling and subscribe because the modern era has them no more")]
 
 use std::borrow::Cow;
@@ -114,7 +114,7 @@ impl Demo {
         self.serve_client(Box::new(reader), Box::new(writer))
     }
 
-    // What is boxed is compiled with this crate, and once.
+    // The future is boxed so that it is compiled once, and with this crate: see the head of the file.
     fn serve_client(
         self,
         reader: Box<dyn AsyncRead + Unpin + Send>,
@@ -326,7 +326,7 @@ impl ServerHandler for Demo {
     }
 }
 
-/// There is one resource only.
+/// Fails for any URI but that of the only resource.
 fn known(uri: &str) -> Result<(), ErrorData> {
     if uri == NOTEBOOK {
         return Ok(());
@@ -348,73 +348,4 @@ fn unreachable(error: &ServiceError) -> ErrorData {
 }
 
 #[cfg(test)]
-mod tests {
-    use rmcp::model::{CallToolRequestParams, ClientConfig};
-    use rmcp::service::{NotificationContext, RunningService};
-    use rmcp::{ClientHandler, RoleClient};
-    use tokio::sync::mpsc;
-
-    use super::*;
-
-    /// A client without capabilities that passes on which resources were updated.
-    struct Watcher(mpsc::Sender<String>);
-
-    impl ClientHandler for Watcher {
-        fn get_info(&self) -> ClientConfig {
-            ClientConfig::default().with_protocol_version(ProtocolVersion::V_2025_11_25)
-        }
-
-        async fn on_resource_updated(
-            &self,
-            update: ResourceUpdatedNotificationParam,
-            _context: NotificationContext<RoleClient>,
-        ) {
-            let _ = self.0.send(update.uri).await;
-        }
-    }
-
-    async fn open() -> (RunningService<RoleClient, Watcher>, mpsc::Receiver<String>) {
-        let (client, server) = tokio::io::duplex(4096);
-        tokio::spawn(async move { Demo::new().serve(server).await.unwrap().waiting().await });
-        let (sender, updates) = mpsc::channel(8);
-        (Watcher(sender).serve(client).await.unwrap(), updates)
-    }
-
-    async fn call(client: &RunningService<RoleClient, Watcher>, tool: &'static str, arguments: &str) -> CallToolResult {
-        let arguments = serde_json::from_str(arguments).unwrap();
-        client.call_tool(CallToolRequestParams::new(tool).with_arguments(arguments)).await.unwrap()
-    }
-
-    fn text(result: &CallToolResult) -> &str {
-        &result.content[0].as_text().unwrap().text
-    }
-
-    #[tokio::test]
-    async fn state_belongs_to_one_session() {
-        let ((one, _), (other, _)) = (open().await, open().await);
-        assert_eq!(text(&call(&one, "increment", "{}").await), "1");
-        assert_eq!(text(&call(&one, "increment", r#"{"by": 5}"#).await), "6");
-        assert_eq!(text(&call(&other, "counter", "{}").await), "0");
-    }
-
-    #[tokio::test]
-    async fn a_subscriber_is_told_of_a_note() {
-        let (client, mut updates) = open().await;
-        call(&client, "note_add", r#"{"text": "nobody watches yet"}"#).await;
-        client.subscribe(SubscribeRequestParams::new(NOTEBOOK)).await.unwrap();
-        call(&client, "note_add", r#"{"text": "somebody does now"}"#).await;
-        assert_eq!(updates.recv().await.as_deref(), Some(NOTEBOOK));
-        assert!(updates.try_recv().is_err(), "the first note must not have been announced");
-        assert_eq!(text(&call(&client, "note_list", "{}").await), "1. nobody watches yet\n2. somebody does now\n");
-    }
-
-    #[tokio::test]
-    async fn a_missing_capability_is_named() {
-        let (client, _) = open().await;
-        for (tool, capability) in [("ask", "`elicitation`"), ("haiku", "`sampling`")] {
-            let result = call(&client, tool, "{}").await;
-            assert_eq!(result.is_error, Some(true));
-            assert!(text(&result).contains(capability), "{result:?}");
-        }
-    }
-}
+mod tests;

@@ -16,7 +16,7 @@ use super::growing::growing;
 use super::outlet::Outlet;
 use super::spawn::{self, Child, Command, ExitStatusKind, Inherit};
 use super::{delivery, panics};
-use crate::config::speaks_of_secrets;
+use crate::config::names_a_secret;
 use crate::lines::{Line, LineReader};
 use crate::link::{Connect, Exit, Launch, LinkExit};
 
@@ -102,7 +102,7 @@ impl ChildBackend {
     fn all_secrets(&self) -> Arc<[String]> {
         let own = self.env.iter().map(|(name, value)| (name.clone(), value.clone()));
         let named = own.chain(std::env::vars_os()).filter_map(|(name, value)| {
-            speaks_of_secrets(&name.to_string_lossy()).then(|| value.to_string_lossy().into_owned())
+            names_a_secret(&name.to_string_lossy()).then(|| value.to_string_lossy().into_owned())
         });
         // Stderr is read by lines, so a secret of several lines is one for each of them.
         let lines = |secret: String| secret.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>();

@@ -13,16 +13,16 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::reaper::{self, Fault, Launch, Life, Refusal};
+use crate::reaper::{self, ProcessSpec, ProcessState, StartError, StartStep};
 
 pub use crate::reaper::ExitStatusKind;
 
 /// The writing end of a server's standard input.
-pub type Stdin = reaper::Stdin;
+pub type Stdin = reaper::StdinPipe;
 /// The reading end of a server's standard output.
-pub type Stdout = reaper::Stdout;
+pub type Stdout = reaper::StdoutPipe;
 /// The reading end of a server's standard error.
-pub type Stderr = reaper::Stderr;
+pub type Stderr = reaper::StderrPipe;
 
 /// How much longer than its grace a tree may take to be gone before [`Child::end`] stops waiting for it.
 const OVERDUE: Duration = Duration::from_secs(10);
@@ -65,7 +65,7 @@ impl Command {
         Self { program: program.into(), ..Self::default() }
     }
 
-    fn launch(&self, inherited: impl Iterator<Item = (OsString, OsString)>) -> io::Result<Launch> {
+    fn launch(&self, inherited: impl Iterator<Item = (OsString, OsString)>) -> io::Result<ProcessSpec> {
         let scratch = self.scratch.as_deref().map(absolute).transpose()?;
         let mut env: Vec<(OsString, OsString)> = inherited
             .filter(|(key, _)| !is_ours(key))
@@ -82,7 +82,7 @@ impl Command {
         env.extend(self.env.iter().cloned());
         let cwd = self.cwd.as_deref().map(absolute).transpose()?;
         let (program, args) = (self.program.clone(), self.args.clone());
-        Ok(Launch { program, args, env, cwd, scratch, files: reaper::file_limit(), mark: reaper::mark() })
+        Ok(ProcessSpec { program, args, env, cwd, scratch, files: reaper::file_limit(), mark: reaper::mark() })
     }
 }
 
@@ -133,16 +133,16 @@ pub enum SpawnError {
 }
 
 impl SpawnError {
-    fn new(command: &Command, Refusal { fault, error }: Refusal) -> Self {
+    fn new(command: &Command, StartError { step, error }: StartError) -> Self {
         let path = |path: &Option<PathBuf>| path.as_deref().unwrap_or(Path::new("")).to_owned();
         let program = command.program.clone();
-        match (fault, error.kind()) {
-            (Fault::Reaper, _) => Self::Reaper(error),
-            (Fault::Scratch, _) => Self::Scratch { scratch: path(&command.scratch), source: error },
-            (Fault::Cwd, _) => Self::Cwd { cwd: path(&command.cwd) },
-            (Fault::Program, io::ErrorKind::NotFound) => Self::NotFound { program },
-            (Fault::Program, io::ErrorKind::PermissionDenied) => Self::PermissionDenied { program },
-            (Fault::Program, _) => Self::Other { program, source: error },
+        match (step, error.kind()) {
+            (StartStep::Reaper, _) => Self::Reaper(error),
+            (StartStep::Scratch, _) => Self::Scratch { scratch: path(&command.scratch), source: error },
+            (StartStep::Cwd, _) => Self::Cwd { cwd: path(&command.cwd) },
+            (StartStep::Program, io::ErrorKind::NotFound) => Self::NotFound { program },
+            (StartStep::Program, io::ErrorKind::PermissionDenied) => Self::PermissionDenied { program },
+            (StartStep::Program, _) => Self::Other { program, source: error },
         }
     }
 }
@@ -158,7 +158,7 @@ pub struct Child {
     pub stderr: Option<Stderr>,
     /// The server's own process.
     pub pid: Option<u32>,
-    life: watch::Receiver<Life>,
+    life: watch::Receiver<ProcessState>,
     leash: Option<oneshot::Sender<Duration>>,
 }
 
@@ -181,10 +181,10 @@ pub(crate) async fn spawn_until(command: &Command, stop: &CancellationToken) -> 
         stdout: Some(started.stdout),
         stderr: Some(started.stderr),
         pid: None,
-        life: started.life,
-        leash: Some(started.leash),
+        life: started.state,
+        leash: Some(started.stop),
     };
-    let started = async { child.life.wait_for(|life| *life != Life::Starting).await.map(|life| *life) };
+    let started = async { child.life.wait_for(|life| *life != ProcessState::Starting).await.map(|life| *life) };
     let life = tokio::select! {
         life = started => life,
         () = stop.cancelled() => {
@@ -193,12 +193,15 @@ pub(crate) async fn spawn_until(command: &Command, stop: &CancellationToken) -> 
         }
     };
     match life {
-        Ok(Life::Running(pid)) => child.pid = Some(pid),
-        Ok(Life::Refused(fault, errno)) => {
-            return Err(SpawnError::new(command, Refusal { fault, error: io::Error::from_raw_os_error(errno) }));
+        Ok(ProcessState::Running(pid)) => child.pid = Some(pid),
+        Ok(ProcessState::Refused(failed, errno)) => {
+            return Err(SpawnError::new(
+                command,
+                StartError { step: failed, error: io::Error::from_raw_os_error(errno) },
+            ));
         }
         // It ran, but not for long enough to be seen doing so.
-        Ok(Life::Starting | Life::Ended(_) | Life::Gone(_)) => {}
+        Ok(ProcessState::Starting | ProcessState::Ended(_) | ProcessState::Gone(_)) => {}
         Err(_) => return Err(SpawnError::Reaper(io::ErrorKind::BrokenPipe.into())),
     }
     Ok(Some(child))
@@ -228,13 +231,13 @@ impl Child {
             // If nobody takes it, the tree is at its end already.
             let _ = leash.send(term_grace);
         }
-        let gone = self.life.wait_for(|life| matches!(life, Life::Gone(_)));
+        let gone = self.life.wait_for(|life| matches!(life, ProcessState::Gone(_)));
         let Ok(gone) = timeout(term_grace.saturating_add(OVERDUE), gone).await.map(|gone| gone.map(|life| *life))
         else {
             tracing::warn!(pid = self.pid, "a server's processes do not end; its reaper goes on trying");
             return self.life.borrow().ended().unwrap_or(ExitStatusKind::Unknown);
         };
-        gone.ok().and_then(Life::ended).unwrap_or(ExitStatusKind::Unknown)
+        gone.ok().and_then(ProcessState::ended).unwrap_or(ExitStatusKind::Unknown)
     }
 }
 

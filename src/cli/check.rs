@@ -1,7 +1,7 @@
-//! `check`: connects to each server once, all at the same time, and says what is there.
+//! `sessile check`: connects to all servers at the same time, and prints what each of them offers.
 //!
-//! Each server gets a proxy of its own, and the client here speaks to it over a pipe in lines, as any other client would.
-//! So what is found out is what a client would find, errors included.
+//! Each server gets a proxy of its own, and a client that speaks to it over a pipe, as any other client would. So
+//! `check` finds what a client would find, errors included.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,24 +16,24 @@ use tokio::io::{
 };
 use tokio::time::{Instant, timeout};
 
-use super::misused;
 use super::options::{LogArgs, ServerArgs, TargetArgs};
-use super::serve::signalled;
-use super::table::{self, Found, Row};
-use super::target::{Served, Servers};
+use super::serve::stop_signal;
+use super::table::{self, Row, ServerSummary};
+use super::target::{SelectedServer, ServerSelection};
+use super::usage_error;
 
-/// What the pipes hold.
-const PIPE: usize = 64 * 1024;
-/// How long a server may take unless something else is said.
-const TIMEOUT: Duration = Duration::from_secs(30);
-/// The same where somebody may have to log in: longer than the login itself may take.
+/// How many bytes the pipes hold.
+const PIPE_BYTES: usize = 64 * 1024;
+/// How long a server may take by default.
+const SERVER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a server may take by default where somebody may have to log in: longer than a login may take.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(6 * 60);
-/// Most pages of one list that are read.
-const MOST_PAGES: usize = 1000;
-/// How long a server's calls may take to end when it is done with: there are none.
-const DRAIN: Duration = Duration::from_millis(100);
-/// The version of the protocol that is asked for.
-const VERSION: &str = "2025-11-25";
+/// Most pages that are read of one list.
+const MAX_PAGES: usize = 1000;
+/// How long calls in flight may take at the end. There are none, so no time is lost.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
+/// The protocol version that the client asks for.
+const OFFERED_VERSION: &str = "2025-11-25";
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
@@ -55,9 +55,9 @@ pub(super) struct CheckArgs {
     log: LogArgs,
 }
 
-/// What is to be checked, and how the answer is printed.
+/// The servers to check, and how the result is printed.
 pub(super) struct Check {
-    servers: Servers,
+    servers: ServerSelection,
     json: bool,
     timeout: Option<Duration>,
 }
@@ -67,8 +67,8 @@ impl CheckArgs {
         self.log.add_to(&mut settings);
         self.server.add_to(&mut settings)?;
         let log = settings.log.clone();
-        let (servers, mut settings) = Servers::find(self.target, settings, "check")?;
-        // The file's level is for a proxy that serves: its lines would tear the table apart.
+        let (servers, mut settings) = ServerSelection::find(self.target, settings, "check")?;
+        // The file's log level is for a proxy that serves: its lines would stand between those of the table.
         settings.log = log;
         Ok((Check { servers, json: self.json, timeout: self.timeout }, settings))
     }
@@ -78,16 +78,16 @@ impl Check {
     pub(super) async fn run(self, settings: &Settings) -> ExitCode {
         let servers = match self.servers.build() {
             Ok(servers) => servers,
-            Err(error) => return misused(&error.to_string()),
+            Err(error) => return usage_error(&error.to_string()),
         };
         let rows = servers.into_iter().map(|server| {
-            let limit = self.timeout.unwrap_or(if server.login { LOGIN_TIMEOUT } else { TIMEOUT });
+            let limit = self.timeout.unwrap_or(if server.login { LOGIN_TIMEOUT } else { SERVER_TIMEOUT });
             check(server, settings, limit)
         });
         let rows = tokio::select! {
             rows = join_all(rows) => rows,
-            // What was started ends with this process: its reapers see to it.
-            () = signalled() => return ExitCode::from(130),
+            // The reapers end all servers when this process exits.
+            () = stop_signal() => return ExitCode::from(130),
         };
         let text = if self.json { table::json(&rows) } else { table::text(&rows) };
         let reached = rows.iter().all(|row| row.outcome.is_ok());
@@ -98,22 +98,22 @@ impl Check {
     }
 }
 
-/// Finds out about one server, and leaves nothing of it behind.
-async fn check(server: Served, settings: &Settings, limit: Duration) -> Row {
+/// Checks one server, and ends it again.
+async fn check(server: SelectedServer, settings: &Settings, limit: Duration) -> Row {
     let begun = Instant::now();
-    let Served { name, backend, filter, .. } = server;
-    let session = SessionSettings { drain: DRAIN, ..settings.session() };
+    let SelectedServer { name, backend, filter, .. } = server;
+    let session = SessionSettings { drain: DRAIN_TIMEOUT, ..settings.session() };
     let proxy = Proxy::builder().server(&name, backend).filter(&name, filter).session(session).build();
     let outcome = match &proxy {
         Ok(proxy) => {
-            let (near, far) = duplex(PIPE);
+            let (near, far) = duplex(PIPE_BYTES);
             let (reader, writer) = split(far);
             let serving = proxy.serve_io(reader, writer, std::future::pending());
             let asking = async {
-                let asked = timeout(limit, Client::new(near).ask()).await;
+                let asked = timeout(limit, CheckClient::new(near).inspect()).await;
                 asked.unwrap_or_else(|_| Err(format!("no answer within {}", table::seconds(limit))))
             };
-            // The client leaves when it has asked all, and the front with it.
+            // The front ends when the client has asked for everything and closes its end.
             let (outcome, _) = tokio::join!(asking, serving);
             outcome
         }
@@ -126,69 +126,69 @@ async fn check(server: Served, settings: &Settings, limit: Duration) -> Row {
     Row { name, outcome, took }
 }
 
-/// A client on lines, which can nothing but ask.
-struct Client {
+/// A client that asks a server what it offers, and refuses whatever the server asks of it.
+struct CheckClient {
     reader: BufReader<ReadHalf<DuplexStream>>,
     writer: WriteHalf<DuplexStream>,
     last: u64,
 }
 
-impl Client {
+impl CheckClient {
     fn new(stream: DuplexStream) -> Self {
         let (reader, writer) = split(stream);
         Self { reader: BufReader::new(reader), writer, last: 0 }
     }
 
-    /// The handshake and all lists that the server says it has.
-    async fn ask(mut self) -> Result<Found, String> {
+    /// Does the handshake, and reads all lists that the server says it has.
+    async fn inspect(mut self) -> Result<ServerSummary, String> {
         let client = json!({ "name": "sessile check", "version": env!("CARGO_PKG_VERSION") });
-        let params = json!({ "protocolVersion": VERSION, "capabilities": {}, "clientInfo": client });
-        let welcome = self.call("initialize", params).await?;
+        let params = json!({ "protocolVersion": OFFERED_VERSION, "capabilities": {}, "clientInfo": client });
+        let initialized = self.call("initialize", params).await?;
         let is_version = |version: &str| {
             !version.is_empty() && version.len() <= 64 && version.bytes().all(|byte| byte.is_ascii_graphic())
         };
-        if !welcome["protocolVersion"].as_str().is_some_and(is_version) {
+        if !initialized["protocolVersion"].as_str().is_some_and(is_version) {
             return Err("initialize: the answer is not an initialize result: it names no protocolVersion".to_owned());
         }
-        self.say(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" })).await?;
-        let has = |name: &str| welcome["capabilities"].get(name).is_some_and(Value::is_object);
+        self.send(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" })).await?;
+        let has = |name: &str| initialized["capabilities"].get(name).is_some_and(Value::is_object);
         let (tools, resources, prompts) = (has("tools"), has("resources"), has("prompts"));
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        Ok(Found {
-            version: text(&welcome["protocolVersion"]),
-            server: text(&welcome["serverInfo"]["name"]),
-            server_version: text(&welcome["serverInfo"]["version"]),
+        Ok(ServerSummary {
+            version: text(&initialized["protocolVersion"]),
+            server: text(&initialized["serverInfo"]["name"]),
+            server_version: text(&initialized["serverInfo"]["version"]),
             tools: self.count(tools, "tools").await?,
             resources: self.count(resources, "resources").await?,
             prompts: self.count(prompts, "prompts").await?,
         })
     }
 
-    /// How many there are on all pages of a list; `None` if the server does not have it.
+    /// The number of entries on all pages of a list; `None` if the server does not have the list.
     async fn count(&mut self, has: bool, list: &str) -> Result<Option<usize>, String> {
         if !has {
             return Ok(None);
         }
         let method = format!("{list}/list");
         let (mut count, mut params) = (0, json!({}));
-        for _ in 0..MOST_PAGES {
+        for _ in 0..MAX_PAGES {
             let page = self.call(&method, params).await?;
             count += page[list]
                 .as_array()
                 .map(Vec::len)
                 .ok_or_else(|| format!("{method}: there is no list in the answer"))?;
             match &page["nextCursor"] {
-                // An empty one is the end: so clients take it.
+                // An empty cursor is the end of the list, as for other clients.
                 Value::String(cursor) if !cursor.is_empty() => params = json!({ "cursor": cursor }),
                 _ => return Ok(Some(count)),
             }
         }
-        Err(format!("{method}: there are more than {MOST_PAGES} pages"))
+        Err(format!("{method}: there are more than {MAX_PAGES} pages"))
     }
 
     async fn call(&mut self, method: &str, params: Value) -> Result<Value, String> {
         self.last += 1;
-        self.say(&json!({ "jsonrpc": "2.0", "id": self.last, "method": method, "params": params })).await?;
+        self.send(&json!({ "jsonrpc": "2.0", "id": self.last, "method": method, "params": params })).await?;
         loop {
             let mut line = String::new();
             let read = self.reader.read_line(&mut line).await.map_err(|error| format!("{method}: {error}"))?;
@@ -200,7 +200,7 @@ impl Client {
                 let refusal =
                     json!({ "code": -32601, "message": format!("{asked} is not for a client that only checks") });
                 if let Some(id) = message.get("id") {
-                    self.say(&json!({ "jsonrpc": "2.0", "id": id, "error": refusal })).await?;
+                    self.send(&json!({ "jsonrpc": "2.0", "id": id, "error": refusal })).await?;
                 }
                 continue;
             }
@@ -214,7 +214,7 @@ impl Client {
         }
     }
 
-    async fn say(&mut self, message: &Value) -> Result<(), String> {
+    async fn send(&mut self, message: &Value) -> Result<(), String> {
         let line = format!("{message}\n");
         self.writer.write_all(line.as_bytes()).await.map_err(|error| error.to_string())
     }

@@ -1,4 +1,7 @@
-//! How a terminal shows the letters of strangers: how wide they are, and which of them only change how others look.
+//! How a terminal shows the letters of a server's texts: how wide they are, and which of them only change how others
+//! look.
+
+use unicode_width::UnicodeWidthChar as _;
 
 /// Letters that are not seen: they reorder, join or part others (the general category Cf, and the line separators).
 const HIDDEN: [(u32, u32); 14] = [
@@ -18,46 +21,15 @@ const HIDDEN: [(u32, u32); 14] = [
     (0xE0000, 0xE007F),
 ];
 
-/// Letters that stand on the one before them.
-const MARKS: [(u32, u32); 6] =
-    [(0x300, 0x36F), (0x1AB0, 0x1AFF), (0x1DC0, 0x1DFF), (0x20D0, 0x20FF), (0xFE00, 0xFE0F), (0xFE20, 0xFE2F)];
-
-/// Letters as wide as two: those of East Asia, and pictures.
-const WIDE: [(u32, u32); 14] = [
-    (0x1100, 0x115F),
-    (0x2E80, 0x303E),
-    (0x3041, 0x4DBF),
-    (0x4E00, 0xA4CF),
-    (0xA960, 0xA97F),
-    (0xAC00, 0xD7A3),
-    (0xF900, 0xFAFF),
-    (0xFE30, 0xFE6F),
-    (0xFF00, 0xFF60),
-    (0xFFE0, 0xFFE6),
-    (0x1F300, 0x1F64F),
-    (0x1F680, 0x1F6FF),
-    (0x1F900, 0x1FAFF),
-    (0x20000, 0x3FFFD),
-];
-
-fn is_in(ranges: &[(u32, u32)], letter: char) -> bool {
-    ranges.iter().any(|(first, end)| (*first..=*end).contains(&u32::from(letter)))
-}
-
-/// Whether it is not seen itself, but changes how others look.
+/// Whether a letter is not seen itself, but changes how others look: a server could make its line of the table read as
+/// another one with it. The width does not tell, because accents have none either.
 pub(super) fn is_hidden(letter: char) -> bool {
-    is_in(&HIDDEN, letter)
+    HIDDEN.iter().any(|(first, last)| (*first..=*last).contains(&u32::from(letter)))
 }
 
-/// How many columns of a terminal it takes.
+/// How many columns of a terminal a letter takes.
 pub(super) fn width(letter: char) -> usize {
-    if is_hidden(letter) || is_in(&MARKS, letter) {
-        0
-    } else if is_in(&WIDE, letter) {
-        2
-    } else {
-        1
-    }
+    if is_hidden(letter) { 0 } else { letter.width().unwrap_or(0) }
 }
 
 /// How many columns of a terminal a text takes.

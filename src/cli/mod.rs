@@ -1,4 +1,4 @@
-//! The command line: parsed here, and made into a job.
+//! The command line: parses it, and makes a job of it.
 
 mod check;
 mod letters;
@@ -16,8 +16,8 @@ use sessile::demo::Demo;
 
 use self::check::{Check, CheckArgs};
 use self::options::{ListenArgs, LogArgs, ServerArgs, SessionArgs, TargetArgs, UnionArgs};
-use self::target::Servers;
-use crate::telemetry::say;
+use self::target::ServerSelection;
+use crate::telemetry::print_notice;
 
 const EXAMPLES: &str = "\
 EXAMPLES
@@ -53,11 +53,11 @@ EXIT CODES
 #[command(name = "sessile", version, after_help = EXAMPLES, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     /// Serve HTTP at /mcp for the servers of a FILE, at a URL, or of a COMMAND; without any, the demo server.
     #[command(after_help = EXAMPLES)]
     Serve(Box<ServeArgs>),
@@ -84,10 +84,10 @@ struct ServeArgs {
 struct StdioArgs {
     #[command(flatten)]
     target: TargetArgs,
-    /// Of no use here, and accepted all the same: it was an option of `stdio` too.
+    /// Without effect. Accepted because scripts pass it: it was an option of `stdio` too.
     #[arg(long, hide = true)]
     allow_host: Vec<String>,
-    /// As above.
+    /// Without effect, as `--allow-host`.
     #[arg(long, hide = true)]
     allow_origin: Vec<String>,
     #[command(flatten)]
@@ -106,10 +106,10 @@ struct CommonArgs {
     log: LogArgs,
 }
 
-/// For a command line or a file that is wrong; clap's own errors have the same.
-const USAGE: u8 = 2;
+/// The exit code for a command line or a file that is wrong; clap's own errors have the same.
+const USAGE_EXIT: u8 = 2;
 
-/// What is to be done.
+/// What the command line asks for.
 pub(crate) struct Job {
     task: Task,
     /// The command line's settings over those of the file.
@@ -117,42 +117,42 @@ pub(crate) struct Job {
 }
 
 enum Task {
-    Serve(Servers),
-    Stdio(Servers),
+    Serve(ServerSelection),
+    Stdio(ServerSelection),
     Check(Check),
     Demo,
 }
 
 impl Cli {
-    /// Makes a job of it; what is wrong is said, and gives the exit code.
+    /// Makes a job of the command line. If it is wrong, prints why and returns the exit code.
     pub(crate) fn into_job(self) -> Result<Job, ExitCode> {
         self.find().map_err(|error| {
-            say(&error);
-            ExitCode::from(USAGE)
+            print_notice(&error);
+            ExitCode::from(USAGE_EXIT)
         })
     }
 
     fn find(self) -> Result<Job, String> {
         let mut settings = Settings::default();
         match self.command {
-            Command::Serve(serve) => {
+            CliCommand::Serve(serve) => {
                 serve.listen.add_to(&mut settings);
                 serve.common.add_to(&mut settings)?;
-                let (servers, settings) = Servers::find(serve.target, settings, "serve")?;
+                let (servers, settings) = ServerSelection::find(serve.target, settings, "serve")?;
                 Ok(Job { task: Task::Serve(servers), settings })
             }
-            Command::Stdio(stdio) => {
+            CliCommand::Stdio(stdio) => {
                 settings.allow_hosts = stdio.allow_host;
                 settings.allow_origins = stdio.allow_origin;
                 stdio.common.add_to(&mut settings)?;
-                let (servers, settings) = Servers::find(stdio.target, settings, "stdio")?;
+                let (servers, settings) = ServerSelection::find(stdio.target, settings, "stdio")?;
                 Ok(Job { task: Task::Stdio(servers), settings })
             }
-            Command::Check(args) => {
+            CliCommand::Check(args) => {
                 let (check, settings) = args.find(settings)?;
                 Ok(Job { task: Task::Check(check), settings })
             }
-            Command::Demo => Ok(Job { task: Task::Demo, settings }),
+            CliCommand::Demo => Ok(Job { task: Task::Demo, settings }),
         }
     }
 }
@@ -170,7 +170,7 @@ impl Job {
     pub(crate) fn log_level(&self) -> &str {
         let default = match self.task {
             Task::Serve(_) | Task::Stdio(_) => "info",
-            // A table that is torn apart by lines of log cannot be read.
+            // Lines of the log would stand between those of the table.
             Task::Check(_) => "error",
             Task::Demo => "warn",
         };
@@ -191,13 +191,13 @@ impl Job {
 }
 
 fn fail(reason: &str) -> ExitCode {
-    say(reason);
+    print_notice(reason);
     ExitCode::FAILURE
 }
 
-fn misused(reason: &str) -> ExitCode {
-    say(reason);
-    ExitCode::from(USAGE)
+fn usage_error(reason: &str) -> ExitCode {
+    print_notice(reason);
+    ExitCode::from(USAGE_EXIT)
 }
 
 #[cfg(test)]

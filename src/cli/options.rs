@@ -1,5 +1,5 @@
-//! The options, as clap reads them. None has a default here: what is left out may stand in a file, and only then is it
-//! what the library has for it.
+//! The options, as clap parses them. No option has a default here: an option that is left out may be set in a file, and
+//! otherwise gets the library's default.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -11,11 +11,11 @@ use sessile::config::{Settings, Timeout, units};
 
 use super::remote::{OAuthArgs, RemoteArgs};
 
-/// Which servers: one of three ways to say it, or none for the demo server.
+/// The servers, in one of three ways; the demo server if none is used.
 #[derive(Debug, Args)]
 pub(super) struct TargetArgs {
-    /// Use the servers of an MCPConfig file: the `mcpServers` of Claude Desktop, Cursor and FastMCP, or VS Code's `servers`.
-    /// Every option can stand there too, in camelCase in a `sessile` object; the command line comes first.
+    /// Use the servers of an MCPConfig file: the `mcpServers` of Claude Desktop, Cursor and FastMCP, or VS Code's
+    /// `servers`. Every option can stand there too, in camelCase in a `sessile` object; the command line comes first.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
@@ -35,7 +35,7 @@ pub(super) struct ListenArgs {
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
 
-    /// Listen beyond loopback although nobody is asked who they are.
+    /// Listen beyond loopback although clients are not authenticated.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     insecure_no_auth: Option<bool>,
 
@@ -56,21 +56,22 @@ pub(super) struct ListenArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sessions")]
 pub(super) struct SessionArgs {
-    /// End a session that has been idle for so long; `off` for never. Idle means: no call in flight for a client that is
-    /// there, and no open stream that is read [default: 30m]
+    /// End a session that has been idle for this long; `off` for never. Idle means: no call in flight for a client that
+    /// is there, and no open stream that is read [default: 30m]
     #[arg(long, value_name = "TIME", value_parser = Timeout::parse)]
     idle_timeout: Option<Timeout>,
 
-    /// Keep what a client missed, and count it as present, for so long after it has lost its last stream [default: 10m]
+    /// For how long after losing its last stream a client counts as present and its missed messages are kept [default:
+    /// 10m]
     #[arg(long, value_name = "TIME", value_parser = units::time)]
     lost_stream: Option<Duration>,
 
-    /// Let a server's request wait so long for a stream that can carry it, before the server gets an error [default: 10s]
+    /// How long a server's request waits for a stream that can carry it, before the server gets an error [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = units::time)]
     stream_wait: Option<Duration>,
 
-    /// With several servers, let the handshake and lists wait so long for the slowest of them, before the client gets what
-    /// the others have said [default: 10s]
+    /// With several servers, how long the handshake and lists wait for the slowest of them, before the client gets the
+    /// answers of the others [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = units::time)]
     server_wait: Option<Duration>,
 
@@ -86,7 +87,7 @@ pub(super) struct SessionArgs {
     #[arg(long, value_name = "TIME", value_parser = Timeout::parse)]
     request_timeout: Option<Timeout>,
 
-    /// On SIGTERM and SIGINT, give calls in flight so long to end [default: 10s]
+    /// How long calls in flight may take to end after SIGTERM or SIGINT [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = units::time)]
     drain: Option<Duration>,
 }
@@ -103,12 +104,12 @@ pub(super) struct UnionArgs {
     no_prefix: Option<bool>,
 }
 
-/// What is said of servers, whether they are served or checked.
+/// The options for servers, whether they are served or checked.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "What a server gets and offers")]
 pub(super) struct ServerArgs {
-    /// Let the programs of a file inherit the whole environment, and not only PATH, HOME, LANG and the like. A COMMAND of
-    /// the command line inherits it anyway.
+    /// Let the programs of a file inherit the whole environment, and not only PATH, HOME, LANG and the like. A COMMAND
+    /// of the command line inherits it anyway.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     inherit_env: Option<bool>,
 
@@ -116,7 +117,7 @@ pub(super) struct ServerArgs {
     #[arg(long, value_name = "GLOB")]
     allow_tool: Vec<String>,
 
-    /// Do not offer tools whose names match, be they allowed or not.
+    /// Do not offer tools whose names match, even if they are allowed too.
     #[arg(long, value_name = "GLOB")]
     deny_tool: Vec<String>,
 
@@ -146,8 +147,8 @@ pub(super) struct ServerArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Logs")]
 pub(super) struct LogArgs {
-    /// What to log on stderr: error, warn, info, debug, trace, or directives such as `warn,sessile::backend=info` [default:
-    /// info]
+    /// What to log on stderr: error, warn, info, debug, trace, or directives such as `warn,sessile::backend=info`
+    /// [default: info]
     #[arg(long, value_name = "LEVEL", env = "SESSILE_LOG", value_parser = units::log)]
     log: Option<String>,
 }
@@ -189,7 +190,7 @@ impl LogArgs {
 }
 
 impl ServerArgs {
-    /// Fails with what is wrong on the command line.
+    /// Adds the options to `settings`; fails if one of them is not valid.
     pub(super) fn add_to(self, settings: &mut Settings) -> Result<(), String> {
         settings.inherit_env = self.inherit_env;
         let allow = |globs: Vec<String>| (!globs.is_empty()).then_some(globs);

@@ -1,4 +1,4 @@
-//! The options that are for a server at a URL.
+//! The options for a server at a URL.
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use clap::Args;
 use sessile::config::oauth_options::{port, scopes};
-use sessile::config::remote::{parse_header, variable_name};
+use sessile::config::remote::parse_header;
 use sessile::config::{
-    Bearer, ClientSecret, OAuthMode, OAuthOptions, Process, Remote, Secret, Surroundings as _, Transport, headers,
-    units,
+    Bearer, ClientSecret, Environment as _, OAuthMode, OAuthOptions, ProcessEnvironment, Remote, Secret, Transport,
+    headers, units,
 };
 
-/// Keeps what may be a secret out of clap's own errors, which quote what they do not like.
+/// Parses any text as a secret, so that clap never refuses it: clap's errors would quote it.
 #[expect(clippy::unnecessary_wraps, reason = "clap wants a result of a parser")]
 pub(super) fn secret(text: &str) -> Result<Secret, Infallible> {
     Ok(text.into())
@@ -21,7 +21,8 @@ pub(super) fn secret(text: &str) -> Result<Secret, Infallible> {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "A server at a URL")]
 pub(super) struct RemoteArgs {
-    /// What it speaks: `http` is streamable HTTP, `sse` the older HTTP+SSE, and `auto` finds out [default: auto]
+    /// The server's transport: `http` is streamable HTTP, `sse` the older HTTP+SSE, and `auto` finds out [default:
+    /// auto]
     #[arg(long, value_name = "auto|http|sse", value_parser = transport)]
     transport: Option<Transport>,
 
@@ -54,7 +55,8 @@ pub(super) struct RemoteArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Logging in to a server at a URL")]
 pub(super) struct OAuthArgs {
-    /// How to get a token: `login` by a person in a browser, `client-credentials` by a client id and secret [default: off]
+    /// How to get a token: `login` by a person in a browser, `client-credentials` by a client id and secret [default:
+    /// off]
     #[arg(long, value_name = "off|login|client-credentials", value_parser = mode)]
     oauth: Option<OAuthMode>,
 
@@ -107,20 +109,21 @@ fn mode(name: &str) -> Result<OAuthMode, String> {
     OAuthMode::parse(name).map_err(|error| format!("{error}: use off, login or client-credentials"))
 }
 
-/// The name of a variable. What was written is not quoted: it may be the token that belongs into the variable.
+/// Checks the name of a variable. Errors do not quote it: some people write the token itself there.
 fn variable(option: &str, name: &Secret) -> Result<String, String> {
-    variable_name(name.expose()).map_err(|error| format!("{option}: {error}: give the name of an environment variable"))
+    units::variable_name(name.expose())
+        .map_err(|error| format!("{option}: {error}: give the name of an environment variable"))
 }
 
 impl RemoteArgs {
     pub(super) fn remote(self, oauth: OAuthArgs) -> Result<Remote, String> {
         let mut headers: Vec<(String, Secret)> = Vec::new();
         for header in &self.header {
-            let parsed =
-                parse_header(header, &|name| Process.variable(name)).map_err(|error| format!("--header: {error}"))?;
+            let parsed = parse_header(header, &|name| ProcessEnvironment.variable(name))
+                .map_err(|error| format!("--header: {error}"))?;
             let Some((name, value)) = parsed else { continue };
             if headers.iter().any(|(other, _)| other.eq_ignore_ascii_case(&name)) {
-                return Err(format!("--header: {name} stands there twice"));
+                return Err(format!("--header: {name} is given twice"));
             }
             headers.push((name, value));
         }

@@ -1,4 +1,4 @@
-//! `serve` and `stdio`: a proxy, until somebody asks it to stop.
+//! `sessile serve` and `sessile stdio`: run a proxy until a signal stops it.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -8,54 +8,54 @@ use sessile::config::Settings;
 use sessile::{ConfigError, EndReason, Exit, LinkExit, Proxy};
 use tokio::net::TcpListener;
 
-use super::target::Servers;
-use super::{fail, misused};
-use crate::telemetry::say;
+use super::target::ServerSelection;
+use super::{fail, usage_error};
+use crate::telemetry::print_notice;
 
-/// Where clients are listened for unless something else is said.
-const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8808);
+/// The default address to listen on.
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8808);
 
-/// The program's exit code for a backend that is gone.
-const BACKEND_GONE: u8 = 3;
+/// The exit code of `stdio` for a backend that exited or could not be started.
+const BACKEND_GONE_EXIT: u8 = 3;
 
-pub(super) async fn http(servers: Servers, settings: &Settings) -> ExitCode {
-    let listen = settings.listen.unwrap_or(LISTEN);
+pub(super) async fn http(servers: ServerSelection, settings: &Settings) -> ExitCode {
+    let listen = settings.listen.unwrap_or(DEFAULT_LISTEN);
     if !listen.ip().is_loopback() && !settings.insecure_no_auth.unwrap_or(false) {
-        return misused(&format!(
-            "{listen} can be reached from other machines, and nobody is asked who they are: listen on 127.0.0.1, or add \
-             --insecure-no-auth if something in front of sessile does the asking"
+        return usage_error(&format!(
+            "{listen} can be reached from other machines, and clients are not authenticated: listen on 127.0.0.1, or add \
+             --insecure-no-auth if something in front of sessile authenticates them"
         ));
     }
     let proxy = match proxy(servers, settings) {
         Ok(proxy) => proxy,
-        Err(error) => return misused(&error.to_string()),
+        Err(error) => return usage_error(&error.to_string()),
     };
     let bound = TcpListener::bind(listen).await.and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) = match bound {
         Ok(bound) => bound,
         Err(error) => return fail(&format!("cannot listen on {listen}: {error}")),
     };
-    say(&format!("listening on http://{address}/mcp"));
-    match proxy.serve_http(listener, asked_to_stop()).await {
+    print_notice(&format!("listening on http://{address}/mcp"));
+    match proxy.serve_http(listener, shutdown_requested()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.to_string()),
     }
 }
 
-pub(super) async fn stdio(servers: Servers, settings: &Settings) -> ExitCode {
+pub(super) async fn stdio(servers: ServerSelection, settings: &Settings) -> ExitCode {
     let proxy = match proxy(servers, settings) {
         Ok(proxy) => proxy,
-        Err(error) => return misused(&error.to_string()),
+        Err(error) => return usage_error(&error.to_string()),
     };
-    match proxy.serve_stdio_until(asked_to_stop()).await {
+    match proxy.serve_stdio_until(shutdown_requested()).await {
         EndReason::BackendGone(LinkExit::Exited { exit: Exit::Code(0), .. }) => ExitCode::SUCCESS,
-        EndReason::BackendGone(_) => ExitCode::from(BACKEND_GONE),
+        EndReason::BackendGone(_) => ExitCode::from(BACKEND_GONE_EXIT),
         EndReason::Failed => ExitCode::FAILURE,
         _ => ExitCode::SUCCESS,
     }
 }
 
-fn proxy(servers: Servers, settings: &Settings) -> Result<Proxy, ConfigError> {
+fn proxy(servers: ServerSelection, settings: &Settings) -> Result<Proxy, ConfigError> {
     let builder = Proxy::builder().settings(settings);
     let builder = servers.build()?.into_iter().fold(builder, |builder, server| {
         builder.server(&server.name, server.backend).filter(&server.name, server.filter)
@@ -63,23 +63,23 @@ fn proxy(servers: Servers, settings: &Settings) -> Result<Proxy, ConfigError> {
     builder.build()
 }
 
-/// Signals within this time are one.
-const ONE_SIGNAL: Duration = Duration::from_secs(1);
+/// A second signal within this time counts as the first one.
+const SIGNAL_DEBOUNCE: Duration = Duration::from_secs(1);
 
 /// Resolves with the first SIGINT or SIGTERM. The second one ends the process at once; its reapers end the rest.
-async fn asked_to_stop() {
-    signalled().await;
+async fn shutdown_requested() {
+    stop_signal().await;
     tracing::info!("draining; a second signal ends at once");
     tokio::spawn(async {
-        // The same signal often comes twice: once from a parent that passes it on, and once for the whole group.
-        tokio::time::sleep(ONE_SIGNAL).await;
-        signalled().await;
+        // One signal often comes twice: once from a parent that passes it on, and once to the whole process group.
+        tokio::time::sleep(SIGNAL_DEBOUNCE).await;
+        stop_signal().await;
         std::process::exit(130);
     });
 }
 
 #[cfg(unix)]
-pub(super) async fn signalled() {
+pub(super) async fn stop_signal() {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
     tokio::select! {
@@ -89,6 +89,6 @@ pub(super) async fn signalled() {
 }
 
 #[cfg(not(unix))]
-pub(super) async fn signalled() {
+pub(super) async fn stop_signal() {
     let _ = tokio::signal::ctrl_c().await;
 }

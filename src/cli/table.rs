@@ -8,24 +8,24 @@ use serde_json::{Value, json};
 
 use super::letters::{is_hidden, width, width_of};
 
-/// The longest text of a server that is put into a column, in columns of the terminal.
-const WIDEST: usize = 40;
+/// The widest text of a server in the table, in columns of the terminal.
+const MAX_COLUMN_WIDTH: usize = 40;
 
-/// What was found out about one server.
+/// The result of checking one server.
 pub(super) struct Row {
     pub name: String,
-    /// What is there, or why it was not reached.
-    pub outcome: Result<Found, String>,
+    /// What the server offers, or why it was not reached.
+    pub outcome: Result<ServerSummary, String>,
     pub took: Duration,
 }
 
-/// What a server said of itself.
-pub(super) struct Found {
-    /// The version of the protocol that was agreed on.
+/// What a server offers.
+pub(super) struct ServerSummary {
+    /// The negotiated protocol version.
     pub version: String,
     pub server: String,
     pub server_version: String,
-    /// How many there are; `None` if the server has no such thing.
+    /// How many tools there are; `None` if the server does not have tools at all. The same for resources and prompts.
     pub tools: Option<usize>,
     pub resources: Option<usize>,
     pub prompts: Option<usize>,
@@ -36,7 +36,7 @@ fn era(version: &str) -> &'static str {
     if version <= "2025-11-25" { "legacy" } else { "modern" }
 }
 
-/// A line for each server.
+/// The table, with a line for each server.
 pub(super) fn text(rows: &[Row]) -> String {
     let heads = ["NAME", "REACHED", "PROTOCOL", "SERVER", "TOOLS", "RESOURCES", "PROMPTS", "TIME", "ERROR"];
     let mut cells = vec![heads.map(str::to_owned)];
@@ -63,10 +63,10 @@ fn cells_of(row: &Row) -> [String; 9] {
     let time = seconds(row.took);
     match &row.outcome {
         Ok(found) => [
-            plain(&row.name, WIDEST),
+            one_line(&row.name, MAX_COLUMN_WIDTH),
             "yes".to_owned(),
-            plain(&format!("{} {}", era(&found.version), found.version), WIDEST),
-            plain(&format!("{} {}", found.server, found.server_version), WIDEST),
+            one_line(&format!("{} {}", era(&found.version), found.version), MAX_COLUMN_WIDTH),
+            one_line(&format!("{} {}", found.server, found.server_version), MAX_COLUMN_WIDTH),
             count(found.tools),
             count(found.resources),
             count(found.prompts),
@@ -74,14 +74,14 @@ fn cells_of(row: &Row) -> [String; 9] {
             String::new(),
         ],
         Err(error) => {
-            let name = plain(&row.name, WIDEST);
-            [name, "no".to_owned(), none(), none(), none(), none(), none(), time, plain(error, 2000)]
+            let name = one_line(&row.name, MAX_COLUMN_WIDTH);
+            [name, "no".to_owned(), none(), none(), none(), none(), none(), time, one_line(error, 2000)]
         }
     }
 }
 
-/// The text of a stranger, on one line and without what terminals obey.
-fn plain(text: &str, longest: usize) -> String {
+/// A text of a server, on one line and without control characters: it must not be able to command the terminal.
+fn one_line(text: &str, longest: usize) -> String {
     let visible = |letter: char| if letter.is_control() { ' ' } else { letter };
     let mut room = longest;
     let fits = |letter: &char| {
@@ -89,33 +89,33 @@ fn plain(text: &str, longest: usize) -> String {
         room = room.saturating_sub(width(*letter));
         fits
     };
-    // However many marks are put onto one letter, they are not more than there would be letters.
+    // The number of letters is bounded as well as their width: combining marks have no width.
     let letters = text.trim().chars().filter(|letter| !is_hidden(*letter)).take(longest);
     let text: String = letters.map(visible).take_while(fits).collect();
     if text.is_empty() { "-".to_owned() } else { text }
 }
 
-/// JSON in which nothing is left that terminals obey: it may be looked at too.
-fn tame(json: &str) -> String {
-    let mut tame = String::with_capacity(json.len());
+/// Escapes control characters in JSON, which people may look at in a terminal too.
+fn escape_for_terminals(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
     for letter in json.chars() {
-        // A line of the JSON itself ends with a control character as well, and that is all right.
+        // Line feeds end the lines of the JSON itself. Those in texts are escaped already.
         if letter != '\n' && letter.is_control() || is_hidden(letter) {
             for unit in letter.encode_utf16(&mut [0; 2]) {
-                let _ = write!(tame, "\\u{unit:04x}");
+                let _ = write!(escaped, "\\u{unit:04x}");
             }
         } else {
-            tame.push(letter);
+            escaped.push(letter);
         }
     }
-    tame
+    escaped
 }
 
-/// An object for each server.
+/// The JSON, with an object for each server.
 pub(super) fn json(rows: &[Row]) -> String {
     let rows: Vec<Value> = rows.iter().map(object).collect();
     let reached = rows.iter().all(|row| row["reached"] == true);
-    tame(&format!("{:#}\n", json!({ "reached": reached, "servers": rows })))
+    escape_for_terminals(&format!("{:#}\n", json!({ "reached": reached, "servers": rows })))
 }
 
 fn object(row: &Row) -> Value {
@@ -136,7 +136,7 @@ fn object(row: &Row) -> Value {
     }
 }
 
-/// A time, as people read it.
+/// A time in seconds or milliseconds.
 pub(super) fn seconds(time: Duration) -> String {
     if time < Duration::from_secs(1) {
         format!("{} ms", time.as_millis())
@@ -145,7 +145,7 @@ pub(super) fn seconds(time: Duration) -> String {
     }
 }
 
-/// Writes to stdout; fails if nobody can read it.
+/// Writes to stdout; fails if stdout is closed.
 pub(super) fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     fn rows() -> [Row; 2] {
-        let found = Found {
+        let found = ServerSummary {
             version: "2025-11-25".to_owned(),
             server: "demo\u{1b}[31m".to_owned(),
             server_version: "1".to_owned(),
@@ -210,6 +210,6 @@ longer-name  no       -                  -            -      -          -       
         assert!(!json.contains(['\u{202e}', '\u{200b}', '\u{9b}', '\u{e0041}']), "{json}");
         let json: Value = serde_json::from_str(&json).unwrap();
         assert_eq!(json["servers"][0]["serverInfo"]["name"], "日本\u{202e}\u{200b}x\u{9b}31m\u{e0041}");
-        assert_eq!(width_of(&plain(&"日".repeat(100), WIDEST)), WIDEST);
+        assert_eq!(width_of(&one_line(&"日".repeat(100), MAX_COLUMN_WIDTH)), MAX_COLUMN_WIDTH);
     }
 }

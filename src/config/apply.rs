@@ -1,21 +1,22 @@
-//! What is said for all servers, put together with what each server's entry says.
+//! Merges the settings for all servers with those in each server's entry.
 //!
-//! A command line stands over the entries, and they stand over what a file says for all of them. A credential that is meant
-//! for one server must not reach another, so it may be set for all only where there is one that could take it.
+//! The command line takes precedence over the entries, and they over the settings for all servers in a file. A
+//! credential that is meant for one server must not reach another one, so it may be set for all servers only if there
+//! is just one at a URL.
 
-use super::server::{ServerSpec, Target};
+use super::server::{ServerKind, ServerSpec};
 use super::settings::Settings;
 
 /// Why settings do not fit the servers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ApplyError {
-    /// There is nothing that they could be for.
+    /// A setting is for servers at a URL, and there is none.
     #[error("{setting} is for a server at a URL, and there is none")]
     NoUrl {
         /// The setting, by its key in a file.
         setting: &'static str,
     },
-    /// There is more than one server that they could be for.
+    /// A setting is for one server at a URL, and there are several.
     #[error(
         "{setting} would go to all {urls} servers at a URL: set it in the `sessile` object of the server that it is for"
     )]
@@ -30,13 +31,13 @@ pub enum ApplyError {
     Contradiction {
         /// The server's name.
         server: String,
-        /// What cannot be.
+        /// What contradicts what.
         reason: String,
     },
 }
 
 impl ApplyError {
-    /// The setting that it is about, by its key in a file.
+    /// The setting that does not fit, by its key in a file.
     pub fn setting(&self) -> Option<&'static str> {
         match self {
             Self::NoUrl { setting } | Self::ManyUrls { setting, .. } => Some(setting),
@@ -46,28 +47,28 @@ impl ApplyError {
 }
 
 impl ServerSpec {
-    /// Puts `upper` over what the servers say for themselves, and that over `lower`. Afterwards all is said: see
-    /// [`CommandSpec::inherit_env`](super::CommandSpec::inherit_env).
+    /// Puts `upper` over the servers' own settings, and those over `lower`. Afterwards
+    /// [`CommandSpec::inherit_env`](super::CommandSpec::inherit_env) is set everywhere.
     pub fn apply(servers: Vec<Self>, upper: &Settings, lower: &Settings) -> Result<Vec<Self>, ApplyError> {
-        let urls = servers.iter().filter(|server| matches!(server.target, Target::Url(_))).count();
+        let urls = servers.iter().filter(|server| matches!(server.kind, ServerKind::Url(_))).count();
         for settings in [upper, lower] {
-            match (settings.remote.first_set(), settings.remote.first_set_for_one(), urls) {
+            match (settings.remote.first_set(), settings.remote.first_set_for_one_server(), urls) {
                 (Some(setting), _, 0) => return Err(ApplyError::NoUrl { setting }),
                 (_, Some(setting), 2..) => return Err(ApplyError::ManyUrls { setting, urls }),
                 _ => {}
             }
         }
-        servers.into_iter().map(|server| server.between(upper, lower)).collect()
+        servers.into_iter().map(|server| server.merged(upper, lower)).collect()
     }
 
-    fn between(mut self, upper: &Settings, lower: &Settings) -> Result<Self, ApplyError> {
+    fn merged(mut self, upper: &Settings, lower: &Settings) -> Result<Self, ApplyError> {
         self.filters = upper.filters.clone().over(self.filters).over(lower.filters.clone());
-        match &mut self.target {
-            Target::Command(command) => {
+        match &mut self.kind {
+            ServerKind::Command(command) => {
                 let inherit = upper.inherit_env.or(command.inherit_env).or(lower.inherit_env);
                 command.inherit_env = Some(inherit.unwrap_or(false));
             }
-            Target::Url(url) => {
+            ServerKind::Url(url) => {
                 let own = std::mem::take(&mut url.remote);
                 url.remote = upper.remote.clone().over(own).over(lower.remote.clone());
                 let server = self.name.clone();
@@ -81,16 +82,16 @@ impl ServerSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Bearer, ConfigFile, Process, Remote, Transport};
+    use crate::config::{Bearer, ConfigFile, ProcessEnvironment, Remote, Transport};
 
     fn servers(entries: &str) -> Vec<ServerSpec> {
-        ConfigFile::parse(&format!("{{\"mcpServers\":{{{entries}}}}}"), "x", &Process).unwrap().servers
+        ConfigFile::parse(&format!("{{\"mcpServers\":{{{entries}}}}}"), "x", &ProcessEnvironment).unwrap().servers
     }
 
-    const URL: &str = r#""a":{"url":"http://a/","type":"http"}"#;
+    const ONE_URL: &str = r#""a":{"url":"http://a/","type":"http"}"#;
     const URL_AND_COMMAND: &str = r#""a":{"url":"http://a/","auth":"t0ken"},"b":{"command":"x"}"#;
     const TWO_URLS: &str = r#""a":{"url":"http://a/"},"b":{"url":"http://b/"}"#;
-    const COMMAND: &str = r#""a":{"command":"x"}"#;
+    const ONE_COMMAND: &str = r#""a":{"command":"x"}"#;
 
     fn bearer() -> Settings {
         Settings {
@@ -104,18 +105,18 @@ mod tests {
     }
 
     fn remote(servers: &[ServerSpec]) -> &Remote {
-        match &servers[0].target {
-            Target::Url(url) => &url.remote,
-            Target::Command(command) => panic!("{command:?}"),
+        match &servers[0].kind {
+            ServerKind::Url(url) => &url.remote,
+            ServerKind::Command(command) => panic!("{command:?}"),
         }
     }
 
     #[test]
     fn a_command_line_beats_an_entry_beats_a_file() {
         let none = Settings::default();
-        let applied = ServerSpec::apply(servers(URL), &sse(), &none).unwrap();
+        let applied = ServerSpec::apply(servers(ONE_URL), &sse(), &none).unwrap();
         assert_eq!(remote(&applied).transport, Some(Transport::Sse));
-        let applied = ServerSpec::apply(servers(URL), &none, &sse()).unwrap();
+        let applied = ServerSpec::apply(servers(ONE_URL), &none, &sse()).unwrap();
         assert_eq!(remote(&applied).transport, Some(Transport::Http));
         let applied = ServerSpec::apply(servers(URL_AND_COMMAND), &bearer(), &none).unwrap();
         assert_eq!(remote(&applied).bearer, Some(Bearer::Env("T".into())));
@@ -129,7 +130,7 @@ mod tests {
         for (upper, lower) in [(bearer(), none.clone()), (none.clone(), bearer())] {
             let error = ServerSpec::apply(servers(TWO_URLS), &upper, &lower).unwrap_err();
             assert_eq!(error, ApplyError::ManyUrls { setting: "bearerEnv", urls: 2 });
-            let error = ServerSpec::apply(servers(COMMAND), &upper, &lower).unwrap_err();
+            let error = ServerSpec::apply(servers(ONE_COMMAND), &upper, &lower).unwrap_err();
             assert_eq!(error, ApplyError::NoUrl { setting: "bearerEnv" });
         }
         assert!(ServerSpec::apply(servers(TWO_URLS), &sse(), &none).is_ok());
@@ -147,7 +148,7 @@ mod tests {
             (r#","sessile":{"inheritEnv":true}"#, Some(false), None, false),
         ] {
             let applied = ServerSpec::apply(own(entry), &says(upper), &says(lower)).unwrap();
-            let Target::Command(command) = &applied[0].target else { panic!("no command") };
+            let ServerKind::Command(command) = &applied[0].kind else { panic!("no command") };
             assert_eq!(command.inherit_env, Some(expected), "{entry} {upper:?} {lower:?}");
         }
     }

@@ -1,67 +1,38 @@
-//! What a server of a configuration file gets of this process's environment.
-//!
-//! The names that the official TypeScript and Python SDKs pass on, and those for language, time zone and temporary
-//! files. Whatever else a server needs stands in its `env`: a proxy's environment is full of what is none of its business.
+//! What a configuration file refers to: environment variables, and files beside it.
 
-use super::text::speaks_of_secrets;
+use std::ffi::OsString;
+use std::io::{self, Read as _};
+use std::path::Path;
 
-const UNIX: [&str; 9] = ["HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER", "LANG", "LANGUAGE", "TZ"];
+/// The largest file that is read, in bytes.
+const MAX_FILE_BYTES: u64 = 4 << 20;
 
-const WINDOWS: [&str; 14] = [
-    "APPDATA",
-    "HOMEDRIVE",
-    "HOMEPATH",
-    "LOCALAPPDATA",
-    "PATH",
-    "PATHEXT",
-    "PROCESSOR_ARCHITECTURE",
-    "PROGRAMFILES",
-    "SYSTEMDRIVE",
-    "SYSTEMROOT",
-    "TEMP",
-    "TMP",
-    "USERNAME",
-    "USERPROFILE",
-];
-
-/// The categories of a locale, as POSIX and glibc have them.
-const LOCALE: [&str; 13] = [
-    "LC_ALL",
-    "LC_ADDRESS",
-    "LC_COLLATE",
-    "LC_CTYPE",
-    "LC_IDENTIFICATION",
-    "LC_MEASUREMENT",
-    "LC_MESSAGES",
-    "LC_MONETARY",
-    "LC_NAME",
-    "LC_NUMERIC",
-    "LC_PAPER",
-    "LC_TELEPHONE",
-    "LC_TIME",
-];
-
-/// The names of the variables that a server of a configuration file gets, besides those of its `env`.
-pub fn safe_environment() -> impl Iterator<Item = &'static str> {
-    let own: &[&str] = if cfg!(windows) { &WINDOWS } else { &UNIX };
-    own.iter().chain(&LOCALE).copied().chain(["TMPDIR"])
+/// Where a configuration file gets the values of variables, and the contents of the files that it names. Tests have one
+/// of their own, so that they depend neither on the variables of the machine nor on its files.
+pub trait Environment {
+    /// The value of an environment variable.
+    fn variable(&self, name: &str) -> Option<OsString>;
+    /// The text of a file.
+    fn file(&self, path: &Path) -> io::Result<String>;
 }
 
-/// Whether the value of a variable may be shown, because every server gets it anyway.
-pub(super) fn is_harmless(name: &str) -> bool {
-    safe_environment().any(|safe| safe == name) && !speaks_of_secrets(name)
-}
+/// The environment and the files of this process.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ProcessEnvironment;
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl Environment for ProcessEnvironment {
+    fn variable(&self, name: &str) -> Option<OsString> {
+        // `std::env::var_os` may panic for a name that no variable can have.
+        let possible = !name.is_empty() && !name.contains(['=', '\0']);
+        possible.then(|| std::env::var_os(name)).flatten()
+    }
 
-    #[test]
-    fn nothing_that_speaks_of_secrets_is_passed_on() {
-        for name in safe_environment() {
-            assert!(is_harmless(name), "{name}");
+    fn file(&self, path: &Path) -> io::Result<String> {
+        let mut text = String::new();
+        let read = std::fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+        if read as u64 > MAX_FILE_BYTES {
+            return Err(io::Error::other(format!("it has more than {} MiB", MAX_FILE_BYTES >> 20)));
         }
-        assert!(!is_harmless("DATABASE_URL") && !is_harmless("SESSILE_TOKEN"));
-        assert!(is_harmless("PATH"));
+        Ok(text)
     }
 }

@@ -1,5 +1,5 @@
-//! MCPConfig files: the servers that Claude Desktop, Cursor, VS Code and FastMCP keep, with sessile's own settings beside
-//! them.
+//! MCPConfig files: the servers that Claude Desktop, Cursor, VS Code and FastMCP keep, with sessile's own settings
+//! beside them.
 //!
 //! ```json
 //! {
@@ -11,54 +11,22 @@
 //! }
 //! ```
 
-use std::ffi::OsString;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 
-use super::json::{Document, FileError, Node, Reader};
+use super::environment::{Environment, ProcessEnvironment};
+use super::json::{Document, FileError, Node, ObjectReader};
 use super::restrictions;
 use super::server::ServerSpec;
 use super::settings::Settings;
 
-/// The largest file that is read, in bytes.
-const LARGEST: u64 = 4 << 20;
-
-/// What stands in an MCPConfig file.
+/// The contents of an MCPConfig file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigFile {
-    /// Its servers, in their order, without those that the file takes away. Never none.
+    /// The servers in the order of the file, without those that it disables. There is at least one.
     pub servers: Vec<ServerSpec>,
-    /// What its `sessile` object says of the proxy.
+    /// The settings in the file's `sessile` object.
     pub settings: Settings,
-}
-
-/// Where the values of variables come from, and the files that a configuration file names.
-pub trait Surroundings {
-    /// The value of an environment variable.
-    fn variable(&self, name: &str) -> Option<OsString>;
-    /// What stands in a file.
-    fn file(&self, path: &Path) -> io::Result<String>;
-}
-
-/// The environment and the files of this process.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Process;
-
-impl Surroundings for Process {
-    fn variable(&self, name: &str) -> Option<OsString> {
-        // Asking for a name that no variable can have would panic.
-        let possible = !name.is_empty() && !name.contains(['=', '\0']);
-        possible.then(|| std::env::var_os(name)).flatten()
-    }
-
-    fn file(&self, path: &Path) -> io::Result<String> {
-        let mut text = String::new();
-        let read = std::fs::File::open(path)?.take(LARGEST + 1).read_to_string(&mut text)?;
-        if read as u64 > LARGEST {
-            return Err(io::Error::other(format!("it has more than {} MiB", LARGEST >> 20)));
-        }
-        Ok(text)
-    }
 }
 
 impl ConfigFile {
@@ -66,7 +34,7 @@ impl ConfigFile {
     pub fn read(path: impl AsRef<Path>) -> Result<Self, FileError> {
         let path = path.as_ref();
         let name = path.display().to_string();
-        let text = Process.file(path).map_err(|error| FileError {
+        let text = ProcessEnvironment.file(path).map_err(|error| FileError {
             file: name.clone(),
             position: None,
             key: String::new(),
@@ -76,19 +44,19 @@ impl ConfigFile {
                 _ => format!("it cannot be read: {error}"),
             },
         })?;
-        Self::parse(&text, &name, &Process)
+        Self::parse(&text, &name, &ProcessEnvironment)
     }
 
-    /// Parses what stands in a file; `name` is what errors call it.
-    pub fn parse(text: &str, name: &str, surroundings: &dyn Surroundings) -> Result<Self, FileError> {
-        let lookup = |variable: &str| surroundings.variable(variable);
+    /// Parses the text of a file; errors call the file `name`.
+    pub fn parse(text: &str, name: &str, environment: &dyn Environment) -> Result<Self, FileError> {
+        let lookup = |variable: &str| environment.variable(variable);
         let document = Document::new(name, text.strip_prefix('\u{feff}').unwrap_or(text), &lookup);
         let value = document.parse()?;
         let empty = || document.error(0, "", "the file is empty: expected an object with mcpServers");
         let root = Node::root(&document, value.as_ref().ok_or_else(empty)?);
         let root = root.object_or("an object with mcpServers")?;
         let settings = root.get("sessile").map(|node| Settings::read(&node)).transpose()?.unwrap_or_default();
-        let offered = restrictions::server_names(&root)?;
+        let offered = restrictions::offered_servers(&root)?;
         let node = find_servers(&root)?;
         let entries = node.object_or("an object with a server for each name")?;
         let mut servers: Vec<ServerSpec> = Vec::new();
@@ -98,7 +66,7 @@ impl ConfigFile {
                 disabled += 1;
                 continue;
             }
-            match ServerSpec::read(name, &node, &document, surroundings)? {
+            match ServerSpec::read(name, &node, &document, environment)? {
                 Some(server) => {
                     if let Some(other) = servers.iter().find(|other| other.prefix() == server.prefix()) {
                         let (other, prefix) = (&other.name, server.prefix());
@@ -120,13 +88,13 @@ impl ConfigFile {
 }
 
 /// The object of servers: `mcpServers`, or VS Code's `servers`, which its `settings.json` has in `mcp`.
-fn find_servers<'n>(root: &Reader<'n>) -> Result<Node<'n>, FileError> {
+fn find_servers<'n>(root: &ObjectReader<'n>) -> Result<Node<'n>, FileError> {
     let nested = match root.get("mcp") {
         Some(node) => node.object()?.get("servers"),
         None => None,
     };
     let mut found: Vec<_> = [root.get("mcpServers"), root.get("servers"), nested].into_iter().flatten().collect();
-    // Editors leave empty ones behind.
+    // Editors leave empty objects behind, which must not count as a second object of servers.
     let is_empty = |node: &Node<'_>| node.object().is_ok_and(|object| object.entries().next().is_none());
     if let Some(full) = found.iter().position(|node| !is_empty(node)) {
         let full = found.remove(full);

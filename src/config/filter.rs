@@ -1,4 +1,4 @@
-//! What of a server is offered: allow and deny lists of globs.
+//! Filters: which tools, prompts and resources of a server are offered, by allow and deny lists of globs.
 
 mod names;
 mod uri;
@@ -8,10 +8,10 @@ use std::fmt;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use url::Url;
 
-pub use names::Names;
+pub use names::ExactNames;
 pub(crate) use uri::Spellings;
 
-/// What a server offers, each kind with names of its own.
+/// The kinds of things that a server offers. The names of each kind are separate from those of the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Offered {
     /// Tools, by `name`.
@@ -26,15 +26,15 @@ pub enum Offered {
 
 /// Which tools, prompts, resources and resource templates of a server are offered to clients.
 ///
-/// What is filtered is not listed, and to use it gives the same error as if it were not there. Patterns are matched
-/// against the server's own names, as a whole and with regard to case: `*` stands for any characters, `/` among them,
-/// `?` for one, and `[a-z]` for one of these. Braces stand for themselves, so that the text of a template is a pattern
-/// that matches it.
+/// A tool that is filtered is not listed, and calling it gives the same error as if it did not exist; the same holds
+/// for prompts and resources. Patterns are compared with the server's own names, as a whole and case-sensitively: `*`
+/// stands for any characters, `/` among them, `?` for one character, and `[a-z]` for one of these. Braces stand for
+/// themselves, so that the text of a template is a pattern that matches the template.
 ///
-/// Resources can be spelled in more than one way, and servers read them so: `x://a/../b` is `x://b`, and `%61` is `a`. A
-/// rule for resources holds for all spellings of a URI: it is offered if none of them is denied and, where there is a
-/// list of what is allowed, all of them are allowed. Where there are such rules, URIs with control characters in them or
-/// white space around them are not offered, nor are those of more than 64 KiB.
+/// Resources can be spelled in more than one way, and servers read them so: `x://a/../b` is `x://b`, and `%61` is `a`.
+/// A rule for resources holds for all spellings of a URI: it is offered if none of them is denied and, where there is a
+/// list of what is allowed, all of them are allowed. Where there are such rules, URIs with control characters in them
+/// or white space around them are not offered, nor are those of more than 64 KiB.
 ///
 /// ```
 /// use sessile::{Filter, Offered};
@@ -49,21 +49,21 @@ pub enum Offered {
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// For tools, besides the patterns: what both let through is offered.
-    tool_names: Names,
+    /// Exact names of tools. A tool is offered if both these and the patterns let it through.
+    tool_names: ExactNames,
     tools: Rules,
     prompts: Rules,
     resources: Rules,
     templates: Rules,
 }
 
-/// A pattern that cannot be.
+/// A pattern that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{pattern}` is no pattern: {reason}; write `*` for any characters, `?` for one, `[a-z]` for one of these")]
 pub struct FilterError {
     /// The pattern as it was written.
     pub pattern: String,
-    /// What is wrong with it.
+    /// What is wrong with the pattern.
     pub reason: String,
 }
 
@@ -87,8 +87,8 @@ impl Filter {
         Self::default()
     }
 
-    /// Offers what matches one of these patterns or of those that were allowed before, and nothing else of this kind. An
-    /// empty list allows nothing.
+    /// Offers what matches one of these patterns or of those that were allowed before, and nothing else of this kind.
+    /// An empty list allows nothing.
     pub fn allow<P: AsRef<str>>(
         mut self,
         what: Offered,
@@ -98,7 +98,7 @@ impl Filter {
         Ok(self)
     }
 
-    /// Does not offer what matches one of these patterns, be it allowed or not.
+    /// Does not offer what matches one of these patterns, even where it is allowed too.
     pub fn deny<P: AsRef<str>>(
         mut self,
         what: Offered,
@@ -108,9 +108,9 @@ impl Filter {
         Ok(self)
     }
 
-    /// Offers of what the patterns let through those tools only that these names let through too.
+    /// Restricts tools by exact names too: a tool is offered if both the patterns and these names let it through.
     #[must_use]
-    pub(super) fn tool_names(mut self, names: Names) -> Self {
+    pub(super) fn tool_names(mut self, names: ExactNames) -> Self {
         self.tool_names = self.tool_names.and(names);
         self
     }
@@ -129,7 +129,7 @@ impl Filter {
         all_names && rules.allow.is_none() && rules.deny.patterns.is_empty()
     }
 
-    /// Whether the one of this name is offered. The name is the server's own, unescaped.
+    /// Whether the tool, prompt or resource of this name is offered. The name is the server's own, unescaped.
     pub fn allows(&self, what: Offered, name: &str) -> bool {
         let rules = self.rules(what);
         match what {
@@ -160,14 +160,16 @@ impl Filter {
 }
 
 impl Rules {
-    /// Whether no spelling of a URI is denied, and all are allowed. A pattern that allows one has it in one spelling: what
-    /// was written has to match it as it is, and of the others what is the same again but for escapes.
+    /// Whether no spelling of a URI is denied, and all are allowed. A pattern has one spelling itself: the URI as it
+    /// was written has to match it, and each other spelling has to match it as it is, in normal form, or unescaped.
     fn allow_uri(&self, uri: &Spellings) -> bool {
         if uri.all().any(|one| self.deny.set.is_match(one)) {
             return false;
         }
         let Some(allow) = &self.allow else { return true };
-        let again = |one: &String| allow.set.is_match(one) || uri::others(one).any(|other| allow.set.is_match(other));
+        let again = |one: &String| {
+            allow.set.is_match(one) || uri::normal_and_unescaped(one).any(|other| allow.set.is_match(other))
+        };
         uri.same.first().is_some_and(|written| allow.set.is_match(written)) && uri.same.iter().all(again)
     }
 }
@@ -183,7 +185,7 @@ impl Globs {
             }
             let glob = GlobBuilder::new(&plain_braces(pattern)).literal_separator(false).backslash_escape(true).build();
             set.add(glob.map_err(|error| refuse(error.kind().to_string()))?);
-            if let Some(normal) = normal(pattern) {
+            if let Some(normal) = normalized_pattern(pattern) {
                 let glob =
                     GlobBuilder::new(&plain_braces(&normal)).literal_separator(false).backslash_escape(true).build();
                 set.add(glob.map_err(|error| refuse(error.kind().to_string()))?);
@@ -196,7 +198,7 @@ impl Globs {
     }
 }
 
-/// Braces begin alternatives in a glob, but stand for themselves in the text of a template; so does a backslash.
+/// Escapes braces and backslashes, which have a meaning in a glob, but stand for themselves in the text of a template.
 fn plain_braces(pattern: &str) -> String {
     let mut escaped = String::with_capacity(pattern.len() + 4);
     let mut class = false;
@@ -210,9 +212,9 @@ fn plain_braces(pattern: &str) -> String {
     escaped
 }
 
-/// A pattern for URIs with its URI in normal form, as far as it is literal: all of it, or scheme and host. `None` where
-/// that changes nothing, or there is no such thing in it.
-fn normal(pattern: &str) -> Option<String> {
+/// A pattern for URIs with its literal part in normal form: all of it, or scheme and host where wildcards follow.
+/// `None` where the normal form is the same, or the pattern has no such literal part.
+fn normalized_pattern(pattern: &str) -> Option<String> {
     let Some(open) = pattern.find(['*', '?', '[', '{']) else {
         return Url::parse(pattern).ok().map(String::from).filter(|normal| normal != pattern);
     };

@@ -1,27 +1,28 @@
-//! Which tools, resources and prompts of a server are offered: lists of globs to allow and to deny.
+//! Filters as they are configured: lists of globs to allow and to deny, for tools, resources and prompts.
 
-use super::json::{FileError, Reader};
-use super::{Filter, FilterError, Names, Offered};
+use super::json::{FileError, ObjectReader};
+use super::{ExactNames, Filter, FilterError, Offered};
 
 /// The filters of one server, or of all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FilterLists {
-    /// For tools, by exact name, as the keys of other programs have them. What stands in `tools` does not undo this.
-    pub tool_names: Names,
+    /// Tools by exact name, as the keys of other programs have them. A tool that is denied here stays denied, whatever
+    /// stands in `tools`.
+    pub tool_names: ExactNames,
     /// For tools, by name.
-    pub tools: Lists,
+    pub tools: GlobLists,
     /// For resources and templates, by URI.
-    pub resources: Lists,
+    pub resources: GlobLists,
     /// For prompts, by name.
-    pub prompts: Lists,
+    pub prompts: GlobLists,
 }
 
-/// What may pass. What is denied is denied, even where it is allowed too.
+/// An allow list and a deny list. A name that matches both is denied.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Lists {
-    /// Only what matches one of these passes; `None` for everything, so that an empty list lets nothing pass.
+pub struct GlobLists {
+    /// Names pass that match one of these globs; `None` for all names, so that an empty list lets nothing pass.
     pub allow: Option<Vec<String>>,
-    /// What matches one of these does not pass.
+    /// Names do not pass that match one of these globs.
     pub deny: Vec<String>,
 }
 
@@ -32,7 +33,8 @@ impl FilterLists {
         self.tool_names.is_empty() && lists.iter().all(|lists| lists.allow.is_none() && lists.deny.is_empty())
     }
 
-    /// These over others: the first list of what is allowed counts, and all lists of what is denied, and all exact names.
+    /// Merges these lists with `lower` ones: the upper allow list counts where there is one, and all deny lists and
+    /// exact names count together.
     #[must_use]
     pub fn over(self, lower: Self) -> Self {
         Self {
@@ -43,7 +45,7 @@ impl FilterLists {
         }
     }
 
-    /// The filter that does it; fails on a pattern that cannot be. What holds for resources holds for their templates.
+    /// Makes the filter; fails on a pattern that is not valid. The lists for resources hold for resource templates too.
     pub fn filter(&self) -> Result<Filter, FilterError> {
         let kinds = [
             (Offered::Tools, &self.tools),
@@ -61,24 +63,24 @@ impl FilterLists {
         })
     }
 
-    pub(super) fn read(reader: &Reader<'_>) -> Result<Self, FileError> {
+    pub(super) fn read(reader: &ObjectReader<'_>) -> Result<Self, FileError> {
         Ok(Self {
-            tool_names: Names::default(),
-            tools: Lists::read(reader, ["allowTools", "allowTool", "denyTools", "denyTool"])?,
-            resources: Lists::read(reader, ["allowResources", "allowResource", "denyResources", "denyResource"])?,
-            prompts: Lists::read(reader, ["allowPrompts", "allowPrompt", "denyPrompts", "denyPrompt"])?,
+            tool_names: ExactNames::default(),
+            tools: GlobLists::read(reader, ["allowTools", "allowTool", "denyTools", "denyTool"])?,
+            resources: GlobLists::read(reader, ["allowResources", "allowResource", "denyResources", "denyResource"])?,
+            prompts: GlobLists::read(reader, ["allowPrompts", "allowPrompt", "denyPrompts", "denyPrompt"])?,
         })
     }
 }
 
-impl Lists {
+impl GlobLists {
     fn over(self, lower: Self) -> Self {
         let mut deny = self.deny;
         deny.extend(lower.deny.into_iter().filter(|glob| !deny.contains(glob)).collect::<Vec<_>>());
         Self { allow: self.allow.or(lower.allow), deny }
     }
 
-    fn read(reader: &Reader<'_>, keys: [&'static str; 4]) -> Result<Self, FileError> {
+    fn read(reader: &ObjectReader<'_>, keys: [&'static str; 4]) -> Result<Self, FileError> {
         let globs = |plural, singular| -> Result<Option<Vec<String>>, FileError> {
             let Some(node) = reader.get_either(plural, singular)? else { return Ok(None) };
             let glob = |text: &str| check_glob(text).map(|()| text.to_owned());
@@ -107,19 +109,19 @@ mod tests {
 
     #[test]
     fn what_is_denied_anywhere_is_denied() {
-        let upper = Lists { allow: None, deny: globs(&["a", "b"]) };
-        let lower = Lists { allow: Some(globs(&["x"])), deny: globs(&["b", "c"]) };
-        assert_eq!(upper.over(lower), Lists { allow: Some(globs(&["x"])), deny: globs(&["a", "b", "c"]) });
-        let upper = Lists { allow: Some(Vec::new()), deny: Vec::new() };
-        let lower = Lists { allow: Some(globs(&["x"])), deny: Vec::new() };
+        let upper = GlobLists { allow: None, deny: globs(&["a", "b"]) };
+        let lower = GlobLists { allow: Some(globs(&["x"])), deny: globs(&["b", "c"]) };
+        assert_eq!(upper.over(lower), GlobLists { allow: Some(globs(&["x"])), deny: globs(&["a", "b", "c"]) });
+        let upper = GlobLists { allow: Some(Vec::new()), deny: Vec::new() };
+        let lower = GlobLists { allow: Some(globs(&["x"])), deny: Vec::new() };
         assert_eq!(upper.clone().over(lower), upper);
     }
 
     #[test]
     fn a_filter_is_made_of_them() {
-        let lists = |allow: &[&str]| Lists { allow: Some(globs(allow)), deny: Vec::new() };
+        let lists = |allow: &[&str]| GlobLists { allow: Some(globs(allow)), deny: Vec::new() };
         let filters = FilterLists {
-            tools: Lists { allow: None, deny: globs(&["b*"]) },
+            tools: GlobLists { allow: None, deny: globs(&["b*"]) },
             resources: lists(&["file:///*"]),
             prompts: lists(&[]),
             ..FilterLists::default()

@@ -4,8 +4,8 @@ use http::{HeaderName, HeaderValue};
 
 use crate::headers::{why_not_forwarded, why_not_sent};
 
-/// Checks a header that is sent with every request. `Ok(false)` if it is one that sessile sends by itself: files of other
-/// programs have those, and they do no harm.
+/// Checks a header that is sent with every request. `Ok(false)` if it is one that sessile sends by itself: files of
+/// other programs have those, and they do no harm.
 pub fn check_static(name: &str, value: &str) -> Result<bool, String> {
     let name = parse_name(name)?;
     let value = HeaderValue::from_str(value.trim());

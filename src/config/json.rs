@@ -1,6 +1,7 @@
-//! JSON of which every part knows where it stands, so that an error can name the file, the line and the key.
+//! JSON whose values know their position, so that an error can name the file, the line and the key.
 //!
-//! Comments and trailing commas are allowed, because editors' files have them; nothing else is that JSON is not.
+//! Comments and trailing commas are allowed, because editors write them into such files; other extensions of JSON are
+//! not.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -11,10 +12,10 @@ use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 
 use super::Secret;
 use super::nearest::nearest;
-use super::text::Text;
-use super::vars::{self, Lookup};
+use super::text::ConfigText;
+use super::vars::{self, VariableLookup};
 
-/// What is wrong in a configuration file, and where.
+/// A mistake in a configuration file, and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileError {
     /// The file, as it was named.
@@ -23,7 +24,7 @@ pub struct FileError {
     pub position: Option<(usize, usize)>,
     /// The way to the key, such as `mcpServers.git.args[1]`; empty for the file as a whole.
     pub key: String,
-    /// What is wrong, and what was expected.
+    /// What is wrong with the value, and what was expected.
     pub reason: String,
 }
 
@@ -46,17 +47,17 @@ impl std::error::Error for FileError {}
 pub(super) struct Document<'d> {
     pub name: &'d str,
     pub text: &'d str,
-    pub lookup: Lookup<'d>,
-    /// Values of variables that were put into texts, until somebody takes them.
+    pub lookup: VariableLookup<'d>,
+    /// Values of variables that were put into texts since `take_secrets` was last called.
     secrets: RefCell<Vec<Secret>>,
 }
 
 impl<'d> Document<'d> {
-    pub(super) fn new(name: &'d str, text: &'d str, lookup: Lookup<'d>) -> Self {
+    pub(super) fn new(name: &'d str, text: &'d str, lookup: VariableLookup<'d>) -> Self {
         Self { name, text, lookup, secrets: RefCell::default() }
     }
 
-    /// What the whole file says; `None` if that is nothing.
+    /// Parses the whole file; `None` if it is empty.
     pub(super) fn parse(&self) -> Result<Option<Value<'d>>, FileError> {
         let options = ParseOptions {
             allow_comments: true,
@@ -72,7 +73,8 @@ impl<'d> Document<'d> {
         };
         let parsed = parse_to_ast(self.text, &CollectOptions::default(), &options);
         let parsed = parsed.map_err(|error| {
-            let reason = format!("this is not JSON (comments are fine): {}", lower(&error.kind().to_string()));
+            let reason =
+                format!("this is not JSON (comments are fine): {}", lowercase_first(&error.kind().to_string()));
             self.error(error.range().start, "", reason)
         })?;
         Ok(parsed.value)
@@ -96,17 +98,17 @@ impl<'d> Document<'d> {
     }
 }
 
-fn lower(sentence: &str) -> String {
+fn lowercase_first(sentence: &str) -> String {
     let mut letters = sentence.chars();
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
-/// A value, and where it stands.
+/// A value with its position.
 #[derive(Clone)]
 pub(super) struct Node<'n> {
     document: &'n Document<'n>,
     value: &'n Value<'n>,
-    /// The way to it.
+    /// The path to the value, such as `mcpServers.git.args[1]`.
     pub key: String,
 }
 
@@ -120,7 +122,7 @@ impl<'n> Node<'n> {
     }
 
     pub(super) fn expected(&self, expected: &str) -> FileError {
-        self.error(format!("expected {expected}, found {}", kind(self.value)))
+        self.error(format!("expected {expected}, found {}", kind_of(self.value)))
     }
 
     pub(super) fn is_text(&self) -> bool {
@@ -135,12 +137,12 @@ impl<'n> Node<'n> {
         matches!(self.value, Value::Array(_))
     }
 
-    /// Whether it is this one of `true` and `false`.
+    /// Whether the value is this boolean.
     pub(super) fn is(&self, boolean: bool) -> bool {
         self.value.as_boolean_lit().is_some_and(|literal| literal.value == boolean)
     }
 
-    /// Whether it is null, or a text, a list or an object with nothing in it.
+    /// Whether the value is null, or an empty text, list or object.
     pub(super) fn is_empty(&self) -> bool {
         match self.value {
             Value::NullKeyword(_) => true,
@@ -151,15 +153,15 @@ impl<'n> Node<'n> {
         }
     }
 
-    /// The text as it is written, if it is one.
+    /// The text as it is written, without its variables put in; `None` if the value is no text.
     pub(super) fn literal(&self) -> Option<&str> {
         self.value.as_string_lit().map(|literal| literal.value.as_ref())
     }
 
-    /// What stands in an object, each value with its key, or in a list, each without one. A key that stands twice is given
+    /// The values in an object, each with its key, or in a list, each without one. A key that stands twice is given
     /// twice.
     pub(super) fn inner(&self) -> Vec<(Option<&'n str>, Node<'n>)> {
-        let object = self.value.as_object().map(|object| Reader {
+        let object = self.value.as_object().map(|object| ObjectReader {
             document: self.document,
             object,
             key: self.key.clone(),
@@ -171,12 +173,12 @@ impl<'n> Node<'n> {
         }
     }
 
-    /// The text, with its variables put in.
-    pub(super) fn text(&self) -> Result<Text, FileError> {
+    /// The text with its variables put in.
+    pub(super) fn text(&self) -> Result<ConfigText, FileError> {
         self.text_or("a string")
     }
 
-    fn text_or(&self, expected: &str) -> Result<Text, FileError> {
+    fn text_or(&self, expected: &str) -> Result<ConfigText, FileError> {
         let literal = self.value.as_string_lit().ok_or_else(|| self.expected(expected))?;
         let expanded =
             vars::expand(&literal.value, self.document.lookup).map_err(|error| self.error(error.to_string()))?;
@@ -185,11 +187,11 @@ impl<'n> Node<'n> {
         }
         let secret = !expanded.secrets.is_empty();
         self.document.secrets.borrow_mut().extend(expanded.secrets.into_iter().map(Secret::from));
-        Ok(if secret { Text::secret(expanded.text) } else { Text::plain(expanded.text) })
+        Ok(if secret { ConfigText::secret(expanded.text) } else { ConfigText::plain(expanded.text) })
     }
 
     /// The text that has something in it.
-    pub(super) fn some_text(&self) -> Result<Text, FileError> {
+    pub(super) fn some_text(&self) -> Result<ConfigText, FileError> {
         let text = self.text()?;
         if text.expose().trim().is_empty() { Err(self.error("expected a text, found an empty one")) } else { Ok(text) }
     }
@@ -206,7 +208,7 @@ impl<'n> Node<'n> {
 
     pub(super) fn check<T>(
         &self,
-        text: &Text,
+        text: &ConfigText,
         expected: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Result<T, FileError> {
@@ -219,11 +221,11 @@ impl<'n> Node<'n> {
         })
     }
 
-    /// A text or a number, as a text. Values of the environment may be written as either.
-    pub(super) fn text_or_scalar(&self) -> Result<Text, FileError> {
+    /// A text, number or boolean as a text: values of environment variables may be written as any of these.
+    pub(super) fn text_or_scalar(&self) -> Result<ConfigText, FileError> {
         match self.value {
-            Value::NumberLit(number) => Ok(Text::plain(number.value)),
-            Value::BooleanLit(boolean) => Ok(Text::plain(boolean.value.to_string())),
+            Value::NumberLit(number) => Ok(ConfigText::plain(number.value)),
+            Value::BooleanLit(boolean) => Ok(ConfigText::plain(boolean.value.to_string())),
             _ => self.text(),
         }
     }
@@ -232,14 +234,14 @@ impl<'n> Node<'n> {
         Ok(self.value.as_boolean_lit().ok_or_else(|| self.expected("true or false"))?.value)
     }
 
-    /// A whole number within bounds; a text of one will do, because variables are texts.
+    /// A number that `parse` accepts. A text of one will do, because variables are texts.
     pub(super) fn number<T>(
         &self,
         expected: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Result<T, FileError> {
         match self.value {
-            Value::NumberLit(number) => self.check(&Text::plain(number.value), expected, parse),
+            Value::NumberLit(number) => self.check(&ConfigText::plain(number.value), expected, parse),
             _ => self.parsed(expected, parse),
         }
     }
@@ -250,18 +252,18 @@ impl<'n> Node<'n> {
         Ok(array.elements.iter().enumerate().map(node).collect())
     }
 
-    pub(super) fn texts(&self) -> Result<Vec<Text>, FileError> {
+    pub(super) fn texts(&self) -> Result<Vec<ConfigText>, FileError> {
         self.list()?.iter().map(Node::text).collect()
     }
 
-    /// The object, whose keys all stand once.
-    pub(super) fn object(&self) -> Result<Reader<'n>, FileError> {
+    /// The value as an object; fails if a key stands twice.
+    pub(super) fn object(&self) -> Result<ObjectReader<'n>, FileError> {
         self.object_or("an object")
     }
 
-    pub(super) fn object_or(&self, expected: &str) -> Result<Reader<'n>, FileError> {
+    pub(super) fn object_or(&self, expected: &str) -> Result<ObjectReader<'n>, FileError> {
         let object = self.value.as_object().ok_or_else(|| self.expected(expected))?;
-        let reader = Reader { document: self.document, object, key: self.key.clone(), asked: RefCell::default() };
+        let reader = ObjectReader { document: self.document, object, key: self.key.clone(), asked: RefCell::default() };
         let mut seen = std::collections::HashSet::new();
         for property in &object.properties {
             let name = property.name.as_str();
@@ -278,7 +280,7 @@ impl<'n> Node<'n> {
     }
 }
 
-fn kind(value: &Value<'_>) -> &'static str {
+fn kind_of(value: &Value<'_>) -> &'static str {
     match value {
         Value::StringLit(_) => "a string",
         Value::NumberLit(_) => "a number",
@@ -295,15 +297,16 @@ fn kind(value: &Value<'_>) -> &'static str {
     }
 }
 
-/// An object, which remembers the keys that it was asked for.
-pub(super) struct Reader<'n> {
+/// Reads the keys of an object, and remembers which were asked for, so that [`finish`](Self::finish) can refuse the
+/// others.
+pub(super) struct ObjectReader<'n> {
     document: &'n Document<'n>,
     object: &'n Object<'n>,
     key: String,
     asked: RefCell<Vec<&'static str>>,
 }
 
-impl<'n> Reader<'n> {
+impl<'n> ObjectReader<'n> {
     /// An error about the object itself.
     pub(super) fn error(&self, reason: impl Into<String>) -> FileError {
         self.document.error(self.object.range.start, &self.key, reason)
@@ -333,12 +336,12 @@ impl<'n> Reader<'n> {
         })
     }
 
-    /// As [`Reader::entries`], without those that are null.
+    /// As [`ObjectReader::entries`], without those that are null.
     pub(super) fn set_entries(&self) -> impl Iterator<Item = (&'n str, Node<'n>)> {
         self.entries().filter(|(_, node)| !matches!(node.value, Value::NullKeyword(_)))
     }
 
-    /// Refuses keys that nobody has asked for.
+    /// Fails on a key that was not asked for: a setting with a typing mistake must not be ignored.
     pub(super) fn finish(&self) -> Result<(), FileError> {
         let asked = self.asked.borrow();
         let unknown = self.object.properties.iter().find(|property| !asked.contains(&property.name.as_str()));
@@ -361,12 +364,12 @@ impl<'n> Reader<'n> {
         match (plain, self.key.is_empty()) {
             (true, true) => name.to_owned(),
             (true, false) => format!("{}.{name}", self.key),
-            (false, _) => format!("{}[{:?}]", self.key, short(name)),
+            (false, _) => format!("{}[{:?}]", self.key, shortened(name)),
         }
     }
 }
 
-/// A name that is fit for an error, however long it is.
-fn short(name: &str) -> String {
+/// A name that is short enough for an error.
+fn shortened(name: &str) -> String {
     if name.chars().count() <= 80 { name.to_owned() } else { name.chars().take(77).chain("...".chars()).collect() }
 }

@@ -1,7 +1,7 @@
-//! What can be set. Plain values with defaults, checked once when the proxy is built.
+//! Settings: plain values with defaults, checked once when the proxy is built.
 //!
-//! A [`ConfigFile`] is what stands in a file: [`ServerSpec`]s and [`Settings`], which are merged with those of a command
-//! line. Nothing in here connects to anything.
+//! A [`ConfigFile`] holds the [`ServerSpec`]s and [`Settings`] of a file, which the program merges with those of its
+//! command line. Nothing in this module connects to anything.
 
 mod apply;
 mod env_file;
@@ -19,6 +19,7 @@ pub mod oauth_options;
 #[doc(hidden)]
 pub mod remote;
 mod restrictions;
+mod safe_environment;
 mod secret;
 mod server;
 mod settings;
@@ -33,21 +34,22 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use apply::ApplyError;
-pub use environment::safe_environment;
-pub use file::{ConfigFile, Process, Surroundings};
+pub use environment::{Environment, ProcessEnvironment};
+pub use file::ConfigFile;
 pub(crate) use filter::Spellings;
-pub use filter::{Filter, FilterError, Names, Offered};
-pub use filter_lists::{FilterLists, Lists};
+pub use filter::{ExactNames, Filter, FilterError, Offered};
+pub use filter_lists::{FilterLists, GlobLists};
 pub use json::FileError;
 pub(crate) use oauth::loopback_redirect;
 pub use oauth::{Announce, OAuthFlow, OAuthSettings};
 pub use oauth_options::{ClientSecret, OAuthMode, OAuthOptions};
 pub use remote::{Bearer, Remote, Transport};
+pub use safe_environment::safe_environment;
 pub use secret::Secret;
-pub use server::{CommandSpec, ServerSpec, Target, UrlSpec};
+pub use server::{CommandSpec, ServerKind, ServerSpec, UrlSpec};
 pub use settings::{Settings, Timeout};
-pub use text::Text;
-pub(crate) use text::speaks_of_secrets;
+pub use text::ConfigText;
+pub(crate) use text::names_a_secret;
 
 /// A kibibyte.
 const KIB: usize = 1024;
@@ -57,18 +59,17 @@ const MIB: usize = 1024 * KIB;
 /// How sessions live, and the bounds that they keep to.
 #[derive(Debug, Clone)]
 pub struct SessionSettings {
-    /// How long a session may be idle before it ends; `None` for ever. Idle is a session with no call in flight for a
-    /// client that is there, and no open stream that is read. 30 minutes.
+    /// How long a session may be idle before it ends; `None` for no limit. A session is idle while no call is in flight
+    /// for a client that is there, and no open stream is read. 30 minutes.
     pub idle_timeout: Option<Duration>,
-    /// How long a lost stream may be taken up again, and a client without any stream counts as present. 10 minutes.
+    /// How long a lost stream can be resumed, and a client without any stream counts as present. 10 minutes.
     pub lost_stream: Duration,
-    /// How long a server's request waits for a stream that can carry it, before the server is told that nobody is there.
-    /// 10 seconds.
+    /// How long a server request waits for a stream that can carry it, before it is answered with an error. 10 seconds.
     pub stream_wait: Duration,
-    /// How long the handshake and lists wait for the slowest of several servers, before the client gets what the others
-    /// have said. 10 seconds.
+    /// How long the handshake and lists wait for the slowest of several servers, before the client gets the answers of
+    /// the others. 10 seconds.
     pub server_wait: Duration,
-    /// How long a call may take before it is cancelled; `None` for ever, because browsers take long. `None`.
+    /// How long a call may take before it is cancelled; `None` for no limit. `None`, because browsers take long.
     pub request_timeout: Option<Duration>,
     /// How long calls in flight may go on when the proxy or the client's input ends. 10 seconds.
     pub drain: Duration,
@@ -76,16 +77,16 @@ pub struct SessionSettings {
     pub max_sessions: Option<usize>,
     /// The largest message in either direction, in bytes. 64 MiB.
     pub max_message_size: usize,
-    /// Bytes kept for each session so that a client can take up a lost stream. 1 MiB.
+    /// Bytes of messages kept for each session, so that a client can resume a lost stream. 1 MiB.
     pub replay_bytes: usize,
-    /// What one session takes at most, in each direction, of the bytes that all sessions have in common, besides one larger
-    /// message and what it keeps for clients that resume a stream. 4 MiB.
+    /// Most bytes that one session takes, in each direction, of [`process_budget`](Self::process_budget), not counting
+    /// one larger message and what it keeps for clients that resume a stream. 4 MiB.
     pub session_budget: usize,
-    /// The bytes that all sessions have in common in each direction, for messages that are received, queued, unread, or
-    /// kept. At least twice [`max_message_size`](Self::max_message_size). Besides, each session has 64 KiB of its own in each
+    /// Most bytes of messages that all sessions together have received, queued, not read, or kept, in each direction.
+    /// At least twice [`max_message_size`](Self::max_message_size). Each session has another 64 KiB of its own in each
     /// direction. 256 MiB.
     pub process_budget: usize,
-    /// Most calls in flight in a session, and most of its server's requests without an answer. 1024.
+    /// Most calls in flight in a session, and most server requests without a response. 1024.
     pub max_in_flight: usize,
     /// Where sessions get their scratch folders. The system's temporary folder.
     pub scratch: PathBuf,
@@ -118,7 +119,7 @@ pub struct HttpSettings {
     pub allow_hosts: Vec<String>,
     /// Origins that web pages may have besides loopback ones, such as `https://app.example.com`; `*` for any.
     pub allow_origins: Vec<String>,
-    /// After how long a silence a stream is sent a comment. 15 seconds.
+    /// How long a stream may be silent before it is sent a comment. 15 seconds.
     pub keep_alive: Duration,
     /// Whether clients from elsewhere than loopback may be told what a server wrote on stderr before it exited. No.
     pub expose_stderr: bool,
@@ -135,22 +136,23 @@ impl Default for HttpSettings {
     }
 }
 
-/// A setting that cannot be.
+/// A setting that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// No backend was named.
-    #[error("no backend: name one with `ProxyBuilder::backend`")]
+    /// No server was added.
+    #[error("there is no server: add one with `ProxyBuilder::backend` or `ProxyBuilder::server`")]
     NoBackend,
-    /// A server has no name, or one that another server has too, once what cannot stand in names of tools is replaced.
+    /// A server has no name, or has the name of another one after the characters are replaced that names of tools
+    /// cannot have.
     #[error(
-        "server `{name}`: a server needs a name of its own, and names are compared with `_` for all but ASCII letters, digits, `-` and `.`; where URIs have them in, without regard to case"
+        "server `{name}`: a server needs a name of its own; in comparing names, characters other than ASCII letters, digits, `-` and `.` count as `_`, and with prefixed URIs upper and lower case count as the same"
     )]
     ServerName {
         /// The name as it was given.
         name: String,
     },
-    /// A filter is for a server that there is not.
-    #[error("there is no server `{name}` to be filtered: name one that was added")]
+    /// A filter names a server that was not added.
+    #[error("a filter names the server `{name}`, which does not exist: name one that was added")]
     UnknownServer {
         /// The name as it was given.
         name: String,
@@ -166,13 +168,13 @@ pub enum ConfigError {
     Server {
         /// Its name.
         server: String,
-        /// Why not.
+        /// What is wrong with it.
         reason: String,
     },
-    /// What is said for all servers does not fit them.
+    /// Settings for all servers do not fit the servers.
     #[error(transparent)]
     Apply(#[from] ApplyError),
-    /// A pattern of a filter cannot be.
+    /// A pattern of a filter is not valid.
     #[error(transparent)]
     Filter(#[from] FilterError),
     /// A setting is out of its range.
@@ -202,7 +204,8 @@ impl SessionSettings {
                 return out(setting, value.to_string(), "at least 1");
             }
         }
-        // One message that grows to the limit must always have its place beside another that is not read.
+        // A message may grow to the limit while another one of that size is not read: both need memory, or nothing
+        // moves.
         if self.process_budget / 2 < self.max_message_size {
             let expected = "at least twice max_message_size: raise it, or lower max_message_size";
             return out("process_budget", self.process_budget.to_string(), expected);

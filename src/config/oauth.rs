@@ -1,4 +1,4 @@
-//! How a backend is logged in to.
+//! Settings of OAuth: how sessile logs in to an HTTP backend.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,13 +9,13 @@ use url::{Host, Url};
 
 use super::{ConfigError, Secret};
 
-/// How an HTTP backend is logged in to by OAuth 2.1 (MCP 2025-11-25 and 2026-07-28, "Authorization").
+/// How sessile logs in to an HTTP backend by OAuth 2.1 (MCP 2025-11-25 and 2026-07-28, "Authorization").
 ///
 /// The identity is one for all sessions: it is the operator's, not the clients'. Nothing is done until the backend asks
 /// for it with HTTP 401, except that [`OAuthFlow::ClientCredentials`] gets its token first.
 #[derive(Debug, Clone)]
 pub struct OAuthSettings {
-    /// Who logs in: a person in a browser, or this program. A person.
+    /// Whether a person logs in with a browser, or this program with its own credentials. A person.
     pub flow: OAuthFlow,
     /// The client id, where the authorization server has given one out already. Without it a login uses
     /// [`client_metadata_url`](Self::client_metadata_url), or registers itself. `None`.
@@ -29,26 +29,26 @@ pub struct OAuthSettings {
     pub client_metadata_url: Option<String>,
     /// The name that a person is shown by an authorization server with which this client registers itself. `sessile`.
     pub client_name: String,
-    /// The authorization server's issuer; any other that the backend names is refused. It keeps a backend that was taken
-    /// over from sending the client secret elsewhere. `None`: whatever the backend names.
+    /// The authorization server's issuer; any other that the backend names is refused, so that a compromised backend
+    /// cannot have the client secret sent elsewhere. `None`: whatever the backend names.
     pub issuer: Option<String>,
     /// The port of the redirect listener; `None` for that of the last login where it is free, else any. `None`.
     pub redirect_port: Option<u16>,
     /// The whole redirect URI, for a client id that was registered with another one than
     /// `http://127.0.0.1:PORT/callback`: plain http, a loopback host and a port. `None`.
     pub redirect_uri: Option<String>,
-    /// Where tokens are kept, in files that only their owner may read. One folder for each person, if the same backend is
-    /// to be used as several. `None`: `$XDG_STATE_HOME/sessile/tokens` or `~/.local/state/sessile/tokens`.
+    /// Where tokens are kept, in files that only their owner may read. One folder for each person, if the same backend
+    /// is to be used as several. `None`: `$XDG_STATE_HOME/sessile/tokens` or `~/.local/state/sessile/tokens`.
     pub token_dir: Option<PathBuf>,
     /// Whether a login opens a browser. Yes.
     pub open_browser: bool,
     /// How long a person may take to log in. 5 minutes.
     pub login_timeout: Duration,
-    /// Gets the URL of a login that begins; without it, the URL is a warning in the log. `None`.
+    /// Is called with the URL of a login that begins; without it, the URL is a warning in the log. `None`.
     pub announce: Option<Announce>,
 }
 
-/// Who logs in.
+/// The OAuth flow: whether a person or this program logs in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OAuthFlow {
     /// A person, in a browser on this machine: the authorization code flow with PKCE and a loopback redirect.
@@ -58,12 +58,12 @@ pub enum OAuthFlow {
     ClientCredentials,
 }
 
-/// What is called with the URL that a person has to open.
+/// A function that is called with the URL that a person has to open.
 #[derive(Clone)]
 pub struct Announce(Arc<dyn Fn(&str) + Send + Sync>);
 
 impl Announce {
-    /// `call` must not block.
+    /// Wraps `call`, which must not block.
     pub fn new(call: impl Fn(&str) + Send + Sync + 'static) -> Self {
         Self(Arc::new(call))
     }

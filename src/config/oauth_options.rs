@@ -1,19 +1,18 @@
-//! How a token for a server at a URL is fetched, as it is configured. The flows themselves are the backend's.
+//! The settings of OAuth as they are configured, in a file or on a command line. The backend runs the flows themselves.
 
 use std::path::PathBuf;
 
-use super::json::{FileError, Node, Reader};
-use super::remote::variable_name;
+use super::json::{FileError, Node, ObjectReader};
 use super::{OAuthFlow, OAuthSettings, Secret, units};
 
-/// Settings of OAuth. What is `None` has not been set.
+/// Settings of OAuth. A field that is `None` has not been set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OAuthOptions {
     /// Which flow, or none.
     pub mode: Option<OAuthMode>,
     /// The id of a client that is registered already.
     pub client_id: Option<String>,
-    /// Its secret.
+    /// The secret of that client.
     pub client_secret: Option<ClientSecret>,
     /// The scopes to ask for.
     pub scopes: Vec<String>,
@@ -34,11 +33,11 @@ pub struct OAuthOptions {
 /// Which flow fetches a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OAuthMode {
-    /// None.
+    /// No token is fetched.
     Off,
     /// A person logs in with a browser (authorization code, PKCE).
     Login,
-    /// The client itself is who it is (client credentials).
+    /// This program logs in with a client id and secret (client credentials).
     ClientCredentials,
 }
 
@@ -49,12 +48,12 @@ pub enum ClientSecret {
     File(PathBuf),
     /// An environment variable.
     Env(String),
-    /// It is this one.
+    /// The secret itself.
     Value(Secret),
 }
 
 impl OAuthMode {
-    /// By its name in files and on the command line.
+    /// Parses the name of a mode, as it is written in files and on the command line.
     pub fn parse(name: &str) -> Result<Self, String> {
         match name {
             "off" => Ok(Self::Off),
@@ -65,8 +64,8 @@ impl OAuthMode {
     }
 }
 
-/// The names of the keys, in an `oauth` object and beside it.
-struct Keys {
+/// The names of the keys of OAuth: an `oauth` object has them in short, and a `sessile` object in full.
+struct OAuthKeys {
     client_id: &'static str,
     secret_file: &'static str,
     secret_env: &'static str,
@@ -79,7 +78,7 @@ struct Keys {
     token_dir: &'static str,
 }
 
-const INSIDE: Keys = Keys {
+const IN_OAUTH_OBJECT: OAuthKeys = OAuthKeys {
     client_id: "clientId",
     secret_file: "clientSecretFile",
     secret_env: "clientSecretEnv",
@@ -92,7 +91,7 @@ const INSIDE: Keys = Keys {
     token_dir: "tokenDir",
 };
 
-const BESIDE: Keys = Keys {
+const BESIDE_OAUTH_KEY: OAuthKeys = OAuthKeys {
     client_id: "oauthClientId",
     secret_file: "oauthClientSecretFile",
     secret_env: "oauthClientSecretEnv",
@@ -113,7 +112,7 @@ impl OAuthOptions {
         matches!(self.mode, Some(OAuthMode::Login | OAuthMode::ClientCredentials))
     }
 
-    /// These settings over others.
+    /// Puts these settings over `lower` ones.
     #[must_use]
     pub fn over(self, lower: Self) -> Self {
         Self {
@@ -133,8 +132,7 @@ impl OAuthOptions {
     /// Checks that the settings go together.
     pub fn check(&self) -> Result<(), String> {
         if self.mode.is_none() && (self.client_id.is_some() || self.client_secret.is_some()) {
-            return Err("there is an OAuth client, and no word of what it is for: set oauth to login or \
-                        client-credentials"
+            return Err("there is an OAuth client, and no flow that uses it: set oauth to login or client-credentials"
                 .to_owned());
         }
         let secret = self.client_secret.as_ref().map(|_| Secret::new("to be read"));
@@ -163,9 +161,10 @@ impl OAuthOptions {
         })
     }
 
-    /// Reads it from a `sessile` object: `oauth` is a mode, with the rest in keys beside it, or an object with all of it.
-    pub(super) fn read(reader: &Reader<'_>) -> Result<Self, FileError> {
-        let beside = Self::read_keys(reader, &BESIDE)?;
+    /// Reads it from a `sessile` object: `oauth` is a mode, with the rest in keys beside it, or an object with all of
+    /// it.
+    pub(super) fn read(reader: &ObjectReader<'_>) -> Result<Self, FileError> {
+        let beside = Self::read_keys(reader, &BESIDE_OAUTH_KEY)?;
         let Some(node) = reader.get("oauth") else { return Ok(beside) };
         if node.is_text() {
             let mode = node.parsed(MODES, OAuthMode::parse)?;
@@ -176,13 +175,14 @@ impl OAuthOptions {
         }
         let inside = node.object_or("a mode (off, login, client-credentials) or an object")?;
         let mode = inside.get("mode").map(|node| node.parsed(MODES, OAuthMode::parse)).transpose()?;
-        let oauth = Self { mode: Some(mode.unwrap_or(OAuthMode::Login)), ..Self::read_keys(&inside, &INSIDE)? };
+        let oauth =
+            Self { mode: Some(mode.unwrap_or(OAuthMode::Login)), ..Self::read_keys(&inside, &IN_OAUTH_OBJECT)? };
         inside.finish()?;
         oauth.check().map_err(|error| node.error(error))?;
         Ok(oauth.over(beside))
     }
 
-    fn read_keys(reader: &Reader<'_>, keys: &Keys) -> Result<Self, FileError> {
+    fn read_keys(reader: &ObjectReader<'_>, keys: &OAuthKeys) -> Result<Self, FileError> {
         let text = |name| reader.get(name).map(|node| Ok(node.some_text()?.expose().to_owned())).transpose();
         let scopes = match reader.get(keys.scope) {
             Some(node) if node.is_array() => node.texts()?.iter().flat_map(|text| scopes(text.expose())).collect(),
@@ -206,14 +206,15 @@ impl OAuthOptions {
     }
 }
 
-fn read_secret(reader: &Reader<'_>, keys: &Keys) -> Result<Option<ClientSecret>, FileError> {
+fn read_secret(reader: &ObjectReader<'_>, keys: &OAuthKeys) -> Result<Option<ClientSecret>, FileError> {
     let given = [reader.get(keys.secret_file), reader.get(keys.secret_env), reader.get(keys.secret)];
     if let Some(second) = given.iter().flatten().nth(1) {
         return Err(second.error("the client's secret comes from somewhere else already: keep one of them"));
     }
     let [file, env, value] = given;
     let file = file.map(|node| node.parsed("a path", units::path).map(ClientSecret::File));
-    let env = env.map(|node| node.parsed("the name of an environment variable", variable_name).map(ClientSecret::Env));
+    let env =
+        env.map(|node| node.parsed("the name of an environment variable", units::variable_name).map(ClientSecret::Env));
     let value = value.map(|node: Node<'_>| Ok(ClientSecret::Value(node.some_text()?.expose().into())));
     file.or(env).or(value).transpose()
 }

@@ -1,26 +1,26 @@
-//! How a server at a URL is reached, and what it is told about who comes.
+//! How a server at a URL is reached, and which headers and credentials it gets.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Secret;
 use super::headers;
-use super::json::{FileError, Node, Reader};
+use super::json::{FileError, Node, ObjectReader};
 use super::oauth_options::{OAuthMode, OAuthOptions};
 use super::{units, vars};
 
-/// How one server at a URL is reached. What is `None` or empty has not been set.
+/// How one server at a URL is reached. A field that is `None` or empty has not been set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Remote {
-    /// Which transport it speaks.
+    /// The transport that the server speaks.
     pub transport: Option<Transport>,
     /// Headers that are sent with every request.
     pub headers: Vec<(String, Secret)>,
     /// Names of headers of clients that are passed on with their own requests.
     pub forward_headers: Vec<String>,
-    /// The token that says who comes.
+    /// Where the bearer token comes from.
     pub bearer: Option<Bearer>,
-    /// How a token is fetched.
+    /// How a token is fetched by OAuth.
     pub oauth: OAuthOptions,
     /// The unix socket that stands in for the URL's host and port.
     pub unix_socket: Option<PathBuf>,
@@ -28,7 +28,7 @@ pub struct Remote {
     pub connect_timeout: Option<Duration>,
 }
 
-/// What a server at a URL speaks.
+/// The transport that a server at a URL speaks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Transport {
     /// Streamable HTTP, or HTTP+SSE where the server turns out to be that old (2025-11-25, basic/transports, "Backwards
@@ -48,12 +48,12 @@ pub enum Bearer {
     File(PathBuf),
     /// An environment variable.
     Env(String),
-    /// It is this one.
+    /// The token itself.
     Token(Secret),
 }
 
 impl Transport {
-    /// By the names that are used for it in files and on the command line.
+    /// Parses the name of a transport, as it is written in files and on the command line.
     pub fn parse(name: &str) -> Result<Self, String> {
         match name {
             "auto" => Ok(Self::Auto),
@@ -66,7 +66,8 @@ impl Transport {
 }
 
 impl Remote {
-    /// These settings over others. A credential that is set here takes the place of all credentials there.
+    /// Puts these settings over `lower` ones. A credential that is set here replaces all credentials there: a server
+    /// must never get two.
     #[must_use]
     pub fn over(self, lower: Self) -> Self {
         let credential = self.has_credential();
@@ -91,14 +92,14 @@ impl Remote {
         }
     }
 
-    /// The key of something that is set.
+    /// The key of the first setting that is set.
     pub(super) fn first_set(&self) -> Option<&'static str> {
         let others = [(self.transport.is_some(), "transport"), (self.connect_timeout.is_some(), "connectTimeout")];
-        self.first_set_for_one().or_else(|| others.iter().find(|(set, _)| *set).map(|(_, key)| *key))
+        self.first_set_for_one_server().or_else(|| others.iter().find(|(set, _)| *set).map(|(_, key)| *key))
     }
 
-    /// The key of something that is set and is meant for one server and no other: a way to it, or who comes.
-    pub(super) fn first_set_for_one(&self) -> Option<&'static str> {
+    /// The key of the first setting that is set and makes sense for one server only: its address, or a credential.
+    pub(super) fn first_set_for_one_server(&self) -> Option<&'static str> {
         let bearer = match self.bearer {
             Some(Bearer::File(_)) => Some("bearerFile"),
             Some(Bearer::Env(_)) => Some("bearerEnv"),
@@ -127,7 +128,7 @@ impl Remote {
         self.credentials().iter().any(|(set, _)| *set)
     }
 
-    /// The ways to say who comes, and whether each is set.
+    /// The kinds of credentials, and whether each is set.
     fn credentials(&self) -> [(bool, &'static str); 4] {
         [
             (self.bearer.is_some(), "a bearer token"),
@@ -137,8 +138,8 @@ impl Remote {
         ]
     }
 
-    /// Reads what stands in a `sessile` object.
-    pub(super) fn read(reader: &Reader<'_>) -> Result<Self, FileError> {
+    /// Reads the settings in a `sessile` object.
+    pub(super) fn read(reader: &ObjectReader<'_>) -> Result<Self, FileError> {
         let path = |node: Option<Node<'_>>| node.map(|node| node.parsed("a path", units::path)).transpose();
         let bearer_file = reader.get("bearerFile");
         let bearer_env = reader.get("bearerEnv");
@@ -147,7 +148,9 @@ impl Remote {
         }
         let bearer = match (path(bearer_file)?, bearer_env) {
             (Some(file), _) => Some(Bearer::File(file)),
-            (None, Some(node)) => Some(Bearer::Env(node.parsed("the name of an environment variable", variable_name)?)),
+            (None, Some(node)) => {
+                Some(Bearer::Env(node.parsed("the name of an environment variable", units::variable_name)?))
+            }
             (None, None) => None,
         };
         let forward_headers = match reader.get_either("forwardHeaders", "forwardHeader")? {
@@ -193,8 +196,8 @@ pub(super) fn read_headers(node: &Node<'_>) -> Result<Vec<(String, Secret)>, Fil
     Ok(headers)
 }
 
-/// Reads `Name: value` of a command line, with its variables. Nothing of the value is in an error. `None` for a header that
-/// sessile sends by itself.
+/// Parses a header `Name: value` of the command line, with its variables. Errors quote nothing of the value, which may
+/// be a secret. `None` for a header that sessile sends by itself.
 pub fn parse_header(
     header: &Secret,
     variable: &dyn Fn(&str) -> Option<std::ffi::OsString>,
@@ -213,15 +216,6 @@ fn add_header(headers: &mut Vec<(String, Secret)>, node: &Node<'_>, name: &str, 
         headers.push((name.to_owned(), value.trim().into()));
     }
     Ok(())
-}
-
-/// Checks the name of an environment variable.
-pub fn variable_name(name: &str) -> Result<String, String> {
-    if name.is_empty() || name.contains(['=', '\0']) || name.contains(char::is_whitespace) {
-        // A token that was put where its variable's name belongs must not be shown.
-        return Err("no variable can have such a name".to_owned());
-    }
-    Ok(name.to_owned())
 }
 
 #[cfg(test)]

@@ -1,140 +1,150 @@
-//! What the keys of other programs take away: servers, and tools of a server.
+//! Keys of other programs that hide servers, or tools of a server.
 //!
-//! Whoever hides a tool from their editor does not expect a proxy in front of the same file to offer it. What restricts and
-//! is understood is obeyed; what restricts and is not understood is an error; what only grants, such as `autoApprove`, is
-//! ignored. Where several keys restrict, all of them hold, in whatever spelling.
+//! A user who hides a tool from an editor does not expect a proxy that reads the same file to offer it. A key that
+//! restricts and is understood is obeyed; a key that seems to restrict and is not understood is an error; a key that
+//! only grants, such as `autoApprove`, is ignored. Where several keys restrict, all of them hold, in whatever spelling.
 
 mod keys;
 
-use self::keys::{OfFile, OfServer, Sense};
-use super::Names;
-use super::json::{FileError, Node, Reader};
+use self::keys::{EntryKey, FileKey, RestrictionKind};
+use super::ExactNames;
+use super::json::{FileError, Node, ObjectReader};
 
-/// What to do about a restriction that is not understood.
-const INSTEAD: &str = "name what is offered in the `sessile` object of the server (allowTools, denyTools and the like)";
+/// The advice at the end of errors about restrictions that are not understood.
+const USE_SESSILE_FILTERS: &str =
+    "name what is offered in the `sessile` object of the server (allowTools, denyTools and the like)";
 
-/// Whether an entry says that its server is not to be used.
-pub(super) fn takes_server_away(entry: &Reader<'_>) -> Result<bool, FileError> {
+/// Whether an entry disables its server.
+pub(super) fn is_server_disabled(entry: &ObjectReader<'_>) -> Result<bool, FileError> {
     let mut away = false;
     for (key, node) in entry.set_entries() {
         away |= match keys::of_server(key) {
-            OfServer::Disabled => node.boolean()?,
-            OfServer::Enabled => !node.boolean()?,
+            EntryKey::Disabled => node.boolean()?,
+            EntryKey::Enabled => !node.boolean()?,
             _ => false,
         };
     }
     Ok(away)
 }
 
-/// The tools that an entry leaves of its server, by their exact names.
-pub(super) fn tool_names(entry: &Reader<'_>) -> Result<Names, FileError> {
-    let mut names = Names::default();
+/// The tools of its server that an entry offers, by exact names.
+pub(super) fn offered_tools(entry: &ObjectReader<'_>) -> Result<ExactNames, FileError> {
+    let mut names = ExactNames::default();
     for (key, node) in entry.set_entries() {
         match keys::of_server(key) {
-            OfServer::Keep => names.keep(tools(&node)?),
-            OfServer::TakeAway => names.take_away(tools(&node)?),
-            OfServer::Tools => read_tools(&node, &mut names)?,
-            OfServer::Tags if node.is_empty() && keys::plain(key) == "excludetags" => {}
-            OfServer::Tags => return Err(node.error(format!("the tags of tools are not known here yet: {INSTEAD}"))),
-            OfServer::Misplaced => {
+            EntryKey::AllowTools => names.allow_only(tool_names_in(&node)?),
+            EntryKey::DenyTools => names.deny(tool_names_in(&node)?),
+            EntryKey::Tools => read_tools(&node, &mut names)?,
+            EntryKey::Tags if node.is_empty() && keys::normalized(key) == "excludetags" => {}
+            EntryKey::Tags => {
+                return Err(node.error(format!("filtering by tags is not supported yet: {USE_SESSILE_FILTERS}")));
+            }
+            EntryKey::MisplacedSetting => {
                 return Err(node.error("this is a setting of sessile: put it into the `sessile` object of this server"));
             }
-            OfServer::Unknown(sense) => refuse(&node, sense)?,
-            OfServer::Disabled | OfServer::Enabled => {}
-            // It refuses what it does not know.
-            OfServer::Harmless if key == "sessile" => {}
-            OfServer::Harmless => search(Some(key), &node, false)?,
+            EntryKey::UnknownRestriction(kind) => refuse_restriction(&node, kind)?,
+            EntryKey::Disabled | EntryKey::Enabled => {}
+            // The `sessile` object refuses unknown keys by itself.
+            EntryKey::Harmless if key == "sessile" => {}
+            EntryKey::Harmless => refuse_nested_restrictions(Some(key), &node, false)?,
         }
     }
     Ok(names)
 }
 
-/// Refuses what restricts somewhere in the value of a key that is not known, `about` being whether a key around it names
-/// something that servers offer.
-fn search(key: Option<&str>, node: &Node<'_>, about: bool) -> Result<(), FileError> {
-    let plain = key.map(keys::plain).unwrap_or_default();
-    // These have names of variables and headers in them, which are for the server.
+/// Fails on a restriction anywhere in the value of an unknown key. `about` is whether a key around it names something
+/// that servers offer.
+fn refuse_nested_restrictions(key: Option<&str>, node: &Node<'_>, about: bool) -> Result<(), FileError> {
+    let plain = key.map(keys::normalized).unwrap_or_default();
+    // The keys in here are names of environment variables and headers, not settings.
     if ["env", "headers"].contains(&plain.as_str()) {
         return Ok(());
     }
-    let about = about || keys::is_about(&plain);
-    if let Some(sense) = keys::unknown(&plain, about) {
-        return refuse(node, sense);
+    let about = about || keys::names_what_is_offered(&plain);
+    if let Some(kind) = keys::restriction_kind(&plain, about) {
+        return refuse_restriction(node, kind);
     }
-    if keys::is_granting(&plain) {
+    if keys::only_grants(&plain) {
         return Ok(());
     }
-    node.inner().iter().try_for_each(|(key, node)| search(*key, node, about))
+    node.inner().iter().try_for_each(|(key, node)| refuse_nested_restrictions(*key, node, about))
 }
 
-/// Fails if this value restricts.
-fn refuse(node: &Node<'_>, sense: Sense) -> Result<(), FileError> {
-    if takes_nothing(node, sense) { Ok(()) } else { Err(refusal(node)) }
+/// Fails if the value of a restricting key restricts anything.
+fn refuse_restriction(node: &Node<'_>, kind: RestrictionKind) -> Result<(), FileError> {
+    if restricts_nothing(node, kind) { Ok(()) } else { Err(unknown_restriction(node)) }
 }
 
-fn refusal(node: &Node<'_>) -> FileError {
-    node.error(format!("this seems to restrict what is offered, in a way that is not known here: {INSTEAD}"))
+fn unknown_restriction(node: &Node<'_>) -> FileError {
+    node.error(format!(
+        "this key seems to restrict what is offered, in a way that sessile does not know: {USE_SESSILE_FILTERS}"
+    ))
 }
 
-fn takes_nothing(node: &Node<'_>, sense: Sense) -> bool {
-    match sense {
-        Sense::Takes => node.is_empty() || node.is(false),
-        Sense::Leaves => node.is_null() || node.is(true),
+fn restricts_nothing(node: &Node<'_>, kind: RestrictionKind) -> bool {
+    match kind {
+        RestrictionKind::Denies => node.is_empty() || node.is(false),
+        RestrictionKind::Allows => node.is_null() || node.is(true),
     }
 }
 
-/// `tools`: the names of those to offer, of which `*` is all (GitHub Copilot), or an object with what becomes of each
-/// (FastMCP).
-fn read_tools(node: &Node<'_>, names: &mut Names) -> Result<(), FileError> {
+/// Reads `tools`: a list of the tools to offer, with `*` for all (GitHub Copilot), or an object with settings for each
+/// tool (FastMCP).
+fn read_tools(node: &Node<'_>, names: &mut ExactNames) -> Result<(), FileError> {
     if node.is_array() {
         let (all, some): (Vec<_>, Vec<_>) = node.list()?.into_iter().partition(|node| node.literal() == Some("*"));
-        let some = some.iter().map(tool).collect::<Result<Vec<_>, _>>()?;
+        let some = some.iter().map(tool_name).collect::<Result<Vec<_>, _>>()?;
         if all.is_empty() {
-            names.keep(some);
+            names.allow_only(some);
         }
         return Ok(());
     }
     for (name, node) in node.object_or("a list of the tools to offer, or an object of tools")?.entries() {
         check_name(name).map_err(|error| node.error(format!("expected the name of a tool: {error}")))?;
         if is_hidden(&node)? {
-            names.take_away([name.to_owned()]);
+            names.deny([name.to_owned()]);
         }
     }
     Ok(())
 }
 
-/// Whether FastMCP's object for a tool hides it. It may say nothing else: whoever renames a tool, or hides an argument of it,
-/// would find it offered as it is.
+/// Whether FastMCP's object for a tool hides the tool. Any other setting is an error: a tool that the file renames, or
+/// one argument of which it hides, would be offered unchanged.
 fn is_hidden(tool: &Node<'_>) -> Result<bool, FileError> {
     let mut hidden = false;
     for (key, node) in tool.object_or("an object with enabled")?.entries() {
         match keys::of_server(key) {
-            OfServer::Disabled => hidden |= node.boolean()?,
-            OfServer::Enabled => hidden |= !node.boolean()?,
-            _ if node.is_empty() || keys::is_granting(&keys::plain(key)) => {}
-            _ => return Err(node.error("tools cannot be rewritten here yet: leave this out, or the whole tool")),
+            EntryKey::Disabled => hidden |= node.boolean()?,
+            EntryKey::Enabled => hidden |= !node.boolean()?,
+            _ if node.is_empty() || keys::only_grants(&keys::normalized(key)) => {}
+            _ => {
+                return Err(
+                    node.error("rewriting tools is not supported yet: leave this key out, or hide the whole tool")
+                );
+            }
         }
     }
     Ok(hidden)
 }
 
 /// A list of tools, by the server's own names.
-fn tools(node: &Node<'_>) -> Result<Vec<String>, FileError> {
-    node.list()?.iter().map(tool).collect()
+fn tool_names_in(node: &Node<'_>) -> Result<Vec<String>, FileError> {
+    node.list()?.iter().map(tool_name).collect()
 }
 
-fn tool(node: &Node<'_>) -> Result<String, FileError> {
+fn tool_name(node: &Node<'_>) -> Result<String, FileError> {
     node.parsed("the name of a tool", |name| check_name(name).map(|()| name.to_owned()))
 }
 
-/// Whether this can be nothing but a name. What is a pattern or an expression to the program that wrote it, such as `git_*` or
-/// Gemini CLI's `run(ls)`, would match no tool here, and a list of what to take away would take away nothing.
+/// Whether this can be nothing but a name. What is a pattern or an expression to the program that wrote it, such as
+/// `git_*` or Gemini CLI's `run(ls)`, would match no tool here, and a list of what to take away would take away
+/// nothing.
 fn check_name(name: &str) -> Result<(), String> {
     let fits = |letter: char| letter.is_alphanumeric() || " _-./:".contains(letter);
     match name {
         "" => Err("it is empty".to_owned()),
         name if name.trim() != name => Err("there is white space around it".to_owned()),
-        // What agents call a tool of a server among those of others.
+        // Agents put the server's name in front of a tool in this way.
         name if name.starts_with("mcp__") => {
             Err("it begins with the name of a server: write the server's own name of the tool".to_owned())
         }
@@ -149,43 +159,43 @@ fn check_name(name: &str) -> Result<(), String> {
 
 /// The servers that a file leaves of those that are in it, by [`server_name`]. Fails on what restricts tools beside the
 /// servers: those who read such keys have names for tools of all servers, which are not known here.
-pub(super) fn server_names(root: &Reader<'_>) -> Result<Names, FileError> {
-    let mut names = Names::default();
+pub(super) fn offered_servers(root: &ObjectReader<'_>) -> Result<ExactNames, FileError> {
+    let mut names = ExactNames::default();
     for (key, node) in root.set_entries() {
         match keys::of_file(key) {
-            OfFile::KeepServers => names.keep(servers(&node)?),
-            OfFile::TakeServersAway => names.take_away(servers(&node)?),
-            OfFile::Tools => check_tools_of_file(&node)?,
-            OfFile::Permissions => check_permissions(&node)?,
-            OfFile::Unknown(sense) => refuse(&node, sense)?,
+            FileKey::AllowServers => names.allow_only(server_names_in(&node)?),
+            FileKey::DenyServers => names.deny(server_names_in(&node)?),
+            FileKey::Tools => check_tools_of_file(&node)?,
+            FileKey::Permissions => check_permissions(&node)?,
+            FileKey::UnknownRestriction(kind) => refuse_restriction(&node, kind)?,
             // Gemini CLI's.
-            OfFile::Harmless if key == "mcp" => {
+            FileKey::Harmless if key == "mcp" => {
                 for (key, node) in node.object()?.set_entries() {
-                    match keys::plain(key).as_str() {
-                        "allowed" => names.keep(servers(&node)?),
-                        "excluded" => names.take_away(servers(&node)?),
+                    match keys::normalized(key).as_str() {
+                        "allowed" => names.allow_only(server_names_in(&node)?),
+                        "excluded" => names.deny(server_names_in(&node)?),
                         _ => {}
                     }
                 }
             }
-            OfFile::Harmless => {}
+            FileKey::Harmless => {}
         }
     }
     Ok(names)
 }
 
-/// The name of a server as Gemini CLI compares them.
+/// The name of a server in the form in which Gemini CLI compares names.
 pub(super) fn server_name(name: &str) -> String {
     name.trim().to_lowercase()
 }
 
-fn servers(node: &Node<'_>) -> Result<Vec<String>, FileError> {
+fn server_names_in(node: &Node<'_>) -> Result<Vec<String>, FileError> {
     let name = |name: &str| Ok(server_name(name));
     node.list()?.iter().map(|node| node.parsed("the name of a server", name)).collect()
 }
 
 /// Switches of Gemini CLI's own tools, which are `false` without taking away anything of a server.
-const GEMINI: [&str; 9] = [
+const GEMINI_SWITCHES: [&str; 9] = [
     "autoaccept",
     "disablellmcorrection",
     "enablehooks",
@@ -200,27 +210,27 @@ const GEMINI: [&str; 9] = [
 fn check_tools_of_file(node: &Node<'_>) -> Result<(), FileError> {
     // An agent's list of what it may use, of all servers and of its own.
     if node.is_array() && !node.list()?.iter().any(|node| node.literal() == Some("*")) {
-        return refuse(node, Sense::Leaves);
+        return refuse_restriction(node, RestrictionKind::Allows);
     }
     if node.is_array() {
         return Ok(());
     }
     for (key, node) in node.inner() {
-        let key = keys::plain(key.unwrap_or_default());
+        let key = keys::normalized(key.unwrap_or_default());
         let restricts = match key.as_str() {
-            "exclude" => !takes_nothing(&node, Sense::Takes),
-            key if node.is(false) => !GEMINI.contains(&key),
+            "exclude" => !restricts_nothing(&node, RestrictionKind::Denies),
+            key if node.is(false) => !GEMINI_SWITCHES.contains(&key),
             _ => {
                 let inner = node.inner();
                 inner.iter().any(|(key, node)| match key.map(keys::of_server) {
-                    Some(OfServer::Disabled) => !node.is(false),
-                    Some(OfServer::Enabled) => !node.is(true),
+                    Some(EntryKey::Disabled) => !node.is(false),
+                    Some(EntryKey::Enabled) => !node.is(true),
                     _ => matches!(*key, Some("name" | "arguments")),
                 })
             }
         };
         if restricts {
-            return Err(refusal(&node));
+            return Err(unknown_restriction(&node));
         }
     }
     Ok(())
@@ -229,12 +239,12 @@ fn check_tools_of_file(node: &Node<'_>) -> Result<(), FileError> {
 /// Fails on rules that deny what is a tool of a server: `mcp__git__push` (Claude Code) or `Mcp(git:push)` (Cursor).
 fn check_permissions(node: &Node<'_>) -> Result<(), FileError> {
     for (key, node) in node.inner() {
-        if key.map(keys::plain).as_deref() != Some("deny") {
+        if key.map(keys::normalized).as_deref() != Some("deny") {
             continue;
         }
         for (_, rule) in node.inner() {
             if rule.literal().is_some_and(|rule| rule.trim().to_ascii_lowercase().starts_with("mcp")) {
-                return Err(refusal(&rule));
+                return Err(unknown_restriction(&rule));
             }
         }
     }

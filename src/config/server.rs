@@ -1,6 +1,7 @@
 //! One entry of `mcpServers`: a server, by the command that starts it or by its URL.
 //!
-//! What other programs keep in an entry is left alone, but for what takes something away (`restrictions`). Sessile's own settings for a server stand in its `sessile` object.
+//! Keys of other programs are ignored, except those that hide a server or its tools (`restrictions`). sessile's own
+//! settings for a server stand in the entry's `sessile` object.
 
 use std::path::Path;
 
@@ -8,63 +9,64 @@ use url::Url;
 
 use super::Secret;
 use super::env_file;
-use super::file::Surroundings;
+use super::environment::Environment;
 use super::filter_lists::FilterLists;
-use super::json::{Document, FileError, Node, Reader};
+use super::json::{Document, FileError, Node, ObjectReader};
 use super::oauth_options::{ClientSecret, OAuthMode, OAuthOptions};
 use super::remote::{Bearer, Remote, Transport, read_headers};
 use super::restrictions;
-use super::text::{Text, speaks_of_secrets};
+use super::text::{ConfigText, names_a_secret};
 
 /// The longest name of a server: it stands before the names of its tools, which may have 128 characters in all
 /// (2025-11-25, server/tools, "Tool Names").
-const LONGEST_NAME: usize = 64;
+const MAX_NAME_CHARS: usize = 64;
 
 /// A server of a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerSpec {
-    /// Its name, of up to 64 characters. Before the names of its tools, what is no letter, digit, `_`, `.` or `-` becomes
-    /// `_`.
+    /// The server's name, of up to 64 characters. In front of the names of tools, characters other than ASCII letters,
+    /// digits, `_`, `.` and `-` become `_`.
     pub name: String,
-    /// What it is.
-    pub target: Target,
-    /// What of it is offered.
+    /// How the server is reached.
+    pub kind: ServerKind,
+    /// Which of its tools, resources and prompts are offered.
     pub filters: FilterLists,
-    /// Texts that are to be masked in what it prints: the values of variables that went into its entry, and those of its
-    /// own environment and headers whose names say that they are secrets.
+    /// Texts that are masked where the server prints them: the values of variables that its entry refers to, and of its
+    /// own environment and headers where the name says that the value is a secret.
     pub secrets: Vec<Secret>,
 }
 
-/// What a server is.
+/// How a server is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
+pub enum ServerKind {
     /// A program.
     Command(CommandSpec),
-    /// Something that listens at a URL.
+    /// A server that listens at a URL.
     Url(Box<UrlSpec>),
 }
 
 /// A program that speaks MCP on its stdin and stdout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandSpec {
-    /// By path, or by name in `PATH`.
-    pub program: Text,
-    /// Its arguments.
-    pub args: Vec<Text>,
-    /// Variables for it, besides those that it inherits.
-    pub env: Vec<(String, Text)>,
-    /// Where it starts; sessile's own working directory if none.
-    pub cwd: Option<Text>,
-    /// Whether it inherits all of the environment, or only what is safe; `None` where nothing is said.
+    /// The program, by path or by name in `PATH`.
+    pub program: ConfigText,
+    /// The program's arguments.
+    pub args: Vec<ConfigText>,
+    /// Environment variables, besides those that the program inherits.
+    pub env: Vec<(String, ConfigText)>,
+    /// The working directory; `None` for sessile's own.
+    pub cwd: Option<ConfigText>,
+    /// Whether the program inherits the whole environment, or only the safe variables; `None` where the entry does not
+    /// say.
     pub inherit_env: Option<bool>,
 }
 
 /// A server that listens at a URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UrlSpec {
-    /// `http` or `https`. A secret if a variable, a password or a query is part of it.
-    pub url: Text,
-    /// How it is reached.
+    /// An `http` or `https` URL. It is a secret if a variable, a password or a query is part of it.
+    pub url: ConfigText,
+    /// The transport, headers and credentials.
     pub remote: Remote,
 }
 
@@ -74,12 +76,12 @@ impl ServerSpec {
         let (url, socket) = parse_url(url)?;
         let name = url.host_str().unwrap_or_default().replace(|letter| !fits_name(letter), "-");
         let remote = Remote { unix_socket: socket.map(Into::into), ..Remote::default() };
-        let target = Target::Url(Box::new(UrlSpec { url: url_text(url, false), remote }));
-        let name = name.chars().take(LONGEST_NAME).collect();
-        Ok(Self { name, target, filters: FilterLists::default(), secrets: Vec::new() })
+        let kind = ServerKind::Url(Box::new(UrlSpec { url: url_text(url, false), remote }));
+        let name = name.chars().take(MAX_NAME_CHARS).collect();
+        Ok(Self { name, kind, filters: FilterLists::default(), secrets: Vec::new() })
     }
 
-    /// Its name as it stands before those of its tools.
+    /// The name as it stands in front of the names of the server's tools.
     pub(super) fn prefix(&self) -> String {
         self.name.replace(|letter| !fits_name(letter), "_")
     }
@@ -89,39 +91,39 @@ impl ServerSpec {
         name: &str,
         node: &Node<'_>,
         document: &Document<'_>,
-        surroundings: &dyn Surroundings,
+        environment: &dyn Environment,
     ) -> Result<Option<Self>, FileError> {
         let entry = node.object_or("an object with a command or a url")?;
-        if restrictions::takes_server_away(&entry)? {
+        if restrictions::is_server_disabled(&entry)? {
             return Ok(None);
         }
         check_name(name).map_err(|error| node.error(error))?;
         document.take_secrets();
-        let own = Own::read(&entry)?;
+        let own = EntrySettings::read(&entry)?;
         let url = find_url(&entry)?;
-        let target = match (entry.get("command"), url) {
+        let kind = match (entry.get("command"), url) {
             (Some(_), Some(url)) => {
                 return Err(url.error("expected a command or a url, and this server has both: keep one of them"));
             }
             (None, None) => {
                 return Err(entry.error("expected a server with a command or a url, and this one has neither"));
             }
-            (Some(command), None) => Target::Command(CommandSpec::read(&command, &entry, &own, surroundings)?),
-            (None, Some(url)) => Target::Url(Box::new(UrlSpec::read(&url, &entry, own.remote)?)),
+            (Some(command), None) => ServerKind::Command(CommandSpec::read(&command, &entry, &own, environment)?),
+            (None, Some(url)) => ServerKind::Url(Box::new(UrlSpec::read(&url, &entry, own.remote)?)),
         };
-        let filters = FilterLists { tool_names: restrictions::tool_names(&entry)?, ..own.filters };
+        let filters = FilterLists { tool_names: restrictions::offered_tools(&entry)?, ..own.filters };
         let mut secrets = document.take_secrets();
-        secrets.extend(target.secrets().cloned());
-        Ok(Some(Self { name: name.to_owned(), target, filters, secrets }))
+        secrets.extend(kind.secrets().cloned());
+        Ok(Some(Self { name: name.to_owned(), kind, filters, secrets }))
     }
 }
 
-/// What programs call the URL of a server. With Gemini CLI's `httpUrl` it is one of streamable HTTP; `serverUrl` is
-/// Windsurf's.
-const URLS: [&str; 3] = ["url", "serverUrl", "httpUrl"];
+/// The keys that programs have for the URL of a server: `httpUrl` is Gemini CLI's, for streamable HTTP only;
+/// `serverUrl` is Windsurf's.
+const URL_KEYS: [&str; 3] = ["url", "serverUrl", "httpUrl"];
 
-fn find_url<'n>(entry: &Reader<'n>) -> Result<Option<Node<'n>>, FileError> {
-    let found: Vec<_> = URLS.iter().filter_map(|name| Some((*name, entry.get(name)?))).collect();
+fn find_url<'n>(entry: &ObjectReader<'n>) -> Result<Option<Node<'n>>, FileError> {
+    let found: Vec<_> = URL_KEYS.iter().filter_map(|name| Some((*name, entry.get(name)?))).collect();
     match found.as_slice() {
         [] => Ok(None),
         [(_, node)] => Ok(Some(node.clone())),
@@ -135,29 +137,29 @@ fn fits_name(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || "_-.".contains(letter)
 }
 
-/// Whether a name can stand before the names of tools.
+/// Checks that a name can stand in front of the names of tools.
 fn check_name(name: &str) -> Result<(), String> {
     let why = match name {
         "" => "it is empty",
-        name if name.chars().count() > LONGEST_NAME => "it is too long",
+        name if name.chars().count() > MAX_NAME_CHARS => "it is too long",
         name if !name.chars().any(|letter| letter.is_ascii_alphanumeric()) => "no letter or digit of it is left there",
         name if name.chars().any(char::is_control) => "it has control characters",
         _ => return Ok(()),
     };
     Err(format!(
-        "this name cannot stand before those of the server's tools, because {why}: use up to {LONGEST_NAME} letters, digits, _, - and . (others become _)"
+        "this name cannot stand before those of the server's tools, because {why}: use up to {MAX_NAME_CHARS} letters, digits, _, - and . (others become _)"
     ))
 }
 
-/// What stands in the `sessile` object of an entry.
-struct Own {
+/// The settings in the `sessile` object of an entry.
+struct EntrySettings {
     filters: FilterLists,
     remote: Remote,
     inherit_env: Option<bool>,
 }
 
-impl Own {
-    fn read(entry: &Reader<'_>) -> Result<Self, FileError> {
+impl EntrySettings {
+    fn read(entry: &ObjectReader<'_>) -> Result<Self, FileError> {
         let Some(node) = entry.get("sessile") else {
             return Ok(Self { filters: FilterLists::default(), remote: Remote::default(), inherit_env: None });
         };
@@ -171,7 +173,7 @@ impl Own {
         if entry.get("command").is_some() && own.remote != Remote::default() {
             return Err(node.error("expected no settings for a URL here: this server has a command"));
         }
-        if URLS.iter().any(|name| entry.get(name).is_some())
+        if URL_KEYS.iter().any(|name| entry.get(name).is_some())
             && let Some(inherit) = reader.get("inheritEnv")
         {
             return Err(inherit.error("this is for a server with a command, and this one has a url"));
@@ -180,8 +182,8 @@ impl Own {
     }
 }
 
-impl Target {
-    /// What is secret by its name, or by what it is.
+impl ServerKind {
+    /// The values of headers, which may be credentials.
     fn secrets(&self) -> impl Iterator<Item = &Secret> {
         let headers = match self {
             Self::Command(_) => [].iter(),
@@ -194,9 +196,9 @@ impl Target {
 impl CommandSpec {
     fn read(
         command: &Node<'_>,
-        entry: &Reader<'_>,
-        own: &Own,
-        surroundings: &dyn Surroundings,
+        entry: &ObjectReader<'_>,
+        own: &EntrySettings,
+        environment: &dyn Environment,
     ) -> Result<Self, FileError> {
         if command.is_array() {
             return Err(command.error("expected a string with the program, found a list: arguments stand in args"));
@@ -211,13 +213,14 @@ impl CommandSpec {
         let mut env = Vec::new();
         if let Some(node) = entry.get("envFile") {
             let path = node.some_text()?;
-            // What is in the file is not shown, nor is what a variable made of its path.
-            let said = surroundings.file(Path::new(path.expose())).map_err(|error| {
+            // The error quotes nothing of the file, and the path only where no variable went into it: both may hold
+            // secrets.
+            let said = environment.file(Path::new(path.expose())).map_err(|error| {
                 node.error(format!("expected a file of variables, and {} cannot be read: {error}", path.shown()))
             })?;
             let variables = env_file::parse(&said).map_err(|error| node.error(format!("{}: {error}", path.shown())))?;
             env.extend(variables.into_iter().map(|(name, value)| {
-                let value = by_name(&name, Text::plain(value));
+                let value = text_of_variable(&name, ConfigText::plain(value));
                 (name, value)
             }));
         }
@@ -227,7 +230,7 @@ impl CommandSpec {
                     return Err(node.error("no variable can have such a name"));
                 }
                 env.retain(|(other, _)| other != name);
-                env.push((name.to_owned(), by_name(name, node.text_or_scalar()?)));
+                env.push((name.to_owned(), text_of_variable(name, node.text_or_scalar()?)));
             }
         }
         Ok(Self {
@@ -240,14 +243,14 @@ impl CommandSpec {
     }
 }
 
-/// The value of a variable, which is a secret if its name or a password in a URL says so.
-fn by_name(name: &str, value: Text) -> Text {
+/// The value of a variable, which is a secret if the name says so, or if the value is a URL with a password.
+fn text_of_variable(name: &str, value: ConfigText) -> ConfigText {
     let password = value.expose().split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
-    if speaks_of_secrets(name) || password { Text::secret(value.expose()) } else { value }
+    if names_a_secret(name) || password { ConfigText::secret(value.expose()) } else { value }
 }
 
 impl UrlSpec {
-    fn read(node: &Node<'_>, entry: &Reader<'_>, own: Remote) -> Result<Self, FileError> {
+    fn read(node: &Node<'_>, entry: &ObjectReader<'_>, own: Remote) -> Result<Self, FileError> {
         let (url, socket) = parse_url_node(node)?;
         let mut transport = read_transport(entry)?;
         if let (Some(http), None) = (entry.get("httpUrl"), entry.get("url")) {
@@ -270,7 +273,7 @@ impl UrlSpec {
 }
 
 /// `transport` and `type` are two names of one thing, and some files have both.
-fn read_transport(entry: &Reader<'_>) -> Result<Option<Transport>, FileError> {
+fn read_transport(entry: &ObjectReader<'_>) -> Result<Option<Transport>, FileError> {
     let parse = |node: &Node<'_>| node.parsed("one of http, streamable-http and sse", Transport::parse);
     let first = entry.get("transport").map(|node| parse(&node)).transpose()?;
     let Some(node) = entry.get("type") else { return Ok(first) };
@@ -305,17 +308,17 @@ fn read_auth(node: &Node<'_>, remote: &mut Remote) -> Result<(), FileError> {
 }
 
 /// The URL, and the unix socket that it names in VS Code's way.
-fn parse_url_node(node: &Node<'_>) -> Result<(Text, Option<String>), FileError> {
+fn parse_url_node(node: &Node<'_>) -> Result<(ConfigText, Option<String>), FileError> {
     let text = node.some_text()?;
     let (url, socket) = node.check(&text, "a URL that begins with http:// or https://", parse_url)?;
     Ok((url_text(url, text.is_secret()), socket))
 }
 
 /// The URL, which is a secret if something in it may be one.
-fn url_text(url: Url, secret: bool) -> Text {
+fn url_text(url: Url, secret: bool) -> ConfigText {
     let secret = secret || url.password().is_some() || !url.username().is_empty() || url.query().is_some();
     let url = String::from(url);
-    if secret { Text::secret(url) } else { Text::plain(url) }
+    if secret { ConfigText::secret(url) } else { ConfigText::plain(url) }
 }
 
 /// Parses the URL of a server: `http`, `https`, or `unix:///path/to/socket#/path`.

@@ -1,4 +1,4 @@
-//! The proxy's own settings as they stand in a file or on a command line: each may be there or not.
+//! The proxy's own settings as they stand in a file or on a command line, each of them optional.
 //!
 //! A command line beats a file, and a file beats the defaults, which stand in [`SessionSettings`] and [`HttpSettings`].
 
@@ -6,16 +6,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::filter_lists::FilterLists;
-use super::json::{FileError, Node, Reader};
+use super::json::{FileError, Node, ObjectReader};
 use super::remote::Remote;
 use super::{HttpSettings, SessionSettings, units};
 
-/// All options of the program. What is `None` or empty has not been set.
+/// All options of the program. A field that is `None` or empty has not been set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
     /// The address to listen on.
     pub listen: Option<SocketAddr>,
-    /// Listen beyond loopback although nobody is asked who they are.
+    /// Listen beyond loopback although clients are not authenticated.
     pub insecure_no_auth: Option<bool>,
     /// [`HttpSettings::expose_stderr`].
     pub expose_stderr: Option<bool>,
@@ -39,26 +39,26 @@ pub struct Settings {
     pub max_sessions: Option<usize>,
     /// [`SessionSettings::max_message_size`].
     pub max_message_size: Option<usize>,
-    /// What to log.
+    /// The log level, or directives.
     pub log: Option<String>,
-    /// Put the name of its server into each URI.
+    /// Put the server's name into the URIs of its resources.
     pub prefix_uris: Option<bool>,
-    /// Do not put the name of its server before each tool and prompt.
+    /// Do not put the server's name in front of its tools and prompts.
     pub no_prefix: Option<bool>,
-    /// Let servers inherit all of the environment, and not only what is safe.
+    /// Let servers inherit the whole environment, and not only the safe variables.
     pub inherit_env: Option<bool>,
-    /// For all servers, besides their own.
+    /// Filters for all servers, which add to their own.
     pub filters: FilterLists,
-    /// For servers at a URL.
+    /// Settings for servers at a URL.
     pub remote: Remote,
 }
 
 /// A time limit that can be switched off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timeout {
-    /// There is none.
+    /// There is no limit.
     Off,
-    /// It is this.
+    /// The limit is this time.
     After(Duration),
 }
 
@@ -68,7 +68,7 @@ impl Timeout {
         Ok(units::optional_time(text)?.map_or(Self::Off, Self::After))
     }
 
-    /// The time, if there is one.
+    /// The time; `None` if there is no limit.
     pub fn duration(self) -> Option<Duration> {
         match self {
             Self::Off => None,
@@ -78,7 +78,7 @@ impl Timeout {
 }
 
 impl Settings {
-    /// These settings over others.
+    /// Puts these settings over `lower` ones.
     #[must_use]
     pub fn over(self, lower: Self) -> Self {
         let list = |upper: Vec<String>, lower| if upper.is_empty() { lower } else { upper };
@@ -176,12 +176,12 @@ impl Settings {
         settings.finish(&reader)
     }
 
-    fn finish(self, reader: &Reader<'_>) -> Result<Self, FileError> {
+    fn finish(self, reader: &ObjectReader<'_>) -> Result<Self, FileError> {
         reader.finish()?;
         if let Err(error) = self.remote.check() {
             return Err(reader.error(error));
         }
-        // Out of range is out of range, wherever it was written.
+        // Checked here and not only when the proxy is built, so that the error names the file and the line.
         if let Err(error) = self.session().check() {
             return Err(reader.error(error.to_string()));
         }

@@ -1,4 +1,4 @@
-//! Times, sizes and counts as people write them, on the command line and in files.
+//! Times, sizes, paths and other simple values as people write them, on the command line and in files.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ pub fn size(text: &str) -> Result<usize, String> {
     number.checked_mul(unit).ok_or_else(|| "too large".to_owned())
 }
 
-/// A level of logging, or directives for modules.
+/// A log level, or directives for modules.
 pub fn log(text: &str) -> Result<String, String> {
     let levels = ["off", "error", "warn", "info", "debug", "trace"];
     let known = |directive: &str| {
@@ -56,12 +56,21 @@ pub fn path(text: &str) -> Result<std::path::PathBuf, String> {
     if text.is_empty() { Err("a path cannot be empty".to_owned()) } else { Ok(text.into()) }
 }
 
+/// Checks the name of an environment variable.
+pub fn variable_name(name: &str) -> Result<String, String> {
+    if name.is_empty() || name.contains(['=', '\0']) || name.contains(char::is_whitespace) {
+        // The error does not quote the name: some people write the token itself where its variable's name belongs.
+        return Err("no variable can have such a name".to_owned());
+    }
+    Ok(name.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn people_are_understood() {
+    fn usual_spellings_are_parsed() {
         assert_eq!(time("1h30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(optional_time("off"), Ok(None));
         assert_eq!(optional_time("1s"), Ok(Some(Duration::from_secs(1))));
@@ -71,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn or_told_what_was_expected() {
+    fn errors_say_what_was_expected() {
         assert!(time("soon").unwrap_err().contains("such as 30s"));
         assert!(optional_time("soon").unwrap_err().contains("or off"));
         assert!(size("1XB").unwrap_err().contains("use KiB"));

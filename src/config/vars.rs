@@ -1,24 +1,24 @@
 //! Variables in the texts of a configuration file: `${NAME}`, `${NAME:-default}`, and the editors' `${env:NAME}`.
 //!
-//! What is not one of these forms stays as it is, a lone `$` included. What it cannot give a value to is an error:
-//! a server that is started with `${TOKEN}` as its token would say something much harder to understand.
+//! Any other text stays as it is, a lone `$` included. A variable without a value is an error: a server that was
+//! started with `${TOKEN}` as its token would fail with an error that is much harder to understand.
 
 use std::ffi::OsString;
 
-use super::environment;
+use super::safe_environment;
 
-/// Looks a variable up.
-pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+/// Finds the value of a variable.
+pub(crate) type VariableLookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// A text with its variables put in.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Expanded {
+pub(crate) struct ExpandedText {
     pub text: String,
-    /// The values of variables in it that not every server gets anyway.
+    /// The values of the variables in the text, without those that every server gets anyway.
     pub secrets: Vec<String>,
 }
 
-/// Why a text could not be expanded. Nothing of a value is in it.
+/// Why a text could not be expanded. It quotes names of variables, and never their values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum VarError {
     #[error("the environment variable {0} is not set: set it, or give a default with ${{{0}:-default}}")]
@@ -26,22 +26,20 @@ pub(crate) enum VarError {
     #[error("the environment variable {0} is not valid UTF-8")]
     NotText(String),
     #[error(
-        "${{{0}}} asks an editor's user, and there is none to be asked here: write ${{NAME}} and set that variable"
+        "${{{0}}} asks the user of an editor, and sessile has nobody to ask: write ${{NAME}} and set that variable"
     )]
-    Asks(String),
-    #[error(
-        "${{{0}}} is known to editors only: write the path or text that is meant, or ${{NAME}} and set that variable"
-    )]
-    Editors(String),
+    NeedsEditorInput(String),
+    #[error("only editors know ${{{0}}}: write the path or text that is meant, or ${{NAME}} and set that variable")]
+    EditorOnly(String),
     #[error("${{{0} has no closing brace")]
     Unclosed(String),
-    #[error("the default of ${{{0}}} has a variable in it, which cannot be: write a plain text")]
+    #[error("the default of ${{{0}}} has a variable in it, which is not supported: write a plain text")]
     Nested(String),
 }
 
 /// Puts the variables into a text.
-pub(crate) fn expand(text: &str, lookup: Lookup<'_>) -> Result<Expanded, VarError> {
-    let mut expanded = Expanded { text: String::with_capacity(text.len()), secrets: Vec::new() };
+pub(crate) fn expand(text: &str, lookup: VariableLookup<'_>) -> Result<ExpandedText, VarError> {
+    let mut expanded = ExpandedText { text: String::with_capacity(text.len()), secrets: Vec::new() };
     let mut rest = text;
     while let Some(at) = rest.find("${") {
         expanded.text.push_str(&rest[..at]);
@@ -58,14 +56,14 @@ pub(crate) fn expand(text: &str, lookup: Lookup<'_>) -> Result<Expanded, VarErro
     Ok(expanded)
 }
 
-/// What stands between the braces.
+/// A reference to a variable, by what stands between the braces.
 enum Reference<'a> {
     Variable { name: &'a str, default: Option<&'a str> },
     Separator,
 }
 
 impl<'a> Reference<'a> {
-    /// Reads what follows `${`; `None` if it is no reference but a text that looks a little like one.
+    /// Reads what follows `${`; `None` if it is no reference, but a text that only looks like one.
     fn read(inside: &'a str) -> Result<Option<(Self, &'a str)>, VarError> {
         if let Some(after) = inside.strip_prefix("/}").or_else(|| inside.strip_prefix("pathSeparator}")) {
             return Ok(Some((Self::Separator, after)));
@@ -80,7 +78,7 @@ impl<'a> Reference<'a> {
             [] => Err(unclosed()),
             [b'}', ..] => match word {
                 "workspaceFolder" | "workspaceFolderBasename" | "file" | "cwd" => {
-                    Err(VarError::Editors(word.to_owned()))
+                    Err(VarError::EditorOnly(word.to_owned()))
                 }
                 "userHome" => Ok(Some((Self::Variable { name: home(), default: None }, &after[1..]))),
                 _ => Ok(Some((Self::Variable { name: word, default: None }, &after[1..]))),
@@ -99,9 +97,9 @@ impl<'a> Reference<'a> {
                         let (name, default) = argument.split_once(":-").map_or((argument, None), |(n, d)| (n, Some(d)));
                         Ok(Some((Self::Variable { name, default }, after)))
                     }
-                    "input" => Err(VarError::Asks(format!("input:{argument}"))),
+                    "input" => Err(VarError::NeedsEditorInput(format!("input:{argument}"))),
                     "command" | "config" | "workspaceFolder" | "extensionInstallFolder" => {
-                        Err(VarError::Editors(format!("{word}:{argument}")))
+                        Err(VarError::EditorOnly(format!("{word}:{argument}")))
                     }
                     _ => Ok(None),
                 }
@@ -110,7 +108,7 @@ impl<'a> Reference<'a> {
         }
     }
 
-    fn resolve(self, lookup: Lookup<'_>, expanded: &mut Expanded) -> Result<(), VarError> {
+    fn resolve(self, lookup: VariableLookup<'_>, expanded: &mut ExpandedText) -> Result<(), VarError> {
         let (name, default) = match self {
             Self::Separator => {
                 expanded.text.push(std::path::MAIN_SEPARATOR);
@@ -129,7 +127,7 @@ impl<'a> Reference<'a> {
             (true, None) => {}
             (false, _) => {
                 expanded.text.push_str(&value);
-                if !environment::is_harmless(name) {
+                if !safe_environment::may_be_shown(name) {
                     expanded.secrets.push(value);
                 }
             }
@@ -170,7 +168,7 @@ mod tests {
             ("${TOKEN:-default}", "t0ps3cret"),
             ("${EMPTY:-default}", "default"),
             ("[${EMPTY}]", "[]"),
-            // No value is looked at again.
+            // Values are not expanded again.
             ("${DOLLAR}", "${TOKEN}"),
             ("${DOLLAR:-$}", "${TOKEN}"),
             ("${NONE:-$}{TOKEN}", "${TOKEN}"),
@@ -208,9 +206,9 @@ mod tests {
         let cases = [
             ("${NONE}", "the environment variable NONE is not set: set it, or give a default with ${NONE:-default}"),
             ("${env:NONE}", "the environment variable NONE is not set"),
-            ("${input:api-key}", "${input:api-key} asks an editor's user"),
-            ("${workspaceFolder}/x", "${workspaceFolder} is known to editors only"),
-            ("${config:a.b}", "${config:a.b} is known to editors only"),
+            ("${input:api-key}", "${input:api-key} asks the user of an editor"),
+            ("${workspaceFolder}/x", "only editors know ${workspaceFolder}"),
+            ("${config:a.b}", "only editors know ${config:a.b}"),
             ("${TOKEN", "${TOKEN has no closing brace"),
             ("${TOKEN:-x", "${TOKEN has no closing brace"),
             ("${A:-${B}}", "the default of ${A} has a variable in it"),

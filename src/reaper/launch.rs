@@ -1,5 +1,5 @@
-//! What is started, and what is known of it afterwards: the types that the reaper's two sides and the process groups
-//! share. No work is done here.
+//! The types that both sides of a reaper and the process groups share: a process to start, why it did not start, and
+//! how far it has come. No work is done here.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -10,38 +10,38 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-/// How long what a server left behind, or what a dead proxy left behind, may take to heed SIGTERM.
+/// The time between SIGTERM and SIGKILL for processes that outlived their server or their proxy.
 #[cfg(target_os = "linux")]
 pub(super) const SHORT_GRACE: Duration = Duration::from_millis(500);
 
 /// The proxy's end of a server's standard input.
 #[cfg(target_os = "linux")]
-pub(crate) type Stdin = tokio::net::unix::pipe::Sender;
+pub(crate) type StdinPipe = tokio::net::unix::pipe::Sender;
 /// The proxy's end of a server's standard output.
 #[cfg(target_os = "linux")]
-pub(crate) type Stdout = tokio::net::unix::pipe::Receiver;
+pub(crate) type StdoutPipe = tokio::net::unix::pipe::Receiver;
 /// The proxy's end of a server's standard error.
 #[cfg(target_os = "linux")]
-pub(crate) type Stderr = tokio::net::unix::pipe::Receiver;
+pub(crate) type StderrPipe = tokio::net::unix::pipe::Receiver;
 
 /// The proxy's end of a server's standard input.
 #[cfg(not(target_os = "linux"))]
-pub(crate) type Stdin = tokio::process::ChildStdin;
+pub(crate) type StdinPipe = tokio::process::ChildStdin;
 /// The proxy's end of a server's standard output.
 #[cfg(not(target_os = "linux"))]
-pub(crate) type Stdout = tokio::process::ChildStdout;
+pub(crate) type StdoutPipe = tokio::process::ChildStdout;
 /// The proxy's end of a server's standard error.
 #[cfg(not(target_os = "linux"))]
-pub(crate) type Stderr = tokio::process::ChildStderr;
+pub(crate) type StderrPipe = tokio::process::ChildStderr;
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ExitStatusKind {
-    /// It exited with this code.
+    /// The process exited with this code.
     Code(i32),
-    /// This signal ended it.
+    /// This signal ended the process.
     Signal(i32),
-    /// It is gone, and nobody saw how.
+    /// The process is gone, and its exit status was lost.
     Unknown,
 }
 
@@ -65,25 +65,25 @@ impl From<ExitStatus> for ExitStatusKind {
     }
 }
 
-/// A server to start, with everything decided: the environment is the whole of what it gets.
+/// A process to start, with everything decided: `env` is its whole environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Launch {
+pub(crate) struct ProcessSpec {
     pub(crate) program: OsString,
     pub(crate) args: Vec<OsString>,
     pub(crate) env: Vec<(OsString, OsString)>,
     pub(crate) cwd: Option<PathBuf>,
-    /// Made before the start with mode 0700, and removed after the last process is gone.
+    /// The scratch folder, which is made before the start with mode 0700 and removed after the last process is gone.
     pub(crate) scratch: Option<PathBuf>,
-    /// The soft limit of open files to start it with, where it is not the proxy's own.
+    /// The soft limit of open files, where it is not the proxy's own.
     pub(crate) files: Option<u64>,
-    /// What its processes are known by if its reaper is killed.
+    /// The mark by which the proxy knows the processes if their reaper is killed.
     pub(crate) mark: Option<u64>,
 }
 
-/// Which step of a start went wrong.
+/// The step at which a start failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// The reaper itself: it could not be started, or ended at once.
+pub(crate) enum StartStep {
+    /// The reaper itself could not be started, or ended at once.
     Reaper,
     /// The scratch folder could not be made.
     Scratch,
@@ -95,39 +95,40 @@ pub(crate) enum Fault {
 
 /// A start that failed.
 #[derive(Debug)]
-pub(crate) struct Refusal {
-    pub(crate) fault: Fault,
+pub(crate) struct StartError {
+    pub(crate) step: StartStep,
     pub(crate) error: io::Error,
 }
 
-impl Refusal {
-    pub(super) fn new(fault: Fault, error: io::Error) -> Self {
-        Self { fault, error }
+impl StartError {
+    pub(super) fn new(step: StartStep, error: io::Error) -> Self {
+        Self { step, error }
     }
 
-    /// Of a program that did not start: it may have been the working directory's doing.
-    pub(super) fn of_program(launch: &Launch, error: io::Error) -> Self {
-        let cwd_missing = launch.cwd.as_ref().is_some_and(|cwd| !cwd.is_dir());
-        Self::new(if cwd_missing { Fault::Cwd } else { Fault::Program }, error)
+    /// The error of a program that did not start. The system gives one error for a missing program and a missing
+    /// working directory, so the directory is looked at.
+    pub(super) fn of_program(spec: &ProcessSpec, error: io::Error) -> Self {
+        let cwd_missing = spec.cwd.as_ref().is_some_and(|cwd| !cwd.is_dir());
+        Self::new(if cwd_missing { StartStep::Cwd } else { StartStep::Program }, error)
     }
 }
 
-/// How far a server has come. It only ever moves down this list.
+/// How far a server has come. The state only ever moves down this list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Life {
-    /// No word of it yet.
+pub(crate) enum ProcessState {
+    /// The reaper has not reported yet.
     Starting,
-    /// It did not start; the number is the system's.
-    Refused(Fault, i32),
-    /// It runs, as this process.
+    /// The server did not start; the number is the system's error.
+    Refused(StartStep, i32),
+    /// The server runs, as this process.
     Running(u32),
-    /// The server has ended; what it left behind may not have.
+    /// The server has ended; processes that it started may still run.
     Ended(ExitStatusKind),
     /// Nothing of its tree is left, nor its scratch folder.
     Gone(ExitStatusKind),
 }
 
-impl Life {
+impl ProcessState {
     /// How the server ended, once it has.
     pub(crate) fn ended(self) -> Option<ExitStatusKind> {
         match self {
@@ -137,13 +138,13 @@ impl Life {
     }
 }
 
-/// A server that was started, or is about to be: its pipes, its life as it can be watched, and what ends it.
+/// A server that was started, or is about to be: its pipes, its state to be watched, and the way to end it.
 #[derive(Debug)]
-pub(crate) struct Started {
-    pub(crate) stdin: Stdin,
-    pub(crate) stdout: Stdout,
-    pub(crate) stderr: Stderr,
-    pub(crate) life: watch::Receiver<Life>,
+pub(crate) struct StartedProcess {
+    pub(crate) stdin: StdinPipe,
+    pub(crate) stdout: StdoutPipe,
+    pub(crate) stderr: StderrPipe,
+    pub(crate) state: watch::Receiver<ProcessState>,
     /// A duration sent here ends the tree, with that much time between SIGTERM and SIGKILL; so does dropping it.
-    pub(crate) leash: oneshot::Sender<Duration>,
+    pub(crate) stop: oneshot::Sender<Duration>,
 }

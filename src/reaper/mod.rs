@@ -4,8 +4,8 @@
 //! again with a hidden command. The reaper is a child sub-reaper, so whatever the server starts stays below it, through
 //! `setsid`, double forks and emptied environments. It ends all of that when the proxy asks, when the proxy goes away
 //! in any manner (SIGKILL too: its control socket closes), or when the server ends by itself. The proxy is a
-//! sub-reaper as well, for the case that a reaper is killed: all that a reaper starts bears a mark, by which the proxy
-//! knows it among its own children.
+//! sub-reaper as well, for the case that a reaper is killed: every process below a reaper bears a mark, by which the
+//! proxy knows it among its own children.
 //!
 //! Elsewhere, and in a program that did not call [`init`], a process group (a job object on Windows) is what there is.
 //!
@@ -35,15 +35,17 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use launch::ExitStatusKind;
-pub(crate) use launch::{Fault, Launch, Life, Refusal, Started, Stderr, Stdin, Stdout};
+pub(crate) use launch::{
+    ProcessSpec, ProcessState, StartError, StartStep, StartedProcess, StderrPipe, StdinPipe, StdoutPipe,
+};
 
 /// The hidden command that makes an executable a reaper.
 #[cfg(target_os = "linux")]
-const COMMAND: &str = "__reaper";
+const REAPER_COMMAND: &str = "__reaper";
 
-/// What a reaper is called in `ps`, so that a `pkill` for the proxy's name, or for a server's, passes it by.
+/// The name of a reaper in `ps`. With the proxy's name, a `pkill sessile` would hit all reapers too.
 #[cfg(target_os = "linux")]
-const NAME: &str = "mcp-reaper";
+const REAPER_NAME: &str = "mcp-reaper";
 
 static AVAILABLE: AtomicBool = AtomicBool::new(false);
 
@@ -51,18 +53,19 @@ static AVAILABLE: AtomicBool = AtomicBool::new(false);
 #[cfg(target_os = "linux")]
 static FILE_LIMIT: OnceLock<Option<u64>> = OnceLock::new();
 
-/// To be called first in `main`, before any thread or runtime is started.
+/// Prepares this process for reapers. Call it first in `main`, before any thread or runtime is started.
 ///
-/// In a process that was started as a reaper it does a reaper's work and never returns. In any other it makes the
-/// process a child sub-reaper and notes that backends can be given reapers. Elsewhere than on Linux it does nothing.
+/// In a process that was started as a reaper, this does a reaper's work and never returns. In any other process it
+/// makes the process a child sub-reaper and notes that backends can run under reapers. Elsewhere than on Linux it does
+/// nothing.
 pub fn init() {
     #[cfg(target_os = "linux")]
     {
-        if std::env::args_os().nth(1).is_some_and(|first| first == COMMAND) {
+        if std::env::args_os().nth(1).is_some_and(|first| first == REAPER_COMMAND) {
             run::run();
         }
         let me = rustix::process::getpid();
-        // A `/proc` of another namespace has other processes under the numbers that this one knows.
+        // In a `/proc` of another namespace, process numbers mean other processes.
         let own_proc = std::fs::read_link("/proc/self")
             .is_ok_and(|link| link.to_str() == Some(me.as_raw_nonzero().to_string().as_str()));
         orphans::note_children();
@@ -78,13 +81,13 @@ pub fn available() -> bool {
     AVAILABLE.load(Ordering::Acquire)
 }
 
-/// Says that this process starts no children except through this crate. Meant for `sessile`'s own `main`.
+/// Declares that this process starts no children except through this crate. Meant for `sessile`'s own `main`.
 ///
-/// When a reaper is killed, what it kept falls to the proxy, which ends what it can prove to be the reaper's: all that a
-/// reaper starts has a limit on file locks (`RLIMIT_LOCKS`, which Linux does not enforce) that nobody else has. Where
-/// that limit cannot be set, only the server and what is below it is known for certain. After this call, every child
-/// that is no reaper is known there too, provided that this process had no children when [`init`] was called and is
-/// not process 1.
+/// When a reaper is killed, its processes become children of the proxy, which ends those that it can prove to be the
+/// reaper's: they have a limit on file locks (`RLIMIT_LOCKS`, which Linux does not enforce) that no other process has.
+/// Where that limit cannot be set, only the server and the processes below it are known for certain. After this call,
+/// every child that is no reaper counts as one of them, provided that this process had no children when [`init`] was
+/// called and is not process 1.
 ///
 /// Children that were there before, children of an embedding program, and what process 1 adopts are never touched.
 pub fn claim_children() {
@@ -111,7 +114,7 @@ pub fn raise_file_limit() -> io::Result<Option<u64>> {
     Ok(None)
 }
 
-/// The soft limit of open files that servers start with, where it is not this process's own.
+/// The soft limit of open files for servers, where it is not this process's own.
 pub(crate) fn file_limit() -> Option<u64> {
     #[cfg(target_os = "linux")]
     return FILE_LIMIT.get().copied().flatten();
@@ -119,7 +122,7 @@ pub(crate) fn file_limit() -> Option<u64> {
     None
 }
 
-/// What a server that runs under a reaper is known by, whatever becomes of the reaper.
+/// The mark for servers that run under reapers; `None` where there are no marks.
 pub(crate) fn mark() -> Option<u64> {
     #[cfg(target_os = "linux")]
     return mark::own();
@@ -127,8 +130,9 @@ pub(crate) fn mark() -> Option<u64> {
     None
 }
 
-/// Removes the scratch folders in `parent` that a proxy left which was killed together with its reapers: those that
-/// no process keeps locked. The removal goes on by itself; once for each `parent` in the life of this process.
+/// Removes the scratch folders in `parent` that no process keeps locked: a proxy that was killed together with its
+/// reapers has left them. The removal goes on in the background, and only once for each `parent` in the life of this
+/// process.
 pub(crate) fn remove_abandoned(parent: &Path) {
     #[cfg(target_os = "linux")]
     scratch::remove_abandoned(parent);
@@ -136,12 +140,15 @@ pub(crate) fn remove_abandoned(parent: &Path) {
     let _ = parent;
 }
 
-/// Starts a server, under a reaper where that can be had. `None` if `unwanted` resolves before that has begun.
-pub(crate) async fn start(launch: Launch, unwanted: impl Future<Output = ()>) -> Result<Option<Started>, Refusal> {
+/// Starts a server, under a reaper where there are reapers. `None` if `unwanted` resolves before the start has begun.
+pub(crate) async fn start(
+    spec: ProcessSpec,
+    unwanted: impl Future<Output = ()>,
+) -> Result<Option<StartedProcess>, StartError> {
     #[cfg(target_os = "linux")]
     if available() {
-        return start::start(launch, unwanted).await;
+        return start::start(spec, unwanted).await;
     }
     drop(unwanted);
-    group::start(launch).await.map(Some)
+    group::start(spec).await.map(Some)
 }

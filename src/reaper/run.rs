@@ -1,8 +1,8 @@
-//! What a reaper does: start one server, wait, and end all that came of it.
+//! The work of a reaper: it starts one server, waits, and ends all processes that came of it.
 //!
-//! One thread and one `poll` on the control socket and on SIGCHLD, so an idle reaper never wakes up, and a number
-//! cannot pass on to a stranger between being looked at and being waited for. There is no runtime here: a reaper has
-//! to stay small, because there is one for each session.
+//! A reaper has one thread and one `poll`, on the control socket and on SIGCHLD. So an idle reaper never wakes up, and
+//! no process number can pass on to another process between being looked at and being waited for. There is no runtime:
+//! a reaper has to stay small, because there is one for each server of each session.
 
 use std::collections::HashSet;
 use std::fs;
@@ -21,17 +21,17 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Signal, WaitOptions, getpid, getrlimit, kill_process_group, setrlimit, wait};
 use signal_hook::consts::signal as number;
 
-use super::launch::{ExitStatusKind, Fault, Launch, Refusal, SHORT_GRACE};
+use super::launch::{ExitStatusKind, ProcessSpec, SHORT_GRACE, StartError, StartStep};
 use super::mark;
-use super::scratch::{self, Lock};
-use super::tree::{self, Process};
+use super::scratch::{self, FolderLock};
+use super::tree::{self, ProcessStat};
 use super::wire::{self, Report};
 
-/// Between two rounds of SIGKILL that found nobody new, at least and at most.
-const PAUSE_MIN: Duration = Duration::from_millis(1);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// The shortest and the longest pause between two rounds of SIGKILL; it doubles while no new process is found.
+const KILL_PAUSE_MIN: Duration = Duration::from_millis(1);
+const KILL_PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// Nobody means more than this by a grace.
+/// The longest time between SIGTERM and SIGKILL. The clock could not hold the end of a much longer one.
 const GRACE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Longest line that the proxy may send.
@@ -50,15 +50,15 @@ pub(super) fn run() -> ! {
 }
 
 /// The server's standard output and standard error.
-type Output = (OwnedFd, OwnedFd);
+type OutputPipes = (OwnedFd, OwnedFd);
 
 /// Makes this process fit for the work, and tells its three descriptors apart.
-fn prepare() -> io::Result<(UnixStream, UnixStream, Output)> {
-    // Whoever started the proxy may have left it open files (shells and `make` do). They are not the server's business.
+fn prepare() -> io::Result<(UnixStream, UnixStream, OutputPipes)> {
+    // The proxy may have inherited open files (shells and `make` leave some). The server must not get them.
     close_fds::set_fds_cloexec(3, &[]);
 
-    // Handlers that do nothing, rather than ignoring the signals: a handler is gone after `exec`, so the server starts
-    // with what is usual even where whoever started the proxy had a signal ignored (`nohup` does).
+    // The signals get handlers that do nothing, and are not ignored: `exec` resets handlers, so the server starts with
+    // the default actions even where the proxy was started with a signal ignored (`nohup` does so).
     let seen = Arc::new(AtomicBool::new(false));
     for signal in [
         number::SIGTERM,
@@ -84,12 +84,12 @@ fn prepare() -> io::Result<(UnixStream, UnixStream, Output)> {
 
     rustix::process::setsid()?;
     rustix::process::set_child_subreaper(Some(getpid()))?;
-    let _ = fs::write("/proc/self/comm", super::NAME);
+    let _ = fs::write("/proc/self/comm", super::REAPER_NAME);
 
     let keep = |descriptor| rustix::io::fcntl_dupfd_cloexec(descriptor, 3);
     let control = UnixStream::from(keep(rustix::stdio::stdin())?);
     let output = (keep(rustix::stdio::stdout())?, keep(rustix::stdio::stderr())?);
-    // The reaper must not hold the server's pipes open, or their other ends would not see the server go.
+    // The reaper must not hold the server's pipes open, or the proxy would not see them end with the server.
     let null = fs::File::options().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
@@ -97,64 +97,66 @@ fn prepare() -> io::Result<(UnixStream, UnixStream, Output)> {
     Ok((control, ended, output))
 }
 
-/// Receives the launch and starts the server; none if there is nothing to keep.
-fn begin(control: UnixStream, ended: UnixStream, output: Output) -> Option<Reaper> {
-    let (launch, stdin) = wire::receive(&control).ok()?;
-    let started = start(&launch, stdin, output);
-    // Nothing in the reaper may keep a folder busy that the server no longer needs.
+/// Receives the spec and starts the server; `None` if it did not start, so that there is nothing to end.
+fn begin(control: UnixStream, ended: UnixStream, output: OutputPipes) -> Option<Reaper> {
+    let (spec, stdin) = wire::receive(&control).ok()?;
+    let started = start(&spec, stdin, output);
+    // The reaper's working directory would keep a file system from being unmounted.
     let _ = rustix::process::chdir("/");
     match started {
         Ok((server, lock)) => {
-            let born = Process::read(server).map_or(0, |process| process.born);
+            let born = ProcessStat::read(server).map_or(0, |process| process.born);
             report(&control, Report::Started { pid: server, born });
             Some(Reaper {
                 me: getpid().as_raw_nonzero().get(),
                 control,
-                heard: Some(Vec::new()),
+                partial_line: Some(Vec::new()),
                 ended,
                 server: Some(server),
-                scratch: launch.scratch,
+                scratch: spec.scratch,
                 _lock: lock,
-                phase: Phase::Watching,
+                phase: ReaperPhase::Watching,
             })
         }
-        Err(Refusal { fault, error }) => {
+        Err(StartError { step, error }) => {
             let errno = error.raw_os_error().unwrap_or_else(|| Errno::INVAL.raw_os_error());
-            report(&control, Report::Failed { fault, errno });
+            report(&control, Report::Failed { step, errno });
             None
         }
     }
 }
 
-fn start(launch: &Launch, stdin: OwnedFd, (stdout, stderr): Output) -> Result<(i32, Option<Lock>), Refusal> {
-    let lock = launch.scratch.as_deref().map(scratch::create).transpose();
-    let lock = lock.map_err(|error| Refusal::new(Fault::Scratch, error))?;
-    if launch.files.is_some() {
-        let _ = setrlimit(
-            Resource::Nofile,
-            rustix::process::Rlimit { current: launch.files, ..getrlimit(Resource::Nofile) },
-        );
+fn start(
+    spec: &ProcessSpec,
+    stdin: OwnedFd,
+    (stdout, stderr): OutputPipes,
+) -> Result<(i32, Option<FolderLock>), StartError> {
+    let lock = spec.scratch.as_deref().map(scratch::create).transpose();
+    let lock = lock.map_err(|error| StartError::new(StartStep::Scratch, error))?;
+    if spec.files.is_some() {
+        let _ =
+            setrlimit(Resource::Nofile, rustix::process::Rlimit { current: spec.files, ..getrlimit(Resource::Nofile) });
     }
-    if let Some(mark) = launch.mark {
-        // A server without the mark is better than none: it matters only if this process is killed.
-        let _ = mark::put(mark);
+    if let Some(mark) = spec.mark {
+        // A server without the mark is better than none: the mark matters only if this reaper is killed.
+        let _ = mark::apply(mark);
     }
-    let mut command = Command::new(&launch.program);
-    command.args(&launch.args).env_clear().envs(launch.env.iter().map(|(key, value)| (key, value)));
+    let mut command = Command::new(&spec.program);
+    command.args(&spec.args).env_clear().envs(spec.env.iter().map(|(key, value)| (key, value)));
     command.stdin(Stdio::from(stdin)).stdout(Stdio::from(stdout)).stderr(Stdio::from(stderr));
     // A group of its own: a server that signals its whole group must not reach the reaper.
     command.process_group(0);
-    if let Some(cwd) = &launch.cwd {
+    if let Some(cwd) = &spec.cwd {
         command.current_dir(cwd);
     }
     let started = command.spawn().and_then(|child| i32::try_from(child.id()).map_err(io::Error::other));
     match started {
         Ok(server) => Ok((server, lock)),
         Err(error) => {
-            if let Some(scratch) = &launch.scratch {
+            if let Some(scratch) = &spec.scratch {
                 scratch::remove(scratch);
             }
-            Err(Refusal::of_program(launch, error))
+            Err(StartError::of_program(spec, error))
         }
     }
 }
@@ -169,29 +171,29 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// How far the ending has come.
-enum Phase {
-    /// Nobody has asked for it.
+/// How far the reaper has come with ending its processes.
+enum ReaperPhase {
+    /// The server runs, and no end was asked for.
     Watching,
-    /// All were sent SIGTERM and have until then.
-    Asked { until: Instant },
-    /// SIGKILL, again and again, to all that are found; those that have had one are noted with their birth.
+    /// All processes were sent SIGTERM, and may run until then.
+    Terminating { until: Instant },
+    /// All processes that are found are sent SIGKILL, again and again; `killed` has the number and birth of each.
     Killing { pause: Duration, killed: HashSet<(i32, u64)> },
 }
 
 struct Reaper {
     me: i32,
     control: UnixStream,
-    /// What the proxy has said of a line; none once it has closed its end.
-    heard: Option<Vec<u8>>,
+    /// The part of a line that the proxy has sent; `None` once it has closed its end.
+    partial_line: Option<Vec<u8>>,
     /// Becomes readable when a child has ended.
     ended: UnixStream,
-    /// None once it was waited for.
+    /// The server's process number; `None` once it was waited for.
     server: Option<i32>,
     scratch: Option<PathBuf>,
-    /// That of the scratch folder, to be held until the folder has been removed.
-    _lock: Option<Lock>,
-    phase: Phase,
+    /// The lock of the scratch folder, held until the folder has been removed.
+    _lock: Option<FolderLock>,
+    phase: ReaperPhase,
 }
 
 impl Reaper {
@@ -234,54 +236,55 @@ impl Reaper {
         true
     }
 
-    /// Begins the ending, or makes it come sooner.
+    /// Begins to end all processes, or shortens the time that they have.
     fn end_within(&mut self, grace: Duration) {
         let until = now() + grace;
         match &mut self.phase {
-            Phase::Watching => {
+            ReaperPhase::Watching => {
                 let found = tree::below(&[self.me]);
                 let family = self.family(&found);
                 for pid in found {
                     tree::signal(pid, &family, Signal::TERM);
                 }
-                self.phase = Phase::Asked { until };
+                self.phase = ReaperPhase::Terminating { until };
             }
-            Phase::Asked { until: before } => *before = until.min(*before),
-            Phase::Killing { .. } => {}
+            ReaperPhase::Terminating { until: before } => *before = until.min(*before),
+            ReaperPhase::Killing { .. } => {}
         }
     }
 
-    /// Does what is due, and returns how long nothing will be.
+    /// Does what is due, and returns the time until something is due again; `None` for no time.
     fn advance(&mut self) -> Option<Duration> {
         match &self.phase {
-            Phase::Watching => return None,
-            Phase::Asked { until } => {
+            ReaperPhase::Watching => return None,
+            ReaperPhase::Terminating { until } => {
                 let left = until.saturating_duration_since(now());
                 if !left.is_zero() {
                     return Some(left);
                 }
-                self.phase = Phase::Killing { pause: PAUSE_MIN, killed: HashSet::new() };
+                self.phase = ReaperPhase::Killing { pause: KILL_PAUSE_MIN, killed: HashSet::new() };
             }
-            Phase::Killing { .. } => {}
+            ReaperPhase::Killing { .. } => {}
         }
         let victims = self.kill();
-        let Phase::Killing { pause, killed } = &mut self.phase else { return None };
+        let ReaperPhase::Killing { pause, killed } = &mut self.phase else { return None };
         let before = killed.len();
         killed.extend(victims.iter().map(|victim| (victim.pid, victim.born)));
-        *pause = if killed.len() > before { PAUSE_MIN } else { PAUSE_MAX.min(*pause * 2) };
+        *pause = if killed.len() > before { KILL_PAUSE_MIN } else { KILL_PAUSE_MAX.min(*pause * 2) };
         Some(*pause)
     }
 
-    /// One round of SIGKILL.
-    fn kill(&self) -> Vec<Process> {
+    /// Sends SIGKILL to all descendants, and returns those that it was sent to.
+    fn kill(&self) -> Vec<ProcessStat> {
         let found = tree::below(&[self.me]);
         let family = self.family(&found);
         let mut victims = Vec::new();
         let mut groups = HashSet::from([self.me]);
         for pid in found {
             let Some(victim) = tree::signal(pid, &family, Signal::KILL) else { continue };
-            // Its group as well, because that is one step for the kernel, which a tree that forks without end cannot
-            // outrun. All of a group is ours: it lies within one session, and theirs were made below this process.
+            // The victim's group is killed too: that is one step for the kernel, which a tree that forks without end
+            // cannot outrun. No stranger is hit: a group lies within one session, and this session was made below this
+            // process.
             if groups.insert(victim.group)
                 && let Some(group) = Pid::from_raw(victim.group)
             {
@@ -296,45 +299,45 @@ impl Reaper {
         found.iter().copied().chain([self.me]).collect()
     }
 
-    /// Sleeps until the time is over, a child has ended, or the proxy has something to say.
+    /// Sleeps until the time is over, a child has ended, or the proxy has sent something.
     fn sleep(&mut self, timeout: Option<Duration>) {
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         let mut watched = vec![PollFd::from_borrowed_fd(self.ended.as_fd(), PollFlags::IN)];
-        if self.heard.is_some() {
+        if self.partial_line.is_some() {
             watched.push(PollFd::from_borrowed_fd(self.control.as_fd(), PollFlags::IN));
         }
         if poll(&mut watched, timeout.as_ref()).is_err() {
             return;
         }
-        let spoken = watched.get(1).is_some_and(|control| !control.revents().is_empty());
+        let has_control = watched.get(1).is_some_and(|control| !control.revents().is_empty());
         let mut wakes = [0; 64];
         while matches!(self.ended.read(&mut wakes), Ok(1..)) {}
-        if spoken {
-            self.listen();
+        if has_control {
+            self.read_control();
         }
     }
 
-    fn listen(&mut self) {
-        let Some(heard) = &mut self.heard else { return };
+    fn read_control(&mut self) {
+        let Some(partial_line) = &mut self.partial_line else { return };
         let mut text = [0; LINE_MAX];
         let got = match self.control.read(&mut text) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
             got => got.unwrap_or_default(),
         };
-        heard.extend_from_slice(text.get(..got).unwrap_or_default());
-        if got == 0 || heard.len() > LINE_MAX {
-            self.heard = None;
+        partial_line.extend_from_slice(text.get(..got).unwrap_or_default());
+        if got == 0 || partial_line.len() > LINE_MAX {
+            self.partial_line = None;
             return self.end_within(SHORT_GRACE);
         }
-        if let Some(grace) = heard.strip_suffix(b"\n").map(asked) {
-            heard.clear();
+        if let Some(grace) = partial_line.strip_suffix(b"\n").map(requested_grace) {
+            partial_line.clear();
             self.end_within(grace);
         }
     }
 }
 
-/// The grace that a line asks for.
-fn asked(line: &[u8]) -> Duration {
+/// The time between SIGTERM and SIGKILL that a line asks for.
+fn requested_grace(line: &[u8]) -> Duration {
     str::from_utf8(line)
         .ok()
         .and_then(|line| line.strip_prefix("end ")?.parse().ok())

@@ -1,8 +1,8 @@
 //! A server's scratch folder: made for it alone, and removed after it.
 //!
-//! On Linux whoever is to remove the folder holds a lock (`flock`) on it as long as it lives. A folder whose lock nobody
-//! holds has been left by a reaper that was killed together with its proxy, and the next proxy to start removes it. The
-//! lock is on the folder itself, because systemd-tmpfiles, too, leaves a folder alone that is locked so.
+//! On Linux the process that will remove the folder holds a lock (`flock`) on it. A folder that nobody has locked was
+//! left by a reaper that was killed together with its proxy, and the next proxy to start removes it. The lock is on the
+//! folder itself, because systemd-tmpfiles does not clean up folders that are locked in this way.
 
 use std::fs;
 use std::io;
@@ -11,19 +11,20 @@ use std::path::Path;
 #[cfg(target_os = "linux")]
 pub(super) use abandoned::remove_abandoned;
 
-/// How often a folder is made again that was taken for an abandoned one before it could be locked.
+/// How often a new folder is made again if another proxy removes it as abandoned before it is locked.
 #[cfg(target_os = "linux")]
 const ATTEMPTS: u32 = 16;
 
 /// The lock of a scratch folder. It must live until the folder has been removed.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(super) struct FolderLock {
     #[cfg(target_os = "linux")]
     _folder: fs::File,
 }
 
-/// Makes the folder, readable by this user only. It must not exist yet: what is removed later is only what was made.
-pub(super) fn create(path: &Path) -> io::Result<Lock> {
+/// Makes the folder, readable by this user only. The folder must not exist yet, because all that is in it is removed
+/// later.
+pub(super) fn create(path: &Path) -> io::Result<FolderLock> {
     let mut builder = fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
@@ -35,13 +36,13 @@ pub(super) fn create(path: &Path) -> io::Result<Lock> {
     for _ in 0..ATTEMPTS {
         builder.create(path)?;
         if let Some(folder) = abandoned::lock_new(path)? {
-            return Ok(Lock { _folder: folder });
+            return Ok(FolderLock { _folder: folder });
         }
     }
     #[cfg(target_os = "linux")]
     return Err(io::ErrorKind::ResourceBusy.into());
     #[cfg(not(target_os = "linux"))]
-    builder.create(path).map(|()| Lock {})
+    builder.create(path).map(|()| FolderLock {})
 }
 
 /// Removes the folder and all in it, without following links. What cannot be removed stays.
@@ -49,25 +50,25 @@ pub(super) fn remove(path: &Path) {
     let Err(error) = fs::remove_dir_all(path) else { return };
     if error.kind() == io::ErrorKind::PermissionDenied {
         // Some tools (Go's module cache is one) leave folders that not even their owner may write to.
-        open_up(path);
+        make_writable(path);
         let _ = fs::remove_dir_all(path);
     }
 }
 
 #[cfg(unix)]
-fn open_up(path: &Path) {
+fn make_writable(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
 
     let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            open_up(&entry.path());
+            make_writable(&entry.path());
         }
     }
 }
 
 #[cfg(not(unix))]
-fn open_up(_path: &Path) {}
+fn make_writable(_path: &Path) {}
 
 #[cfg(target_os = "linux")]
 mod abandoned {
@@ -83,19 +84,19 @@ mod abandoned {
     use rustix::process::{Uid, geteuid};
     use uuid::Uuid;
 
-    /// Opens and locks a folder that was just made; none if somebody has taken it for an abandoned one.
+    /// Opens and locks a folder that was just made; `None` if another proxy has removed it as abandoned.
     pub(super) fn lock_new(path: &Path) -> io::Result<Option<File>> {
         let folder = match open_folder(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             folder => folder?,
         };
-        // Whoever holds it looks at an empty folder and lets go soon. Where there are no locks, nobody else gets one
-        // either, and then a folder that is left behind stays.
+        // Another proxy that holds the lock looks at an empty folder and lets go soon. On a file system without locks,
+        // no proxy gets one, and folders that are left behind stay.
         let _ = folder.lock();
-        Ok(is_at(&folder, path).then_some(folder))
+        Ok(is_still_at(&folder, path).then_some(folder))
     }
 
-    /// Which folders were looked through: those that a proxy left are removed once in the life of the next one.
+    /// The parent folders that were looked through: each is looked through once in the life of this process.
     static LOOKED_THROUGH: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
     /// Removes the scratch folders in `parent` whose locks nobody holds, on a thread of its own: they may be large.
@@ -108,7 +109,7 @@ mod abandoned {
         drop(looked_through);
         let parent = parent.to_owned();
         let thread = thread::Builder::new().name("scratch".to_owned()).spawn(move || {
-            let count = remove_unheld(&parent, geteuid());
+            let count = remove_unlocked(&parent, geteuid());
             if count > 0 {
                 tracing::info!(count, parent = %parent.display(), "removed scratch folders that a killed proxy left");
             }
@@ -120,18 +121,19 @@ mod abandoned {
 
     /// Removes this user's scratch folders in `parent` whose locks nobody holds, and returns how many there were.
     ///
-    /// In a temporary folder that all users share, anybody can put a folder or a link under such a name.
-    fn remove_unheld(parent: &Path, user: Uid) -> usize {
+    /// The folder's owner and the lock are checked because, in a temporary folder that all users share, anybody can put
+    /// a folder or a link under such a name.
+    fn remove_unlocked(parent: &Path, user: Uid) -> usize {
         let mut removed = 0;
         for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-            if !entry.file_name().to_str().is_some_and(is_name) {
+            if !entry.file_name().to_str().is_some_and(is_scratch_name) {
                 continue;
             }
             let path = entry.path();
             let Ok(folder) = open_folder(&path) else { continue };
             let own = folder.metadata().is_ok_and(|about| about.uid() == user.as_raw());
             // Another proxy that starts at this moment may have removed the folder before it could be locked here.
-            if own && folder.try_lock().is_ok() && is_at(&folder, &path) {
+            if own && folder.try_lock().is_ok() && is_still_at(&folder, &path) {
                 empty(&folder);
                 removed += usize::from(fs::remove_dir(&path).is_ok());
             }
@@ -139,8 +141,8 @@ mod abandoned {
         removed
     }
 
-    /// Removes all that is in a folder. Not by its path: where others may write to the folder that it is in, they could
-    /// put something else there meanwhile.
+    /// Removes all that is in a folder, through its descriptor and not by its path: other users who may write to the
+    /// parent folder could put another folder in its place meanwhile.
     fn empty(folder: &File) {
         let _ = folder.set_permissions(fs::Permissions::from_mode(0o700));
         let folder = format!("/proc/self/fd/{}", folder.as_raw_fd());
@@ -155,7 +157,7 @@ mod abandoned {
 
     /// Whether a session's folder may have this name: `sessile-` and the session id, and the number of its server if
     /// that is not the first.
-    fn is_name(name: &str) -> bool {
+    fn is_scratch_name(name: &str) -> bool {
         let Some((id, rest)) = name.strip_prefix("sessile-").and_then(|name| name.split_at_checked(36)) else {
             return false;
         };
@@ -168,8 +170,8 @@ mod abandoned {
         Ok(open(path, flags, Mode::empty())?.into())
     }
 
-    /// Whether this folder is the one at the path still, and not one that was removed or replaced.
-    fn is_at(folder: &File, path: &Path) -> bool {
+    /// Whether this folder is still the one at the path, and was not removed or replaced.
+    fn is_still_at(folder: &File, path: &Path) -> bool {
         let identity = |about: fs::Metadata| (about.dev(), about.ino());
         let (held, found) = (folder.metadata().map(identity), fs::symlink_metadata(path).map(identity));
         matches!((held, found), (Ok(held), Ok(found)) if held == found)
@@ -191,13 +193,13 @@ mod abandoned {
         fn knows_the_names_of_scratch_folders() {
             let name = name();
             for good in [name.clone(), format!("{name}.1"), format!("{name}.255")] {
-                assert!(is_name(&good), "{good}");
+                assert!(is_scratch_name(&good), "{good}");
             }
             let simple = format!("sessile-{}", Uuid::new_v4().simple());
             for bad in ["sessile-", "sessile-e2e-x", "other", &name[8..], &name[..43], &format!("{name}."), &simple] {
-                assert!(!is_name(bad), "{bad}");
+                assert!(!is_scratch_name(bad), "{bad}");
             }
-            assert!(!is_name(&format!("{name}.x")) && !is_name(&format!("{name}-1")));
+            assert!(!is_scratch_name(&format!("{name}.x")) && !is_scratch_name(&format!("{name}-1")));
         }
 
         #[test]
@@ -221,10 +223,10 @@ mod abandoned {
             fs::create_dir(at(&other)).unwrap();
 
             let somebody_else = Uid::from_raw(geteuid().as_raw() + 1);
-            assert_eq!(remove_unheld(base.path(), somebody_else), 0, "they are another user's");
+            assert_eq!(remove_unlocked(base.path(), somebody_else), 0, "they are another user's");
             assert!(at(&left).exists() && at(&second).exists());
 
-            assert_eq!(remove_unheld(base.path(), geteuid()), 2);
+            assert_eq!(remove_unlocked(base.path(), geteuid()), 2);
             assert!(!at(&left).exists() && !at(&second).exists());
             for kept in [&held, &link, &file, &other] {
                 assert!(at(kept).symlink_metadata().is_ok(), "{kept}");
@@ -232,7 +234,7 @@ mod abandoned {
             assert!(target.path().join("kept").exists());
 
             drop(lock);
-            assert_eq!(remove_unheld(base.path(), geteuid()), 1);
+            assert_eq!(remove_unlocked(base.path(), geteuid()), 1);
             assert!(!at(&held).exists());
         }
 
@@ -248,7 +250,7 @@ mod abandoned {
             fs::rename(&path, &aside).unwrap();
             fs::create_dir(&path).unwrap();
             fs::write(path.join("file"), "x").unwrap();
-            assert!(!is_at(&folder, &path));
+            assert!(!is_still_at(&folder, &path));
 
             empty(&folder);
             assert_eq!(fs::read_dir(&aside).unwrap().count(), 0);
@@ -263,7 +265,7 @@ mod abandoned {
                 for _ in 0..2 {
                     scope.spawn(|| {
                         while !stop.load(Ordering::Relaxed) {
-                            remove_unheld(base, geteuid());
+                            remove_unlocked(base, geteuid());
                         }
                     });
                 }

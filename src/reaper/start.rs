@@ -16,107 +16,113 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::spawn_blocking;
 
-use super::launch::{ExitStatusKind, Fault, Launch, Life, Refusal, Started};
-use super::orphans::{self, Killed, Reaper};
+use super::launch::{ExitStatusKind, ProcessSpec, ProcessState, StartError, StartStep, StartedProcess};
+use super::orphans::{self, KilledReaper, ReaperChild};
 use super::wire::{self, Report};
 
-/// How many reapers are started at the same moment; the others queue up rather than taking a thread each.
+/// How many reapers are started at the same time. The other starts wait here, where they take no thread.
 static STARTS: Semaphore = Semaphore::const_new(4);
 
-/// A reaper reads its launch at once: one that has not after this long never will.
+/// How long a reaper may take to read its spec, which it does as the first thing.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Starts a reaper and sends it a launch, or `None` if `unwanted` resolves while others are started first. The server itself
-/// has not started when this returns: its life says.
-pub(super) async fn start(launch: Launch, unwanted: impl Future<Output = ()>) -> Result<Option<Started>, Refusal> {
-    let refused = |error| Refusal::new(Fault::Reaper, error);
+/// Starts a reaper and sends it a spec; `None` if `unwanted` resolves while this start waits for others. The server
+/// itself may not have started when this returns: its state tells.
+pub(super) async fn start(
+    spec: ProcessSpec,
+    unwanted: impl Future<Output = ()>,
+) -> Result<Option<StartedProcess>, StartError> {
+    let refused = |error| StartError::new(StartStep::Reaper, error);
     let permit = tokio::select! {
         biased;
         () = unwanted => return Ok(None),
         permit = STARTS.acquire() => permit.map_err(|_| refused(io::ErrorKind::Other.into()))?,
     };
     let runtime = Handle::current();
-    // If whoever asked goes away meanwhile, then what this returns is dropped, the leash with it, and the tree ends.
+    // If the caller is dropped meanwhile, then the returned process is dropped, `stop` with it, and the tree ends.
     let started = spawn_blocking(move || {
         let _permit = permit;
-        open(launch, &runtime)
+        open(spec, &runtime)
     });
     started.await.map_err(|error| refused(io::Error::other(error)))?.map(Some).map_err(refused)
 }
 
-fn open(launch: Launch, runtime: &Handle) -> io::Result<Started> {
+fn open(spec: ProcessSpec, runtime: &Handle) -> io::Result<StartedProcess> {
     let (ours, theirs) = UnixStream::pair()?;
     let (server_stdin, stdin) = io::pipe()?;
     let (stdout, server_stdout) = io::pipe()?;
     let (stderr, server_stderr) = io::pipe()?;
 
     let mut command = Command::new("/proc/self/exe");
-    command.arg0(super::NAME).arg(super::COMMAND);
+    command.arg0(super::REAPER_NAME).arg(super::REAPER_COMMAND);
     command.stdin(OwnedFd::from(theirs)).stdout(server_stdout).stderr(server_stderr);
-    // The proxy's own environment, not the server's: it may need it to find its libraries, and must not be led
-    // astray by what was meant for the server.
+    // The reaper gets the proxy's own environment, not the server's: it may need that to find its libraries, and
+    // variables that are meant for the server, such as `LD_PRELOAD`, must not change it.
     for (key, _) in std::env::vars_os().filter(|(key, _)| key.as_encoded_bytes().starts_with(b"SESSILE_")) {
         command.env_remove(key);
     }
     let mut command = tokio::process::Command::from(command);
-    let (process, reaper) = Reaper::start(|| {
+    let (process, reaper) = ReaperChild::start(|| {
         let child = command.spawn()?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(io::ErrorKind::Other)?;
         Ok((child, pid))
     })?;
-    // It holds the reaper's ends, and as long as anybody here does, nobody sees the other end close.
+    // `command` holds the reaper's ends of the pipes. While this process has them open too, it does not see them close.
     drop(command);
 
     ours.set_write_timeout(Some(SEND_TIMEOUT))?;
-    wire::send(&ours, &launch, server_stdin.as_fd())?;
+    wire::send(&ours, &spec, server_stdin.as_fd())?;
     ours.set_nonblocking(true)?;
 
-    let (life, watched) = watch::channel(Life::Starting);
-    let (leash, held) = oneshot::channel();
+    let (state, watched) = watch::channel(ProcessState::Starting);
+    let (stop, stopped) = oneshot::channel();
     let control = tokio::net::UnixStream::from_std(ours)?;
     let (stdin, stdout, stderr) = (OwnedFd::from(stdin), OwnedFd::from(stdout), OwnedFd::from(stderr));
-    let started = Started {
+    let started = StartedProcess {
         stdin: pipe::Sender::from_owned_fd(stdin)?,
         stdout: pipe::Receiver::from_owned_fd(stdout)?,
         stderr: pipe::Receiver::from_owned_fd(stderr)?,
-        life: watched,
-        leash,
+        state: watched,
+        stop,
     };
-    runtime.spawn(listen(Listener { process, reaper, control, life, scratch: launch.scratch, server: None }, held));
+    runtime.spawn(listen(
+        ReaperConnection { process, reaper, control, state, scratch: spec.scratch, server: None },
+        stopped,
+    ));
     Ok(started)
 }
 
-struct Listener {
+struct ReaperConnection {
     process: Child,
-    reaper: Reaper,
+    reaper: ReaperChild,
     control: tokio::net::UnixStream,
-    life: watch::Sender<Life>,
+    state: watch::Sender<ProcessState>,
     scratch: Option<PathBuf>,
     server: Option<(i32, u64)>,
 }
 
-async fn listen(mut listener: Listener, mut leash: oneshot::Receiver<Duration>) {
-    let (reader, mut writer) = listener.control.split();
+async fn listen(mut connection: ReaperConnection, mut stop: oneshot::Receiver<Duration>) {
+    let (reader, mut writer) = connection.control.split();
     let mut lines = BufReader::with_capacity(128, reader).lines();
-    let mut held = true;
+    let mut stop_is_open = true;
     loop {
         tokio::select! {
             report = lines.next_line() => {
                 let Ok(Some(report)) = report else { break };
-                let life = match report.parse() {
+                let state = match report.parse() {
                     Ok(Report::Started { pid, born }) => {
-                        listener.server = Some((pid, born));
-                        Life::Running(pid.unsigned_abs())
+                        connection.server = Some((pid, born));
+                        ProcessState::Running(pid.unsigned_abs())
                     }
-                    Ok(Report::Failed { fault, errno }) => Life::Refused(fault, errno),
-                    Ok(Report::Ended(how)) => Life::Ended(how),
+                    Ok(Report::Failed { step, errno }) => ProcessState::Refused(step, errno),
+                    Ok(Report::Ended(how)) => ProcessState::Ended(how),
                     Err(()) => continue,
                 };
-                listener.life.send_replace(life);
+                connection.state.send_replace(state);
             }
-            wish = &mut leash, if held => {
-                held = false;
-                // A reaper that does not take either is gone, which the next line tells.
+            wish = &mut stop, if stop_is_open => {
+                stop_is_open = false;
+                // If neither can be written, the reaper is gone, and the next line is the end.
                 let _ = match wish {
                     Ok(grace) => writer.write_all(format!("end {}\n", grace.as_millis()).as_bytes()).await,
                     Err(_) => writer.shutdown().await,
@@ -124,34 +130,34 @@ async fn listen(mut listener: Listener, mut leash: oneshot::Receiver<Duration>) 
             }
         }
     }
-    finish(listener).await;
+    finish(connection).await;
 }
 
 /// The reaper's end of the socket is closed: it has exited, or was killed.
-async fn finish(mut listener: Listener) {
-    listener.life.send_if_modified(|life| match life {
-        Life::Starting => {
-            *life = Life::Refused(Fault::Reaper, Errno::CHILD.raw_os_error());
+async fn finish(mut connection: ReaperConnection) {
+    connection.state.send_if_modified(|state| match state {
+        ProcessState::Starting => {
+            *state = ProcessState::Refused(StartStep::Reaper, Errno::CHILD.raw_os_error());
             true
         }
-        Life::Running(_) => {
-            *life = Life::Ended(ExitStatusKind::Unknown);
+        ProcessState::Running(_) => {
+            *state = ProcessState::Ended(ExitStatusKind::Unknown);
             true
         }
-        Life::Refused(..) | Life::Ended(_) | Life::Gone(_) => false,
+        ProcessState::Refused(..) | ProcessState::Ended(_) | ProcessState::Gone(_) => false,
     });
-    let done = listener.process.wait().await.is_ok_and(|status| status.success());
-    let pid = listener.reaper.pid();
-    drop(listener.reaper);
+    let done = connection.process.wait().await.is_ok_and(|status| status.success());
+    let pid = connection.reaper.pid();
+    drop(connection.reaper);
     if !done {
         tracing::warn!(reaper = pid, "a reaper ended before its work was done; ending what it kept");
-        orphans::end(Killed { reaper: pid, server: listener.server }).await;
-        if let Some(scratch) = listener.scratch {
+        orphans::end(KilledReaper { reaper: pid, server: connection.server }).await;
+        if let Some(scratch) = connection.scratch {
             let _ = spawn_blocking(move || super::scratch::remove(&scratch)).await;
         }
     }
-    listener.life.send_if_modified(|life| {
-        let ended = life.ended();
-        ended.inspect(|how| *life = Life::Gone(*how)).is_some()
+    connection.state.send_if_modified(|state| {
+        let ended = state.ended();
+        ended.inspect(|how| *state = ProcessState::Gone(*how)).is_some()
     });
 }

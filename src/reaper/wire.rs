@@ -1,7 +1,7 @@
-//! What proxy and reaper say to each other on the control socket.
+//! The messages between proxy and reaper on the control socket.
 //!
-//! First the proxy sends one launch: its length, with the server's standard input as a passed descriptor on those
-//! bytes, then its fields. After that there are only lines: `end <milliseconds>` to the reaper, and [`Report`]s from it.
+//! First the proxy sends one spec: its length, with the server's standard input as a passed descriptor on those bytes,
+//! then its fields. After that there are only lines: `end <milliseconds>` to the reaper, and [`Report`]s from it.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -17,19 +17,19 @@ use rustix::net::{
     recvmsg, sendmsg,
 };
 
-use super::launch::{ExitStatusKind, Fault, Launch};
+use super::launch::{ExitStatusKind, ProcessSpec, StartStep};
 
-/// More than any system takes as arguments and environment together.
-const LAUNCH_MAX: usize = 16 << 20;
+/// The largest spec, in bytes: more than any system takes as arguments and environment together.
+const MAX_SPEC_BYTES: usize = 16 << 20;
 
-/// One line from the reaper.
+/// A report of the reaper, which is one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Report {
-    /// The server runs, as this process, which was born at this tick: the two together name it for ever.
+    /// The server runs as this process, which was started at this tick. The two together are never used again.
     Started { pid: i32, born: u64 },
-    /// It could not be started.
-    Failed { fault: Fault, errno: i32 },
-    /// It has ended.
+    /// The server could not be started.
+    Failed { step: StartStep, errno: i32 },
+    /// The server has ended.
     Ended(ExitStatusKind),
 }
 
@@ -37,14 +37,14 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Started { pid, born } => write!(f, "started {pid} {born}"),
-            Self::Failed { fault, errno } => {
-                let fault = match fault {
-                    Fault::Reaper => "reaper",
-                    Fault::Scratch => "scratch",
-                    Fault::Cwd => "cwd",
-                    Fault::Program => "program",
+            Self::Failed { step, errno } => {
+                let step = match step {
+                    StartStep::Reaper => "reaper",
+                    StartStep::Scratch => "scratch",
+                    StartStep::Cwd => "cwd",
+                    StartStep::Program => "program",
                 };
-                write!(f, "failed {fault} {errno}")
+                write!(f, "failed {step} {errno}")
             }
             Self::Ended(ExitStatusKind::Code(code)) => write!(f, "exited {code}"),
             Self::Ended(ExitStatusKind::Signal(signal)) => write!(f, "signal {signal}"),
@@ -63,15 +63,15 @@ impl FromStr for Report {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
         match words[..] {
             ["started", pid, born] => Ok(Self::Started { pid: number(pid)?, born: number(born)? }),
-            ["failed", fault, errno] => {
-                let fault = match fault {
-                    "reaper" => Fault::Reaper,
-                    "scratch" => Fault::Scratch,
-                    "cwd" => Fault::Cwd,
-                    "program" => Fault::Program,
+            ["failed", step, errno] => {
+                let step = match step {
+                    "reaper" => StartStep::Reaper,
+                    "scratch" => StartStep::Scratch,
+                    "cwd" => StartStep::Cwd,
+                    "program" => StartStep::Program,
                     _ => return Err(()),
                 };
-                Ok(Self::Failed { fault, errno: number(errno)? })
+                Ok(Self::Failed { step, errno: number(errno)? })
             }
             ["exited", code] => Ok(Self::Ended(ExitStatusKind::Code(number(code)?))),
             ["signal", signal] => Ok(Self::Ended(ExitStatusKind::Signal(number(signal)?))),
@@ -81,9 +81,9 @@ impl FromStr for Report {
     }
 }
 
-/// Sends a launch, and with it the descriptor that is to be the server's standard input.
-pub(super) fn send(socket: &UnixStream, launch: &Launch, stdin: BorrowedFd<'_>) -> io::Result<()> {
-    let body = encode(launch)?;
+/// Sends a spec, and with it the descriptor that is to be the server's standard input.
+pub(super) fn send(socket: &UnixStream, spec: &ProcessSpec, stdin: BorrowedFd<'_>) -> io::Result<()> {
+    let body = encode(spec)?;
     let length = u32::try_from(body.len()).map_err(|_| io::ErrorKind::ArgumentListTooLong)?.to_le_bytes();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut passed = SendAncillaryBuffer::new(&mut space);
@@ -96,7 +96,7 @@ pub(super) fn send(socket: &UnixStream, launch: &Launch, stdin: BorrowedFd<'_>) 
 }
 
 /// Receives a launch; an error where the proxy went away before it had sent all of it.
-pub(super) fn receive(socket: &UnixStream) -> io::Result<(Launch, OwnedFd)> {
+pub(super) fn receive(socket: &UnixStream) -> io::Result<(ProcessSpec, OwnedFd)> {
     let mut length = [0; 4];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut passed = RecvAncillaryBuffer::new(&mut space);
@@ -111,7 +111,7 @@ pub(super) fn receive(socket: &UnixStream) -> io::Result<(Launch, OwnedFd)> {
     let mut socket = socket;
     socket.read_exact(length.get_mut(got..).unwrap_or_default())?;
     let length = u32::from_le_bytes(length) as usize;
-    if length > LAUNCH_MAX {
+    if length > MAX_SPEC_BYTES {
         return Err(io::ErrorKind::InvalidData.into());
     }
     let mut body = vec![0; length];
@@ -119,33 +119,33 @@ pub(super) fn receive(socket: &UnixStream) -> io::Result<(Launch, OwnedFd)> {
     Ok((decode(&body).ok_or(io::ErrorKind::InvalidData)?, stdin))
 }
 
-fn encode(launch: &Launch) -> io::Result<Vec<u8>> {
+fn encode(spec: &ProcessSpec) -> io::Result<Vec<u8>> {
     fn field(body: &mut Vec<u8>, text: &OsStr) -> io::Result<()> {
         body.extend(u32::try_from(text.len()).map_err(|_| io::ErrorKind::ArgumentListTooLong)?.to_le_bytes());
         body.extend(text.as_bytes());
         Ok(())
     }
     let mut body = Vec::new();
-    field(&mut body, &launch.program)?;
-    // No path is empty, so that an empty one can stand for none.
-    for path in [&launch.cwd, &launch.scratch] {
+    field(&mut body, &spec.program)?;
+    // An empty field stands for no path: a path is never empty.
+    for path in [&spec.cwd, &spec.scratch] {
         field(&mut body, path.as_ref().map_or(OsStr::new(""), |path| path.as_os_str()))?;
     }
-    for number in [launch.files, launch.mark] {
+    for number in [spec.files, spec.mark] {
         field(&mut body, OsStr::new(&number.map_or(String::new(), |number| number.to_string())))?;
     }
-    field(&mut body, OsStr::new(&launch.args.len().to_string()))?;
-    for arg in &launch.args {
+    field(&mut body, OsStr::new(&spec.args.len().to_string()))?;
+    for arg in &spec.args {
         field(&mut body, arg)?;
     }
-    for (key, value) in &launch.env {
+    for (key, value) in &spec.env {
         field(&mut body, key)?;
         field(&mut body, value)?;
     }
-    if body.len() > LAUNCH_MAX { Err(io::ErrorKind::ArgumentListTooLong.into()) } else { Ok(body) }
+    if body.len() > MAX_SPEC_BYTES { Err(io::ErrorKind::ArgumentListTooLong.into()) } else { Ok(body) }
 }
 
-fn decode(mut body: &[u8]) -> Option<Launch> {
+fn decode(mut body: &[u8]) -> Option<ProcessSpec> {
     fn field(body: &mut &[u8]) -> Option<OsString> {
         let (length, rest) = body.split_first_chunk()?;
         let (text, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
@@ -164,7 +164,7 @@ fn decode(mut body: &[u8]) -> Option<Launch> {
     while !body.is_empty() {
         env.push((field(body)?, field(body)?));
     }
-    Some(Launch { program, args, env, cwd, scratch, files, mark })
+    Some(ProcessSpec { program, args, env, cwd, scratch, files, mark })
 }
 
 #[cfg(test)]
@@ -173,8 +173,8 @@ mod tests {
 
     use super::*;
 
-    fn launch() -> Launch {
-        Launch {
+    fn spec() -> ProcessSpec {
+        ProcessSpec {
             program: "cat".into(),
             args: vec!["".into(), OsString::from_vec(vec![0xff, b'\n', b' '])],
             env: vec![("A".into(), "b\nc".into()), ("E".into(), "".into())],
@@ -189,11 +189,11 @@ mod tests {
     fn a_launch_arrives_as_it_was_sent_with_its_descriptor() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let (mut reader, writer) = io::pipe().unwrap();
-        send(&ours, &launch(), writer.as_fd()).unwrap();
+        send(&ours, &spec(), writer.as_fd()).unwrap();
         drop(writer);
 
         let (got, passed) = receive(&theirs).unwrap();
-        assert_eq!(got, launch());
+        assert_eq!(got, spec());
         std::fs::File::from(passed).write_all(b"x").unwrap();
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_launch_that_breaks_off_is_an_error() {
-        let whole = encode(&launch()).unwrap();
+        let whole = encode(&spec()).unwrap();
         // Between two variables the rest may be missing and nobody could tell; the length on the wire says.
         let args_end = whole.windows(1).rposition(|byte| byte == [0xff]).unwrap();
         assert!((0..args_end).all(|end| decode(&whole[..end]).is_none()));
@@ -216,10 +216,10 @@ mod tests {
     fn reports_survive_the_wire() {
         for report in [
             Report::Started { pid: 7, born: u64::MAX },
-            Report::Failed { fault: Fault::Cwd, errno: 2 },
-            Report::Failed { fault: Fault::Program, errno: 13 },
-            Report::Failed { fault: Fault::Scratch, errno: 17 },
-            Report::Failed { fault: Fault::Reaper, errno: 5 },
+            Report::Failed { step: StartStep::Cwd, errno: 2 },
+            Report::Failed { step: StartStep::Program, errno: 13 },
+            Report::Failed { step: StartStep::Scratch, errno: 17 },
+            Report::Failed { step: StartStep::Reaper, errno: 5 },
             Report::Ended(ExitStatusKind::Code(-1)),
             Report::Ended(ExitStatusKind::Signal(9)),
             Report::Ended(ExitStatusKind::Unknown),

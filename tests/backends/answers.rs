@@ -3,9 +3,8 @@
 use serde_json::json;
 use sessile::Transport;
 
-use crate::common::{Caller, Fronts, result};
-use crate::ground::{Ground, fault, proxy, settings};
-use crate::web::{Web, event};
+use crate::common::{Fronts, NamedClient, ScriptedHttpServer, event, result};
+use crate::harness::{BackendHarness, fault, proxy, settings};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 const HTML: (&str, &str) = ("content-type", "text/html");
@@ -20,7 +19,7 @@ async fn what_is_no_answer_fails_its_call_and_nothing_else() {
     let none = event("", r#"{"jsonrpc":"2.0","method":"notifications/x"}"#);
     let (stranger, half) = (result(987_654, "{}"), r#"{"jsonrpc":"2.0","id":1,"result":{"#);
     let table: &[Row<'_>] = &[
-        ("500 Internal Server Error", &[HTML], &page, "backend_refused"),
+        ("500 Internal ScriptedServer Error", &[HTML], &page, "backend_refused"),
         ("502 Bad Gateway", &[], "", "backend_refused"),
         ("429 Too Many Requests", &[("retry-after", "7")], "slow down", "backend_refused"),
         ("400 Bad Request", &[HTML], "what?", "backend_refused"),
@@ -38,64 +37,64 @@ async fn what_is_no_answer_fails_its_call_and_nothing_else() {
         ("200 OK", &[SSE], &none, "backend_connection_broken"),
         ("200 OK", &[SSE], "data: {\"jsonrpc\":\"2.0\",\"id\":", "backend_connection_broken"),
     ];
-    let mut ground = Ground::http().await;
-    let (mut anna, mut berta) = (ground.session("Anna").await, ground.session("Berta").await);
+    let mut harness = BackendHarness::http().await;
+    let (mut anna, mut berta) = (harness.session("Anna").await, harness.session("Berta").await);
     for (status, headers, body, expected) in table {
         println!("{status} {headers:?} {}", &body[..body.len().min(50)]);
-        let (id, asked) = ground.calling(&mut anna).await;
+        let (id, asked) = harness.calling(&mut anna).await;
         asked.replies(status, headers, body).await;
         let error = fault(&mut anna, id, expected).await;
         if *expected == "backend_refused" {
             assert_eq!(error["data"]["status"].to_string(), status[..3]);
         }
-        ground.works(&mut anna).await;
-        ground.works(&mut berta).await;
+        harness.works(&mut anna).await;
+        harness.works(&mut berta).await;
     }
-    ground.web.hears_no("tools/call").await;
-    ground.leaves(anna).await;
-    ground.leaves(berta).await;
-    ground.close().await;
+    harness.server.hears_no("tools/call").await;
+    harness.leaves(anna).await;
+    harness.leaves(berta).await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn an_error_of_the_server_is_the_servers() {
-    let mut ground = Ground::http().await;
-    let mut anna = ground.session("Anna").await;
-    for status in ["200 OK", "400 Bad Request", "500 Internal Server Error"] {
-        let (id, asked) = ground.calling(&mut anna).await;
+    let mut harness = BackendHarness::http().await;
+    let mut anna = harness.session("Anna").await;
+    for status in ["200 OK", "400 Bad Request", "500 Internal ScriptedServer Error"] {
+        let (id, asked) = harness.calling(&mut anna).await;
         let own = format!(r#"{{"jsonrpc":"2.0","id":{},"error":{{"code":-32099,"message":"no"}}}}"#, asked.id());
         asked.replies(status, &[JSON], own).await;
         assert_eq!(anna.answer(id).await["error"], json!({"code": -32099, "message": "no"}), "{status}");
     }
-    ground.leaves(anna).await;
-    ground.close().await;
+    harness.leaves(anna).await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn refused_credentials_are_told_with_the_challenge() {
     let challenge = r#"Bearer resource_metadata="https://example.com/.well-known/oauth-protected-resource""#;
-    let mut ground = Ground::http().await;
-    let mut anna = ground.session("Anna").await;
+    let mut harness = BackendHarness::http().await;
+    let mut anna = harness.session("Anna").await;
     for status in ["401 Unauthorized", "403 Forbidden"] {
-        let (id, asked) = ground.calling(&mut anna).await;
+        let (id, asked) = harness.calling(&mut anna).await;
         asked.replies(status, &[("www-authenticate", challenge), HTML], "<p>Go away").await;
         let error = fault(&mut anna, id, "backend_unauthorized").await;
         assert_eq!(error["data"]["status"].to_string(), status[..3]);
         assert_eq!(error["data"]["wwwAuthenticate"], challenge);
         assert_eq!(error["data"]["credentials"], "operator");
-        ground.works(&mut anna).await;
+        harness.works(&mut anna).await;
     }
-    ground.leaves(anna).await;
-    ground.close().await;
+    harness.leaves(anna).await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_redirect_to_another_origin_is_not_followed() {
-    let mut elsewhere = Web::open().await;
-    let mut ground = Ground::http().await;
-    let mut anna = ground.session("Anna").await;
+    let mut elsewhere = ScriptedHttpServer::open().await;
+    let mut harness = BackendHarness::http().await;
+    let mut anna = harness.session("Anna").await;
     // Another port is another origin, and so are another scheme and another name of the same machine.
-    let port = ground.web.address.port();
+    let port = harness.server.address.port();
     let targets = [
         elsewhere.url("/mcp"),
         format!("//{}/mcp", elsewhere.address),
@@ -104,28 +103,28 @@ async fn a_redirect_to_another_origin_is_not_followed() {
     ];
     for target in &targets {
         for status in ["301 Moved", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
-            let (id, asked) = ground.calling(&mut anna).await;
+            let (id, asked) = harness.calling(&mut anna).await;
             asked.replies(status, &[("location", target)], "").await;
             let error = fault(&mut anna, id, "backend_refused").await;
             assert!(error["message"].as_str().unwrap().contains("redirect"), "{error}");
         }
     }
-    ground.web.hears_no("tools/call").await;
+    harness.server.hears_no("tools/call").await;
     elsewhere.hears_nothing().await;
-    ground.works(&mut anna).await;
-    ground.leaves(anna).await;
-    ground.close().await;
+    harness.works(&mut anna).await;
+    harness.leaves(anna).await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_redirect_within_the_origin_keeps_the_message() {
-    let mut ground = Ground::http().await;
-    let mut anna = ground.session("Anna").await;
+    let mut harness = BackendHarness::http().await;
+    let mut anna = harness.session("Anna").await;
     for status in ["307 Temporary Redirect", "308 Permanent Redirect"] {
-        let (id, asked) = ground.calling(&mut anna).await;
+        let (id, asked) = harness.calling(&mut anna).await;
         let body = asked.body.clone();
         asked.replies(status, &[("location", "/mcp/")], "").await;
-        let again = ground.web.hears("tools/call").await;
+        let again = harness.server.hears("tools/call").await;
         assert_eq!((again.path.as_str(), &again.body), ("/mcp/", &body));
         assert_eq!(again.header("mcp-session-id"), Some("Anna"));
         let answer = again.result("{}");
@@ -133,29 +132,29 @@ async fn a_redirect_within_the_origin_keeps_the_message() {
         assert_eq!(anna.answer(id).await["result"], json!({}));
     }
     // One that never ends does.
-    let (id, mut asked) = ground.calling(&mut anna).await;
+    let (id, mut asked) = harness.calling(&mut anna).await;
     loop {
         asked.replies("307 Temporary Redirect", &[("location", "/mcp")], "").await;
         tokio::select! {
-            again = ground.web.hears("tools/call") => asked = again,
+            again = harness.server.hears("tools/call") => asked = again,
             error = fault(&mut anna, id, "backend_refused") => break drop(error),
         }
     }
-    ground.works(&mut anna).await;
-    ground.leaves(anna).await;
-    ground.close().await;
+    harness.works(&mut anna).await;
+    harness.leaves(anna).await;
+    harness.close().await;
 }
 
 /// What a client is told whose session cannot be opened.
-async fn refused(caller: &mut Caller) -> serde_json::Value {
-    caller.fails("initialize", json!({"protocolVersion": "2025-11-25", "capabilities": {}})).await
+async fn refused(client: &mut NamedClient) -> serde_json::Value {
+    client.fails("initialize", json!({"protocolVersion": "2025-11-25", "capabilities": {}})).await
 }
 
 #[tokio::test]
 async fn what_is_wrong_with_the_handshake_is_told_to_the_client() {
-    let mut ground = Ground::http().await;
+    let mut harness = BackendHarness::http().await;
     let table: &[Row<'_>] = &[
-        ("500 Internal Server Error", &[HTML], "<p>broken", "500"),
+        ("500 Internal ScriptedServer Error", &[HTML], "<p>broken", "500"),
         ("404 Not Found", &[HTML], "<p>no such page", "404"),
         ("405 Method Not Allowed", &[], "", "405"),
         ("401 Unauthorized", &[("www-authenticate", "Bearer")], "", "401"),
@@ -164,69 +163,69 @@ async fn what_is_wrong_with_the_handshake_is_told_to_the_client() {
         ("202 Accepted", &[], "", "202"),
     ];
     for (status, headers, body, told) in table {
-        let mut caller = ground.stranger("Anna").await;
-        let (error, ()) = tokio::join!(refused(&mut caller), async {
-            ground.web.hears("initialize").await.replies(status, headers, body).await;
+        let mut client = harness.new_client("Anna").await;
+        let (error, ()) = tokio::join!(refused(&mut client), async {
+            harness.server.hears("initialize").await.replies(status, headers, body).await;
         });
         let said = error.to_string();
         assert!(said.contains(told), "{status}: {said}");
         // The client may try again or leave; nothing is left of it then.
-        caller.leaves().await;
-        ground.fronts.empty().await;
+        client.leaves().await;
+        harness.fronts.empty().await;
     }
-    ground.web.hears_no("initialize").await;
-    ground.web.hears_no("GET").await;
-    ground.close().await;
+    harness.server.hears_no("initialize").await;
+    harness.server.hears_no("GET").await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_named() {
-    let address = Web::open().await.stops().await;
+    let address = ScriptedHttpServer::open().await.stops().await;
     let proxy = proxy(&format!("http://{address}/mcp"), Transport::Http, settings());
     let fronts = Fronts::open(proxy).await;
-    let mut caller = fronts.stranger_at(crate::common::Front::Stdio, "Anna").await;
-    let error = refused(&mut caller).await;
+    let mut client = fronts.unopened_client_at(crate::common::Front::Stdio, "Anna").await;
+    let error = refused(&mut client).await;
     assert_eq!(error["code"], -31011);
     assert!(error["message"].as_str().unwrap().contains("refused"), "{error}");
-    caller.leaves().await;
+    client.leaves().await;
     fronts.empty().await;
     fronts.close().await;
 }
 
 #[tokio::test]
 async fn an_answer_may_begin_with_a_mark_and_spell_its_number_in_another_way() {
-    let mut ground = Ground::http().await;
-    let mut anna = ground.session("Anna").await;
+    let mut harness = BackendHarness::http().await;
+    let mut anna = harness.session("Anna").await;
     for spell in [".0", "e0", "0e-1"] {
         for headers in [JSON, SSE] {
-            let (id, asked) = ground.calling(&mut anna).await;
+            let (id, asked) = harness.calling(&mut anna).await;
             let answer = result(format!("{}{spell}", asked.id()), "{}");
             let body = if headers == JSON { answer } else { format!("data: \u{feff}{answer}\n\n") };
             asked.replies("200 OK", &[headers], format!("\u{feff}{body}")).await;
             assert_eq!(anna.answer(id).await["result"], json!({}), "{spell} {headers:?}");
         }
-        let (id, asked) = ground.calling(&mut anna).await;
+        let (id, asked) = harness.calling(&mut anna).await;
         let own = format!(r#"{{"jsonrpc":"2.0","id":{}{spell},"error":{{"code":-32099,"message":"no"}}}}"#, asked.id());
         asked.replies("400 Bad Request", &[JSON], own).await;
         assert_eq!(anna.answer(id).await["error"], json!({"code": -32099, "message": "no"}));
     }
-    ground.leaves(anna).await;
-    ground.close().await;
+    harness.leaves(anna).await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn an_answer_that_cannot_be_read_fails_its_call_while_its_stream_goes_on() {
-    let mut ground = Ground::http().await;
-    let (mut anna, mut get) = ground.listening_session("Anna").await;
+    let mut harness = BackendHarness::http().await;
+    let (mut anna, mut get) = harness.listening_session("Anna").await;
     get.streams().await;
-    let (other, others) = ground.calling(&mut anna).await;
+    let (other, others) = harness.calling(&mut anna).await;
     for unreadable in [
         r#"{"jsonrpc":"2.0","result":{}}"#,
         r#"{"jsonrpc":"2.0","id":ID,"id":"x","result":{}}"#,
         r#"[{"jsonrpc":"2.0","id":"x","id":ID,"result":{}}]"#,
         r#"{"jsonrpc":"2.0","id":,"result":{}}"#,
     ] {
-        let (id, mut asked) = ground.calling(&mut anna).await;
+        let (id, mut asked) = harness.calling(&mut anna).await;
         let unreadable = unreadable.replace("ID", &asked.id().to_string());
         asked.streams().await;
         // What is no answer, or did not come on its stream, is not taken for that.
@@ -244,6 +243,6 @@ async fn an_answer_that_cannot_be_read_fails_its_call_while_its_stream_goes_on()
     let answer = others.result("{}");
     others.answers(&answer).await;
     assert_eq!(anna.answer(other).await["result"], json!({}));
-    ground.leaves(anna).await;
-    ground.close().await;
+    harness.leaves(anna).await;
+    harness.close().await;
 }

@@ -1,14 +1,13 @@
-//! Connections that are cut at every byte of a response in turn. What was not there in full never was, what was there is
-//! not lost, and no call is repeated.
+//! Connections that are cut at every byte of a response in turn. What was not there in full never was, what was there
+//! is not lost, and no call is repeated.
 
 use std::collections::HashMap;
 
 use serde_json::json;
 use tokio::select;
 
-use crate::common::{WELCOME, notice};
-use crate::ground::{Ground, fault};
-use crate::web::{Asked, event};
+use crate::common::{HeardRequest, INITIALIZE_RESULT, event, notice};
+use crate::harness::{BackendHarness, fault};
 
 const CONTENT: &str = r#"{"content":[]}"#;
 
@@ -62,7 +61,7 @@ impl Wire {
     }
 
     /// Sends so much of it and closes the connection.
-    async fn cut(&self, at: usize, mut asked: Asked) {
+    async fn cut(&self, at: usize, mut asked: HeardRequest) {
         asked.says(&self.bytes[..at.min(self.bytes.len())]).await;
     }
 
@@ -79,11 +78,11 @@ impl Wire {
 
 #[tokio::test]
 async fn within_a_json_answer() {
-    let mut ground = Ground::http().await;
-    let (mut anna, mut berta) = (ground.session("Anna").await, ground.session("Berta").await);
+    let mut harness = BackendHarness::http().await;
+    let (mut anna, mut berta) = (harness.session("Anna").await, harness.session("Berta").await);
     let mut at = 0;
     loop {
-        let (id, asked) = ground.calling(&mut anna).await;
+        let (id, asked) = harness.calling(&mut anna).await;
         let wire = Wire::sized("application/json", &asked.result(CONTENT));
         wire.cut(at, asked).await;
         if at == wire.bytes.len() {
@@ -93,18 +92,18 @@ async fn within_a_json_answer() {
         fault(&mut anna, id, "backend_connection_broken").await;
         at += 1;
     }
-    ground.web.hears_no("tools/call").await;
-    ground.works(&mut berta).await;
-    ground.leaves(anna).await;
-    ground.leaves(berta).await;
-    ground.close().await;
+    harness.server.hears_no("tools/call").await;
+    harness.works(&mut berta).await;
+    harness.leaves(anna).await;
+    harness.leaves(berta).await;
+    harness.close().await;
 }
 
 /// How many calls are cut at once. A stream that is resumed waits a little before, and so all wait together.
 const AT_ONCE: usize = 64;
 
 /// The events of a call's response: a notification that says which call it is of, and the answer.
-fn events(at: usize, asked: &Asked, ids: bool) -> Vec<String> {
+fn events(at: usize, asked: &HeardRequest, ids: bool) -> Vec<String> {
     let notice = notice("notifications/x", &json!({"at": at}).to_string());
     let answer = asked.result(CONTENT);
     if ids {
@@ -120,8 +119,8 @@ fn events(at: usize, asked: &Asked, ids: bool) -> Vec<String> {
 
 /// Cuts the stream of a call at every byte. What has an id is taken up behind it.
 async fn sweep(ids: bool, make: fn(&[String]) -> Wire) {
-    let mut ground = Ground::http().await;
-    let (mut anna, mut berta) = (ground.session("Anna").await, ground.session("Berta").await);
+    let mut harness = BackendHarness::http().await;
+    let (mut anna, mut berta) = (harness.session("Anna").await, harness.session("Berta").await);
     let (mut next, mut all) = (0, false);
     while !all {
         let mut calls = Vec::new();
@@ -131,7 +130,7 @@ async fn sweep(ids: bool, make: fn(&[String]) -> Wire) {
         next += AT_ONCE;
         let (mut got, mut missing) = (HashMap::new(), HashMap::new());
         for _ in &calls {
-            let asked = ground.web.hears("tools/call").await;
+            let asked = harness.server.hears("tools/call").await;
             let at = asked.message()["params"]["arguments"]["at"].as_u64().unwrap();
             let at = usize::try_from(at).unwrap();
             let events = events(at, &asked, ids);
@@ -145,7 +144,7 @@ async fn sweep(ids: bool, make: fn(&[String]) -> Wire) {
             got.insert(at, (whole, events.len()));
         }
         while !missing.is_empty() {
-            let mut resumed = ground.web.hears("RESUME").await;
+            let mut resumed = harness.server.hears("RESUME").await;
             assert_eq!(resumed.header("mcp-session-id"), Some("Anna"));
             let last = resumed.header("last-event-id").unwrap().to_owned();
             let rest = missing.remove(&last).unwrap_or_else(|| panic!("{last} is not where a stream was cut"));
@@ -165,13 +164,13 @@ async fn sweep(ids: bool, make: fn(&[String]) -> Wire) {
         }
         anna.told.clear();
     }
-    ground.web.hears_no("tools/call").await;
-    ground.web.hears_no("RESUME").await;
-    ground.works(&mut anna).await;
-    ground.works(&mut berta).await;
-    ground.leaves(anna).await;
-    ground.leaves(berta).await;
-    ground.close().await;
+    harness.server.hears_no("tools/call").await;
+    harness.server.hears_no("RESUME").await;
+    harness.works(&mut anna).await;
+    harness.works(&mut berta).await;
+    harness.leaves(anna).await;
+    harness.leaves(berta).await;
+    harness.close().await;
 }
 
 #[tokio::test]
@@ -196,30 +195,30 @@ async fn within_chunks_that_are_resumed() {
 
 #[tokio::test]
 async fn within_the_handshake() {
-    let mut ground = Ground::http().await;
+    let mut harness = BackendHarness::http().await;
     let hello =
         json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}});
     let mut at = 0;
     loop {
-        let mut caller = ground.stranger("Anna").await;
-        let id = caller.starts("initialize", hello.clone()).await;
-        let asked = ground.web.hears("initialize").await;
-        let wire = Wire::sized("application/json", &asked.result(WELCOME));
+        let mut client = harness.new_client("Anna").await;
+        let id = client.starts("initialize", hello.clone()).await;
+        let asked = harness.server.hears("initialize").await;
+        let wire = Wire::sized("application/json", &asked.result(INITIALIZE_RESULT));
         let whole = at == wire.bytes.len();
         wire.cut(at, asked).await;
-        let answer = caller.answer(id).await;
+        let answer = client.answer(id).await;
         assert_eq!(answer["result"]["serverInfo"]["name"] == "script", whole, "cut at {at}: {answer}");
         assert_eq!(answer["error"]["code"] == -31011, !whole, "cut at {at}: {answer}");
         // Where the server named the session, it is deleted.
         let leaving = async {
-            caller.leaves().await;
-            ground.fronts.empty().await;
+            client.leaves().await;
+            harness.fronts.empty().await;
         };
         let mut leaving = std::pin::pin!(leaving);
         loop {
             select! {
                 () = &mut leaving => break,
-                asked = ground.web.hears_any() => asked.replies("204 No Content", &[], "").await,
+                asked = harness.server.hears_any() => asked.replies("204 No Content", &[], "").await,
             }
         }
         if whole {
@@ -227,5 +226,5 @@ async fn within_the_handshake() {
         }
         at += 1;
     }
-    ground.close().await;
+    harness.close().await;
 }

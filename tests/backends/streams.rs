@@ -3,12 +3,12 @@
 use serde_json::json;
 
 use crate::common::{call, notice};
-use crate::ground::{Ground, fault};
+use crate::harness::{BackendHarness, fault};
 
 #[tokio::test]
 async fn what_the_server_says_unasked_comes_on_the_get_stream() {
-    let mut ground = Ground::http().await;
-    let (mut anna, mut get) = ground.listening_session("Anna").await;
+    let mut harness = BackendHarness::http().await;
+    let (mut anna, mut get) = harness.listening_session("Anna").await;
     assert_eq!(get.header("accept"), Some("text/event-stream"));
     assert_eq!(get.header("mcp-session-id"), Some("Anna"));
     assert_eq!(get.header("mcp-protocol-version"), Some("2025-11-25"));
@@ -17,21 +17,21 @@ async fn what_the_server_says_unasked_comes_on_the_get_stream() {
     anna.is_told("notifications/tools/list_changed").await;
     get.event("event: message", &call(7, "elicitation/create", r#"{"message":"well?"}"#)).await;
     anna.is_asked(1).await;
-    let answer = ground.web.hears("answer").await;
+    let answer = harness.server.hears("answer").await;
     assert_eq!(answer.message()["id"], 7);
     assert_eq!(answer.message()["result"]["content"]["answer"], "Anna to well?");
     answer.accept().await;
-    ground.works(&mut anna).await;
-    ground.leaves(anna).await;
+    harness.works(&mut anna).await;
+    harness.leaves(anna).await;
     get.sees_the_client_leave().await;
-    ground.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_get_stream_that_is_dropped_is_taken_up_where_it_ended() {
-    let mut ground = Ground::http().await;
-    let (mut anna, mut get) = ground.listening_session("Anna").await;
-    let mut berta = ground.session("Berta").await;
+    let mut harness = BackendHarness::http().await;
+    let (mut anna, mut get) = harness.listening_session("Anna").await;
+    let mut berta = harness.session("Berta").await;
     get.streams().await;
     get.event("id: a-1\nretry: 5", &notice("notifications/x", r#"{"n":1}"#)).await;
     assert_eq!(anna.is_told("notifications/x").await["params"]["n"], 1);
@@ -40,111 +40,111 @@ async fn a_get_stream_that_is_dropped_is_taken_up_where_it_ended() {
         // In the middle of an event, which is as if it had not come.
         get.says(format!("id: lost\ndata: {}", notice("notifications/x", r#"{"n":99}"#))).await;
         drop(get);
-        get = ground.web.hears("RESUME").await;
+        get = harness.server.hears("RESUME").await;
         assert_eq!(get.header("last-event-id"), Some(&*last));
         assert_eq!(get.header("mcp-session-id"), Some("Anna"));
         get.streams().await;
         last = format!("a-{n}");
         get.event(&format!("id: {last}"), &notice("notifications/x", &json!({"n": n}).to_string())).await;
         assert_eq!(anna.is_told("notifications/x").await["params"]["n"], n);
-        ground.works(&mut anna).await;
+        harness.works(&mut anna).await;
     }
     // What the server repeats of what was had already, as some do, is told once.
     drop(get);
-    get = ground.web.hears("RESUME").await;
+    get = harness.server.hears("RESUME").await;
     get.streams().await;
     get.event(&format!("id: {last}"), &notice("notifications/x", r#"{"n":5}"#)).await;
     get.event("id: a-6", &notice("notifications/x", r#"{"n":6}"#)).await;
     assert_eq!(anna.is_told("notifications/x").await["params"]["n"], 6);
-    ground.works(&mut berta).await;
-    ground.leaves(anna).await;
-    ground.leaves(berta).await;
+    harness.works(&mut berta).await;
+    harness.leaves(anna).await;
+    harness.leaves(berta).await;
     get.sees_the_client_leave().await;
-    ground.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_get_stream_that_cannot_be_had_for_a_while_is_tried_again() {
-    let mut ground = Ground::http().await;
-    let (mut anna, mut get) = ground.listening_session("Anna").await;
+    let mut harness = BackendHarness::http().await;
+    let (mut anna, mut get) = harness.listening_session("Anna").await;
     get.streams().await;
     get.event("retry: 1", "").await;
     drop(get);
-    let get = ground.web.hears("GET").await;
-    ground.works(&mut anna).await;
+    let get = harness.server.hears("GET").await;
+    harness.works(&mut anna).await;
     get.replies("503 Service Unavailable", &[], "").await;
-    let mut get = ground.web.hears("GET").await;
+    let mut get = harness.server.hears("GET").await;
     get.streams().await;
     get.event("", &notice("notifications/x", "{}")).await;
     anna.is_told("notifications/x").await;
-    ground.leaves(anna).await;
-    ground.close().await;
+    harness.leaves(anna).await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_server_without_a_get_stream_is_asked_once() {
-    let mut ground = Ground::http().await;
-    let mut anna = ground.session("Anna").await;
+    let mut harness = BackendHarness::http().await;
+    let mut anna = harness.session("Anna").await;
     for _ in 0..3 {
-        ground.works(&mut anna).await;
+        harness.works(&mut anna).await;
     }
-    ground.web.hears_no("GET").await;
-    ground.leaves(anna).await;
-    ground.close().await;
+    harness.server.hears_no("GET").await;
+    harness.leaves(anna).await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_call_that_makes_its_client_come_back_is_answered() {
-    let mut ground = Ground::http().await;
-    let mut anna = ground.session("Anna").await;
-    let (id, mut asked) = ground.calling(&mut anna).await;
+    let mut harness = BackendHarness::http().await;
+    let mut anna = harness.session("Anna").await;
+    let (id, mut asked) = harness.calling(&mut anna).await;
     let answer = asked.result(r#"{"content":[]}"#);
     asked.streams().await;
     asked.event("id: s1/0\nretry: 1", "").await;
     drop(asked);
     // It is not there yet, again and again; that is how polling goes.
     for n in 0..5 {
-        let mut resumed = ground.web.hears("RESUME").await;
+        let mut resumed = harness.server.hears("RESUME").await;
         assert_eq!(resumed.header("last-event-id"), Some(&*format!("s1/{n}")));
         resumed.streams().await;
         resumed.event(&format!("id: s1/{}", n + 1), "").await;
     }
-    let mut resumed = ground.web.hears("RESUME").await;
+    let mut resumed = harness.server.hears("RESUME").await;
     resumed.streams().await;
     resumed.event("id: s1/99", &answer).await;
     assert_eq!(anna.answer(id).await["result"], json!({"content": []}));
     resumed.sees_the_client_leave().await;
-    ground.web.hears_no("RESUME").await;
-    ground.leaves(anna).await;
-    ground.close().await;
+    harness.server.hears_no("RESUME").await;
+    harness.leaves(anna).await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_stream_that_cannot_be_resumed_after_all_fails_its_call() {
-    let mut ground = Ground::http().await;
-    let mut anna = ground.session("Anna").await;
+    let mut harness = BackendHarness::http().await;
+    let mut anna = harness.session("Anna").await;
     for (status, headers) in
         [("400 Bad Request", &[][..]), ("405 Method Not Allowed", &[]), ("200 OK", &[("content-type", "text/html")])]
     {
-        let (id, mut asked) = ground.calling(&mut anna).await;
+        let (id, mut asked) = harness.calling(&mut anna).await;
         asked.streams().await;
         asked.event("id: 1\nretry: 1", "").await;
         drop(asked);
-        ground.web.hears("RESUME").await.replies(status, headers, "").await;
+        harness.server.hears("RESUME").await.replies(status, headers, "").await;
         fault(&mut anna, id, "backend_connection_broken").await;
-        ground.works(&mut anna).await;
+        harness.works(&mut anna).await;
     }
-    ground.web.hears_no("tools/call").await;
-    ground.leaves(anna).await;
-    ground.close().await;
+    harness.server.hears_no("tools/call").await;
+    harness.leaves(anna).await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_question_on_a_calls_stream_is_answered_beside_it() {
-    let mut ground = Ground::http().await;
-    let (mut anna, mut berta) = (ground.session("Anna").await, ground.session("Berta").await);
-    let (id, mut asked) = ground.calling(&mut anna).await;
-    let (other, mut asked_other) = ground.calling(&mut berta).await;
+    let mut harness = BackendHarness::http().await;
+    let (mut anna, mut berta) = (harness.session("Anna").await, harness.session("Berta").await);
+    let (id, mut asked) = harness.calling(&mut anna).await;
+    let (other, mut asked_other) = harness.calling(&mut berta).await;
     for (stream, name) in [(&mut asked, "Anna"), (&mut asked_other, "Berta")] {
         stream.streams().await;
         // Both servers use the same id for what they ask.
@@ -153,38 +153,38 @@ async fn a_question_on_a_calls_stream_is_answered_beside_it() {
     anna.is_asked(1).await;
     berta.is_asked(1).await;
     for _ in 0..2 {
-        let answer = ground.web.hears("answer").await;
+        let answer = harness.server.hears("answer").await;
         let name = answer.header("mcp-session-id").unwrap().to_owned();
         assert_eq!(answer.message()["result"]["content"]["answer"], format!("{name} to {name}"));
         assert_eq!(answer.message()["id"], 1);
         answer.accept().await;
     }
-    for (stream, caller, id) in [(&mut asked, &mut anna, id), (&mut asked_other, &mut berta, other)] {
+    for (stream, client, id) in [(&mut asked, &mut anna, id), (&mut asked_other, &mut berta, other)] {
         let answer = stream.result("{}");
         stream.event("", &answer).await;
-        assert_eq!(caller.answer(id).await["result"], json!({}));
+        assert_eq!(client.answer(id).await["result"], json!({}));
     }
-    ground.leaves(anna).await;
-    ground.leaves(berta).await;
-    ground.close().await;
+    harness.leaves(anna).await;
+    harness.leaves(berta).await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_cancelled_call_is_cancelled_upstream_and_its_stream_given_up() {
-    let mut ground = Ground::http().await;
-    let mut anna = ground.session("Anna").await;
-    let (id, mut asked) = ground.calling(&mut anna).await;
+    let mut harness = BackendHarness::http().await;
+    let mut anna = harness.session("Anna").await;
+    let (id, mut asked) = harness.calling(&mut anna).await;
     asked.streams().await;
     asked.event("id: 1\nretry: 1", "").await;
     anna.cancels(id).await;
-    let cancelled = ground.web.hears("notifications/cancelled").await;
+    let cancelled = harness.server.hears("notifications/cancelled").await;
     assert_eq!(cancelled.message()["params"]["requestId"], asked.id());
     assert_eq!(cancelled.header("mcp-session-id"), Some("Anna"));
     cancelled.accept().await;
     asked.sees_the_client_leave().await;
-    ground.web.hears_no("RESUME").await;
+    harness.server.hears_no("RESUME").await;
     assert!(!anna.is_answered(id));
-    ground.works(&mut anna).await;
-    ground.leaves(anna).await;
-    ground.close().await;
+    harness.works(&mut anna).await;
+    harness.leaves(anna).await;
+    harness.close().await;
 }

@@ -1,4 +1,5 @@
-//! A raw HTTP client: sends just what a test says, and tells just what came back.
+//! The raw HTTP client of all integration tests: it sends exactly what a test says, and adds nothing to what comes
+//! back.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -13,15 +14,15 @@ use tokio::task::JoinHandle;
 
 use super::{Reply, soon};
 
-/// Where a client goes in.
+/// How a client reaches the HTTP front: over a socket, or straight into the router.
 #[derive(Clone)]
-pub(crate) enum Door {
+pub(crate) enum HttpEndpoint {
     Tcp(SocketAddr),
     Router(Router),
 }
 
-impl Door {
-    /// A connection of its own, for what no client would do.
+impl HttpEndpoint {
+    /// A connection on which a test writes bytes by itself.
     pub(crate) async fn connect(&self) -> TcpStream {
         let Self::Tcp(address) = self else { panic!("there is no socket") };
         TcpStream::connect(address).await.unwrap()
@@ -29,17 +30,17 @@ impl Door {
 }
 
 #[derive(Clone)]
-pub(crate) struct Client {
-    door: Door,
-    /// Its `Mcp-Session-Id`.
+pub(crate) struct HttpClient {
+    endpoint: HttpEndpoint,
+    /// The `Mcp-Session-Id` that the client sends.
     pub session: Option<String>,
     pub accept: &'static str,
     pub version: Option<&'static str>,
 }
 
-impl Client {
-    pub(crate) fn new(door: Door) -> Self {
-        Self { door, session: None, accept: "application/json, text/event-stream", version: None }
+impl HttpClient {
+    pub(crate) fn new(endpoint: HttpEndpoint) -> Self {
+        Self { endpoint, session: None, accept: "application/json, text/event-stream", version: None }
     }
 
     /// The same client, which takes JSON only.
@@ -48,12 +49,17 @@ impl Client {
     }
 
     pub(crate) fn request(&self, method: &'static str) -> Request {
-        let host = match &self.door {
-            Door::Tcp(address) => address.to_string(),
-            Door::Router(_) => "localhost".to_owned(),
+        let host = match &self.endpoint {
+            HttpEndpoint::Tcp(address) => address.to_string(),
+            HttpEndpoint::Router(_) => "localhost".to_owned(),
         };
-        let request =
-            Request { door: self.door.clone(), method, path: "/mcp".into(), headers: Vec::new(), body: Bytes::new() };
+        let request = Request {
+            endpoint: self.endpoint.clone(),
+            method,
+            path: "/mcp".into(),
+            headers: Vec::new(),
+            body: Bytes::new(),
+        };
         let request = request.header("host", &host).header("accept", self.accept);
         let request = match &self.session {
             Some(session) => request.header("mcp-session-id", session),
@@ -69,20 +75,20 @@ impl Client {
         self.request("POST").header("content-type", "application/json").body(body)
     }
 
-    /// A call that is on its way.
-    pub(crate) fn asks(&self, body: &str) -> Pending {
+    /// Starts a call, and does not wait for the response.
+    pub(crate) fn asks(&self, body: &str) -> PendingRequest {
         self.post(body.to_owned()).start()
     }
 
-    /// A call whose answer comes on a stream, which is open when this returns. If nothing comes on it, that is after the
-    /// second for which the front waits whether something will.
+    /// A call whose response comes on a stream, which is open when this returns. If no message comes, the front opens
+    /// the stream after a second.
     pub(crate) async fn calls(&self, body: &str) -> Reply {
         let reply = self.post(body.to_owned()).send().await;
         assert!(reply.status == 200 && reply.is_sse(), "{} for {body}", reply.status);
         reply
     }
 
-    /// Says something that is not answered.
+    /// Sends a notification or response.
     pub(crate) async fn tells(&self, body: &str) {
         let reply = self.post(body.to_owned()).send().await;
         assert_eq!(reply.status, 202, "for {body}");
@@ -110,7 +116,7 @@ impl Client {
 
 #[derive(Clone)]
 pub(crate) struct Request {
-    door: Door,
+    endpoint: HttpEndpoint,
     method: &'static str,
     path: Cow<'static, str>,
     headers: Vec<(String, String)>,
@@ -150,27 +156,32 @@ impl Request {
     }
 
     /// Sends it and does not wait.
-    pub(crate) fn start(self) -> Pending {
-        Pending(Some(tokio::spawn(self.exchange())))
+    pub(crate) fn start(self) -> PendingRequest {
+        PendingRequest(Some(tokio::spawn(self.exchange())))
+    }
+
+    /// Writes it to a connection, whose response is up to the test.
+    pub(crate) async fn write_to(&self, socket: &mut TcpStream) {
+        let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.path);
+        for (name, value) in &self.headers {
+            let _ = write!(head, "{name}: {value}\r\n");
+        }
+        if self.method == "POST" {
+            let _ = write!(head, "content-length: {}\r\n", self.body.len());
+        }
+        head.push_str("\r\n");
+        socket.write_all(head.as_bytes()).await.unwrap();
+        socket.write_all(&self.body).await.unwrap();
     }
 
     async fn exchange(self) -> Reply {
-        match self.door {
-            Door::Tcp(address) => {
+        match self.endpoint {
+            HttpEndpoint::Tcp(address) => {
                 let mut socket = TcpStream::connect(address).await.unwrap();
-                let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.path);
-                for (name, value) in &self.headers {
-                    let _ = write!(head, "{name}: {value}\r\n");
-                }
-                if self.method == "POST" {
-                    let _ = write!(head, "content-length: {}\r\n", self.body.len());
-                }
-                head.push_str("\r\n");
-                socket.write_all(head.as_bytes()).await.unwrap();
-                socket.write_all(&self.body).await.unwrap();
+                self.write_to(&mut socket).await;
                 Reply::read(socket).await.expect("a response")
             }
-            Door::Router(mut router) => {
+            HttpEndpoint::Router(mut router) => {
                 let mut request = http::Request::builder().method(self.method).uri(&*self.path);
                 for (name, value) in &self.headers {
                     request = request.header(name, value);
@@ -182,10 +193,10 @@ impl Request {
     }
 }
 
-/// A request on its way. Dropping it closes its connection, as a client does that leaves.
-pub(crate) struct Pending(Option<JoinHandle<Reply>>);
+/// A request that was sent and has no response yet. Dropping it closes its connection, as a client does that leaves.
+pub(crate) struct PendingRequest(Option<JoinHandle<Reply>>);
 
-impl Pending {
+impl PendingRequest {
     pub(crate) async fn reply(mut self) -> Reply {
         let task = self.0.take().unwrap();
         soon("a response comes", task).await.unwrap()
@@ -212,7 +223,7 @@ impl Pending {
     }
 }
 
-impl Drop for Pending {
+impl Drop for PendingRequest {
     fn drop(&mut self) {
         if let Some(task) = &self.0 {
             task.abort();

@@ -7,9 +7,9 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{Caller, Client, Door, soon, until, ways};
+use super::{HttpClient, HttpEndpoint, NamedClient, soon, transports, until};
 
-/// The side that a client comes in by.
+/// The front that a client uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Front {
     Http,
@@ -38,26 +38,26 @@ impl Fronts {
     }
 
     /// A raw client of the HTTP fronts.
-    pub(crate) fn stranger(&self) -> Client {
-        Client::new(Door::Tcp(self.address))
+    pub(crate) fn new_client(&self) -> HttpClient {
+        HttpClient::new(HttpEndpoint::Tcp(self.address))
     }
 
     /// A client that has not said anything yet.
-    pub(crate) async fn stranger_at(&self, front: Front, name: &str) -> Caller {
+    pub(crate) async fn unopened_client_at(&self, front: Front, name: &str) -> NamedClient {
         let connection = match front {
-            Front::Http => ways::http(self.stranger()),
-            Front::Sse => ways::sse(self.stranger()).await,
-            Front::Stdio => ways::lines(&self.proxy),
-            Front::InProcess => ways::in_process(&self.proxy),
+            Front::Http => transports::http(self.new_client()),
+            Front::Sse => transports::sse(self.new_client()).await,
+            Front::Stdio => transports::lines(&self.proxy),
+            Front::InProcess => transports::in_process(&self.proxy),
         };
-        Caller::new(name, connection)
+        NamedClient::new(name, connection)
     }
 
     /// A client after its handshake, which can answer everything that servers ask.
-    pub(crate) async fn caller_at(&self, front: Front, name: &str) -> Caller {
-        let mut caller = self.stranger_at(front, name).await;
-        caller.shakes_hands().await;
-        caller
+    pub(crate) async fn client_at(&self, front: Front, name: &str) -> NamedClient {
+        let mut client = self.unopened_client_at(front, name).await;
+        client.shakes_hands().await;
+        client
     }
 
     /// Waits until nothing is left of any session.

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::{SILENCE, soon};
+use super::{QUIET_TIME, soon};
 
 pub(crate) struct LineClient {
     input: Option<Box<dyn AsyncWrite + Unpin + Send>>,
@@ -53,7 +53,7 @@ impl LineClient {
     pub(crate) async fn tries_to_say(&mut self, line: &str) -> bool {
         let line = format!("{line}\n");
         let input = self.input.as_mut().expect("the input was closed");
-        timeout(SILENCE * 5, input.write_all(line.as_bytes())).await.is_ok()
+        timeout(QUIET_TIME * 5, input.write_all(line.as_bytes())).await.is_ok()
     }
 
     /// The next line; `None` at the end.

@@ -1,18 +1,22 @@
-//! A house with a proxy in it: scripted servers on one side, raw clients on the other.
+//! The harness of the integration tests: a proxy, scripted servers on one side, raw clients on the other.
 //!
 //! A test plays both ends in turn, so that it reads as what happens. The server of each session is handed to the test
-//! ([`House::server`]), which hears every line and says what it likes; clients speak raw HTTP, over TCP or straight into
-//! the router, or raw lines. Every wait has an end, and [`House::close`] fails the test that leaves a session or a link.
+//! ([`Harness::server`]), which hears every line and says what it likes; clients speak raw HTTP, over TCP or straight
+//! into the router, or raw lines. Every wait has an end, and [`Harness::close`] fails the test that leaves a session or
+//! a link.
 #![allow(dead_code, unused_imports, reason = "each test program uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "what goes wrong here has failed the test")]
 
-mod caller;
 mod client;
 mod fronts;
+mod http_server;
 mod lines;
+#[cfg(feature = "cli")]
+mod log;
+mod named_client;
 mod reply;
 mod server;
-pub(crate) mod ways;
+pub(crate) mod transports;
 
 use std::time::Duration;
 
@@ -22,35 +26,38 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-pub(crate) use caller::Caller;
-pub(crate) use client::{Client, Door, Pending, Request};
+pub(crate) use client::{HttpClient, HttpEndpoint, PendingRequest, Request};
 pub(crate) use fronts::{Front, Fronts};
+pub(crate) use http_server::{HeardRequest, ScriptedHttpServer, event};
 pub(crate) use lines::LineClient;
+#[cfg(feature = "cli")]
+pub(crate) use log::CapturedLog;
+pub(crate) use named_client::NamedClient;
 pub(crate) use reply::{Event, Reply};
-pub(crate) use server::{Heard, Server, scripted};
+pub(crate) use server::{Heard, ScriptedServer, scripted};
 
-/// How long anything may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-/// How long nothing must happen to count as nothing.
-pub(crate) const SILENCE: Duration = Duration::from_millis(60);
+/// How long a test waits for anything.
+pub(crate) const WAIT_LIMIT: Duration = Duration::from_secs(20);
+/// How long a test watches to conclude that nothing happens.
+pub(crate) const QUIET_TIME: Duration = Duration::from_millis(60);
 
-/// What a client of 2025-11-25 opens with.
+/// The first message of a client of 2025-11-25.
 pub(crate) const INITIALIZE: &str = concat!(
     r#"{"jsonrpc":"2.0","id":"hello","method":"initialize","params":{"protocolVersion":"2025-11-25","#,
     r#""capabilities":{"sampling":{},"elicitation":{},"roots":{}},"clientInfo":{"name":"scripted","version":"1"}}}"#
 );
-/// What a scripted server answers to it.
-pub(crate) const WELCOME: &str =
+/// The result with which a scripted server answers `initialize`.
+pub(crate) const INITIALIZE_RESULT: &str =
     r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"script","version":"0"}}"#;
 pub(crate) const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 
-/// Waits, but not for ever.
+/// Waits for a future, for at most [`WAIT_LIMIT`].
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    let Ok(value) = timeout(PATIENCE, future).await else { panic!("waited too long: {what}") };
+    let Ok(value) = timeout(WAIT_LIMIT, future).await else { panic!("waited too long: {what}") };
     value
 }
 
-/// Waits until something holds that nobody tells of.
+/// Waits until a condition holds, by looking again and again.
 pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
     soon(what, async {
         while !holds() {
@@ -61,30 +68,30 @@ pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
 }
 
 /// A proxy, its servers and its front. To be closed at the end of the test.
-pub(crate) struct House {
+pub(crate) struct Harness {
     pub proxy: Proxy,
-    servers: mpsc::Receiver<Server>,
-    door: Door,
+    servers: mpsc::Receiver<ScriptedServer>,
+    endpoint: HttpEndpoint,
     serving: Option<(oneshot::Sender<()>, JoinHandle<std::io::Result<()>>)>,
     closed: bool,
 }
 
-impl House {
+impl Harness {
     /// On a TCP port.
     pub(crate) async fn on_tcp(session: SessionSettings, http: HttpSettings) -> Self {
-        let mut house = Self::in_process(session, http);
+        let mut harness = Self::in_process(session, http);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        house.door = Door::Tcp(listener.local_addr().unwrap());
+        harness.endpoint = HttpEndpoint::Tcp(listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel();
-        let proxy = house.proxy.clone();
+        let proxy = harness.proxy.clone();
         let serving = tokio::spawn(async move {
             let stopped = async {
                 let _ = stopped.await;
             };
             proxy.serve_http(listener, stopped).await
         });
-        house.serving = Some((stop, serving));
-        house
+        harness.serving = Some((stop, serving));
+        harness
     }
 
     pub(crate) async fn new() -> Self {
@@ -95,21 +102,21 @@ impl House {
     pub(crate) fn in_process(session: SessionSettings, http: HttpSettings) -> Self {
         let (backend, servers) = scripted();
         let proxy = Proxy::builder().backend(backend).session(session).http(http).build().unwrap();
-        let door = Door::Router(proxy.clone().into_router());
-        Self { proxy, servers, door, serving: None, closed: false }
+        let endpoint = HttpEndpoint::Router(proxy.clone().into_router());
+        Self { proxy, servers, endpoint, serving: None, closed: false }
     }
 
-    pub(crate) fn door(&self) -> &Door {
-        &self.door
+    pub(crate) fn endpoint(&self) -> &HttpEndpoint {
+        &self.endpoint
     }
 
     /// A client that has said nothing yet.
-    pub(crate) fn stranger(&self) -> Client {
-        Client::new(self.door.clone())
+    pub(crate) fn new_client(&self) -> HttpClient {
+        HttpClient::new(self.endpoint.clone())
     }
 
     /// The server that was started for a session.
-    pub(crate) async fn server(&mut self) -> Server {
+    pub(crate) async fn server(&mut self) -> ScriptedServer {
         soon("a server is started", self.servers.recv()).await.unwrap()
     }
 
@@ -118,13 +125,13 @@ impl House {
     }
 
     /// A session after its handshake.
-    pub(crate) async fn session(&mut self) -> (Client, Server) {
-        self.session_of(INITIALIZE, WELCOME).await
+    pub(crate) async fn session(&mut self) -> (HttpClient, ScriptedServer) {
+        self.session_of(INITIALIZE, INITIALIZE_RESULT).await
     }
 
     /// A session whose client opened with `initialize` and was answered with the result `welcome`.
-    pub(crate) async fn session_of(&mut self, initialize: &str, welcome: &str) -> (Client, Server) {
-        let mut client = self.stranger();
+    pub(crate) async fn session_of(&mut self, initialize: &str, welcome: &str) -> (HttpClient, ScriptedServer) {
+        let mut client = self.new_client();
         let opening = client.post(initialize.to_owned()).start();
         let mut server = self.server().await;
         let hello = server.hears("initialize").await;
@@ -146,12 +153,12 @@ impl House {
     }
 
     /// A client on lines after its handshake.
-    pub(crate) async fn line_session(&mut self, pipe: usize) -> (LineClient, Server) {
+    pub(crate) async fn line_session(&mut self, pipe: usize) -> (LineClient, ScriptedServer) {
         let mut client = self.lines(pipe);
         client.says(INITIALIZE).await;
         let mut server = self.server().await;
         let hello = server.hears("initialize").await;
-        server.answers(&hello, WELCOME).await;
+        server.answers(&hello, INITIALIZE_RESULT).await;
         client.hears().await;
         client.says(INITIALIZED).await;
         server.hears("notifications/initialized").await;
@@ -177,9 +184,12 @@ impl House {
     }
 }
 
-impl Drop for House {
+impl Drop for Harness {
     fn drop(&mut self) {
-        assert!(self.closed || std::thread::panicking(), "close the house: who leaks a session has to be found");
+        assert!(
+            self.closed || std::thread::panicking(),
+            "close the harness: a test that leaks a session has to be found"
+        );
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{SILENCE, soon};
+use super::{QUIET_TIME, soon};
 
 pub(crate) struct Reply {
     pub status: u16,
@@ -17,7 +17,7 @@ pub(crate) struct Reply {
     source: Source,
     /// Decoded, and not asked for yet.
     text: Vec<u8>,
-    /// How much of it is known to hold no end of an event.
+    /// How many bytes of `text` are known to hold no end of an event.
     searched: usize,
 }
 
@@ -129,7 +129,8 @@ impl Reply {
         self.next_event().await.expect("the stream ended before the event")
     }
 
-    /// The next event that has data, however long it takes; `None` at the end of the stream. Can be dropped without loss.
+    /// The next event that has data, however long it takes; `None` at the end of the stream. Can be dropped without
+    /// loss.
     pub(crate) async fn next_event(&mut self) -> Option<Event> {
         loop {
             let event = Event::read(&self.next_block().await?);
@@ -156,7 +157,7 @@ impl Reply {
     }
 
     pub(crate) async fn stays_silent(&mut self) {
-        self.stays_silent_for(SILENCE).await;
+        self.stays_silent_for(QUIET_TIME).await;
     }
 
     pub(crate) async fn stays_silent_for(&mut self, time: Duration) {

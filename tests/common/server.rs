@@ -1,4 +1,4 @@
-//! A scripted server: a test hears what it hears, and says what it is to say.
+//! A scripted server: a test gets each line that the server receives, and decides what the server sends.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,17 +9,17 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, DuplexStrea
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
-use super::{PATIENCE, SILENCE, soon};
+use super::{QUIET_TIME, WAIT_LIMIT, soon};
 
 /// A backend whose servers are handed to the test, one for each session.
-pub(crate) fn scripted() -> (InProcessBackend, mpsc::Receiver<Server>) {
+pub(crate) fn scripted() -> (InProcessBackend, mpsc::Receiver<ScriptedServer>) {
     let (started, servers) = mpsc::channel(2000);
     let backend = InProcessBackend::over_bytes("scripted", move |io| {
         let (said, heard) = mpsc::channel(20_000);
         let (orders, queue) = mpsc::channel(1);
         let (attention, attentive) = watch::channel(true);
         let (alive, gone) = oneshot::channel();
-        let server = Server { heard, orders, attention, gone: Arc::new(Mutex::new(Some(gone))) };
+        let server = ScriptedServer { heard, orders, attention, gone: Arc::new(Mutex::new(Some(gone))) };
         let _ = started.try_send(server);
         run(io, said, queue, attentive, alive)
     });
@@ -40,7 +40,7 @@ async fn run(
     mut attentive: watch::Receiver<bool>,
     alive: oneshot::Sender<()>,
 ) -> Result<(), String> {
-    // Its drop tells the test that this server is gone.
+    // Dropping this tells the test that the server is gone.
     let _alive = alive;
     let (reader, mut writer) = tokio::io::split(io);
     let listening = async {
@@ -65,7 +65,7 @@ async fn run(
                 Order::Exit(how) => return how,
             }
         }
-        // The test has lost interest; the server goes on until its input ends.
+        // The test has dropped its handle; the server goes on until its input ends.
         std::future::pending().await
     };
     tokio::select! {
@@ -75,7 +75,7 @@ async fn run(
 }
 
 /// The server of one session.
-pub(crate) struct Server {
+pub(crate) struct ScriptedServer {
     heard: mpsc::Receiver<String>,
     orders: mpsc::Sender<Order>,
     attention: watch::Sender<bool>,
@@ -114,7 +114,7 @@ impl Heard {
     }
 }
 
-impl Server {
+impl ScriptedServer {
     /// The next line; `None` when the input has ended.
     pub(crate) async fn line(&mut self) -> Option<String> {
         soon("the server hears something", self.heard.recv()).await
@@ -134,7 +134,7 @@ impl Server {
     }
 
     pub(crate) async fn hears_nothing(&mut self) {
-        if let Ok(Some(line)) = timeout(SILENCE, self.heard.recv()).await {
+        if let Ok(Some(line)) = timeout(QUIET_TIME, self.heard.recv()).await {
             panic!("the server was not to hear: {line}");
         }
     }
@@ -159,19 +159,19 @@ impl Server {
     }
 
     pub(crate) async fn says_bytes(&self, bytes: &[u8]) {
-        assert!(self.write(bytes.to_vec(), PATIENCE).await, "nobody takes it");
+        assert!(self.write(bytes.to_vec(), WAIT_LIMIT).await, "nobody takes it");
     }
 
     /// False if nobody takes it for a long time.
     pub(crate) async fn tries_to_say(&self, line: &str) -> bool {
-        self.write(format!("{line}\n").into_bytes(), PATIENCE).await
+        self.write(format!("{line}\n").into_bytes(), WAIT_LIMIT).await
     }
 
-    /// Says the same line until nobody takes it any more, or so many times. How often it was taken.
+    /// Sends a line up to `times` times, until the proxy takes no more. Returns how often the line was taken.
     pub(crate) async fn floods(&self, line: &str, times: usize) -> usize {
         let bytes = format!("{line}\n").into_bytes();
         for taken in 0..times {
-            if !self.write(bytes.clone(), SILENCE * 8).await {
+            if !self.write(bytes.clone(), QUIET_TIME * 8).await {
                 return taken;
             }
         }
@@ -199,7 +199,7 @@ impl Server {
     pub(crate) async fn closes_its_output(&self) {
         let _ = self.orders.send(Order::CloseOutput).await;
         // The order is carried out when the next one is taken; there is none.
-        sleep(SILENCE / 10).await;
+        sleep(QUIET_TIME / 10).await;
     }
 
     /// Reads nothing from now on, beyond what is buffered already.

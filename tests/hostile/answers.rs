@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sessile::{HttpSettings, SessionSettings};
 
-use crate::common::{House, INITIALIZE, INITIALIZED, Server, WELCOME, call, notice, result};
+use crate::common::{Harness, INITIALIZE, INITIALIZE_RESULT, INITIALIZED, ScriptedServer, call, notice, result};
 
 const MARK: &str = "\u{feff}";
 
@@ -18,15 +18,15 @@ fn is_error(error: &Value, id: &Value, code: i64) {
 
 #[tokio::test]
 async fn a_byte_order_mark_is_skipped() {
-    let mut house = House::in_process(SessionSettings::default(), HttpSettings::default());
+    let mut harness = Harness::in_process(SessionSettings::default(), HttpSettings::default());
     // The first line of either side, and later ones.
-    let mut client = house.lines(64 * 1024);
+    let mut client = harness.lines(64 * 1024);
     client.says(&format!("{MARK}{INITIALIZE}")).await;
-    let mut server = house.server().await;
+    let mut server = harness.server().await;
     let hello = server.hears("initialize").await;
     assert!(hello.text.starts_with('{'), "the mark is not passed on");
-    server.says(&format!("{MARK}{}", result(&hello.id, WELCOME))).await;
-    assert_eq!(client.hears().await, result("\"hello\"", WELCOME));
+    server.says(&format!("{MARK}{}", result(&hello.id, INITIALIZE_RESULT))).await;
+    assert_eq!(client.hears().await, result("\"hello\"", INITIALIZE_RESULT));
     client.says(&format!("{MARK}{INITIALIZED}")).await;
     server.hears("notifications/initialized").await;
     client.says(&format!("{MARK}[{}]", call(1, "x", "{}"))).await;
@@ -36,29 +36,29 @@ async fn a_byte_order_mark_is_skipped() {
     client.leaves().await;
 
     // The start of a body.
-    let (client, mut server) = house.session_of(&format!("{MARK}{INITIALIZE}"), WELCOME).await;
+    let (client, mut server) = harness.session_of(&format!("{MARK}{INITIALIZE}"), INITIALIZE_RESULT).await;
     let calling = client.asks(&format!("{MARK}\r\n{}", call(1, "x", "{}")));
     let heard = server.hears("x").await;
     server.answers(&heard, "{}").await;
     assert_eq!(calling.data().await, result(1, "{}"));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn an_answer_may_spell_the_number_of_its_call_in_another_way() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     for (spell, own) in [(".0", "1"), ("e0", "1.0"), ("0e-1", "1e0")] {
         let calling = client.asks(&call(own, "x", "{}"));
         let heard = server.hears("x").await;
         server.says(&result(format!("{}{spell}", heard.id), "{}")).await;
         assert_eq!(calling.data().await, result(own, "{}"), "the client's own spelling");
     }
-    house.close().await;
+    harness.close().await;
 }
 
 /// Two calls in flight, and what the server knows them by.
-async fn two_calls(client: &mut crate::common::LineClient, server: &mut Server) -> [String; 2] {
+async fn two_calls(client: &mut crate::common::LineClient, server: &mut ScriptedServer) -> [String; 2] {
     let mut ids = [const { String::new() }; 2];
     for (id, method) in ids.iter_mut().zip(["one", "two"]) {
         client.says(&call(format!("\"{method}\""), method, "{}")).await;
@@ -69,8 +69,8 @@ async fn two_calls(client: &mut crate::common::LineClient, server: &mut Server) 
 
 #[tokio::test]
 async fn an_answer_that_names_two_calls_fails_both() {
-    let mut house = House::in_process(SessionSettings::default(), HttpSettings::default());
-    let (mut client, mut server) = house.line_session(64 * 1024).await;
+    let mut harness = Harness::in_process(SessionSettings::default(), HttpSettings::default());
+    let (mut client, mut server) = harness.line_session(64 * 1024).await;
     let [one, two] = two_calls(&mut client, &mut server).await;
     server.says(&format!(r#"{{"jsonrpc":"2.0","id":{one},"id":{two},"result":{{}}}}"#)).await;
     for method in ["one", "two"] {
@@ -88,13 +88,13 @@ async fn an_answer_that_names_two_calls_fails_both() {
         is_error(&json_of(&server.hears_answer().await.text), &json!(id), -32600);
     }
     is_error(&client.hears_json().await, &Value::Null, -32600);
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn an_answer_that_names_none_fails_the_only_call() {
-    let mut house = House::in_process(SessionSettings::default(), HttpSettings::default());
-    let (mut client, mut server) = house.line_session(64 * 1024).await;
+    let mut harness = Harness::in_process(SessionSettings::default(), HttpSettings::default());
+    let (mut client, mut server) = harness.line_session(64 * 1024).await;
     for unreadable in [r#"{"jsonrpc":"2.0","result":{}}"#, r#"{"jsonrpc":"2.0","id":,"result":{}}"#] {
         client.says(&call(1, "x", "{}")).await;
         let heard = server.hears("x").await;
@@ -115,12 +115,12 @@ async fn an_answer_that_names_none_fails_the_only_call() {
         server.says(&result(id, "{}")).await;
         assert_eq!(client.hears().await, result(method, "{}"));
     }
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn an_id_without_end_is_refused_and_not_repeated() {
-    let mut house = House::in_process(SessionSettings::default(), HttpSettings::default());
+    let mut harness = Harness::in_process(SessionSettings::default(), HttpSettings::default());
     let long = format!("\"{}\"", "x".repeat(100_000));
     let refused = |text: String, id: Value| {
         assert!(text.len() < 300, "{} bytes", text.len());
@@ -129,7 +129,7 @@ async fn an_id_without_end_is_refused_and_not_repeated() {
     let with_token = |id: &str| call(id, "x", &format!(r#"{{"_meta":{{"progressToken":{long}}}}}"#));
 
     // Before there is a session.
-    let (mut early, stranger) = (house.lines(1024), house.stranger());
+    let (mut early, stranger) = (harness.lines(1024), harness.new_client());
     for (message, id) in [(call(&long, "initialize", "{}"), Value::Null), (with_token("1"), json!(1))] {
         early.says(&message).await;
         refused(early.hears().await, id.clone());
@@ -138,11 +138,11 @@ async fn an_id_without_end_is_refused_and_not_repeated() {
         refused(reply.text().await, id);
     }
     early.leaves().await;
-    house.no_more_servers();
+    harness.no_more_servers();
 
     // In one.
-    let (mut lines, mut lines_server) = house.line_session(64 * 1024).await;
-    let (client, mut server) = house.session().await;
+    let (mut lines, mut lines_server) = harness.line_session(64 * 1024).await;
+    let (client, mut server) = harness.session().await;
     for (message, id) in [(call(&long, "x", "{}"), Value::Null), (with_token("1"), json!(1))] {
         lines.says(&message).await;
         refused(lines.hears().await, id.clone());
@@ -160,14 +160,14 @@ async fn an_id_without_end_is_refused_and_not_repeated() {
     let heard = server.hears("x").await;
     server.answers(&heard, "{}").await;
     assert_eq!(calling.data().await, result(1, "{}"));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn an_id_without_end_is_not_repeated_where_its_message_is_too_large() {
     let settings = SessionSettings { max_message_size: 4096, ..SessionSettings::default() };
-    let mut house = House::in_process(settings, HttpSettings::default());
-    let (mut client, mut server) = house.line_session(64 * 1024).await;
+    let mut harness = Harness::in_process(settings, HttpSettings::default());
+    let (mut client, mut server) = harness.line_session(64 * 1024).await;
     for digits in ["7".repeat(5000), format!("\"{}\"", "x".repeat(5000))] {
         client.says(&call(&digits, "x", "{}")).await;
         is_error(&client.hears_json().await, &Value::Null, -31014);
@@ -176,5 +176,5 @@ async fn an_id_without_end_is_not_repeated_where_its_message_is_too_large() {
         server.says(&result(digits, "{}")).await;
         is_error(&client.hears_json().await, &json!(1), -31014);
     }
-    house.close().await;
+    harness.close().await;
 }

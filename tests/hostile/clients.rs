@@ -8,9 +8,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-use crate::common::{Client, House, Reply, Server, call, notice, result, soon};
+use crate::common::{Harness, HttpClient, Reply, ScriptedServer, call, notice, result, soon};
 
-async fn is_well(client: &Client, server: &mut Server) {
+async fn is_well(client: &HttpClient, server: &mut ScriptedServer) {
     let asking = client.asks(&call("\"well?\"", "how-are-you", "{}"));
     let heard = server.hears("how-are-you").await;
     server.answers(&heard, r#""well""#).await;
@@ -18,7 +18,7 @@ async fn is_well(client: &Client, server: &mut Server) {
 }
 
 /// The head of a POST to a session, without what says how long it is.
-fn head(client: &Client, more: &str) -> String {
+fn head(client: &HttpClient, more: &str) -> String {
     let session = client.session.as_deref().unwrap_or_default();
     format!(
         "POST /mcp HTTP/1.1\r\nhost: localhost\r\naccept: application/json, text/event-stream\r\n\
@@ -26,8 +26,8 @@ fn head(client: &Client, more: &str) -> String {
     )
 }
 
-async fn says(house: &House, text: impl AsRef<[u8]>) -> TcpStream {
-    let mut socket = house.door().connect().await;
+async fn says(harness: &Harness, text: impl AsRef<[u8]>) -> TcpStream {
+    let mut socket = harness.endpoint().connect().await;
     let _ = socket.write_all(text.as_ref()).await;
     socket
 }
@@ -38,8 +38,8 @@ async fn status(socket: TcpStream) -> Option<u16> {
 
 #[tokio::test]
 async fn half_a_request_is_none() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let body = call(1, "x", "{}");
     let mut open = Vec::new();
     for half in [
@@ -50,11 +50,11 @@ async fn half_a_request_is_none() {
         format!("{}40\r\n{body}", head(&client, "transfer-encoding: chunked\r\n")),
         format!("{}{:x}\r\n{body}\r\n", head(&client, "transfer-encoding: chunked\r\n"), body.len()),
     ] {
-        drop(says(&house, &half).await);
-        open.push(says(&house, &half).await);
+        drop(says(&harness, &half).await);
+        open.push(says(&harness, &half).await);
     }
     // Slow ones, byte by byte.
-    let mut slow = house.door().connect().await;
+    let mut slow = harness.endpoint().connect().await;
     for byte in &head(&client, "content-length: 1000\r\n").as_bytes()[..60] {
         slow.write_all(&[*byte]).await.unwrap();
         sleep(Duration::from_millis(1)).await;
@@ -62,16 +62,16 @@ async fn half_a_request_is_none() {
     server.hears_nothing().await;
     is_well(&client, &mut server).await;
     drop((open, slow));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_slow_request_is_a_request() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let body = notice("notifications/slow", "{}");
     let whole = format!("{}{body}", head(&client, &format!("content-length: {}\r\n", body.len())));
-    let mut slow = house.door().connect().await;
+    let mut slow = harness.endpoint().connect().await;
     for bytes in whole.as_bytes().chunks(7) {
         slow.write_all(bytes).await.unwrap();
         slow.flush().await.unwrap();
@@ -79,47 +79,47 @@ async fn a_slow_request_is_a_request() {
     }
     assert_eq!(status(slow).await, Some(202));
     server.hears("notifications/slow").await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn huge_headers_are_refused() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let huge = head(&client, &format!("x-huge: {}\r\ncontent-length: 0\r\n", "h".repeat(2 * 1024 * 1024)));
     let many = head(&client, &format!("{}content-length: 0\r\n", "x-many: 1\r\n".repeat(10_000)));
     for text in [huge, many] {
-        let status = status(says(&house, text).await).await;
+        let status = status(says(&harness, text).await).await;
         assert!(status.is_none_or(|status| status == 431 || status == 400), "{status:?}");
     }
     server.hears_nothing().await;
     is_well(&client, &mut server).await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_length_that_lies_harms_nobody_else() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let told = notice("notifications/n", "{}");
     // Too short: what is left over is no request.
     let short = format!("{}{told}", head(&client, "content-length: 10\r\n"));
-    assert_eq!(status(says(&house, short).await).await, Some(400));
+    assert_eq!(status(says(&harness, short).await).await, Some(400));
     for lengths in ["content-length: x\r\n", "content-length: -1\r\n", "content-length: 5\r\ncontent-length: 6\r\n"] {
-        let status = status(says(&house, format!("{}{told}", head(&client, lengths))).await).await;
+        let status = status(says(&harness, format!("{}{told}", head(&client, lengths))).await).await;
         assert!(status.is_none_or(|status| status == 400), "{lengths}: {status:?}");
     }
     server.hears_nothing().await;
     is_well(&client, &mut server).await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_body_without_a_length_is_bounded_too() {
     let settings = SessionSettings { max_message_size: 10_000, ..SessionSettings::default() };
-    let mut house = House::on_tcp(settings, HttpSettings::default()).await;
-    let (client, mut server) = house.session().await;
-    let mut socket = says(&house, head(&client, "transfer-encoding: chunked\r\n")).await;
+    let mut harness = Harness::on_tcp(settings, HttpSettings::default()).await;
+    let (client, mut server) = harness.session().await;
+    let mut socket = says(&harness, head(&client, "transfer-encoding: chunked\r\n")).await;
     let chunk = format!("400\r\n{}\r\n", "[".repeat(0x400));
     for _ in 0..100 {
         socket.write_all(chunk.as_bytes()).await.unwrap();
@@ -127,19 +127,19 @@ async fn a_body_without_a_length_is_bounded_too() {
     socket.write_all(b"0\r\n\r\n").await.unwrap();
     assert_eq!(status(socket).await, Some(413));
     // A length that is over the limit is refused whatever follows, and one that never ends is not waited for.
-    let mut endless = says(&house, head(&client, "content-length: 999999999999\r\n")).await;
+    let mut endless = says(&harness, head(&client, "content-length: 999999999999\r\n")).await;
     let _ = endless.write_all(&[b' '; 1000]).await;
     drop(endless);
     server.hears_nothing().await;
     is_well(&client, &mut server).await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn ten_thousand_notifications_arrive_in_order() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
-    let socket = house.door().connect().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
+    let socket = harness.endpoint().connect().await;
     let (mut reader, mut writer) = socket.into_split();
     let mut all = Vec::new();
     for number in 0..10_000 {
@@ -167,14 +167,14 @@ async fn ten_thousand_notifications_arrive_in_order() {
     assert_eq!(soon("all are accepted", reading).await.unwrap(), 10_000);
     drop(writing.await.unwrap());
     is_well(&client, &mut server).await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn an_answer_reaches_the_sessions_own_server_only() {
-    let mut house = House::new().await;
-    let (victim, mut victims_server) = house.session().await;
-    let (thief, mut thiefs_server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (victim, mut victims_server) = harness.session().await;
+    let (thief, mut thiefs_server) = harness.session().await;
     let mut listening = victim.listens().await;
     victims_server.says(&call("\"secret\"", "elicitation/create", "{}")).await;
     let question = listening.data_json().await;
@@ -195,14 +195,14 @@ async fn an_answer_reaches_the_sessions_own_server_only() {
     thiefs_server.hears_nothing().await;
     victim.tells(&result(&question["id"], r#""mine""#)).await;
     assert_eq!(victims_server.hears_answer().await.text, result("\"secret\"", r#""mine""#));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn nobody_cancels_the_call_of_another() {
-    let mut house = House::new().await;
-    let (one, mut server_one) = house.session().await;
-    let (two, mut server_two) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (one, mut server_one) = harness.session().await;
+    let (two, mut server_two) = harness.session().await;
     let calling = one.asks(&call(1, "slow", "{}"));
     let heard = server_one.hears("slow").await;
     two.tells(&notice("notifications/cancelled", r#"{"requestId":1}"#)).await;
@@ -212,13 +212,13 @@ async fn nobody_cancels_the_call_of_another() {
     server_two.hears_nothing().await;
     server_one.answers(&heard, "{}").await;
     assert_eq!(calling.data().await, result(1, "{}"));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn texts_that_are_no_texts() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     for bad in [
         &b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"\xff\"}"[..],
         b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"x\",\"params\":[\"\xc3\"]}",
@@ -233,13 +233,13 @@ async fn texts_that_are_no_texts() {
     }
     server.hears_nothing().await;
     is_well(&client, &mut server).await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn deep_nesting_is_refused() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let nested = |depth: usize| call(1, "x", &format!("{}{}", "[".repeat(depth), "]".repeat(depth)));
     for depth in [10_000, 1_000_000] {
         let reply = client.post(nested(depth)).send().await;
@@ -250,13 +250,13 @@ async fn deep_nesting_is_refused() {
     let heard = server.hears("x").await;
     server.answers(&heard, "{}").await;
     assert_eq!(calling.data().await, result(1, "{}"));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_batch_has_a_bound() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let batch = |size: usize| format!("[{}]", vec![notice("n", "[]"); size].join(","));
     let reply = client.post(batch(1001)).send().await;
     assert_eq!(reply.status, 400);
@@ -266,14 +266,14 @@ async fn a_batch_has_a_bound() {
     for _ in 0..1000 {
         server.hears("n").await;
     }
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn calls_have_a_bound() {
     let settings = SessionSettings { max_in_flight: 3, ..SessionSettings::default() };
-    let mut house = House::on_tcp(settings, HttpSettings::default()).await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::on_tcp(settings, HttpSettings::default()).await;
+    let (client, mut server) = harness.session().await;
     let mut waiting = Vec::new();
     for number in 0..3 {
         waiting.push(client.asks(&call(number, "slow", "{}")));
@@ -285,5 +285,5 @@ async fn calls_have_a_bound() {
     let error = client.asks(&call(long_id, "slow", "{}")).json().await;
     assert_eq!(error["error"]["code"], -32600);
     server.hears_nothing().await;
-    house.close().await;
+    harness.close().await;
 }

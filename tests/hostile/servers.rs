@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 use sessile::{HttpSettings, SessionSettings};
 
-use crate::common::{Client, House, INITIALIZED, Server, call, notice, result};
+use crate::common::{Harness, HttpClient, INITIALIZED, ScriptedServer, call, notice, result};
 
 /// The session still does its work.
-async fn is_well(client: &Client, server: &mut Server) {
+async fn is_well(client: &HttpClient, server: &mut ScriptedServer) {
     let asking = client.asks(&call("\"well?\"", "how-are-you", "{}"));
     let heard = server.hears("how-are-you").await;
     server.answers(&heard, r#""well""#).await;
@@ -26,10 +26,10 @@ fn exited(error: &Value) {
 
 #[tokio::test]
 async fn who_dies_in_a_call_is_said_to_have_died() {
-    let mut house = House::new().await;
-    let (bystander, mut untouched) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (bystander, mut untouched) = harness.session().await;
     for last_words in ["", r#"{"jsonrpc":"2.0","id":1,"resu"#, "Segmentation fault"] {
-        let (client, mut server) = house.session().await;
+        let (client, mut server) = harness.session().await;
         let calls = [client.asks(&call(1, "slow", "{}")), client.json_only().asks(&call("\"two\"", "slow", "{}"))];
         let batch = client.asks(&format!("[{},{}]", call(3, "slow", "{}"), call(4, "slow", "{}")));
         for _ in 0..4 {
@@ -56,13 +56,13 @@ async fn who_dies_in_a_call_is_said_to_have_died() {
         assert_eq!(client.request("GET").send().await.status, 404);
         is_well(&bystander, &mut untouched).await;
     }
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn its_last_answer_still_counts() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let (one, two) = (client.asks(&call(1, "slow", "{}")), client.json_only().asks(&call(2, "slow", "{}")));
     let mut heard = [server.hears("slow").await, server.hears("slow").await];
     heard.sort_by_key(|heard| heard.id.clone());
@@ -72,31 +72,31 @@ async fn its_last_answer_still_counts() {
     let answers = [one.json().await, two.json().await];
     assert_eq!(answers.iter().filter(|answer| answer["result"] == json!({})).count(), 1, "{answers:?}");
     answers.iter().filter(|answer| answer["result"].is_null()).for_each(exited);
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_line_client_sees_the_end_of_its_session() {
-    let mut house = House::in_process(SessionSettings::default(), HttpSettings::default());
-    let (mut client, mut server) = house.line_session(1024).await;
+    let mut harness = Harness::in_process(SessionSettings::default(), HttpSettings::default());
+    let (mut client, mut server) = harness.line_session(1024).await;
     client.says(&call(1, "slow", "{}")).await;
     server.hears("slow").await;
     server.exits(Err("oops")).await;
     exited(&client.hears_json().await);
     assert!(matches!(client.sees_the_end().await, sessile::EndReason::BackendGone(_)));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn who_closes_its_output_is_gone() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let calling = client.asks(&call(1, "slow", "{}"));
     server.hears("slow").await;
     server.closes_its_output().await;
     exited(&calling.json().await);
     assert_eq!(client.post(INITIALIZED).send().await.status, 404);
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
@@ -127,7 +127,7 @@ async fn a_factory_that_panics_fails_one_handshake() {
         sessile::demo::Demo::new()
     });
     let proxy = sessile::Proxy::builder().backend(backend).build().unwrap();
-    let client = Client::new(crate::common::Door::Router(proxy.clone().into_router()));
+    let client = HttpClient::new(crate::common::HttpEndpoint::Router(proxy.clone().into_router()));
     let reply = client.post(crate::common::INITIALIZE).send().await;
     assert_eq!(reply.header("mcp-session-id"), None);
     let error = reply.json().await;
@@ -155,7 +155,7 @@ async fn factories_that_block_hold_up_their_own_sessions_only() {
         let ordering = std::sync::atomic::Ordering::Relaxed;
         if blocking.fetch_update(ordering, ordering, take).is_ok() {
             begun.try_send(()).unwrap();
-            let _ = released.lock().unwrap().recv_timeout(crate::common::PATIENCE);
+            let _ = released.lock().unwrap().recv_timeout(crate::common::WAIT_LIMIT);
         }
         sessile::demo::Demo::new()
     });
@@ -200,8 +200,8 @@ async fn a_server_that_gives_its_end_away_is_ended_all_the_same() {
 
 #[tokio::test]
 async fn babble_is_passed_over() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
     for babble in [
         "Listening on stdin...",
@@ -228,13 +228,13 @@ async fn babble_is_passed_over() {
     listening.block().await;
     assert_eq!(listening.data().await, notice("notifications/real", "{}"));
     is_well(&client, &mut server).await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn answers_that_nobody_waits_for_are_dropped() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
     listening.block().await;
     let calling = client.asks(&call(1, "slow", "{}"));
@@ -248,13 +248,13 @@ async fn answers_that_nobody_waits_for_are_dropped() {
     assert_eq!(calling.data().await, result(1, r#""right""#));
     listening.stays_silent().await;
     is_well(&client, &mut server).await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn an_answer_that_is_no_json_rpc_is_an_error_for_its_call() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     for body in [
         r#""result":{},"error":{"code":1,"message":"both"}"#,
         r#""error":"text""#,
@@ -269,24 +269,24 @@ async fn an_answer_that_is_no_json_rpc_is_an_error_for_its_call() {
         assert_eq!((&error["id"], &error["error"]["code"]), (&json!(1), &json!(-31009)), "{body}: {error}");
     }
     is_well(&client, &mut server).await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_question_that_is_no_json_rpc_is_answered_with_an_error() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     server.says(r#"{"jsonrpc":"2.0","id":"q","method":"roots/list","params":7}"#).await;
     let answer: Value = serde_json::from_str(&server.hears_answer().await.text).unwrap();
     assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("q"), &json!(-32600)));
     is_well(&client, &mut server).await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn one_id_for_two_questions() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
     server.says(&call(1, "roots/list", r#"{"n":1}"#)).await;
     server.says(&call(1, "roots/list", r#"{"n":2}"#)).await;
@@ -296,14 +296,14 @@ async fn one_id_for_two_questions() {
     assert_eq!(server.hears_answer().await.text, result(1, r#""two""#));
     client.tells(&result(&one["id"], r#""one""#)).await;
     assert_eq!(server.hears_answer().await.text, result(1, r#""one""#));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn too_many_questions_are_refused() {
     let settings = SessionSettings { max_in_flight: 4, ..SessionSettings::default() };
-    let mut house = House::on_tcp(settings, HttpSettings::default()).await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::on_tcp(settings, HttpSettings::default()).await;
+    let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
     for number in 0..5 {
         server.says(&call(number, "roots/list", "{}")).await;
@@ -314,13 +314,13 @@ async fn too_many_questions_are_refused() {
         listening.data().await;
     }
     is_well(&client, &mut server).await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn responses_of_the_client_do_not_count_as_responses_of_sessile() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
     // More than sessile's own responses may be that are not read. With its own id a response is longer than it came.
     let ids: Vec<_> = (0..150).map(|number| format!("\"{number}{}\"", "x".repeat(900))).collect();
@@ -339,5 +339,5 @@ async fn responses_of_the_client_do_not_count_as_responses_of_sessile() {
         assert_eq!(heard, result(id, &format!(r#""{}""#, "y".repeat(2000))));
     }
     is_well(&client, &mut server).await;
-    house.close().await;
+    harness.close().await;
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sessile::{HttpSettings, SessionSettings};
 
-use crate::common::{House, call, notice, result};
+use crate::common::{Harness, call, notice, result};
 
 const LIMIT: usize = 4096;
 
@@ -17,8 +17,8 @@ fn long() -> String {
 
 #[tokio::test]
 async fn an_answer_over_the_limit_is_an_error_for_its_call() {
-    let mut house = House::on_tcp(small_limit(), HttpSettings::default()).await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::on_tcp(small_limit(), HttpSettings::default()).await;
+    let (client, mut server) = harness.session().await;
     for id_first in [true, false] {
         let calling = client.asks(&call("\"c\"", "x", "{}"));
         let heard = server.hears("x").await;
@@ -35,13 +35,13 @@ async fn an_answer_over_the_limit_is_an_error_for_its_call() {
     let heard = server.hears("x").await;
     server.answers(&heard, "{}").await;
     assert_eq!(calling.data().await, result(1, "{}"));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_question_over_the_limit_is_answered_and_a_notification_is_dropped() {
-    let mut house = House::on_tcp(small_limit(), HttpSettings::default()).await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::on_tcp(small_limit(), HttpSettings::default()).await;
+    let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
     server.says(&notice("notifications/x", &format!(r#"["{}"]"#, long()))).await;
     server.says(&call("\"q\"", "sampling/createMessage", &format!(r#"["{}"]"#, long()))).await;
@@ -49,20 +49,20 @@ async fn a_question_over_the_limit_is_answered_and_a_notification_is_dropped() {
     assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("q"), &json!(-31014)));
     server.says(&notice("notifications/after", "{}")).await;
     assert_eq!(listening.data().await, notice("notifications/after", "{}"));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_line_over_the_limit_is_answered_by_its_id() {
-    let mut house = House::in_process(small_limit(), HttpSettings::default());
+    let mut harness = Harness::in_process(small_limit(), HttpSettings::default());
     // Even before there is a session.
-    let mut early = house.lines(1024);
+    let mut early = harness.lines(1024);
     early.says(&call(1, "initialize", &format!(r#"["{}"]"#, long()))).await;
     let error = early.hears_json().await;
     assert_eq!((&error["id"], &error["error"]["code"]), (&json!(1), &json!(-31014)));
     early.leaves().await;
 
-    let (mut client, mut server) = house.line_session(1024).await;
+    let (mut client, mut server) = harness.line_session(1024).await;
     client.says(&call("\"c\"", "x", &format!(r#"["{}"]"#, long()))).await;
     let error = client.hears_json().await;
     assert_eq!((&error["id"], &error["error"]["code"]), (&json!("c"), &json!(-31014)));
@@ -74,13 +74,13 @@ async fn a_line_over_the_limit_is_answered_by_its_id() {
     assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("q"), &json!(-31014)));
     client.says(&call(2, "x", "{}")).await;
     server.hears("x").await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_large_result_passes() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     // Larger than every budget of a session, and within the limit.
     let large = format!(r#"{{"image":"{}"}}"#, "A".repeat(20 * 1024 * 1024));
     let mut sse_only = client.clone();
@@ -92,24 +92,24 @@ async fn a_large_result_passes() {
         let ((), text) = tokio::join!(server.says(&answer), calling.data());
         assert!(text == result(1, &large), "{} bytes came", text.len());
     }
-    // And the other way.
+    // And the other way round.
     let calling = client.asks(&call(2, "upload", &large));
     let heard = server.hears("upload").await;
     assert!(heard.params == large);
     server.answers(&heard, "{}").await;
     assert_eq!(calling.data().await, result(2, "{}"));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_large_result_passes_on_lines() {
-    let mut house = House::in_process(SessionSettings::default(), HttpSettings::default());
-    let (mut client, mut server) = house.line_session(64 * 1024).await;
+    let mut harness = Harness::in_process(SessionSettings::default(), HttpSettings::default());
+    let (mut client, mut server) = harness.line_session(64 * 1024).await;
     let large = format!(r#""{}""#, "A".repeat(20 * 1024 * 1024));
     client.says(&call(1, "screenshot", "{}")).await;
     let heard = server.hears("screenshot").await;
     let answer = result(&heard.id, &large);
     let ((), text) = tokio::join!(server.says(&answer), client.hears());
     assert!(text == result(1, &large), "{} bytes came", text.len());
-    house.close().await;
+    harness.close().await;
 }

@@ -7,12 +7,13 @@ use axum::body::{Body, Bytes};
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 use sessile::{HttpSettings, SessionSettings};
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::common::{Client, Door, House, INITIALIZE, Server, WELCOME, call, notice, result, until};
+use crate::common::{
+    Harness, HttpClient, HttpEndpoint, INITIALIZE, INITIALIZE_RESULT, ScriptedServer, call, notice, result, until,
+};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -32,26 +33,23 @@ fn settings() -> SessionSettings {
 }
 
 /// What is under way stays within its bounds.
-fn is_bounded(house: &House, settings: &SessionSettings, sessions: usize) {
+fn is_bounded(harness: &Harness, settings: &SessionSettings, sessions: usize) {
     let bound = settings.process_budget + sessions * RESERVE;
-    let taken = house.proxy.bytes_under_way();
+    let taken = harness.proxy.bytes_under_way();
     assert!(taken.to_clients <= bound && taken.to_servers <= bound, "{taken:?} is more than {bound}");
 }
 
 /// Opens the GET stream of a session on a socket that takes next to nothing unread, and reads none of it.
-async fn listens_and_does_not_read(address: SocketAddr, session: &str) -> TcpStream {
+async fn listens_and_does_not_read(address: SocketAddr, client: &HttpClient) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut socket = socket.connect(address).await.unwrap();
-    let head = format!(
-        "GET /mcp HTTP/1.1\r\nhost: {address}\r\naccept: text/event-stream\r\nmcp-session-id: {session}\r\n\r\n"
-    );
-    socket.write_all(head.as_bytes()).await.unwrap();
+    client.request("GET").header("accept", "text/event-stream").write_to(&mut socket).await;
     socket
 }
 
 /// What a session does that does not stall: a call with 500 notifications, and 16 calls of 20 KB side by side.
-async fn is_served(client: &Client, server: &mut Server) {
+async fn is_served(client: &HttpClient, server: &mut ScriptedServer) {
     let asking = client.asks(&call("\"many\"", "many", "{}"));
     let heard = server.hears("many").await;
     let step = notice("notifications/message", r#"{"level":"info","data":"step"}"#);
@@ -76,34 +74,41 @@ async fn is_served(client: &Client, server: &mut Server) {
 }
 
 /// Serves a session that was there before, and one that is opened now.
-async fn others_are_served(house: &mut House, old: &mut (Client, Server)) {
+async fn others_are_served(harness: &mut Harness, old: &mut (HttpClient, ScriptedServer)) {
     #[expect(clippy::disallowed_methods, reason = "it is real time that is measured")]
     let begin = Instant::now();
     is_served(&old.0, &mut old.1).await;
-    let (client, mut server) = house.session().await;
+    let (client, mut server) = harness.session().await;
     is_served(&client, &mut server).await;
     assert!(begin.elapsed() < TAKES, "it took {:?}", begin.elapsed());
 }
 
+/// While `count` sessions stall, the memory is bounded, and the others are served: `old`, which was there before, and
+/// one that is opened now.
+async fn others_do_not_notice(mut harness: Harness, mut old: (HttpClient, ScriptedServer), count: usize) -> Harness {
+    is_bounded(&harness, &settings(), count + 2);
+    others_are_served(&mut harness, &mut old).await;
+    is_bounded(&harness, &settings(), count + 3);
+    harness
+}
+
 async fn clients_that_do_not_read(count: usize) {
-    let mut house = House::on_tcp(settings(), HttpSettings::default()).await;
-    let Door::Tcp(address) = *house.door() else { unreachable!() };
-    let mut old = house.session().await;
+    let mut harness = Harness::on_tcp(settings(), HttpSettings::default()).await;
+    let HttpEndpoint::Tcp(address) = *harness.endpoint() else { unreachable!() };
+    let old = harness.session().await;
     let mut stalled = Vec::new();
     for _ in 0..count {
-        let (client, server) = house.session().await;
-        let socket = listens_and_does_not_read(address, client.session.as_deref().unwrap()).await;
+        let (client, server) = harness.session().await;
+        let socket = listens_and_does_not_read(address, &client).await;
         stalled.push((server, socket));
     }
     let line = notice("notifications/message", &format!(r#"{{"data":"{}"}}"#, "x".repeat(60 * KIB)));
     join_all(stalled.iter().map(|(server, _)| server.floods(&line, 60))).await;
-    let taken = house.proxy.bytes_under_way().to_clients;
+    let taken = harness.proxy.bytes_under_way().to_clients;
     assert!(taken > 20 * MIB, "{taken} bytes are not enough to be in anybody's way");
-    is_bounded(&house, &settings(), count + 2);
-    others_are_served(&mut house, &mut old).await;
-    is_bounded(&house, &settings(), count + 3);
+    let harness = others_do_not_notice(harness, old, count).await;
     drop(stalled);
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
@@ -117,22 +122,20 @@ async fn three_hundred_clients_that_do_not_read() {
 }
 
 async fn servers_that_do_not_read(count: usize) {
-    let mut house = House::on_tcp(settings(), HttpSettings::default()).await;
-    let mut old = house.session().await;
+    let mut harness = Harness::on_tcp(settings(), HttpSettings::default()).await;
+    let old = harness.session().await;
     let large = notice("notifications/x", &format!(r#"["{}"]"#, "y".repeat(60 * KIB)));
     let mut stalled = Vec::new();
     for _ in 0..count {
-        let (client, server) = house.session().await;
+        let (client, server) = harness.session().await;
         server.stops_listening();
         let posts: Vec<_> = (0..12).map(|_| client.post(large.clone()).start()).collect();
         stalled.push((client, server, posts));
     }
-    until("the budget is full", || house.proxy.bytes_under_way().to_servers > 20 * MIB).await;
-    is_bounded(&house, &settings(), count + 2);
-    others_are_served(&mut house, &mut old).await;
-    is_bounded(&house, &settings(), count + 3);
+    until("the budget is full", || harness.proxy.bytes_under_way().to_servers > 20 * MIB).await;
+    let harness = others_do_not_notice(harness, old, count).await;
     drop(stalled);
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
@@ -146,7 +149,7 @@ async fn three_hundred_servers_that_do_not_read() {
 }
 
 /// Posts the first `sent` bytes of a body that is said to be longer, and no more.
-fn posts_a_part(house: &House, session: Option<&str>, sent: usize) -> JoinHandle<http::StatusCode> {
+fn posts_a_part(harness: &Harness, session: Option<&str>, sent: usize) -> JoinHandle<http::StatusCode> {
     let mut request = http::Request::post("/mcp")
         .header("host", "localhost")
         .header("accept", "application/json, text/event-stream")
@@ -158,7 +161,7 @@ fn posts_a_part(house: &House, session: Option<&str>, sent: usize) -> JoinHandle
     let pieces =
         stream::iter((0..sent / (16 * KIB)).map(|_| Ok::<_, std::io::Error>(Bytes::from(vec![b' '; 16 * KIB]))));
     let request = request.body(Body::from_stream(pieces.chain(stream::pending()))).unwrap();
-    let mut router = house.proxy.clone().into_router();
+    let mut router = harness.proxy.clone().into_router();
     tokio::spawn(async move { tower_service::Service::call(&mut router, request).await.unwrap().status() })
 }
 
@@ -170,18 +173,18 @@ async fn bodies_that_stop_half_way_give_way_to_others() {
         process_budget: 2 * MIB,
         ..SessionSettings::default()
     };
-    let mut house = House::in_process(settings.clone(), HttpSettings::default());
+    let mut harness = Harness::in_process(settings.clone(), HttpSettings::default());
     let mut sessions = Vec::new();
     let mut halves = Vec::new();
     for _ in 0..8 {
-        let (client, server) = house.session().await;
-        halves.push(posts_a_part(&house, client.session.as_deref(), 400 * KIB));
+        let (client, server) = harness.session().await;
+        halves.push(posts_a_part(&harness, client.session.as_deref(), 400 * KIB));
         sessions.push((client, server));
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
-    is_bounded(&house, &settings, 9);
+    is_bounded(&harness, &settings, 9);
     // Half of them wait for memory that the others hold; and so does somebody who sends all of it.
-    let (client, mut server) = house.session().await;
+    let (client, mut server) = harness.session().await;
     let whole = notice("notifications/whole", &format!(r#"["{}"]"#, "z".repeat(400 * KIB)));
     let telling = client.post(whole).start();
     let heard = timeout(Duration::from_secs(60), server.hears("notifications/whole")).await.expect("it waits for ever");
@@ -196,31 +199,31 @@ async fn bodies_that_stop_half_way_give_way_to_others() {
         client.tells(&notice("notifications/x", "{}")).await;
         server.hears("notifications/x").await;
     }
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_has_no_session_is_bounded_and_in_nobodys_way() {
-    let mut house = House::in_process(SessionSettings::default(), HttpSettings::default());
+    let mut harness = Harness::in_process(SessionSettings::default(), HttpSettings::default());
     let too_large = format!("{}{INITIALIZE}", " ".repeat(4 * MIB));
-    assert_eq!(house.stranger().post(too_large).send().await.status, 413);
-    let halves: Vec<_> = (0..40).map(|_| posts_a_part(&house, None, 3 * MIB)).collect();
+    assert_eq!(harness.new_client().post(too_large).send().await.status, 413);
+    let halves: Vec<_> = (0..40).map(|_| posts_a_part(&harness, None, 3 * MIB)).collect();
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let taken = house.proxy.bytes_under_way();
+    let taken = harness.proxy.bytes_under_way();
     assert!((16 * MIB..=32 * MIB).contains(&taken.without_session), "{taken:?}");
     // One that sends all of it waits for those who stopped, and no longer than they may.
     let long = format!("{}{INITIALIZE}", " ".repeat(100 * KIB));
-    let opening = house.stranger().post(long).start();
-    let mut server = timeout(Duration::from_secs(12), house.server()).await.expect("it waits for those who stopped");
+    let opening = harness.new_client().post(long).start();
+    let mut server = timeout(Duration::from_secs(12), harness.server()).await.expect("it waits for those who stopped");
     let hello = server.hears("initialize").await;
-    server.answers(&hello, WELCOME).await;
+    server.answers(&hello, INITIALIZE_RESULT).await;
     assert_eq!(opening.reply().await.status, 200);
     // All of them are over after their time.
     for half in halves {
         assert_eq!(timeout(Duration::from_secs(31), half).await.expect("it is held longer").unwrap().as_u16(), 408);
     }
-    assert_eq!(house.proxy.bytes_under_way().without_session, 0);
-    house.close().await;
+    assert_eq!(harness.proxy.bytes_under_way().without_session, 0);
+    harness.close().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -231,10 +234,10 @@ async fn the_call_fails_whose_response_stops_half_way_while_others_need_the_memo
         process_budget: 2 * MIB,
         ..SessionSettings::default()
     };
-    let mut house = House::in_process(settings.clone(), HttpSettings::default());
+    let mut harness = Harness::in_process(settings.clone(), HttpSettings::default());
     let mut calls = Vec::new();
     for number in 0..8 {
-        let (client, mut server) = house.session().await;
+        let (client, mut server) = harness.session().await;
         let asking = client.asks(&call(number, "large", "{}"));
         server.hears("large").await;
         let half =
@@ -246,7 +249,7 @@ async fn the_call_fails_whose_response_stops_half_way_while_others_need_the_memo
         calls.push((client, asking, saying));
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
-    is_bounded(&house, &settings, 8);
+    is_bounded(&harness, &settings, 8);
     let answers = calls.into_iter().map(|(_client, asking, _saying)| async move {
         // Whoever is not asked to give way goes on to hold what it has: nobody needs it.
         let Ok(text) = timeout(Duration::from_secs(60), asking.data_at_last()).await else { return false };
@@ -256,7 +259,7 @@ async fn the_call_fails_whose_response_stops_half_way_while_others_need_the_memo
     });
     let stalled = join_all(answers).await.into_iter().filter(|stalled| *stalled).count();
     assert!((1..8).contains(&stalled), "{stalled} of 8 gave way");
-    house.close().await;
+    harness.close().await;
 }
 
 /// The number under which the server gets to know the first call behind the handshake.

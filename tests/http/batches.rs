@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{House, call, notice, result};
+use crate::common::{Harness, call, notice, result};
 
 /// The answers of a reply by their ids, as text; they may come in any order.
 fn sorted(reply: &str) -> Vec<Value> {
@@ -13,8 +13,8 @@ fn sorted(reply: &str) -> Vec<Value> {
 
 #[tokio::test]
 async fn each_message_goes_on_alone_and_the_answers_come_together() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     for client in [client.clone(), client.json_only()] {
         let batch =
             format!("[{},\n{} ,{}]", call(1, "a", "[]"), notice("notifications/n", "{}"), call("\"2\"", "b", "{}"));
@@ -38,13 +38,13 @@ async fn each_message_goes_on_alone_and_the_answers_come_together() {
             assert_eq!(sorted(&reply.text().await), sorted(&format!("[{one},{two}]")));
         }
     }
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn bad_elements_are_answered_among_the_good() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let batch = format!(
         r#"[1,{},{{"jsonrpc":"2.0","id":"x"}},[],{{"jsonrpc":"2.0","id":{{}},"method":"m"}}]"#,
         call(5, "a", "{}")
@@ -65,16 +65,16 @@ async fn bad_elements_are_answered_among_the_good() {
     ];
     assert_eq!(codes, expected);
     server.hears_nothing().await;
-    // Nothing good at all.
+    // A batch without a valid message.
     let answers = sorted(&client.json_only().asks("[1,2]").data().await);
     assert_eq!(answers.len(), 2);
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_batch_of_notifications_and_answers_is_accepted() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
     server.says(&call(9, "roots/list", "{}")).await;
     let question = listening.data_json().await;
@@ -82,36 +82,36 @@ async fn a_batch_of_notifications_and_answers_is_accepted() {
     client.tells(&batch).await;
     server.hears("notifications/n").await;
     assert_eq!(server.hears_answer().await.text, result(9, r#"{"roots":[]}"#));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_cancelled_call_is_missing_from_the_reply() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let asking = client.asks(&format!("[{},{}]", call(1, "a", "{}"), call(2, "b", "{}")));
     let (first, _) = (server.hears("a").await, server.hears("b").await);
     server.answers(&first, "{}").await;
     client.tells(&notice("notifications/cancelled", r#"{"requestId":2}"#)).await;
     server.hears("notifications/cancelled").await;
     assert_eq!(asking.data().await, format!("[{}]", result(1, "{}")));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn initialize_does_not_come_in_a_batch_of_a_session() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let answers = sorted(&client.json_only().asks(&format!("[{}]", call(3, "initialize", "{}"))).data().await);
     assert_eq!(answers[0]["error"]["code"], -32600);
     server.hears_nothing().await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn one_id_twice_in_a_batch_is_answered_twice() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let asking = client.json_only().asks(&format!("[{},{}]", call(1, "a", "{}"), call(1, "a", "{}")));
     let heard = server.hears("a").await;
     server.hears_nothing().await;
@@ -119,13 +119,13 @@ async fn one_id_twice_in_a_batch_is_answered_twice() {
     let answers: Vec<Value> = serde_json::from_str(&asking.data().await).unwrap();
     assert_eq!(answers.len(), 2);
     assert_eq!(answers.iter().filter(|answer| answer["error"]["code"] == -32600).count(), 1);
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_servers_batch_is_taken_apart_too() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
     let one = client.asks(&call(1, "a", "{}"));
     let first = server.hears("a").await;
@@ -150,5 +150,5 @@ async fn a_servers_batch_is_taken_apart_too() {
         sorted(&reply),
         sorted(&format!("[{},{}]", result("\"x\"", r#"{"r":"x"}"#), result("\"y\"", r#"{"r":"y"}"#)))
     );
-    house.close().await;
+    harness.close().await;
 }

@@ -1,42 +1,47 @@
-//! Headers that go on to the server behind, sessions that belong to who opened them, and what a client is told whose
-//! credentials were refused.
+//! Headers that are forwarded to the server, sessions that belong to the credentials that opened them, and the errors
+//! of refused credentials.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
-use axum::routing::post;
-use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::HeaderMap;
 use serde_json::{Value, json};
 use sessile::backend::{HttpBackend, Transport};
 use sessile::{Backend, Proxy};
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::common::{Client, Fronts, INITIALIZE, INITIALIZED, Reply, Request, WELCOME, call};
+use crate::common::{
+    Fronts, HeardRequest, HttpClient, INITIALIZE, INITIALIZE_RESULT, INITIALIZED, Reply, Request, ScriptedHttpServer,
+    call,
+};
 
 const CHALLENGE: &str = r#"Bearer resource_metadata="https://auth.example/.well-known/oauth-protected-resource""#;
 
 type Seen = Arc<Mutex<Vec<(String, HeaderMap)>>>;
 
 /// A server that wants `Bearer good`, and remembers what it was sent.
-struct Upstream {
+struct TokenServer {
     url: String,
     seen: Seen,
-    serving: JoinHandle<()>,
+    answering: JoinHandle<()>,
 }
 
-impl Upstream {
+impl TokenServer {
     async fn open() -> Self {
         let seen = Seen::default();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/mcp", listener.local_addr().unwrap());
-        let router = Router::new().route("/mcp", post(answer)).with_state(Arc::clone(&seen));
-        let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { url, seen, serving }
+        let mut server = ScriptedHttpServer::open().await;
+        let url = server.url("/mcp");
+        let remembered = Arc::clone(&seen);
+        let answering = tokio::spawn(async move {
+            loop {
+                let request = server.hears_any().await;
+                if !request.body.is_empty() {
+                    remembered.lock().unwrap().push((request.kind().to_owned(), request.headers()));
+                }
+                tokio::spawn(answer(request));
+            }
+        });
+        Self { url, seen, answering }
     }
 
     /// The headers that came with the only message of this method since it was asked last.
@@ -52,40 +57,36 @@ impl Upstream {
     }
 }
 
-impl Drop for Upstream {
+impl Drop for TokenServer {
     fn drop(&mut self) {
-        self.serving.abort();
+        self.answering.abort();
     }
 }
 
-async fn answer(State(seen): State<Seen>, headers: HeaderMap, body: Bytes) -> Response {
-    let message: Value = serde_json::from_slice(&body).unwrap();
-    let method = message["method"].as_str().unwrap_or_default().to_owned();
-    seen.lock().unwrap().push((method.clone(), headers.clone()));
-    let challenge = |status: StatusCode, challenge: &'static str| {
-        (status, [(header::WWW_AUTHENTICATE, challenge)], "come back with better ones").into_response()
-    };
-    if method == "late" {
+async fn answer(request: HeardRequest) {
+    if request.kind() == "late" {
         tokio::time::sleep(Duration::from_millis(1300)).await;
     }
-    match method.as_str() {
-        "secret" => return challenge(StatusCode::FORBIDDEN, r#"Bearer error="insufficient_scope", scope="more""#),
-        "late" | "expired" => return challenge(StatusCode::UNAUTHORIZED, CHALLENGE),
-        _ if headers.get("authorization").is_none_or(|value| !value.as_bytes().starts_with(b"Bearer good")) => {
-            return challenge(StatusCode::UNAUTHORIZED, CHALLENGE);
+    let is_good = request.header("authorization").is_some_and(|value| value.starts_with("Bearer good"));
+    let (status, challenge) = match request.kind() {
+        "GET" | "DELETE" => return request.replies("405 Method Not Allowed", &[], "").await,
+        "secret" => ("403 Forbidden", r#"Bearer error="insufficient_scope", scope="more""#),
+        "initialize" if is_good => {
+            let result = request.result(INITIALIZE_RESULT);
+            return request.answers(&result).await;
         }
-        _ => {}
-    }
-    let result = match method.as_str() {
-        "initialize" => serde_json::from_str(WELCOME).unwrap(),
-        _ if message["id"].is_null() => return StatusCode::ACCEPTED.into_response(),
-        _ => json!({}),
+        "late" | "expired" => ("401 Unauthorized", CHALLENGE),
+        _ if !is_good => ("401 Unauthorized", CHALLENGE),
+        _ if request.id().is_null() => return request.accept().await,
+        _ => {
+            let result = request.result("{}");
+            return request.answers(&result).await;
+        }
     };
-    let answer = json!({ "jsonrpc": "2.0", "id": message["id"], "result": result });
-    ([(header::CONTENT_TYPE, "application/json")], answer.to_string()).into_response()
+    request.replies(status, &[("www-authenticate", challenge)], "come back with better ones").await;
 }
 
-async fn fronts(upstream: &Upstream) -> Fronts {
+async fn fronts(upstream: &TokenServer) -> Fronts {
     let backend = HttpBackend::new(&upstream.url).unwrap().transport(Transport::Http);
     let backend = backend.forward_header("Authorization").unwrap().forward_header("X-Tenant").unwrap();
     Fronts::open(Proxy::builder().backend(Backend::http(backend)).build().unwrap()).await
@@ -105,8 +106,8 @@ impl With {
     }
 }
 
-async fn session(fronts: &Fronts, with: With) -> Client {
-    let mut client = fronts.stranger();
+async fn session(fronts: &Fronts, with: With) -> HttpClient {
+    let mut client = fronts.new_client();
     let reply = with.on(client.post(INITIALIZE)).send().await;
     assert_eq!(reply.status, 200);
     client.session = Some(reply.header("mcp-session-id").unwrap().to_owned());
@@ -116,7 +117,7 @@ async fn session(fronts: &Fronts, with: With) -> Client {
 
 /// The stream and the endpoint of a session over HTTP+SSE, after its handshake.
 async fn sse_session(fronts: &Fronts, with: With) -> (Reply, String) {
-    let client = fronts.stranger();
+    let client = fronts.new_client();
     let mut stream = with.on(client.request("GET").path("/sse")).send().await;
     let endpoint = stream.event().await.data;
     assert_eq!(with.on(client.post(INITIALIZE).path(endpoint.clone())).send().await.status, 202);
@@ -131,7 +132,7 @@ async fn json_of(mut reply: Reply) -> Value {
 
 #[tokio::test]
 async fn each_request_brings_its_own_headers() {
-    let upstream = Upstream::open().await;
+    let upstream = TokenServer::open().await;
     let fronts = fronts(&upstream).await;
     let sent = With(&[
         ("authorization", "Bearer good-1"),
@@ -146,7 +147,7 @@ async fn each_request_brings_its_own_headers() {
     for name in ["x-other", "cookie", "proxy-authorization", "origin"] {
         assert!(!seen.contains_key(name), "{name}");
     }
-    // The session's name here is no name there.
+    // The server has a session id of its own.
     assert!(seen.get("mcp-session-id").is_none());
     for tenant in ["two", ""] {
         let reply = sent.on(client.post(call(1, "x", "{}"))).header("x-tenant", tenant).send().await;
@@ -155,7 +156,7 @@ async fn each_request_brings_its_own_headers() {
         assert_eq!(seen.get("x-tenant").map_or("", |value| value.to_str().unwrap()), tenant);
         assert_eq!(seen["authorization"], "Bearer good-1");
     }
-    // What is named as belonging to this hop stays here.
+    // Headers that `Connection` names are not forwarded.
     let reply = sent.on(client.post(call(2, "x", "{}"))).header("connection", "X-Tenant").send().await;
     assert_eq!(json_of(reply).await["result"], json!({}));
     assert!(!upstream.sent_with("x").contains_key("x-tenant"));
@@ -172,11 +173,11 @@ async fn each_request_brings_its_own_headers() {
 
 #[tokio::test]
 async fn a_session_belongs_to_who_opened_it() {
-    let upstream = Upstream::open().await;
+    let upstream = TokenServer::open().await;
     let fronts = fronts(&upstream).await;
     let client = session(&fronts, GOOD).await;
     let (stream, endpoint) = sse_session(&fronts, GOOD).await;
-    let mut nobody = fronts.stranger();
+    let mut nobody = fronts.new_client();
     nobody.session = Some("nobody".to_owned());
     let unknown = nobody.post(call(1, "stolen", "{}")).send().await;
     assert_eq!(unknown.status, 404);
@@ -188,18 +189,19 @@ async fn a_session_belongs_to_who_opened_it() {
             client.request("GET"),
             client.request("GET").header("last-event-id", "1-0"),
             client.request("DELETE"),
-            fronts.stranger().post(call(1, "stolen", "{}")).path(endpoint.clone()),
+            fronts.new_client().post(call(1, "stolen", "{}")).path(endpoint.clone()),
         ];
         for request in requests {
             let reply = with.on(request).send().await;
-            // Nothing tells it from a session that never was.
+            // The response does not tell whether the session exists.
             assert_eq!((reply.status, reply.header("www-authenticate")), (404, None));
             assert_eq!(reply.text().await, unknown);
         }
     }
     assert!(!upstream.has_seen("stolen"));
     assert_eq!(fronts.proxy.sessions().len(), 2);
-    for request in [client.post(call(1, "mine", "{}")), fronts.stranger().post(call(1, "mine", "{}")).path(endpoint)] {
+    for request in [client.post(call(1, "mine", "{}")), fronts.new_client().post(call(1, "mine", "{}")).path(endpoint)]
+    {
         assert!(GOOD.on(request).send().await.status < 300);
     }
     assert_eq!(GOOD.on(client.request("DELETE")).send().await.status, 204);
@@ -209,24 +211,24 @@ async fn a_session_belongs_to_who_opened_it() {
 
 #[tokio::test]
 async fn who_opened_a_session_without_credentials_is_not_found_with_some() {
-    // This server lets everybody in with its own credentials, and takes a client's where it has some.
-    let upstream = Upstream::open().await;
+    // The proxy sends credentials of its own, and forwards a client's API key.
+    let upstream = TokenServer::open().await;
     let backend = HttpBackend::new(&upstream.url).unwrap().transport(Transport::Http);
     let backend = backend.header("authorization", "Bearer good-0").unwrap().forward_header("x-api-key").unwrap();
     let fronts = Fronts::open(Proxy::builder().backend(Backend::http(backend)).build().unwrap()).await;
     let client = session(&fronts, NONE).await;
     let keyed = client.post(call(1, "x", "{}")).header("x-api-key", "k");
     assert_eq!(keyed.send().await.status, 404);
-    // What nobody asked for makes no difference.
+    // Headers that are not forwarded make no difference.
     assert_eq!(OTHER.on(client.post(call(1, "x", "{}"))).send().await.status, 200);
     fronts.close().await;
 }
 
 #[tokio::test]
 async fn refused_credentials_are_told_in_the_words_of_http() {
-    let upstream = Upstream::open().await;
+    let upstream = TokenServer::open().await;
     let fronts = fronts(&upstream).await;
-    for client in [fronts.stranger(), fronts.stranger().json_only()] {
+    for client in [fronts.new_client(), fronts.new_client().json_only()] {
         for with in [NONE, With(&[("authorization", "Bearer bad")])] {
             let reply = with.on(client.post(INITIALIZE)).send().await;
             assert_eq!(
@@ -251,7 +253,7 @@ async fn refused_credentials_are_told_in_the_words_of_http() {
         assert_eq!((reply.status, reply.header("www-authenticate")), (403, Some(wanted)));
         assert_eq!(reply.json().await["id"], 2);
     }
-    // The session has not suffered.
+    // The session goes on.
     let reply = GOOD.on(client.post(call(3, "x", "{}"))).send().await;
     assert_eq!(json_of(reply).await["result"], json!({}));
     fronts.close().await;
@@ -259,18 +261,18 @@ async fn refused_credentials_are_told_in_the_words_of_http() {
 
 #[tokio::test]
 async fn a_refusal_that_comes_late_is_an_event() {
-    let upstream = Upstream::open().await;
+    let upstream = TokenServer::open().await;
     let fronts = fronts(&upstream).await;
     let client = session(&fronts, GOOD).await;
     let reply = GOOD.on(client.post(call(1, "late", "{}"))).send().await;
     assert!(reply.status == 200 && reply.is_sse(), "{}", reply.status);
     let error = json_of(reply).await;
     assert_eq!((&error["id"], &error["error"]["data"]["status"]), (&json!(1), &json!(401)), "{error}");
-    // Who can be told with a status only waits for it.
+    // For a client that accepts JSON only, the response waits for the status.
     let reply = GOOD.on(client.json_only().post(call(2, "late", "{}"))).send().await;
     assert_eq!((reply.status, reply.header("www-authenticate")), (401, Some(CHALLENGE)));
     // The older transport has answered every POST before there is anything to tell.
-    let stranger = fronts.stranger();
+    let stranger = fronts.new_client();
     let mut stream = stranger.request("GET").path("/sse").send().await;
     let endpoint = stream.event().await.data;
     assert_eq!(stranger.post(INITIALIZE).path(endpoint).send().await.status, 202);
@@ -283,7 +285,7 @@ async fn a_refusal_that_comes_late_is_an_event() {
 
 #[tokio::test]
 async fn what_is_forwarded_has_a_bound_and_is_allowed_to_pages() {
-    let upstream = Upstream::open().await;
+    let upstream = TokenServer::open().await;
     let fronts = fronts(&upstream).await;
     let client = session(&fronts, GOOD).await;
     let large = "t".repeat(33 * 1024);

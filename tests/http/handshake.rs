@@ -1,44 +1,44 @@
-//! How a session opens, and how it does not.
+//! How a session over streamable HTTP opens, and which requests do not open one.
 
-use crate::common::{House, INITIALIZE, INITIALIZED, WELCOME, call, notice};
+use crate::common::{Harness, INITIALIZE, INITIALIZE_RESULT, INITIALIZED, call, notice};
 
 #[tokio::test]
 async fn a_session_opens_with_what_the_server_says() {
-    let mut house = House::new().await;
-    let client = house.stranger();
+    let mut harness = Harness::new().await;
+    let client = harness.new_client();
     let opening = client.post(INITIALIZE).start();
-    let mut server = house.server().await;
+    let mut server = harness.server().await;
     let hello = server.hears("initialize").await;
-    // What the client says of itself is what its server hears.
+    // The server gets `initialize` as the client sent it, but for the id.
     assert_eq!(hello.rest(), INITIALIZE.replace(r#""id":"hello""#, r#""id":#"#));
     assert!(!opening.is_answered(), "nothing is promised before the server has spoken");
-    server.answers(&hello, WELCOME).await;
+    server.answers(&hello, INITIALIZE_RESULT).await;
     let mut reply = opening.reply().await;
     assert_eq!((reply.status, reply.is_sse()), (200, true));
     assert_eq!(reply.header("cache-control"), Some("no-cache, no-transform"));
     let token = reply.header("mcp-session-id").unwrap().to_owned();
     assert!(token.len() >= 32 && token.bytes().all(|byte| (0x21..=0x7e).contains(&byte)), "{token}");
-    let listed = house.proxy.sessions().list();
+    let listed = harness.proxy.sessions().list();
     assert!(listed.len() == 1 && listed[0].id.to_string() != token);
     let prime = reply.block().await.unwrap();
     assert_eq!(prime, "id: 1-0\nretry: 1000\ndata: \n\n");
-    assert_eq!(reply.data().await, format!(r#"{{"jsonrpc":"2.0","id":"hello","result":{WELCOME}}}"#));
+    assert_eq!(reply.data().await, format!(r#"{{"jsonrpc":"2.0","id":"hello","result":{INITIALIZE_RESULT}}}"#));
     reply.ends().await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_client_that_takes_json_only_gets_json() {
-    let mut house = House::new().await;
-    let mut client = house.stranger().json_only();
+    let mut harness = Harness::new().await;
+    let mut client = harness.new_client().json_only();
     let opening = client.post(INITIALIZE).start();
-    let mut server = house.server().await;
+    let mut server = harness.server().await;
     let hello = server.hears("initialize").await;
-    server.answers(&hello, WELCOME).await;
+    server.answers(&hello, INITIALIZE_RESULT).await;
     let reply = opening.reply().await;
     assert_eq!((reply.status, reply.header("content-type")), (200, Some("application/json")));
     client.session = reply.header("mcp-session-id").map(str::to_owned);
-    assert_eq!(reply.text().await, format!(r#"{{"jsonrpc":"2.0","id":"hello","result":{WELCOME}}}"#));
+    assert_eq!(reply.text().await, format!(r#"{{"jsonrpc":"2.0","id":"hello","result":{INITIALIZE_RESULT}}}"#));
 
     client.tells(INITIALIZED).await;
     server.hears("notifications/initialized").await;
@@ -48,25 +48,25 @@ async fn a_client_that_takes_json_only_gets_json() {
     let reply = asking.reply().await;
     assert_eq!(reply.header("content-type"), Some("application/json"));
     assert_eq!(reply.text().await, r#"{"jsonrpc":"2.0","id":7,"result":{"tools":[]}}"#);
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_client_of_an_older_version_is_not_primed() {
-    let mut house = House::new().await;
+    let mut harness = Harness::new().await;
     for version in ["2025-03-26", "2025-06-18", "2024-11-05"] {
         let initialize = INITIALIZE.replace("2025-11-25", version);
-        let welcome = WELCOME.replace("2025-11-25", version);
-        let client = house.stranger();
+        let welcome = INITIALIZE_RESULT.replace("2025-11-25", version);
+        let client = harness.new_client();
         let opening = client.post(initialize.clone()).start();
-        let mut server = house.server().await;
+        let mut server = harness.server().await;
         let hello = server.hears("initialize").await;
         server.answers(&hello, &welcome).await;
         let mut reply = opening.reply().await;
         let first = reply.block().await.unwrap();
         assert!(first.contains("\"result\""), "{version}: {first}");
 
-        let (client, mut server) = house.session_of(&initialize, &welcome).await;
+        let (client, mut server) = harness.session_of(&initialize, &welcome).await;
         let mut listening = client.listens().await;
         let calling = client.asks(&call(1, "x", "{}"));
         listening.stays_silent().await;
@@ -75,29 +75,30 @@ async fn a_client_of_an_older_version_is_not_primed() {
         let mut calling = calling.reply().await;
         assert!(calling.block().await.unwrap().starts_with("event: message\nid: "));
     }
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn the_version_is_the_servers_word() {
     // The client asked for the newest; the server knows an old one only, and that is what holds: no priming.
-    let mut house = House::new().await;
-    let (client, mut server) = house.session_of(INITIALIZE, &WELCOME.replace("2025-11-25", "2025-03-26")).await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) =
+        harness.session_of(INITIALIZE, &INITIALIZE_RESULT.replace("2025-11-25", "2025-03-26")).await;
     let calling = client.asks(&call(1, "x", "{}"));
     let heard = server.hears("x").await;
     server.answers(&heard, "{}").await;
     let mut calling = calling.reply().await;
     assert!(calling.block().await.unwrap().contains("\"result\""));
-    assert_eq!(house.proxy.sessions().list()[0].version.as_deref(), Some("2025-03-26"));
-    house.close().await;
+    assert_eq!(harness.proxy.sessions().list()[0].version.as_deref(), Some("2025-03-26"));
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_server_that_refuses_opens_no_session() {
-    let mut house = House::new().await;
-    for client in [house.stranger(), house.stranger().json_only()] {
+    let mut harness = Harness::new().await;
+    for client in [harness.new_client(), harness.new_client().json_only()] {
         let opening = client.post(INITIALIZE).start();
-        let mut server = house.server().await;
+        let mut server = harness.server().await;
         let hello = server.hears("initialize").await;
         let error = r#"{"code":-32602,"message":"not this version","data":{"supported":["1"]}}"#;
         server.says(&format!(r#"{{"jsonrpc":"2.0","id":{},"error":{error}}}"#, hello.id)).await;
@@ -105,16 +106,16 @@ async fn a_server_that_refuses_opens_no_session() {
         assert_eq!((reply.status, reply.header("mcp-session-id")), (200, None));
         assert_eq!(reply.text().await, format!(r#"{{"jsonrpc":"2.0","id":"hello","error":{error}}}"#));
         server.sees_the_end().await;
-        house.empties().await;
+        harness.empties().await;
     }
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_server_that_ends_instead_of_answering_opens_no_session() {
-    let mut house = House::new().await;
-    let opening = house.stranger().post(INITIALIZE).start();
-    let mut server = house.server().await;
+    let mut harness = Harness::new().await;
+    let opening = harness.new_client().post(INITIALIZE).start();
+    let mut server = harness.server().await;
     server.hears("initialize").await;
     server.exits(Err("no display")).await;
     let reply = opening.reply().await;
@@ -122,44 +123,44 @@ async fn a_server_that_ends_instead_of_answering_opens_no_session() {
     let error = &reply.json().await["error"];
     assert_eq!((&error["code"], &error["data"]["type"]), (&(-31011).into(), &"backend_unavailable".into()), "{error}");
     assert!(error["message"].as_str().unwrap().contains("exited"), "{error}");
-    house.empties().await;
-    house.close().await;
+    harness.empties().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn who_leaves_before_the_answer_leaves_nothing_behind() {
-    let mut house = House::new().await;
-    for client in [house.stranger(), house.stranger().json_only()] {
+    let mut harness = Harness::new().await;
+    for client in [harness.new_client(), harness.new_client().json_only()] {
         let opening = client.post(INITIALIZE).start();
-        let mut server = house.server().await;
+        let mut server = harness.server().await;
         server.hears("initialize").await;
         drop(opening);
         server.sees_the_end().await;
-        house.empties().await;
+        harness.empties().await;
     }
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn initialize_is_sent_once() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let reply = client.json_only().post(INITIALIZE).send().await;
     assert_eq!(reply.status, 200);
     let error = reply.json().await;
     assert_eq!((&error["id"], &error["error"]["code"]), (&"hello".into(), &(-32600).into()));
     server.hears_nothing().await;
-    house.no_more_servers();
-    // The session has not suffered.
+    harness.no_more_servers();
+    // The session goes on.
     client.tells(&notice("notifications/x", "{}")).await;
     server.hears("notifications/x").await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn without_a_session_there_is_only_initialize() {
-    let mut house = House::new().await;
-    let client = house.stranger();
+    let mut harness = Harness::new().await;
+    let client = harness.new_client();
     let batch = format!("[{INITIALIZE}]");
     let bodies = [call(4, "tools/list", "{}"), INITIALIZED.into(), crate::common::result(1, "{}"), batch];
     for body in bodies {
@@ -172,15 +173,15 @@ async fn without_a_session_there_is_only_initialize() {
     for method in ["GET", "DELETE"] {
         assert_eq!(client.request(method).send().await.status, 400);
     }
-    house.no_more_servers();
-    house.close().await;
+    harness.no_more_servers();
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn sessions_do_not_see_each_other() {
-    let mut house = House::new().await;
-    let (one, mut server_one) = house.session().await;
-    let (two, mut server_two) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (one, mut server_one) = harness.session().await;
+    let (two, mut server_two) = harness.session().await;
     assert_ne!(one.session, two.session);
     // The same id, at the same time, on both.
     let call_one = one.asks(&call(1, "who", "{}"));
@@ -194,13 +195,13 @@ async fn sessions_do_not_see_each_other() {
     server_one.sees_the_end().await;
     two.tells(&notice("notifications/x", "{}")).await;
     server_two.hears("notifications/x").await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn delete_ends_the_session_and_its_calls() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let mut calling = client.calls(&call(1, "slow", "{}")).await;
     let listening = client.listens().await;
     server.hears("slow").await;
@@ -218,29 +219,29 @@ async fn delete_ends_the_session_and_its_calls() {
         assert_eq!(reply.status, 404);
         assert_eq!(reply.json().await["error"]["code"], -32001);
     }
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn what_a_server_says_first_comes_before_its_answer() {
-    let mut house = House::new().await;
-    let opening = house.stranger().post(INITIALIZE).start();
-    let mut server = house.server().await;
+    let mut harness = Harness::new().await;
+    let opening = harness.new_client().post(INITIALIZE).start();
+    let mut server = harness.server().await;
     let hello = server.hears("initialize").await;
     server.says(&notice("notifications/message", "{}")).await;
-    server.answers(&hello, WELCOME).await;
+    server.answers(&hello, INITIALIZE_RESULT).await;
     let mut reply = opening.reply().await;
     assert!(reply.header("mcp-session-id").is_some());
     assert_eq!(reply.data().await, notice("notifications/message", "{}"));
-    assert_eq!(reply.data().await, format!(r#"{{"jsonrpc":"2.0","id":"hello","result":{WELCOME}}}"#));
-    house.close().await;
+    assert_eq!(reply.data().await, format!(r#"{{"jsonrpc":"2.0","id":"hello","result":{INITIALIZE_RESULT}}}"#));
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_server_that_talks_and_then_refuses_opens_no_session() {
-    let mut house = House::new().await;
-    let opening = house.stranger().post(INITIALIZE).start();
-    let mut server = house.server().await;
+    let mut harness = Harness::new().await;
+    let opening = harness.new_client().post(INITIALIZE).start();
+    let mut server = harness.server().await;
     let hello = server.hears("initialize").await;
     server.says(&notice("notifications/message", r#"{"data":"starting"}"#)).await;
     server.hears_nothing().await;
@@ -249,7 +250,7 @@ async fn a_server_that_talks_and_then_refuses_opens_no_session() {
     let named = reply.header("mcp-session-id").is_some();
     assert!(reply.text().await.contains(r#""code":1"#));
     server.sees_the_end().await;
-    house.empties().await;
+    harness.empties().await;
     assert!(!named, "a session is named only when the server has agreed to it");
-    house.close().await;
+    harness.close().await;
 }

@@ -1,6 +1,6 @@
-//! What is relayed keeps its bytes, in both directions, whatever it is.
+//! Relayed messages keep their bytes, in both directions.
 
-use crate::common::{House, notice};
+use crate::common::{Harness, notice};
 
 /// Everything that a typed proxy loses: key order, spelling of numbers, escapes, duplicates, nulls, unknown members.
 const TREASURES: [&str; 12] = [
@@ -23,8 +23,8 @@ const RESULTS: [&str; 4] = ["true", r#""text""#, "-1.50e-3", "[[],{}]"];
 
 #[tokio::test]
 async fn requests_and_results() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     for client in [client.clone(), client.json_only()] {
         for treasure in TREASURES {
             // The id stands last, as no serializer of ours would put it, and is a string that looks like a number.
@@ -42,13 +42,13 @@ async fn requests_and_results() {
             assert_eq!(asking.data().await, answer(r#""0\u0031""#), "the result");
         }
     }
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn results_of_any_type_and_errors() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let errors =
         TREASURES.map(|data| format!(r#""error":{{"data":{data},"message":"\u0041","code":-32042.0,"more":[]}}"#));
     let results = RESULTS.map(|result| format!(r#""result":{result}"#));
@@ -58,13 +58,13 @@ async fn results_of_any_type_and_errors() {
         server.says(&format!(r#"{{"jsonrpc":"2.0","id":{},{body}}}"#, heard.id)).await;
         assert_eq!(asking.data().await, format!(r#"{{"jsonrpc":"2.0","id":9007199254740993,{body}}}"#));
     }
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn ids_as_they_are_spelled() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     for id in
         ["0", "-1", "1.0", "1e3", "12345678901234567890123456789", r#""""#, r#""\ud800""#, r#""id with \" and \\""#]
     {
@@ -73,13 +73,13 @@ async fn ids_as_they_are_spelled() {
         server.answers(&heard, "{}").await;
         assert_eq!(asking.data().await, format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#));
     }
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn notifications_and_questions() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
     for treasure in TREASURES {
         let told = format!(r#"{{"method":"notifications/\u0078","params":{treasure},"jsonrpc":"2.0","y":1.0}}"#);
@@ -96,26 +96,26 @@ async fn notifications_and_questions() {
         client.tells(&format!(r#"{{"result":{treasure},"jsonrpc":"2.0","id":{id}}}"#)).await;
         assert_eq!(server.line().await.unwrap(), format!(r#"{{"result":{treasure},"jsonrpc":"2.0","id":"\u0071"}}"#));
     }
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn line_breaks_become_spaces_and_nothing_more() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     client.tells("\r\n{\"jsonrpc\":\"2.0\",\r\n\t\"method\":\n\"n\",\"params\":{\"a\" :\n1.0}}\n\n").await;
     assert_eq!(server.line().await.unwrap(), "{\"jsonrpc\":\"2.0\",  \t\"method\": \"n\",\"params\":{\"a\" : 1.0}}");
     // In an event a carriage return would end the line as well.
     let mut listening = client.listens().await;
     server.says("{\"jsonrpc\":\"2.0\",\r\"method\":\"n\",\"params\":[1,\r2]}\r").await;
     assert_eq!(listening.data().await, "{\"jsonrpc\":\"2.0\", \"method\":\"n\",\"params\":[1, 2]}");
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn order_is_kept() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
     for number in 0..200 {
         server.says(&notice("notifications/n", &format!("[{number}]"))).await;
@@ -129,5 +129,5 @@ async fn order_is_kept() {
     for number in 0..50 {
         assert_eq!(server.line().await.unwrap(), notice("notifications/n", &format!("[{number}]")));
     }
-    house.close().await;
+    harness.close().await;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sessile::{HttpSettings, SessionSettings};
 use tokio::time::sleep;
 
-use crate::common::{Event, House, Reply, call, notice, result};
+use crate::common::{Event, Harness, Reply, call, notice, result};
 
 /// How long the front may take to notice that a connection is gone.
 const NOTICE: Duration = Duration::from_millis(100);
@@ -19,8 +19,8 @@ async fn primed(reply: &mut Reply) -> String {
 
 #[tokio::test]
 async fn a_lost_call_goes_on_and_its_answer_is_fetched() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let mut calling = client.calls(&call(1, "slow", "{}")).await;
     let heard = server.hears("slow").await;
     let prime = primed(&mut calling).await;
@@ -33,20 +33,20 @@ async fn a_lost_call_goes_on_and_its_answer_is_fetched() {
     let answer = again.event().await;
     assert_eq!(answer.data, result(1, r#"{"done":true}"#));
     again.ends().await;
-    // It may have been lost on the way once more.
+    // The same event can be asked for again, if it was lost again.
     let mut again = client.resumes(&prime).await;
     assert_eq!(again.event().await, answer);
     again.ends().await;
-    // All of it was had: there is nothing to come back for.
+    // The client has received all events: there is nothing to resume.
     let over = client.resumes(&answer.id.unwrap()).await;
     assert_eq!(over.status, 405);
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn an_answer_that_comes_later_finds_the_resumed_stream() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let mut calling = client.calls(&call(1, "slow", "{}")).await;
     let heard = server.hears("slow").await;
     let prime = primed(&mut calling).await;
@@ -58,13 +58,13 @@ async fn an_answer_that_comes_later_finds_the_resumed_stream() {
     server.answers(&heard, "{}").await;
     assert_eq!(again.data().await, result(1, "{}"));
     again.ends().await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn what_was_missed_comes_again_in_order_and_nothing_else() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let with_token = r#"{"_meta":{"progressToken":1}}"#;
     let first = client.asks(&call(1, "slow", with_token));
     let heard_first = server.hears("slow").await;
@@ -94,17 +94,17 @@ async fn what_was_missed_comes_again_in_order_and_nothing_else() {
     }
     assert_eq!(again.data().await, result(1, "{}"));
     again.ends().await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_get_stream_is_resumed_and_goes_on() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
     server.says(&notice("notifications/a", "{}")).await;
     let seen = listening.event().await.id.unwrap();
-    // Written to the connection, and not read by the client.
+    // The event was written to the connection, but the client has not read it.
     server.says(&notice("notifications/b", "{}")).await;
     server.says(&call(3, "roots/list", "{}")).await;
     server.hears_nothing().await;
@@ -120,13 +120,13 @@ async fn a_get_stream_is_resumed_and_goes_on() {
     assert_eq!(again.data().await, notice("notifications/d", "{}"));
     client.tells(&result(&question["id"], "{}")).await;
     assert_eq!(server.hears_answer().await.text, result(3, "{}"));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn an_older_connection_of_a_stream_gives_way() {
-    let mut house = House::new().await;
-    let (client, server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, server) = harness.session().await;
     let mut older = client.listens().await;
     server.says(&notice("notifications/a", "{}")).await;
     let seen = older.event().await.id.unwrap();
@@ -134,14 +134,14 @@ async fn an_older_connection_of_a_stream_gives_way() {
     server.says(&notice("notifications/b", "{}")).await;
     assert_eq!(newer.data().await, notice("notifications/b", "{}"));
     older.ends().await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn what_was_dropped_is_answered_with_an_error() {
     let settings = SessionSettings { replay_bytes: 4096, ..SessionSettings::default() };
-    let mut house = House::on_tcp(settings, HttpSettings::default()).await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::on_tcp(settings, HttpSettings::default()).await;
+    let (client, mut server) = harness.session().await;
     let mut calling = client.calls(&call("\"big\"", "slow", "{}")).await;
     let heard = server.hears("slow").await;
     let prime = primed(&mut calling).await;
@@ -153,7 +153,7 @@ async fn what_was_dropped_is_answered_with_an_error() {
     assert_eq!((&error["id"], &error["error"]["code"]), (&"big".into(), &(-31018).into()), "{error}");
     assert_eq!(error["error"]["data"]["type"], "response_dropped");
     again.ends().await;
-    // The same where many small ones pushed it out.
+    // The same if many small messages have taken the response's place.
     let mut calling = client.calls(&call("\"small\"", "slow", "{}")).await;
     let heard = server.hears("slow").await;
     let prime = primed(&mut calling).await;
@@ -169,14 +169,14 @@ async fn what_was_dropped_is_answered_with_an_error() {
     let error = again.data_json().await;
     assert_eq!((&error["id"], &error["error"]["code"]), (&"small".into(), &(-31018).into()), "{error}");
     again.ends().await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_dropped_question_fails_for_the_server() {
     let settings = SessionSettings { replay_bytes: 4096, ..SessionSettings::default() };
-    let mut house = House::on_tcp(settings, HttpSettings::default()).await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::on_tcp(settings, HttpSettings::default()).await;
+    let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
     let prime = primed(&mut listening).await;
     server.says(&call(8, "roots/list", &format!(r#"{{"x":"{}"}}"#, "x".repeat(10_000)))).await;
@@ -187,14 +187,14 @@ async fn a_dropped_question_fails_for_the_server() {
     let answer = server.hears_answer().await;
     assert!(answer.id == "8" && answer.text.contains("-31017"), "{}", answer.text);
     again.stays_silent().await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn ids_that_are_none_are_refused() {
-    let mut house = House::new().await;
-    let (client, _server) = house.session().await;
-    let (other, _other_server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, _server) = harness.session().await;
+    let (other, _other_server) = harness.session().await;
     // The other session has had more streams than this one.
     let mut foreign = String::new();
     for _ in 0..5 {
@@ -206,14 +206,14 @@ async fn ids_that_are_none_are_refused() {
         assert_eq!(reply.status, 400, "{last}");
         assert_eq!(reply.json().await["error"]["code"], -32600, "{last}");
     }
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn an_id_of_another_session_shows_nothing_of_it() {
-    let mut house = House::new().await;
-    let (mine, _server) = house.session().await;
-    let (other, other_server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (mine, _server) = harness.session().await;
+    let (other, other_server) = harness.session().await;
     let mut listening = other.listens().await;
     other_server.says(&notice("notifications/secret", "{}")).await;
     let first = primed(&mut listening).await;
@@ -223,5 +223,5 @@ async fn an_id_of_another_session_shows_nothing_of_it() {
     if reply.status == 200 {
         reply.stays_silent().await;
     }
-    house.close().await;
+    harness.close().await;
 }

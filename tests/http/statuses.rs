@@ -1,27 +1,27 @@
-//! Requests that are turned away, and the headers that say why.
+//! Requests that are refused, with their statuses and headers.
 
 use std::time::Duration;
 
 use sessile::{HttpSettings, SessionSettings};
 
-use crate::common::{House, INITIALIZE, INITIALIZED, call};
+use crate::common::{Harness, INITIALIZE, INITIALIZED, call};
 
 #[tokio::test]
 async fn health_has_no_session() {
-    let mut house = House::new().await;
-    let reply = house.stranger().request("GET").path("/healthz").send().await;
+    let mut harness = Harness::new().await;
+    let reply = harness.new_client().request("GET").path("/healthz").send().await;
     assert_eq!((reply.status, reply.text().await.as_str()), (200, "ok\n"));
-    assert_eq!(house.stranger().request("GET").path("/other").send().await.status, 404);
-    house.no_more_servers();
-    house.close().await;
+    assert_eq!(harness.new_client().request("GET").path("/other").send().await.status, 404);
+    harness.no_more_servers();
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn an_unknown_session_is_not_found() {
-    let mut house = House::new().await;
-    let (known, _server) = house.session().await;
-    let mut client = house.stranger();
-    let public = house.proxy.sessions().list()[0].id.to_string();
+    let mut harness = Harness::new().await;
+    let (known, _server) = harness.session().await;
+    let mut client = harness.new_client();
+    let public = harness.proxy.sessions().list()[0].id.to_string();
     let upper = known.session.clone().unwrap().to_uppercase();
     for name in ["nobody", &public, &upper, "\u{20ac}"] {
         client.session = Some(name.to_owned());
@@ -32,23 +32,23 @@ async fn an_unknown_session_is_not_found() {
             assert_eq!(reply.json().await["error"]["data"]["type"], "session_not_found");
         }
     }
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn other_methods_are_not_allowed() {
-    let house = House::new().await;
+    let harness = Harness::new().await;
     for method in ["PUT", "PATCH", "OPTIONS", "HEAD"] {
-        let reply = house.stranger().request(method).send().await;
+        let reply = harness.new_client().request(method).send().await;
         assert_eq!((reply.status, reply.header("allow")), (405, Some("POST, GET, DELETE")), "{method}");
     }
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn what_cannot_be_accepted() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     for accept in ["text/html", "application/json;q=0, text/event-stream;q=0", "image/*"] {
         let reply = client.post(call(1, "x", "{}")).header("accept", accept).send().await;
         assert_eq!(reply.status, 406, "{accept}");
@@ -56,13 +56,13 @@ async fn what_cannot_be_accepted() {
     }
     assert_eq!(client.json_only().request("GET").send().await.status, 406);
     server.hears_nothing().await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn the_body_must_be_plain_json() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     for kind in ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"] {
         let reply = client.post(call(1, "x", "{}")).header("content-type", kind).send().await;
         assert_eq!(reply.status, 415, "{kind}");
@@ -75,13 +75,13 @@ async fn the_body_must_be_plain_json() {
     let kind = "Application/JSON; charset=utf-8";
     let fine = client.post(INITIALIZED).header("content-type", kind).header("content-encoding", "identity");
     assert_eq!(fine.send().await.status, 202);
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn what_is_not_json_rpc_is_a_bad_request() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let cases = [
         ("", -32700, "null"),
         ("{", -32700, "null"),
@@ -104,32 +104,32 @@ async fn what_is_not_json_rpc_is_a_bad_request() {
         assert_eq!((error["error"]["code"].clone(), error["id"].to_string().as_str()), (code.into(), id), "{body}");
     }
     server.hears_nothing().await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn an_answer_that_cannot_be_read_ends_the_question() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
     server.says(&call("\"q\"", "roots/list", "{}")).await;
     let question = listening.data_json().await;
     let bad = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}},"error":{{}}}}"#, question["id"]);
     let reply = client.post(bad).send().await;
     assert_eq!(reply.status, 400);
-    // The id is the server's question's, and no request of the client.
+    // The id is that of the server request, and not of a client request.
     assert_eq!(reply.json().await["id"], serde_json::Value::Null);
     let answer: serde_json::Value = serde_json::from_str(&server.hears_answer().await.text).unwrap();
     assert_eq!((&answer["id"], &answer["error"]["code"]), (&"q".into(), &(-32600).into()), "{answer}");
     listening.stays_silent().await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn what_may_be_said_once_is_not_said_twice() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
-    let (other, mut others_server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
+    let (other, mut others_server) = harness.session().await;
     for (name, value) in [
         ("Host", "localhost"),
         ("Host", "evil.com"),
@@ -164,13 +164,13 @@ async fn what_may_be_said_once_is_not_said_twice() {
     }
     server.hears_nothing().await;
     others_server.hears_nothing().await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_version_without_a_handshake_is_refused() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     for version in ["2026-07-28", "1", "DRAFT", ""] {
         let version = if version.is_empty() { "\u{1F600}" } else { version };
         for request in [client.post(INITIALIZED), client.request("GET")] {
@@ -184,14 +184,14 @@ async fn a_version_without_a_handshake_is_refused() {
         let reply = client.post(INITIALIZED).header("mcp-protocol-version", version).send().await;
         assert_eq!(reply.status, 202, "{version}");
     }
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_large_body_is_refused_and_the_session_lives() {
     let settings = SessionSettings { max_message_size: 2000, ..SessionSettings::default() };
-    let mut house = House::on_tcp(settings, HttpSettings::default()).await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::on_tcp(settings, HttpSettings::default()).await;
+    let (client, mut server) = harness.session().await;
     let fits = call(1, "x", &format!(r#"{{"a":"{}"}}"#, "b".repeat(1900)));
     let over = call(2, "x", &format!(r#"{{"a":"{}"}}"#, "b".repeat(2000)));
     assert!(fits.len() <= 2000);
@@ -205,38 +205,38 @@ async fn a_large_body_is_refused_and_the_session_lives() {
     let heard = server.hears("x").await;
     server.answers(&heard, "{}").await;
     calling.data().await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn one_session_too_many_is_told_to_come_back() {
     let settings = SessionSettings { max_sessions: Some(2), ..SessionSettings::default() };
-    let mut house = House::on_tcp(settings, HttpSettings::default()).await;
-    let (one, _first) = house.session().await;
-    let (two, mut second) = house.session().await;
-    let reply = house.stranger().post(INITIALIZE).send().await;
+    let mut harness = Harness::on_tcp(settings, HttpSettings::default()).await;
+    let (one, _first) = harness.session().await;
+    let (two, mut second) = harness.session().await;
+    let reply = harness.new_client().post(INITIALIZE).send().await;
     assert_eq!(reply.status, 503);
     let wait: u64 = reply.header("retry-after").unwrap().parse().unwrap();
     assert!(wait > 0 && reply.header("mcp-session-id").is_none());
     let error = reply.json().await;
     assert_eq!((&error["id"], &error["error"]["code"]), (&"hello".into(), &(-31013).into()));
     assert!(error["error"]["message"].as_str().unwrap().contains("sessions"), "{error}");
-    house.no_more_servers();
+    harness.no_more_servers();
     // The others are untouched, and there is room when one has ended.
     let calling = two.asks(&call(1, "x", "{}"));
     let heard = second.hears("x").await;
     second.answers(&heard, "{}").await;
     calling.data().await;
     one.deletes().await;
-    house.session().await;
-    house.close().await;
+    harness.session().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn only_known_hosts_are_let_in() {
     let http = HttpSettings { allow_hosts: vec!["mcp.example.com".into()], ..HttpSettings::default() };
-    let mut house = House::on_tcp(SessionSettings::default(), http).await;
-    let (client, _server) = house.session().await;
+    let mut harness = Harness::on_tcp(SessionSettings::default(), http).await;
+    let (client, _server) = harness.session().await;
     for (host, status) in [
         ("localhost:1234", 202),
         ("[::1]:80", 202),
@@ -253,14 +253,14 @@ async fn only_known_hosts_are_let_in() {
         let reply = request.header("host", "evil.example.com").send().await;
         assert_eq!((reply.status, reply.header("access-control-allow-origin")), (403, None));
     }
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn only_known_origins_are_let_in() {
     let http = HttpSettings { allow_origins: vec!["https://app.example.com".into()], ..HttpSettings::default() };
-    let mut house = House::on_tcp(SessionSettings::default(), http).await;
-    let (client, _server) = house.session().await;
+    let mut harness = Harness::on_tcp(SessionSettings::default(), http).await;
+    let (client, _server) = harness.session().await;
     for origin in ["https://evil.com", "null", "https://app.example.com.evil.com", "http://app.example.com"] {
         for request in
             [client.post(INITIALIZED), client.request("GET"), client.request("DELETE"), client.request("OPTIONS")]
@@ -280,14 +280,14 @@ async fn only_known_origins_are_let_in() {
     // Errors can be read by the page, too.
     let reply = client.post("{").header("origin", "http://localhost").send().await;
     assert_eq!((reply.status, reply.header("access-control-allow-origin")), (400, Some("http://localhost")));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_browser_asks_first() {
-    let house = House::new().await;
-    let reply = house
-        .stranger()
+    let harness = Harness::new().await;
+    let reply = harness
+        .new_client()
         .request("OPTIONS")
         .header("origin", "http://localhost:6274")
         .header("access-control-request-method", "POST")
@@ -303,14 +303,14 @@ async fn a_browser_asks_first() {
     {
         assert!(headers.contains(header), "{header}");
     }
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_silent_stream_is_kept_alive() {
     let http = HttpSettings { keep_alive: Duration::from_millis(30), ..HttpSettings::default() };
-    let mut house = House::on_tcp(SessionSettings::default(), http).await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::on_tcp(SessionSettings::default(), http).await;
+    let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
     let mut calling = client.calls(&call(1, "slow", "{}")).await;
     for stream in [&mut listening, &mut calling] {
@@ -322,5 +322,5 @@ async fn a_silent_stream_is_kept_alive() {
     let heard = server.hears("slow").await;
     server.answers(&heard, "{}").await;
     assert_eq!(calling.data().await, r#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
-    house.close().await;
+    harness.close().await;
 }

@@ -1,11 +1,11 @@
-//! Which stream a server's message takes, and what becomes of calls, questions, progress and cancellations.
+//! Which stream a server's message takes; calls, server requests, progress and cancellations.
 
 use std::time::Duration;
 
 use serde_json::json;
 use sessile::{HttpSettings, SessionSettings};
 
-use crate::common::{House, call, notice, result};
+use crate::common::{Harness, call, notice, result};
 
 fn json_of(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap()
@@ -13,28 +13,28 @@ fn json_of(text: &str) -> serde_json::Value {
 
 #[tokio::test]
 async fn a_question_goes_out_with_the_only_call_and_its_answer_comes_home() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let calling = client.asks(&call(1, "tools/call", "{}"));
     let heard = server.hears("tools/call").await;
     server.says(&call(r#""q-1""#, "elicitation/create", r#"{"message":"?"}"#)).await;
     let mut calling = calling.reply().await;
     let question = calling.data_json().await;
     assert_eq!((&question["method"], &question["params"]), (&"elicitation/create".into(), &json!({"message": "?"})));
-    // What the server hears is the answer as the client spelled it, under the id that the server chose.
+    // The server gets the response as the client wrote it, with the id that the server chose.
     let answer = r#"{"action":"accept","content":{"n":1.0e+2,"n":null}}"#;
     client.tells(&result(&question["id"], answer)).await;
     assert_eq!(server.hears_answer().await.text, result(r#""q-1""#, answer));
     server.answers(&heard, "{}").await;
     assert_eq!(calling.data().await, result(1, "{}"));
     calling.ends().await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn an_error_is_an_answer_too_and_the_second_one_is_none() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
     server.says(&call(5, "roots/list", "{}")).await;
     let question = listening.data_json().await;
@@ -44,13 +44,13 @@ async fn an_error_is_an_answer_too_and_the_second_one_is_none() {
     assert_eq!(json_of(&heard.text), json!({"jsonrpc": "2.0", "id": 5, "error": {"code": -1, "message": "no"}}));
     client.tells(&no).await;
     server.hears_nothing().await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn the_get_stream_carries_what_belongs_to_no_call() {
-    let mut house = House::new().await;
-    let (client, server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, server) = harness.session().await;
     let mut listening = client.listens().await;
     for number in 0..20 {
         server.says(&notice("notifications/message", &format!(r#"{{"data":{number}}}"#))).await;
@@ -58,13 +58,13 @@ async fn the_get_stream_carries_what_belongs_to_no_call() {
     for number in 0..20 {
         assert_eq!(listening.data_json().await["params"]["data"], number);
     }
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_message_goes_out_once() {
-    let mut house = House::new().await;
-    let (client, server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, server) = harness.session().await;
     let (mut older, mut newer) = (client.listens().await, client.listens().await);
     older.block().await;
     server.says(&notice("notifications/x", "{}")).await;
@@ -75,13 +75,13 @@ async fn a_message_goes_out_once() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     server.says(&notice("notifications/y", "{}")).await;
     assert_eq!(older.data().await, notice("notifications/y", "{}"));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn the_only_call_comes_before_the_get_stream_and_it_before_several_calls() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
     let first = client.asks(&call(1, "slow", "{}"));
     let heard_first = server.hears("slow").await;
@@ -101,13 +101,13 @@ async fn the_only_call_comes_before_the_get_stream_and_it_before_several_calls()
     server.answers(&heard_first, "{}").await;
     server.answers(&heard_second, "{}").await;
     assert_eq!((first.data().await, second.data().await), (result(1, "{}"), result(2, "{}")));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_message_waits_for_a_stream_and_keeps_its_place() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     server.says(&notice("notifications/first", "{}")).await;
     server.says(&call(1, "roots/list", "{}")).await;
     server.says(&notice("notifications/last", "{}")).await;
@@ -119,13 +119,13 @@ async fn a_message_waits_for_a_stream_and_keeps_its_place() {
     assert_eq!(listening.data().await, notice("notifications/last", "{}"));
     client.tells(&result(&question["id"], r#"{"roots":[]}"#)).await;
     assert_eq!(server.hears_answer().await.text, result(1, r#"{"roots":[]}"#));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_client_that_never_listens_is_asked_with_its_next_call() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     server.says(&call(1, "sampling/createMessage", "{}")).await;
     server.hears_nothing().await;
     let calling = client.asks(&call("\"c\"", "tools/list", "{}"));
@@ -136,13 +136,13 @@ async fn a_client_that_never_listens_is_asked_with_its_next_call() {
     assert_eq!(server.hears_answer().await.text, result(1, "{}"));
     server.answers(&heard, "{}").await;
     assert_eq!(calling.data().await, result("\"c\"", "{}"));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_client_of_json_is_asked_on_its_get_stream() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let json_only = client.json_only();
     let mut listening = client.listens().await;
     let calling = json_only.asks(&call(1, "ask", r#"{"_meta":{"progressToken":"p"}}"#));
@@ -158,32 +158,32 @@ async fn a_client_of_json_is_asked_on_its_get_stream() {
     let reply = calling.reply().await;
     assert_eq!(reply.header("content-type"), Some("application/json"));
     assert_eq!(reply.text().await, result(1, r#"{"done":true}"#));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_question_that_nobody_can_be_asked_fails() {
     let settings = SessionSettings { stream_wait: Duration::from_millis(150), ..SessionSettings::default() };
-    let mut house = House::on_tcp(settings, HttpSettings::default()).await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::on_tcp(settings, HttpSettings::default()).await;
+    let (client, mut server) = harness.session().await;
     let calling = client.json_only().asks(&call(1, "ask", "{}"));
     let heard = server.hears("ask").await;
     server.says(&call(7, "elicitation/create", "{}")).await;
     let answer = json_of(&server.hears_answer().await.text);
     assert_eq!((&answer["id"], &answer["error"]["code"]), (&7.into(), &(-31017).into()), "{answer}");
-    // A client that comes too late is not asked any more.
+    // A client that comes too late does not get the server request.
     let mut listening = client.listens().await;
     listening.block().await;
     listening.stays_silent().await;
     server.answers(&heard, "{}").await;
     assert_eq!(calling.data().await, result(1, "{}"));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn progress_goes_to_its_call_under_the_clients_token() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
     listening.block().await;
     let with = |token: &str| format!(r#"{{"name":"t","_meta":{{"x":1,"progressToken":{token}}}}}"#);
@@ -203,26 +203,26 @@ async fn progress_goes_to_its_call_under_the_clients_token() {
     assert_eq!((one.data().await, two.data().await), (progress("\"tok\"", 1), progress("\"tok\"", 2)));
     server.answers(&heard_one, "{}").await;
     assert_eq!(one.data().await, result(1, "{}"));
-    // What comes after the answer has nobody to go to.
+    // A message after the response has no stream to take.
     server.says(&progress(&tokens[0], 3)).await;
     listening.stays_silent().await;
     two.stays_silent().await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_servers_ping_is_answered_at_once() {
-    let mut house = House::new().await;
-    let (_client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (_client, mut server) = harness.session().await;
     server.says(r#"{"jsonrpc":"2.0","id":"p\u0021","method":"ping"}"#).await;
     assert_eq!(server.hears_answer().await.text, result(r#""p\u0021""#, "{}"));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_cancelled_call_has_no_answer() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let calling = client.asks(&call("\"mine\"", "slow", "{}"));
     let heard = server.hears("slow").await;
     client.tells(&notice("notifications/cancelled", r#"{"requestId":"mine","reason":"late","x":1.0}"#)).await;
@@ -242,26 +242,26 @@ async fn a_cancelled_call_has_no_answer() {
     client.tells(&notice("notifications/cancelled", r#"{"requestId":3}"#)).await;
     client.tells(&notice("notifications/cancelled", "{}")).await;
     server.hears_nothing().await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_cancelled_json_call_is_let_go() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let calling = client.json_only().asks(&call(1, "slow", "{}"));
     server.hears("slow").await;
     client.tells(&notice("notifications/cancelled", r#"{"requestId":1}"#)).await;
     server.hears("notifications/cancelled").await;
     let reply = calling.reply().await;
     assert_eq!((reply.status, reply.text().await.as_str()), (204, ""));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_server_withdraws_its_question() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
     server.says(&call(77, "elicitation/create", "{}")).await;
     let question = listening.data_json().await;
@@ -271,30 +271,30 @@ async fn a_server_withdraws_its_question() {
     assert_eq!(cancelled["params"], json!({"requestId": question["id"], "reason": "enough"}));
     client.tells(&result(&question["id"], "{}")).await;
     server.hears_nothing().await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn an_id_is_used_once_at_a_time() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let calling = client.asks(&call(1, "slow", "{}"));
     let heard = server.hears("slow").await;
     let error = client.asks(&call(1, "other", "{}")).json().await;
     assert_eq!((&error["id"], &error["error"]["code"]), (&1.into(), &(-32600).into()));
-    // The string is another id than the number.
+    // The string and the number are different ids.
     let other = client.asks(&call("\"1\"", "other", "{}"));
     let heard_other = server.hears("other").await;
     server.answers(&heard_other, r#""s""#).await;
     server.answers(&heard, r#""n""#).await;
     assert_eq!((calling.data().await, other.data().await), (result(1, r#""n""#), result("\"1\"", r#""s""#)));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn the_progress_of_a_question_is_told_to_the_server() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
     server.says(&call(1, "sampling/createMessage", r#"{"_meta":{"progressToken":"theirs"}}"#)).await;
     let question = listening.data_json().await;
@@ -304,13 +304,13 @@ async fn the_progress_of_a_question_is_told_to_the_server() {
     assert_eq!(server.hears("notifications/progress").await.text, progress);
     client.tells(&result(&question["id"], "{}")).await;
     server.hears_answer().await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_task_goes_on_to_report_progress_after_its_answer() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
     let calling = client.asks(&call(1, "tools/call", r#"{"task":{"ttl":1000},"_meta":{"progressToken":"mine"}}"#));
     let heard = server.hears("tools/call").await;
@@ -320,5 +320,5 @@ async fn a_task_goes_on_to_report_progress_after_its_answer() {
     server.says(&notice("notifications/progress", &format!(r#"{{"progressToken":{token},"progress":1}}"#))).await;
     let told = listening.data().await;
     assert_eq!(told, notice("notifications/progress", r#"{"progressToken":"mine","progress":1}"#));
-    house.close().await;
+    harness.close().await;
 }

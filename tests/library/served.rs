@@ -1,4 +1,4 @@
-//! A larger application, served by sessile and by axum.
+//! A larger application of which sessile is a part, served by sessile and by axum.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::common::{Client, Door, INITIALIZE, INITIALIZED, call, soon};
+use crate::common::{HttpClient, HttpEndpoint, INITIALIZE, INITIALIZED, call, soon};
 use crate::{close, demo};
 
 /// An application that is served by a proxy until it is stopped.
@@ -33,8 +33,8 @@ impl Served {
         Self { address, stop, serving }
     }
 
-    fn client(&self) -> Client {
-        Client::new(Door::Tcp(self.address))
+    fn client(&self) -> HttpClient {
+        HttpClient::new(HttpEndpoint::Tcp(self.address))
     }
 
     async fn stops(self) {
@@ -81,7 +81,7 @@ async fn upgrade(mut request: Request) -> Response {
 async fn connections_may_be_upgraded() {
     let proxy = demo();
     let served = Served::start(&proxy, Router::new().route("/words", get(upgrade))).await;
-    let mut socket = Door::Tcp(served.address).connect().await;
+    let mut socket = HttpEndpoint::Tcp(served.address).connect().await;
     let request = b"GET /words HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: words\r\n\r\n";
     tokio::io::AsyncWriteExt::write_all(&mut socket, request).await.unwrap();
     let mut heard = String::new();
@@ -91,8 +91,8 @@ async fn connections_may_be_upgraded() {
     close(proxy).await;
 }
 
-/// What a client is told whose server dies at once.
-async fn told(client: &Client, path: &'static str) -> String {
+/// The stderr that a client is shown if its server dies at once.
+async fn told(client: &HttpClient, path: &'static str) -> String {
     let reply = client.post(INITIALIZE).path(path).send().await;
     let error = reply.json().await;
     assert_eq!(error["error"]["code"], sessile::code::BACKEND_UNAVAILABLE, "{error}");
@@ -108,10 +108,10 @@ async fn who_is_near_is_told_a_dead_servers_last_words() {
     let served = Served::start(&proxy, app.clone()).await;
     assert!(told(&served.client(), "/deep/er/mcp").await.contains("doom"));
 
-    // By axum, if it says who the client is.
+    // The same with axum as the server, if it passes on the client's address.
     let serve = async |app: Router, says: bool| {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let client = Client::new(Door::Tcp(listener.local_addr().unwrap()));
+        let client = HttpClient::new(HttpEndpoint::Tcp(listener.local_addr().unwrap()));
         let serving = tokio::spawn(async move {
             if says {
                 axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await

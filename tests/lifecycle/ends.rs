@@ -7,7 +7,7 @@ use sessile::{EndReason, SessionSettings};
 use tokio::time::Instant;
 
 use crate::common::{INITIALIZE, call, notice, result, soon};
-use crate::{after, house};
+use crate::{after, harness};
 
 fn json_of(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
@@ -15,12 +15,12 @@ fn json_of(text: &str) -> Value {
 
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_lets_calls_in_flight_end() {
-    let mut house = house(SessionSettings::default());
-    let (client, mut server) = house.session().await;
-    let (_idle, idle_server) = house.session().await;
+    let mut harness = harness(SessionSettings::default());
+    let (client, mut server) = harness.session().await;
+    let (_idle, idle_server) = harness.session().await;
     let calling = client.asks(&call(1, "slow", "{}"));
     let heard = server.hears("slow").await;
-    let proxy = house.proxy.clone();
+    let proxy = harness.proxy.clone();
     let begin = Instant::now();
     let shutdown = tokio::spawn(async move { proxy.shutdown().await });
     after(1.0).await;
@@ -28,7 +28,7 @@ async fn a_shutdown_lets_calls_in_flight_end() {
     // Nothing new is begun.
     let refused = client.asks(&call(2, "new", "{}")).json().await;
     assert_eq!((&refused["id"], &refused["error"]["code"]), (&json!(2), &json!(-31016)));
-    let reply = house.stranger().post(INITIALIZE).send().await;
+    let reply = harness.new_client().post(INITIALIZE).send().await;
     assert_eq!((reply.status, reply.header("retry-after").is_some()), (503, true));
     assert_eq!(reply.json().await["error"]["code"], -31016);
     // What the call needs passes still.
@@ -43,29 +43,29 @@ async fn a_shutdown_lets_calls_in_flight_end() {
     assert_eq!(calling.data().await, result(1, "{}"));
     soon("the proxy shuts down", shutdown).await.unwrap();
     assert!(begin.elapsed().as_secs() < 7, "{:?}", begin.elapsed());
-    assert_eq!(house.proxy.sessions().len(), 0);
-    house.close().await;
+    assert_eq!(harness.proxy.sessions().len(), 0);
+    harness.close().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_drain_has_an_end() {
-    let mut house = house(SessionSettings::default());
-    let (client, mut server) = house.session().await;
+    let mut harness = harness(SessionSettings::default());
+    let (client, mut server) = harness.session().await;
     let calling = client.json_only().asks(&call(1, "slow", "{}"));
     server.hears("slow").await;
     let begin = Instant::now();
-    soon("the proxy shuts down", house.proxy.shutdown()).await;
+    soon("the proxy shuts down", harness.proxy.shutdown()).await;
     assert_eq!(begin.elapsed().as_secs(), 10);
     let error = calling.json().await;
     assert_eq!((&error["id"], &error["error"]["code"]), (&json!(1), &json!(-31016)), "{error}");
     server.sees_the_end().await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_line_client_that_has_said_all_hears_the_answers() {
-    let mut house = house(SessionSettings::default());
-    let (mut client, mut server) = house.line_session(1024).await;
+    let mut harness = harness(SessionSettings::default());
+    let (mut client, mut server) = harness.line_session(1024).await;
     client.says(&call(1, "one", "{}")).await;
     client.says(&call(2, "two", "{}")).await;
     let (one, two) = (server.hears("one").await, server.hears("two").await);
@@ -87,13 +87,13 @@ async fn a_line_client_that_has_said_all_hears_the_answers() {
     assert_eq!(client.hears().await, result(1, "{}"));
     assert!(matches!(client.sees_the_end().await, EndReason::ClientLeft));
     server.sees_the_end().await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_takes_longer_than_the_drain_is_told_so() {
-    let mut house = house(SessionSettings::default());
-    let (mut client, mut server) = house.line_session(1024).await;
+    let mut harness = harness(SessionSettings::default());
+    let (mut client, mut server) = harness.line_session(1024).await;
     client.says(&call(1, "slow", "{}")).await;
     server.hears("slow").await;
     client.closes_its_input();
@@ -102,38 +102,38 @@ async fn what_takes_longer_than_the_drain_is_told_so() {
     assert_eq!(begin.elapsed().as_secs(), 10);
     assert_eq!((&error["id"], &error["error"]["code"]), (&json!(1), &json!(-31012)), "{error}");
     assert!(matches!(client.sees_the_end().await, EndReason::ClientLeft));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_line_client_without_a_call_is_let_go_at_once() {
-    let mut house = house(SessionSettings::default());
-    let (mut client, server) = house.line_session(1024).await;
+    let mut harness = harness(SessionSettings::default());
+    let (mut client, server) = harness.line_session(1024).await;
     client.closes_its_input();
     let begin = Instant::now();
     assert!(matches!(client.sees_the_end().await, EndReason::ClientLeft));
     server.sees_the_end().await;
     assert!(begin.elapsed().as_secs() < 1);
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_line_client_that_cannot_hear_has_left() {
-    let mut house = house(SessionSettings::default());
-    let (mut client, mut server) = house.line_session(1024).await;
+    let mut harness = harness(SessionSettings::default());
+    let (mut client, mut server) = harness.line_session(1024).await;
     client.says(&call(1, "slow", "{}")).await;
     server.hears("slow").await;
     let leaving = client.leaves();
     assert!(matches!(leaving.await, EndReason::ClientLeft));
     server.sees_the_end().await;
-    house.empties().await;
-    house.close().await;
+    harness.empties().await;
+    harness.close().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_signal_lets_a_line_client_hear_its_answer() {
-    let mut house = house(SessionSettings::default());
-    let (mut client, mut server) = house.line_session(1024).await;
+    let mut harness = harness(SessionSettings::default());
+    let (mut client, mut server) = harness.line_session(1024).await;
     client.says(&call(1, "slow", "{}")).await;
     let heard = server.hears("slow").await;
     client.is_told_to_stop();
@@ -143,20 +143,20 @@ async fn a_signal_lets_a_line_client_hear_its_answer() {
     server.answers(&heard, "{}").await;
     assert_eq!(client.hears().await, result(1, "{}"));
     assert!(matches!(client.sees_the_end().await, EndReason::Shutdown));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_started_for_a_client_that_says_nothing() {
-    let mut house = house(SessionSettings::default());
-    let mut client = house.lines(1024);
+    let mut harness = harness(SessionSettings::default());
+    let mut client = harness.lines(1024);
     client.is_told_to_stop();
     assert!(matches!(client.sees_the_end().await, EndReason::ClientLeft));
-    let mut client = house.lines(1024);
+    let mut client = harness.lines(1024);
     client.closes_its_input();
     assert!(matches!(client.sees_the_end().await, EndReason::ClientLeft));
     // Nor for one that only wants to know of which era the proxy is, or that babbles.
-    let mut client = house.lines(1024);
+    let mut client = harness.lines(1024);
     client.says(&call("\"d\"", "server/discover", "{}")).await;
     let error = client.hears_json().await;
     assert_eq!((&error["id"], &error["error"]["code"]), (&json!("d"), &json!(-32601)));
@@ -166,31 +166,31 @@ async fn nothing_is_started_for_a_client_that_says_nothing() {
     client.says_bytes(b"{\"id\":1}\n\xff\n").await;
     assert_eq!(client.hears_json().await["error"]["code"], -32600);
     assert_eq!(client.hears_json().await["error"]["code"], -32700);
-    house.no_more_servers();
+    harness.no_more_servers();
     client.says(INITIALIZE).await;
-    let mut server = house.server().await;
+    let mut server = harness.server().await;
     server.hears("initialize").await;
     client.leaves().await;
     server.sees_the_end().await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_line_client_may_try_again() {
-    let mut house = house(SessionSettings::default());
-    let mut client = house.lines(1024);
+    let mut harness = harness(SessionSettings::default());
+    let mut client = harness.lines(1024);
     client.says(INITIALIZE).await;
-    let mut server = house.server().await;
+    let mut server = harness.server().await;
     let hello = server.hears("initialize").await;
     server.says(&format!(r#"{{"jsonrpc":"2.0","id":{},"error":{{"code":1,"message":"no"}}}}"#, hello.id)).await;
     assert_eq!(client.hears_json().await["error"]["code"], 1);
     client.says(INITIALIZE).await;
     let hello = server.hears("initialize").await;
-    server.answers(&hello, crate::common::WELCOME).await;
+    server.answers(&hello, crate::common::INITIALIZE_RESULT).await;
     client.hears().await;
     client.says(INITIALIZE).await;
     assert_eq!(client.hears_json().await["error"]["code"], -32600);
-    house.close().await;
+    harness.close().await;
 }
 
 /// Lets every other task that is ready go on by one step.
@@ -211,9 +211,9 @@ async fn step() {
 async fn who_comes_while_the_door_closes_is_not_left_behind() {
     // The opening of a session takes some steps; the proxy is shut down between any two of them.
     for steps in 0..60 {
-        let house = house(SessionSettings::default());
-        let opening = house.stranger().post(INITIALIZE).start();
-        let proxy = house.proxy.clone();
+        let harness = harness(SessionSettings::default());
+        let opening = harness.new_client().post(INITIALIZE).start();
+        let proxy = harness.proxy.clone();
         let closing = tokio::spawn(async move {
             for _ in 0..steps {
                 step().await;
@@ -222,10 +222,10 @@ async fn who_comes_while_the_door_closes_is_not_left_behind() {
         });
         soon("the proxy shuts down", closing).await.unwrap();
         after(1.0).await;
-        let sessions = house.proxy.sessions();
+        let sessions = harness.proxy.sessions();
         assert_eq!((sessions.len(), sessions.links()), (0, 0), "a session was opened after {steps} steps");
         let reply = opening.reply().await;
         assert!(reply.header("mcp-session-id").is_none(), "{}", reply.status);
-        house.close().await;
+        harness.close().await;
     }
 }

@@ -2,8 +2,8 @@
 
 use sessile::{EndReason, HttpSettings, SessionSettings};
 
-use crate::common::{House, INITIALIZE, INITIALIZED, call, notice, result};
-use crate::{after, house, seconds};
+use crate::common::{Harness, INITIALIZE, INITIALIZED, call, notice, result};
+use crate::{after, harness, seconds};
 
 fn a_minute() -> SessionSettings {
     SessionSettings { idle_timeout: Some(seconds(60)), ..SessionSettings::default() }
@@ -11,110 +11,110 @@ fn a_minute() -> SessionSettings {
 
 #[tokio::test(start_paused = true)]
 async fn an_idle_session_ends() {
-    let mut house = house(SessionSettings { max_sessions: Some(1), ..a_minute() });
-    let (client, server) = house.session().await;
+    let mut harness = harness(SessionSettings { max_sessions: Some(1), ..a_minute() });
+    let (client, server) = harness.session().await;
     after(59.0).await;
-    assert_eq!(house.proxy.sessions().len(), 1);
-    assert_eq!(house.stranger().post(INITIALIZE).send().await.status, 503);
+    assert_eq!(harness.proxy.sessions().len(), 1);
+    assert_eq!(harness.new_client().post(INITIALIZE).send().await.status, 503);
     after(1.5).await;
-    assert_eq!(house.proxy.sessions().len(), 0);
+    assert_eq!(harness.proxy.sessions().len(), 0);
     assert_eq!(client.post(INITIALIZED).send().await.status, 404);
     server.sees_the_end().await;
     // Its place is free.
-    house.session().await;
-    house.close().await;
+    harness.session().await;
+    harness.close().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn whatever_the_client_says_is_use() {
-    let mut house = house(a_minute());
-    let (client, mut server) = house.session().await;
+    let mut harness = harness(a_minute());
+    let (client, mut server) = harness.session().await;
     for _ in 0..5 {
         after(50.0).await;
         client.tells(&notice("notifications/x", "{}")).await;
         server.hears("notifications/x").await;
     }
     after(59.0).await;
-    assert_eq!(house.proxy.sessions().len(), 1);
-    assert!(house.proxy.sessions().list()[0].idle_for >= seconds(59));
+    assert_eq!(harness.proxy.sessions().len(), 1);
+    assert!(harness.proxy.sessions().list()[0].idle_for >= seconds(59));
     // What the server says is not.
     server.says(&notice("notifications/x", "{}")).await;
     after(1.5).await;
-    assert_eq!(house.proxy.sessions().len(), 0);
-    house.close().await;
+    assert_eq!(harness.proxy.sessions().len(), 0);
+    harness.close().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_in_flight_is_use() {
-    let mut house = house(a_minute());
-    let (client, mut server) = house.session().await;
+    let mut harness = harness(a_minute());
+    let (client, mut server) = harness.session().await;
     for client in [client.json_only(), client.clone()] {
         let calling = client.asks(&call(1, "slow", "{}"));
         let heard = server.hears("slow").await;
         let reading = tokio::spawn(calling.data_at_last());
         after(7200.0).await;
-        assert_eq!(house.proxy.sessions().list()[0].calls_in_flight, 1);
+        assert_eq!(harness.proxy.sessions().list()[0].calls_in_flight, 1);
         server.answers(&heard, "{}").await;
         assert_eq!(reading.await.unwrap(), result(1, "{}"));
         after(58.0).await;
-        assert_eq!(house.proxy.sessions().len(), 1);
+        assert_eq!(harness.proxy.sessions().len(), 1);
     }
     after(3.0).await;
-    assert_eq!(house.proxy.sessions().len(), 0);
-    house.close().await;
+    assert_eq!(harness.proxy.sessions().len(), 0);
+    harness.close().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_open_stream_that_is_read_is_use() {
-    let mut house = house(a_minute());
-    let (client, server) = house.session().await;
+    let mut harness = harness(a_minute());
+    let (client, server) = harness.session().await;
     let mut listening = client.listens().await;
     let reading = tokio::spawn(async move { listening.event_at_last().await });
     after(7200.0).await;
-    assert_eq!(house.proxy.sessions().len(), 1);
+    assert_eq!(harness.proxy.sessions().len(), 1);
     server.says(&notice("notifications/x", "{}")).await;
     assert_eq!(reading.await.unwrap().data, notice("notifications/x", "{}"));
     // With its event the task has let go of the stream.
     after(59.0).await;
-    assert_eq!(house.proxy.sessions().len(), 1);
+    assert_eq!(harness.proxy.sessions().len(), 1);
     after(1.5).await;
-    assert_eq!(house.proxy.sessions().len(), 0);
-    house.close().await;
+    assert_eq!(harness.proxy.sessions().len(), 0);
+    harness.close().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_nobody_reads_is_given_up() {
-    let mut house = house(SessionSettings { lost_stream: seconds(100), ..a_minute() });
-    let (client, _server) = house.session().await;
+    let mut harness = harness(SessionSettings { lost_stream: seconds(100), ..a_minute() });
+    let (client, _server) = harness.session().await;
     let mut listening = client.listens().await;
     after(159.0).await;
-    assert_eq!(house.proxy.sessions().len(), 1);
+    assert_eq!(harness.proxy.sessions().len(), 1);
     after(2.0).await;
-    assert_eq!(house.proxy.sessions().len(), 0);
+    assert_eq!(harness.proxy.sessions().len(), 0);
     while listening.block().await.is_some() {}
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_without_a_client_counts_until_the_client_is_given_up() {
-    let mut house = house(SessionSettings { lost_stream: seconds(300), ..a_minute() });
-    let (client, mut server) = house.session().await;
+    let mut harness = harness(SessionSettings { lost_stream: seconds(300), ..a_minute() });
+    let (client, mut server) = harness.session().await;
     drop(client.calls(&call(1, "slow", "{}")).await);
     server.hears("slow").await;
     after(299.0).await;
-    assert_eq!(house.proxy.sessions().len(), 1, "the client may come back");
+    assert_eq!(harness.proxy.sessions().len(), 1, "the client may come back");
     after(59.0).await;
-    assert_eq!(house.proxy.sessions().len(), 1);
+    assert_eq!(harness.proxy.sessions().len(), 1);
     after(3.0).await;
-    assert_eq!(house.proxy.sessions().len(), 0);
+    assert_eq!(harness.proxy.sessions().len(), 0);
     server.sees_the_end().await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_comes_back_in_time_finds_its_call() {
-    let mut house = house(SessionSettings { lost_stream: seconds(300), ..a_minute() });
-    let (client, mut server) = house.session().await;
+    let mut harness = harness(SessionSettings { lost_stream: seconds(300), ..a_minute() });
+    let (client, mut server) = harness.session().await;
     let mut calling = client.calls(&call(1, "slow", "{}")).await;
     let prime = calling.block().await.unwrap();
     let prime = crate::common::Event::read(&prime).id.unwrap();
@@ -126,27 +126,27 @@ async fn a_client_that_comes_back_in_time_finds_its_call() {
     after(290.0).await;
     server.answers(&heard, "{}").await;
     assert_eq!(reading.await.unwrap().data, result(1, "{}"));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_session_that_was_opened_for_nothing_ends() {
-    let mut house = house(a_minute());
-    let (mut client, server) = house.line_session(1024).await;
+    let mut harness = harness(a_minute());
+    let (mut client, server) = harness.line_session(1024).await;
     // A line client is there for as long as its connection is.
     after(7200.0).await;
-    assert_eq!(house.proxy.sessions().len(), 1);
+    assert_eq!(harness.proxy.sessions().len(), 1);
     client.closes_its_input();
     assert!(matches!(client.sees_the_end().await, EndReason::ClientLeft));
     server.sees_the_end().await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn streams_are_kept_alive() {
     let http = HttpSettings { keep_alive: seconds(15), ..HttpSettings::default() };
-    let mut house = House::in_process(SessionSettings::default(), http);
-    let (client, server) = house.session().await;
+    let mut harness = Harness::in_process(SessionSettings::default(), http);
+    let (client, server) = harness.session().await;
     let mut listening = client.listens().await;
     listening.block().await;
     let begin = tokio::time::Instant::now();
@@ -161,5 +161,5 @@ async fn streams_are_kept_alive() {
     let begin = tokio::time::Instant::now();
     listening.block().await;
     assert_eq!(begin.elapsed().as_secs(), 15);
-    house.close().await;
+    harness.close().await;
 }

@@ -5,7 +5,7 @@ use sessile::SessionSettings;
 use tokio::time::Instant;
 
 use crate::common::{INITIALIZE, INITIALIZED, call, notice, result};
-use crate::{after, house, seconds};
+use crate::{after, harness, seconds};
 
 fn json_of(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
@@ -13,8 +13,8 @@ fn json_of(text: &str) -> Value {
 
 #[tokio::test(start_paused = true)]
 async fn a_question_waits_ten_seconds_for_a_stream() {
-    let mut house = house(SessionSettings::default());
-    let (client, mut server) = house.session().await;
+    let mut harness = harness(SessionSettings::default());
+    let (client, mut server) = harness.session().await;
     let begin = Instant::now();
     server.says(&call("\"q\"", "roots/list", "{}")).await;
     let answer = json_of(&server.hears_answer().await.text);
@@ -28,13 +28,13 @@ async fn a_question_waits_ten_seconds_for_a_stream() {
     after(60.0).await;
     client.tells(&result(&question["id"], "{}")).await;
     assert_eq!(server.hears_answer().await.text, result(2, "{}"));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_question_on_a_lost_stream_fails_when_the_stream_is_given_up() {
-    let mut house = house(SessionSettings { lost_stream: seconds(120), ..SessionSettings::default() });
-    let (client, mut server) = house.session().await;
+    let mut harness = harness(SessionSettings { lost_stream: seconds(120), ..SessionSettings::default() });
+    let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
     server.says(&call("\"q\"", "roots/list", "{}")).await;
     listening.event().await;
@@ -43,13 +43,13 @@ async fn a_question_on_a_lost_stream_fails_when_the_stream_is_given_up() {
     server.hears_nothing().await;
     let answer = json_of(&server.hears_answer().await.text);
     assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("q"), &json!(-31017)));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_takes_too_long_is_cancelled() {
-    let mut house = house(SessionSettings { request_timeout: Some(seconds(30)), ..SessionSettings::default() });
-    let (client, mut server) = house.session().await;
+    let mut harness = harness(SessionSettings { request_timeout: Some(seconds(30)), ..SessionSettings::default() });
+    let (client, mut server) = harness.session().await;
     for client in [client.clone(), client.json_only()] {
         let begin = Instant::now();
         let calling = client.asks(&call("\"c\"", "slow", "{}"));
@@ -69,48 +69,48 @@ async fn a_call_that_takes_too_long_is_cancelled() {
         server.answers(&heard_quick, "{}").await;
         assert_eq!(quick.data().await, result("\"d\"", "{}"));
     }
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_never_answers_initialize_is_given_up() {
-    let mut house = house(SessionSettings { request_timeout: Some(seconds(30)), ..SessionSettings::default() });
-    let opening = house.stranger().post(INITIALIZE).start();
-    let mut server = house.server().await;
+    let mut harness = harness(SessionSettings { request_timeout: Some(seconds(30)), ..SessionSettings::default() });
+    let opening = harness.new_client().post(INITIALIZE).start();
+    let mut server = harness.server().await;
     server.hears("initialize").await;
     after(31.0).await;
     let reply = opening.reply().await;
     assert_eq!(reply.header("mcp-session-id"), None);
     assert_eq!(reply.json().await["error"]["code"], -31015);
     server.sees_the_end().await;
-    house.empties().await;
-    house.close().await;
+    harness.empties().await;
+    harness.close().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn calls_have_no_timeout_of_their_own() {
-    let mut house = house(SessionSettings::default());
-    let (client, mut server) = house.session().await;
+    let mut harness = harness(SessionSettings::default());
+    let (client, mut server) = harness.session().await;
     let calling = client.json_only().asks(&call(1, "slow", "{}"));
     let heard = server.hears("slow").await;
     after(24.0 * 3600.0).await;
     server.hears_nothing().await;
     server.answers(&heard, "{}").await;
     assert_eq!(calling.data().await, result(1, "{}"));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_does_not_leave_is_ended() {
-    let mut house = house(SessionSettings::default());
-    let (client, server) = house.session().await;
+    let mut harness = harness(SessionSettings::default());
+    let (client, server) = harness.session().await;
     // It does not even see that its input has ended.
     server.stops_listening();
     client.tells(&notice("notifications/x", "{}")).await;
     client.deletes().await;
-    assert_eq!(house.proxy.sessions().len(), 0);
+    assert_eq!(harness.proxy.sessions().len(), 0);
     assert_eq!(client.post(INITIALIZED).send().await.status, 404);
     server.is_gone().await;
-    house.empties().await;
-    house.close().await;
+    harness.empties().await;
+    harness.close().await;
 }

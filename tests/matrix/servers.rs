@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use axum::Router;
 use reference_server::sse::Endpoint;
-use reference_server::{Census, Options, Reference};
+use reference_server::{Options, Reference, SessionCounter};
 use serde_json::Value;
 use sessile::{Backend, ChildBackend, HttpBackend, InProcessBackend};
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 
-use crate::common::{Caller, Client, Door, soon, until, ways};
+use crate::common::{HttpClient, HttpEndpoint, NamedClient, soon, transports, until};
 
 /// What makes this program a server on its stdin and stdout.
 pub(crate) const SERVER: &str = "__server";
 
 /// How the proxy reaches its servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum BackendKind {
     Stdio,
     Http,
     Sse,
@@ -31,48 +31,59 @@ pub(crate) fn options() -> Options {
     Options { late: Duration::from_millis(900), page: NonZeroUsize::new(12) }
 }
 
-pub(crate) struct Server {
+pub(crate) struct ReferenceBackend {
     pub backend: Backend,
-    kind: Kind,
-    census: Option<Census>,
+    kind: BackendKind,
+    counter: Option<SessionCounter>,
     site: Option<SocketAddr>,
 }
 
-impl Server {
-    pub(crate) async fn start(kind: Kind) -> Self {
-        let (options, census) = (options(), Census::default());
+impl ReferenceBackend {
+    pub(crate) async fn start(kind: BackendKind) -> Self {
+        let (options, counter) = (options(), SessionCounter::default());
         match kind {
-            Kind::Stdio => {
+            BackendKind::Stdio => {
                 let program = std::env::current_exe().unwrap();
-                Self { backend: ChildBackend::new(program).args([SERVER]).into(), kind, census: None, site: None }
+                Self { backend: ChildBackend::new(program).args([SERVER]).into(), kind, counter: None, site: None }
             }
-            Kind::InProcess => {
-                let counted = census.clone();
-                let backend = InProcessBackend::rmcp(move || Reference::new(options, &counted));
-                Self { backend: backend.into(), kind, census: Some(census), site: None }
+            BackendKind::InProcess => {
+                let shared = counter.clone();
+                let backend = InProcessBackend::rmcp(move || Reference::new(options, &shared));
+                Self { backend: backend.into(), kind, counter: Some(counter), site: None }
             }
-            Kind::Http => {
-                let site = serve(reference_server::http::router(options, &census)).await;
-                Self { backend: web(&format!("http://{site}/mcp")), kind, census: Some(census), site: Some(site) }
+            BackendKind::Http => {
+                let site = serve(reference_server::http::router(options, &counter)).await;
+                Self {
+                    backend: http_backend(&format!("http://{site}/mcp")),
+                    kind,
+                    counter: Some(counter),
+                    site: Some(site),
+                }
             }
-            Kind::Sse => {
-                let site = serve(reference_server::sse::router(options, &census, Endpoint::Relative)).await;
-                Self { backend: web(&format!("http://{site}/sse")), kind, census: Some(census), site: Some(site) }
+            BackendKind::Sse => {
+                let site = serve(reference_server::sse::router(options, &counter, Endpoint::Relative)).await;
+                Self {
+                    backend: http_backend(&format!("http://{site}/sse")),
+                    kind,
+                    counter: Some(counter),
+                    site: Some(site),
+                }
             }
         }
     }
 
     /// A client that has not said anything yet, and that reaches the server itself.
-    pub(crate) async fn caller(&self, name: &str) -> Caller {
-        let client = Client::new(Door::Tcp(self.site.expect("it is on the web")));
-        let connection = if self.kind == Kind::Sse { ways::sse(client).await } else { ways::http(client) };
-        Caller::new(name, connection)
+    pub(crate) async fn client(&self, name: &str) -> NamedClient {
+        let client = HttpClient::new(HttpEndpoint::Tcp(self.site.expect("it has a port")));
+        let connection =
+            if self.kind == BackendKind::Sse { transports::sse(client).await } else { transports::http(client) };
+        NamedClient::new(name, connection)
     }
 
     /// Waits until so many sessions are left on the server's side, and these processes are gone.
     pub(crate) async fn has_only(&self, sessions: usize, processes: &[u64]) {
-        if let Some(census) = &self.census {
-            until("the server has forgotten its sessions", || census.count() == sessions).await;
+        if let Some(counter) = &self.counter {
+            until("the server has forgotten its sessions", || counter.count() == sessions).await;
         } else {
             until("the processes are gone", || processes.iter().all(|process| !lives(*process))).await;
         }
@@ -101,12 +112,12 @@ async fn serve(router: Router) -> SocketAddr {
 
 /// What the site itself says of its sessions.
 async fn open(site: SocketAddr) -> usize {
-    let counted = Client::new(Door::Tcp(site)).request("GET").path("/sessions").send().await.text().await;
+    let counted = HttpClient::new(HttpEndpoint::Tcp(site)).request("GET").path("/sessions").send().await.text().await;
     let counted: Value = serde_json::from_str(&counted).unwrap();
     usize::try_from(counted["open"].as_u64().unwrap()).unwrap()
 }
 
 /// What a URL is, streamable HTTP or HTTP+SSE, has to be found out.
-fn web(url: &str) -> Backend {
+fn http_backend(url: &str) -> Backend {
     HttpBackend::new(url).unwrap().into()
 }

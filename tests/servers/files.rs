@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::{Guest, demo};
+use crate::{SessionClient, demo};
 
 /// The demo server at a URL.
 struct Upstream {
@@ -57,18 +57,18 @@ async fn a_tool_that_a_file_takes_away_is_neither_listed_nor_callable() {
         r#""tools":["counter"]"#,
     ] {
         let proxy = upstream.behind(&format!(r#""a":{{URL,{keys}}}"#));
-        let (mut guest, _) = Guest::open(&proxy).await;
+        let (mut client, _) = SessionClient::open(&proxy).await;
         // Called before anything was listed, and after.
         for _ in 0..2 {
-            let (code, message) = guest.error("tools/call", json!({ "name": "increment", "arguments": {} })).await;
+            let (code, message) = client.error("tools/call", json!({ "name": "increment", "arguments": {} })).await;
             assert_eq!(code, -32602, "{keys}: {message}");
-            let tools = guest.names("tools/list", "tools", "name").await;
+            let tools = client.names("tools/list", "tools", "name").await;
             assert!(tools.contains(&"counter".to_owned()), "{keys}: {tools:?}");
             assert!(!tools.contains(&"increment".to_owned()), "{keys}: {tools:?}");
         }
         // The server has not heard of it.
-        assert_eq!(guest.tool("counter", json!({})).await, "0", "{keys}");
-        guest.leaves(&proxy).await;
+        assert_eq!(client.tool("counter", json!({})).await, "0", "{keys}");
+        client.leaves(&proxy).await;
     }
     upstream.close().await;
 }
@@ -80,19 +80,19 @@ async fn each_server_of_a_file_has_its_own_tools_taken_away() {
         r#""a":{URL,"tools":["counter"]},"b":{URL,"disabledTools":["counter"]},"c":{URL,"enabled":false},
            "d":{URL,"tools":[]}"#,
     );
-    let (mut guest, _) = Guest::open(&proxy).await;
+    let (mut client, _) = SessionClient::open(&proxy).await;
     for name in ["a_increment", "b_counter", "c_counter", "d_counter", "counter"] {
-        let (code, message) = guest.error("tools/call", json!({ "name": name, "arguments": {} })).await;
+        let (code, message) = client.error("tools/call", json!({ "name": name, "arguments": {} })).await;
         assert_eq!(code, -32602, "{name}: {message}");
     }
-    let tools = guest.names("tools/list", "tools", "name").await;
+    let tools = client.names("tools/list", "tools", "name").await;
     let of =
         |server: &str| tools.iter().filter(|name| name.starts_with(server)).map(String::as_str).collect::<Vec<_>>();
     assert_eq!(of("a_"), ["a_counter"]);
     assert!(of("b_").contains(&"b_increment") && !of("b_").contains(&"b_counter"), "{tools:?}");
     assert!(of("c_").is_empty() && of("d_").is_empty(), "{tools:?}");
-    assert_eq!(guest.tool("b_increment", json!({})).await, "1");
-    assert_eq!(guest.tool("a_counter", json!({})).await, "0");
-    guest.leaves(&proxy).await;
+    assert_eq!(client.tool("b_increment", json!({})).await, "1");
+    assert_eq!(client.tool("a_counter", json!({})).await, "0");
+    client.leaves(&proxy).await;
     upstream.close().await;
 }

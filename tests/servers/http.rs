@@ -2,13 +2,13 @@
 
 use serde_json::json;
 
-use crate::common::{Client, Door, INITIALIZE, INITIALIZED, call, notice, result, until};
+use crate::common::{HttpClient, HttpEndpoint, INITIALIZE, INITIALIZED, call, notice, result, until};
 use crate::{two, welcomed};
 
 #[tokio::test]
 async fn each_servers_messages_take_the_stream_of_its_own_call() {
     let (proxy, mut servers_of_a, mut servers_of_b) = two(|builder| builder);
-    let mut client = Client::new(Door::Router(proxy.clone().into_router()));
+    let mut client = HttpClient::new(HttpEndpoint::Router(proxy.clone().into_router()));
     let opening = client.post(INITIALIZE).start();
     let tools = json!({ "tools": {} });
     let (mut a, mut b) = (welcomed(&mut servers_of_a, &tools).await, welcomed(&mut servers_of_b, &tools).await);

@@ -18,7 +18,7 @@ fn servers_need_names_of_their_own() {
     assert!(named(&["a", "A", "a_b", "a-b", "a.b"]).build().is_ok());
     let error = named(&["a", "A"]).prefix_uris(true).build().unwrap_err();
     assert!(matches!(&error, ConfigError::ServerName { name } if name == "A"), "{error}");
-    assert!(error.to_string().contains("without regard to case"), "{error}");
+    assert!(error.to_string().contains("upper and lower case count as the same"), "{error}");
     assert_eq!(Proxy::builder().build().unwrap_err(), ConfigError::NoBackend);
     assert!(named(&["a"]).backend(demo()).build().is_ok());
     assert!(matches!(named(&["backend"]).backend(demo()).build(), Err(ConfigError::ServerName { .. })));

@@ -1,16 +1,17 @@
-//! How a session opens, and how it does not.
+//! How a session over HTTP+SSE opens, and which requests do not open one.
 
 use std::time::Duration;
 
 use sessile::{HttpSettings, SessionSettings};
 
-use crate::common::{House, INITIALIZED, Reply, call, result};
-use crate::{SseClient, initialize, welcome};
+use crate::common::{Harness, INITIALIZED, Reply, call, result};
+use crate::{SseClient, initialize, initialize_result};
 
 #[tokio::test]
 async fn the_stream_begins_with_the_endpoint() {
-    let mut house = House::new().await;
-    let mut stream = house.stranger().request("GET").path("/sse").header("accept", "text/event-stream").send().await;
+    let mut harness = Harness::new().await;
+    let mut stream =
+        harness.new_client().request("GET").path("/sse").header("accept", "text/event-stream").send().await;
     assert_eq!(
         ["content-type", "cache-control", "x-accel-buffering", "mcp-session-id"].map(|name| stream.header(name)),
         [Some("text/event-stream"), Some("no-cache, no-transform"), Some("no"), None]
@@ -20,58 +21,58 @@ async fn the_stream_begins_with_the_endpoint() {
     let secret = secret.strip_suffix("\n\n").unwrap();
     assert!(secret.len() == 64 && secret.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{first}");
     stream.stays_silent().await;
-    // No session and no server, as long as there is nothing for them to hear.
-    assert_eq!((house.proxy.sessions().len(), house.proxy.sessions().links()), (0, 0));
-    house.no_more_servers();
+    // No session is opened and no server is started before there is a message for them.
+    assert_eq!((harness.proxy.sessions().len(), harness.proxy.sessions().links()), (0, 0));
+    harness.no_more_servers();
     drop(stream);
-    house.empties().await;
-    house.close().await;
+    harness.empties().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_handshake() {
-    let mut house = House::new().await;
-    let mut client = SseClient::open(&house).await;
+    let mut harness = Harness::new().await;
+    let mut client = SseClient::open(&harness).await;
     client.says(&initialize()).await;
-    let mut server = house.server().await;
+    let mut server = harness.server().await;
     let hello = server.hears("initialize").await;
     assert_eq!(hello.rest(), initialize().replace(r#""id":"hello""#, r#""id":#"#));
-    server.answers(&hello, &welcome()).await;
-    assert_eq!(client.hears().await, result("\"hello\"", &welcome()));
+    server.answers(&hello, &initialize_result()).await;
+    assert_eq!(client.hears().await, result("\"hello\"", &initialize_result()));
     client.says(INITIALIZED).await;
     server.hears("notifications/initialized").await;
-    let listed = house.proxy.sessions().list();
+    let listed = harness.proxy.sessions().list();
     assert_eq!(
         (listed[0].client.as_deref(), listed[0].version.as_deref()),
         (Some("scripted 1"), Some("2024-11-05")),
         "{listed:?}"
     );
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn who_was_refused_may_try_again() {
-    let mut house = House::new().await;
-    let mut client = SseClient::open(&house).await;
+    let mut harness = Harness::new().await;
+    let mut client = SseClient::open(&harness).await;
     client.says(&initialize()).await;
-    let mut server = house.server().await;
+    let mut server = harness.server().await;
     let hello = server.hears("initialize").await;
     server.says(&format!(r#"{{"jsonrpc":"2.0","id":{},"error":{{"code":-32602,"message":"no"}}}}"#, hello.id)).await;
     assert_eq!(client.hears_json().await["error"]["code"], -32602);
     client.says(&initialize()).await;
     let hello = server.hears("initialize").await;
-    server.answers(&hello, &welcome()).await;
-    assert_eq!(client.hears().await, result("\"hello\"", &welcome()));
+    server.answers(&hello, &initialize_result()).await;
+    assert_eq!(client.hears().await, result("\"hello\"", &initialize_result()));
     client.says(&initialize()).await;
     assert_eq!(client.hears_json().await["error"]["code"], -32600, "once is enough");
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn the_first_message_is_initialize() {
-    let mut house = House::new().await;
-    let mut client = SseClient::open(&house).await;
-    // What is asked is answered where answers are awaited.
+    let mut harness = Harness::new().await;
+    let mut client = SseClient::open(&harness).await;
+    // The error goes out on the stream, where the client waits for the response.
     for (method, code) in [("tools/list", -32600), ("ping", -32600), ("server/discover", -32601)] {
         client.says(&call(4, method, "{}")).await;
         let error = client.hears_json().await;
@@ -86,37 +87,37 @@ async fn the_first_message_is_initialize() {
         assert_eq!(error["error"]["code"], -32600, "{body}");
         assert!(error["error"]["message"].as_str().unwrap().contains("initialize"), "{error}");
     }
-    house.no_more_servers();
+    harness.no_more_servers();
     client.stream.stays_silent().await;
     client.says(&initialize()).await;
-    house.server().await.hears("initialize").await;
+    harness.server().await.hears("initialize").await;
     drop(client);
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn calls_may_follow_initialize_at_once() {
-    let mut house = House::new().await;
-    let mut client = SseClient::open(&house).await;
+    let mut harness = Harness::new().await;
+    let mut client = SseClient::open(&harness).await;
     client.says(&initialize()).await;
     client.says(&call(2, "ping", "{}")).await;
-    let mut server = house.server().await;
+    let mut server = harness.server().await;
     let hello = server.hears("initialize").await;
-    server.answers(&hello, &welcome()).await;
+    server.answers(&hello, &initialize_result()).await;
     let ping = server.hears("ping").await;
     server.answers(&ping, "{}").await;
-    assert_eq!(client.hears().await, result("\"hello\"", &welcome()));
+    assert_eq!(client.hears().await, result("\"hello\"", &initialize_result()));
     assert_eq!(client.hears().await, result(2, "{}"));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn each_endpoint_has_its_method() {
-    let mut house = House::new().await;
-    let (client, mut server) = house.sse_session().await;
+    let mut harness = Harness::new().await;
+    let (client, mut server) = harness.sse_session().await;
     for method in ["POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"] {
         // A client that tries streamable HTTP first learns from this status that it has to fall back.
-        let request = house.stranger().request(method).path("/sse").header("content-type", "application/json");
+        let request = harness.new_client().request(method).path("/sse").header("content-type", "application/json");
         let reply = request.body(initialize()).send().await;
         assert_eq!((reply.status, reply.header("allow")), (405, Some("GET")), "{method}");
     }
@@ -125,55 +126,55 @@ async fn each_endpoint_has_its_method() {
         assert_eq!((reply.status, reply.header("allow")), (405, Some("POST")), "{method}");
     }
     server.hears_nothing().await;
-    assert_eq!(house.proxy.sessions().len(), 1);
-    house.close().await;
+    assert_eq!(harness.proxy.sessions().len(), 1);
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn the_stream_must_be_acceptable() {
-    let mut house = House::new().await;
-    let open = |accept: &'static str| house.stranger().request("GET").path("/sse").header("accept", accept);
+    let mut harness = Harness::new().await;
+    let open = |accept: &'static str| harness.new_client().request("GET").path("/sse").header("accept", accept);
     for (accept, status) in [("text/event-stream", 200), ("*/*", 200), ("", 200), ("application/json", 406)] {
         assert_eq!(open(accept).send().await.status, status, "{accept}");
     }
     let versioned = |version| open("text/event-stream").header("mcp-protocol-version", version);
     assert_eq!(versioned("2024-11-05").send().await.status, 200);
     assert_eq!(versioned("2026-07-28").send().await.status, 400);
-    house.empties().await;
-    house.no_more_servers();
-    house.close().await;
+    harness.empties().await;
+    harness.no_more_servers();
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn one_session_too_many_is_told_to_come_back() {
     let settings = SessionSettings { max_sessions: Some(2), ..SessionSettings::default() };
-    let mut house = House::on_tcp(settings, HttpSettings::default()).await;
-    // They count, whichever way they came.
-    let (_one, _server) = house.session().await;
-    let (two, _server_two) = house.sse_session().await;
-    let reply = house.stranger().request("GET").path("/sse").send().await;
+    let mut harness = Harness::on_tcp(settings, HttpSettings::default()).await;
+    // Both kinds of sessions count for the limit.
+    let (_one, _server) = harness.session().await;
+    let (two, _server_two) = harness.sse_session().await;
+    let reply = harness.new_client().request("GET").path("/sse").send().await;
     assert_eq!((reply.status, reply.header("retry-after").is_some()), (503, true));
     assert_eq!(reply.json().await["error"]["code"], -31013);
     drop(two);
-    crate::common::until("there is room", || house.proxy.sessions().len() == 1).await;
-    house.sse_session().await;
-    house.close().await;
+    crate::common::until("there is room", || harness.proxy.sessions().len() == 1).await;
+    harness.sse_session().await;
+    harness.close().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_never_says_a_word_is_let_go() {
-    let mut house = House::in_process(SessionSettings::default(), HttpSettings::default());
+    let mut harness = Harness::in_process(SessionSettings::default(), HttpSettings::default());
     let begin = tokio::time::Instant::now();
-    let mut silent = SseClient::open(&house).await;
-    let mut greeting = SseClient::open(&house).await;
+    let mut silent = SseClient::open(&harness).await;
+    let mut greeting = SseClient::open(&harness).await;
     greeting.says(&initialize()).await;
-    let mut server = house.server().await;
+    let mut server = harness.server().await;
     let hello = server.hears("initialize").await;
     let listening = tokio::spawn(async move {
         while silent.stream.block().await.is_some() {}
         begin.elapsed()
     });
-    // A server may take its time to start; its client has spoken.
+    // The 30 seconds are for `initialize`: a server may take longer to start.
     let patient = tokio::spawn(async move {
         let event = greeting.stream.event_at_last().await;
         (event, greeting)
@@ -181,11 +182,11 @@ async fn who_never_says_a_word_is_let_go() {
     let silent_for = listening.await.unwrap();
     assert!((30..31).contains(&silent_for.as_secs()), "{silent_for:?}");
     tokio::time::sleep(Duration::from_secs(300)).await;
-    assert_eq!(house.proxy.sessions().len(), 1);
-    server.answers(&hello, &welcome()).await;
+    assert_eq!(harness.proxy.sessions().len(), 1);
+    server.answers(&hello, &initialize_result()).await;
     let (event, _greeting) = patient.await.unwrap();
-    assert_eq!(event.data, result("\"hello\"", &welcome()));
-    house.close().await;
+    assert_eq!(event.data, result("\"hello\"", &initialize_result()));
+    harness.close().await;
 }
 
 /// The `endpoint` event of a router that is part of a larger one.
@@ -201,7 +202,7 @@ async fn endpoint_behind(path: &str, prefix: Option<&str>) -> String {
     let mut reply = Reply::of_router(tower_service::Service::call(&mut larger, request).await.unwrap());
     assert_eq!(reply.status, 200);
     let endpoint = reply.event().await.data;
-    // It is where messages are taken.
+    // Messages are accepted at this endpoint.
     let inside = prefix.and_then(|prefix| endpoint.strip_prefix(prefix)).unwrap_or(&endpoint);
     let post = http::Request::post(inside).header("host", "localhost").header("content-type", "application/json");
     let post = post.body(axum::body::Body::from(initialize())).unwrap();

@@ -1,4 +1,4 @@
-//! What goes over a session: calls, questions, notifications, large messages, and what is no message.
+//! Messages over a session: calls, server requests, notifications, large messages, and texts that are no messages.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use serde_json::json;
 use sessile::{HttpSettings, SessionSettings};
 
 use crate::SseClient;
-use crate::common::{House, call, notice, result};
+use crate::common::{Harness, call, notice, result};
 
 #[tokio::test]
 async fn messages_keep_their_bytes() {
-    let mut house = House::new().await;
-    let (mut client, mut server) = house.sse_session().await;
+    let mut harness = Harness::new().await;
+    let (mut client, mut server) = harness.sse_session().await;
     let odd = r#"{"z":1.0e+2,"a":null,"a":[ 1 , 2.00 ],"\u006b":"\u00e9"}"#;
     client.says(&call("\"c-1\"", "tools/call", odd)).await;
     let heard = server.hears("tools/call").await;
@@ -24,13 +24,13 @@ async fn messages_keep_their_bytes() {
     let heard = server.hears("x").await;
     server.says(&result(&heard.id, "{}").replace(',', ",\t")).await;
     assert_eq!(client.hears_json().await, json!({ "jsonrpc": "2.0", "id": 2, "result": {} }));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn everything_comes_on_the_one_stream_and_in_order() {
-    let mut house = House::new().await;
-    let (mut client, mut server) = house.sse_session().await;
+    let mut harness = Harness::new().await;
+    let (mut client, mut server) = harness.sse_session().await;
     client.says(&call(1, "slow", r#"{"_meta":{"progressToken":"p"}}"#)).await;
     let slow = server.hears("slow").await;
     client.says(&call(2, "quick", "{}")).await;
@@ -52,13 +52,13 @@ async fn everything_comes_on_the_one_stream_and_in_order() {
     assert_eq!(client.hears().await, result(1, r#"{"n":1}"#));
     server.says(&notice("notifications/tools/list_changed", "{}")).await;
     assert_eq!(client.hears().await, notice("notifications/tools/list_changed", "{}"));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_call_can_be_cancelled() {
-    let mut house = House::new().await;
-    let (mut client, mut server) = house.sse_session().await;
+    let mut harness = Harness::new().await;
+    let (mut client, mut server) = harness.sse_session().await;
     client.says(&call(1, "slow", "{}")).await;
     let slow = server.hears("slow").await;
     client.says(&notice("notifications/cancelled", r#"{"requestId":1}"#)).await;
@@ -66,13 +66,13 @@ async fn a_call_can_be_cancelled() {
     assert_eq!(cancelled.params, format!(r#"{{"requestId":{}}}"#, slow.id));
     server.answers(&slow, "{}").await;
     client.stream.stays_silent().await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn large_messages_go_through() {
-    let mut house = House::new().await;
-    let (mut client, mut server) = house.sse_session().await;
+    let mut harness = Harness::new().await;
+    let (mut client, mut server) = harness.sse_session().await;
     let large = format!(r#"{{"data":"{}"}}"#, "ü".repeat(10 * 1024 * 1024));
     let post = client.post(&call(1, "shot", &large)).start();
     let heard = server.hears("shot").await;
@@ -80,13 +80,13 @@ async fn large_messages_go_through() {
     assert!(heard.params == large);
     let ((), said) = tokio::join!(server.answers(&heard, &large), client.hears());
     assert!(said == result(1, &large));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn batches_are_of_this_time() {
-    let mut house = House::new().await;
-    let (mut client, mut server) = house.sse_session().await;
+    let mut harness = Harness::new().await;
+    let (mut client, mut server) = harness.sse_session().await;
     client.says(&format!("[{},{},{}]", call(1, "one", "{}"), notice("n", "{}"), call(2, "two", "{}"))).await;
     let one = server.hears("one").await;
     server.hears("n").await;
@@ -96,19 +96,19 @@ async fn batches_are_of_this_time() {
     let mut answers = client.hears_json().await;
     answers.as_array_mut().unwrap().sort_by_key(|answer| answer["id"].as_u64());
     assert_eq!((&answers[0]["result"], &answers[1]["result"]), (&json!(1), &json!(2)));
-    // One that cannot be read is told on the stream, with those that can.
+    // The error for the message that is not valid comes on the stream, together with the responses to the others.
     client.says(&format!(r#"[{},{{"jsonrpc":"1.0","id":4}}]"#, call(3, "three", "{}"))).await;
     let three = server.hears("three").await;
     server.answers(&three, "3").await;
     let answers = client.hears_json().await;
     assert_eq!(answers.as_array().unwrap().len(), 2, "{answers}");
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn what_is_not_json_rpc_is_a_bad_request() {
-    let mut house = House::new().await;
-    let (mut client, mut server) = house.sse_session().await;
+    let mut harness = Harness::new().await;
+    let (mut client, mut server) = harness.sse_session().await;
     for (body, code, id) in [
         ("", -32700, "null"),
         ("nonsense", -32700, "null"),
@@ -122,7 +122,7 @@ async fn what_is_not_json_rpc_is_a_bad_request() {
         assert_eq!((error["error"]["code"].clone(), error["id"].to_string().as_str()), (code.into(), id), "{body}");
     }
     server.hears_nothing().await;
-    // An answer that cannot be read ends the question: the server would wait for it for ever.
+    // A response that is not valid fails the server request: the server would wait for it for ever.
     server.says(&call("\"q\"", "roots/list", "{}")).await;
     let question = client.hears_json().await;
     let bad = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}},"error":{{}}}}"#, question["id"]);
@@ -130,14 +130,14 @@ async fn what_is_not_json_rpc_is_a_bad_request() {
     let answer: serde_json::Value = serde_json::from_str(&server.hears_answer().await.text).unwrap();
     assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("q"), &json!(-32600)), "{answer}");
     client.stream.stays_silent().await;
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_body_has_its_form_and_its_bound() {
     let settings = SessionSettings { max_message_size: 2000, ..SessionSettings::default() };
-    let mut house = House::on_tcp(settings, HttpSettings::default()).await;
-    let (mut client, mut server) = house.sse_session().await;
+    let mut harness = Harness::on_tcp(settings, HttpSettings::default()).await;
+    let (mut client, mut server) = harness.sse_session().await;
     let body = call(1, "x", "{}");
     for kind in ["", "text/plain", "application/x-www-form-urlencoded"] {
         assert_eq!(client.post(&body).header("content-type", kind).send().await.status, 415, "{kind}");
@@ -152,22 +152,22 @@ async fn a_body_has_its_form_and_its_bound() {
     // No `Accept` is needed where nothing is sent back.
     assert_eq!(client.post(&body).header("accept", "").send().await.status, 202);
     let heard = server.hears("x").await;
-    // What the server says has the same bound.
+    // Messages of the server have the same limit.
     server.answers(&heard, &format!(r#"{{"a":"{}"}}"#, "b".repeat(2000))).await;
     assert_eq!(client.hears_json().await["error"]["code"], -31014);
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn a_silent_stream_is_kept_alive() {
     let http = HttpSettings { keep_alive: Duration::from_millis(30), ..HttpSettings::default() };
-    let mut house = House::on_tcp(SessionSettings::default(), http).await;
-    let mut client = SseClient::open(&house).await;
+    let mut harness = Harness::on_tcp(SessionSettings::default(), http).await;
+    let mut client = SseClient::open(&harness).await;
     for _ in 0..3 {
         assert_eq!(client.stream.block().await.unwrap(), ": keep-alive\n\n");
     }
     drop(client);
-    let (mut client, mut server) = house.sse_session().await;
+    let (mut client, mut server) = harness.sse_session().await;
     client.says(&call(1, "slow", "{}")).await;
     let slow = server.hears("slow").await;
     for _ in 0..3 {
@@ -175,19 +175,19 @@ async fn a_silent_stream_is_kept_alive() {
     }
     server.answers(&slow, "{}").await;
     assert_eq!(client.hears().await, result(1, "{}"));
-    house.close().await;
+    harness.close().await;
 }
 
 #[tokio::test]
 async fn what_a_server_says_before_the_handshake_is_heard() {
-    let mut house = House::new().await;
-    let mut client = SseClient::open(&house).await;
+    let mut harness = Harness::new().await;
+    let mut client = SseClient::open(&harness).await;
     client.says(&crate::initialize()).await;
-    let mut server = house.server().await;
+    let mut server = harness.server().await;
     let hello = server.hears("initialize").await;
     server.says(&notice("notifications/message", r#"{"data":"starting"}"#)).await;
     assert_eq!(client.hears().await, notice("notifications/message", r#"{"data":"starting"}"#));
-    server.answers(&hello, &crate::welcome()).await;
-    assert_eq!(client.hears().await, result("\"hello\"", &crate::welcome()));
-    house.close().await;
+    server.answers(&hello, &crate::initialize_result()).await;
+    assert_eq!(client.hears().await, result("\"hello\"", &crate::initialize_result()));
+    harness.close().await;
 }

@@ -1,21 +1,21 @@
-//! Exact names that may pass, and that may not: what other programs' keys say of tools and servers.
+//! Allow and deny lists of exact names, which other programs' keys have for tools and servers.
 //!
-//! These are no patterns. A name is compared as it is, byte by byte.
+//! Names are compared byte by byte: `*` has no meaning here.
 
 use std::collections::BTreeSet;
 
-/// Which names pass. What is taken away is gone, even where it is named among those that pass too.
+/// Which names pass. A name that is denied does not pass, even where it is allowed too.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Names {
-    /// Only these pass; `None` for all, so that an empty set lets nothing pass.
+pub struct ExactNames {
+    /// The names that may pass; `None` for all names, so that an empty set lets nothing pass.
     only: Option<BTreeSet<String>>,
-    /// These do not pass.
+    /// The names that are denied.
     never: BTreeSet<String>,
 }
 
-impl Names {
-    /// Lets nothing pass but these, as far as they passed before.
-    pub(in crate::config) fn keep(&mut self, names: impl IntoIterator<Item = String>) {
+impl ExactNames {
+    /// Lets only these names pass from now on, as far as they passed before.
+    pub(in crate::config) fn allow_only(&mut self, names: impl IntoIterator<Item = String>) {
         let mut names: BTreeSet<String> = names.into_iter().collect();
         if let Some(only) = &self.only {
             names.retain(|name| only.contains(name));
@@ -23,18 +23,18 @@ impl Names {
         self.only = Some(names);
     }
 
-    /// Lets these pass no longer.
-    pub(in crate::config) fn take_away(&mut self, names: impl IntoIterator<Item = String>) {
+    /// Lets these names pass no longer.
+    pub(in crate::config) fn deny(&mut self, names: impl IntoIterator<Item = String>) {
         self.never.extend(names);
     }
 
-    /// What passes both these and others.
+    /// The names that pass both lists.
     #[must_use]
     pub(in crate::config) fn and(mut self, other: Self) -> Self {
         if let Some(only) = other.only {
-            self.keep(only);
+            self.allow_only(only);
         }
-        self.take_away(other.never);
+        self.deny(other.never);
         self
     }
 
@@ -55,15 +55,15 @@ mod tests {
 
     use super::*;
 
-    /// A step, by which names are kept or taken away.
+    /// Steps, by each of which names are allowed (`true`) or denied.
     fn steps() -> impl Strategy<Value = Vec<(bool, Vec<String>)>> {
         prop::collection::vec((any::<bool>(), prop::collection::vec("[ab]{0,2}", 0..6)), 0..6)
     }
 
-    fn after(steps: &[(bool, Vec<String>)]) -> Names {
-        let mut names = Names::default();
+    fn after(steps: &[(bool, Vec<String>)]) -> ExactNames {
+        let mut names = ExactNames::default();
         for (keep, step) in steps {
-            if *keep { names.keep(step.clone()) } else { names.take_away(step.clone()) }
+            if *keep { names.allow_only(step.clone()) } else { names.deny(step.clone()) }
         }
         names
     }
@@ -79,9 +79,9 @@ mod tests {
 
     #[test]
     fn nothing_said_lets_everything_pass() {
-        assert!(Names::default().is_empty() && Names::default().allows("a"));
-        let mut nothing = Names::default();
-        nothing.keep([]);
+        assert!(ExactNames::default().is_empty() && ExactNames::default().allows("a"));
+        let mut nothing = ExactNames::default();
+        nothing.allow_only([]);
         assert!(!nothing.is_empty() && !nothing.allows("a"));
     }
 }

@@ -1,38 +1,40 @@
-//! One URI in all its spellings: servers read a URI before they look for it, so that a rule about it has to hold for
-//! whatever they may read out of it.
+//! One URI in all its spellings. A server parses and unescapes a URI before it looks for the resource, so a filter that
+//! compared the text alone could be passed by with `%61` for `a`.
 
+use percent_encoding::percent_decode_str;
 use url::Url;
 
-/// The longest URI that is told apart from others, in bytes.
-const LONGEST: usize = 64 * 1024;
-/// So often something may be escaped within itself.
-const ROUNDS: usize = 4;
+/// The longest URI whose spellings are looked at, in bytes. A longer one is not offered where there are rules.
+const MAX_URI_BYTES: usize = 64 * 1024;
+/// How many times a URI may be escaped within itself (`%2561` is `%61` is `a`).
+const MAX_UNESCAPE_ROUNDS: usize = 4;
 
-/// What a server may take a URI for.
+/// All spellings of one URI: what a server may read out of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Spellings {
     /// The URI as it was written, then its normal form (WHATWG), then what escapes in these stand for.
     pub same: Vec<String>,
-    /// What servers may read as well: without the fragment, and for files without a query and doubled slashes. It may be
-    /// more than what was named, so that it can be denied, but needs not be allowed.
+    /// What lenient servers may read as well: the URI without the fragment, and for files without a query and doubled
+    /// slashes. A rule that denies one of these denies the URI; they need not be allowed, because not every server does
+    /// so.
     pub near: Vec<String>,
-    /// Whether it is an absolute URI at all.
+    /// Whether the text is an absolute URI at all.
     pub absolute: bool,
 }
 
 impl Spellings {
-    /// `None` for what nobody can be sure of: with control characters in it or white space around it, escaped over and
-    /// over, or longer than 64 KiB.
+    /// `None` where nobody can be sure what a server reads: with control characters in the URI or white space around
+    /// it, escaped more often than [`MAX_UNESCAPE_ROUNDS`], or longer than [`MAX_URI_BYTES`].
     pub(crate) fn of(uri: &str) -> Option<Self> {
-        if uri.len() > LONGEST || uri.contains(char::is_control) || uri.trim() != uri {
+        if uri.len() > MAX_URI_BYTES || uri.contains(char::is_control) || uri.trim() != uri {
             return None;
         }
         let mut same = vec![uri.to_owned()];
         let mut from = 0;
-        for _ in 0..ROUNDS {
+        for _ in 0..MAX_UNESCAPE_ROUNDS {
             let until = same.len();
             for position in from..until {
-                for other in others(&same[position]) {
+                for other in normal_and_unescaped(&same[position]) {
                     if !same.contains(&other) {
                         same.push(other);
                     }
@@ -45,7 +47,7 @@ impl Spellings {
         }
         let mut near = Vec::new();
         for url in same.iter().filter_map(|one| Url::parse(one).ok()) {
-            for one in wider(url) {
+            for one in lenient_readings(url) {
                 if !same.contains(&one) && !near.contains(&one) {
                     near.push(one);
                 }
@@ -54,18 +56,18 @@ impl Spellings {
         Some(Self { absolute: Url::parse(uri).is_ok(), same, near })
     }
 
-    /// All of them.
+    /// All spellings, those that are the same and those that are near.
     pub(crate) fn all(&self) -> impl Iterator<Item = &str> {
         self.same.iter().chain(&self.near).map(String::as_str)
     }
 }
 
-/// The normal form of this, and what escapes in it stand for.
-pub(super) fn others(uri: &str) -> impl Iterator<Item = String> + use<> {
+/// The normal form of a URI, and the URI unescaped once.
+pub(super) fn normal_and_unescaped(uri: &str) -> impl Iterator<Item = String> + use<> {
     Url::parse(uri).ok().map(String::from).into_iter().chain([unescaped(uri)])
 }
 
-fn wider(mut url: Url) -> Vec<String> {
+fn lenient_readings(mut url: Url) -> Vec<String> {
     let mut found = Vec::new();
     url.set_fragment(None);
     found.push(url.to_string());
@@ -83,22 +85,9 @@ fn wider(mut url: Url) -> Vec<String> {
     found
 }
 
-/// Takes `%41` for `A`. What is not UTF-8 then is replaced.
+/// Replaces `%41` by `A`. Bytes that are not UTF-8 afterwards become U+FFFD.
 fn unescaped(uri: &str) -> String {
-    let mut bytes = Vec::with_capacity(uri.len());
-    let mut rest = uri.as_bytes();
-    while let [byte, after @ ..] = rest {
-        rest = after;
-        let digit = |at: usize| after.get(at).and_then(|digit| char::from(*digit).to_digit(16));
-        match (byte, digit(0), digit(1)) {
-            (b'%', Some(high), Some(low)) => {
-                bytes.push(u8::try_from(high * 16 + low).unwrap_or(b'%'));
-                rest = &after[2..];
-            }
-            _ => bytes.push(*byte),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    percent_decode_str(uri).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]
@@ -135,7 +124,7 @@ mod tests {
 
     #[test]
     fn what_is_unclear_has_none() {
-        let long = format!("x://{}", "a".repeat(LONGEST));
+        let long = format!("x://{}", "a".repeat(MAX_URI_BYTES));
         for uri in [" x://a", "x://a\n", "x://\ta", "x://a\u{a0}", "x://\0", "x://h/%25252525252561", &long] {
             assert_eq!(Spellings::of(uri), None, "{uri:?}");
         }

@@ -176,7 +176,7 @@ fn variables_are_named_where_they_are_missing() {
         ),
         (
             r#"{"url": "http://x", "headers": {"X": "${input:key}"}}"#,
-            "mcp.json:3:47: mcpServers.a.headers.X: ${input:key} asks an editor's user, and there is none to be asked here: write ${NAME} and set that variable",
+            "mcp.json:3:47: mcpServers.a.headers.X: ${input:key} asks the user of an editor, and sessile has nobody to ask: write ${NAME} and set that variable",
         ),
     ];
     for (text, expected) in cases {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{command, good, server, shown, url};
-use crate::config::{Bearer, ClientSecret, OAuthMode, Offered, Target, Text, Transport};
+use crate::config::{Bearer, ClientSecret, ConfigText, OAuthMode, Offered, ServerKind, Transport};
 
 const CLAUDE_DESKTOP: &str = r#"{
   "globalShortcut": "Alt+Space",
@@ -57,12 +57,12 @@ fn claude_desktop() {
     let config = good(CLAUDE_DESKTOP);
     let names: Vec<_> = config.servers.iter().map(|server| server.name.as_str()).collect();
     assert_eq!(names, ["filesystem", "weather_2.0"]);
-    let Target::Command(command) = &config.servers[0].target else { panic!("no command") };
-    assert_eq!(command.program, Text::plain("npx"));
+    let ServerKind::Command(command) = &config.servers[0].kind else { panic!("no command") };
+    assert_eq!(command.program, ConfigText::plain("npx"));
     assert_eq!(shown(&command.args), ["-y", "@modelcontextprotocol/server-filesystem", "/home/me/Desktop"]);
     assert_eq!(
         command.env,
-        [("DEBUG".to_owned(), Text::plain("1")), ("API_KEY".to_owned(), Text::secret("literal-key"))]
+        [("DEBUG".to_owned(), ConfigText::plain("1")), ("API_KEY".to_owned(), ConfigText::secret("literal-key"))]
     );
     assert_eq!((&command.cwd, command.inherit_env), (&None, None));
     assert!(config.servers[0].secrets.is_empty());
@@ -72,16 +72,16 @@ fn claude_desktop() {
 #[test]
 fn cursor() {
     let config = good(CURSOR);
-    let Target::Command(local) = &config.servers[0].target else { panic!("no command") };
+    let ServerKind::Command(local) = &config.servers[0].kind else { panic!("no command") };
     assert_eq!(shown(&local.args), ["/home/me/mcp.py"]);
     // Its own `env` stands over the file.
     let env: Vec<_> = local.env.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
     assert_eq!(env, [("PORT", "80"), ("REGION", "eu"), ("API_KEY", "t0ps3cret")]);
-    let Target::Url(remote) = &config.servers[1].target else { panic!("no url") };
-    assert_eq!(remote.url, Text::plain("https://api.example.com/mcp"));
+    let ServerKind::Url(remote) = &config.servers[1].kind else { panic!("no url") };
+    assert_eq!(remote.url, ConfigText::plain("https://api.example.com/mcp"));
     assert_eq!(remote.remote.transport, None);
     assert_eq!(remote.remote.headers, [("Authorization".to_owned(), "Bearer t0ps3cret".into())]);
-    let Target::Url(registered) = &config.servers[2].target else { panic!("no url") };
+    let ServerKind::Url(registered) = &config.servers[2].kind else { panic!("no url") };
     let oauth = &registered.remote.oauth;
     assert_eq!((oauth.mode, oauth.client_id.as_deref()), (Some(OAuthMode::Login), Some("me")));
     assert_eq!(oauth.client_secret, Some(ClientSecret::Value("t0ps3cret".into())));
@@ -93,9 +93,9 @@ fn vs_code() {
     let config = good(VS_CODE);
     let remotes: Vec<_> = config.servers[1..]
         .iter()
-        .map(|server| match &server.target {
-            Target::Url(url) => (url.url.shown(), url.remote.transport, url.remote.unix_socket.as_deref()),
-            Target::Command(command) => panic!("{command:?}"),
+        .map(|server| match &server.kind {
+            ServerKind::Url(url) => (url.url.shown(), url.remote.transport, url.remote.unix_socket.as_deref()),
+            ServerKind::Command(command) => panic!("{command:?}"),
         })
         .collect();
     let expected = [
@@ -111,17 +111,17 @@ fn vs_code() {
 fn fastmcp() {
     let config = good(FASTMCP);
     let [weather, news, assistant] = config.servers.as_slice() else { panic!("{config:?}") };
-    let Target::Url(weather) = &weather.target else { panic!("no url") };
+    let ServerKind::Url(weather) = &weather.kind else { panic!("no url") };
     assert_eq!(weather.remote.transport, Some(Transport::Http));
     assert_eq!(weather.remote.oauth.mode, Some(OAuthMode::Login));
-    let Target::Url(news) = &news.target else { panic!("no url") };
+    let ServerKind::Url(news) = &news.kind else { panic!("no url") };
     assert_eq!(news.remote.bearer, Some(Bearer::Token("t0ps3cret".into())));
     let tools = assistant.filters.filter().unwrap();
     assert!(tools.allows(Offered::Tools, "y") && !tools.allows(Offered::Tools, "x"));
-    let Target::Command(assistant) = &assistant.target else { panic!("no command") };
+    let ServerKind::Command(assistant) = &assistant.kind else { panic!("no command") };
     let env: Vec<_> = assistant.env.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
     assert_eq!(env, [("LOG_LEVEL", "INFO"), ("RETRIES", "3"), ("FAST", "true")]);
-    assert_eq!(assistant.cwd, Some(Text::plain("/srv")));
+    assert_eq!(assistant.cwd, Some(ConfigText::plain("/srv")));
 }
 
 #[test]
@@ -157,8 +157,8 @@ fn a_server_has_settings_of_its_own() {
     assert_eq!(spec.filters.resources.allow.as_deref(), Some(["file:///srv/**".to_owned()].as_slice()));
     assert_eq!(spec.filters.prompts.deny, ["*"]);
     assert!(spec.secrets.contains(&"t0ps3cret".into()), "the variable's value itself is to be masked");
-    let Target::Url(url) = spec.target else { panic!("no url") };
-    assert_eq!(url.url, Text::secret("https://mcp.example.com/mcp?key=t0ps3cret"));
+    let ServerKind::Url(url) = spec.kind else { panic!("no url") };
+    assert_eq!(url.url, ConfigText::secret("https://mcp.example.com/mcp?key=t0ps3cret"));
     assert_eq!(url.remote.headers, [("X-A".to_owned(), "1".into())]);
     assert_eq!(url.remote.forward_headers, ["x-user"]);
     assert_eq!(url.remote.bearer, Some(Bearer::File("/home/me/token".into())));
@@ -212,9 +212,9 @@ fn names_and_urls_are_taken_as_other_programs_write_them() {
     let names: Vec<_> = config.servers.iter().map(|server| (server.name.as_str(), server.prefix())).collect();
     let expected = [("GitHub MCP (prod)", "GitHub_MCP__prod_"), ("My Server", "My_Server"), ("größe", "gr__e")];
     assert_eq!(names, expected.map(|(name, prefix)| (name, prefix.to_owned())));
-    let remote = |at: usize| match &config.servers[at].target {
-        Target::Url(url) => (url.url.shown().to_owned(), url.remote.transport),
-        Target::Command(command) => panic!("{command:?}"),
+    let remote = |at: usize| match &config.servers[at].kind {
+        ServerKind::Url(url) => (url.url.shown().to_owned(), url.remote.transport),
+        ServerKind::Command(command) => panic!("{command:?}"),
     };
     assert_eq!(remote(0), ("https://a.example.com/mcp".to_owned(), None));
     assert_eq!(remote(1), ("https://b.example.com/mcp".to_owned(), Some(Transport::Http)));

@@ -11,16 +11,16 @@ use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 
-use super::{CommandSpec, ConfigFile, FileError, ServerSpec, Surroundings, Target, Text, UrlSpec};
+use super::{CommandSpec, ConfigFile, ConfigText, Environment, FileError, ServerKind, ServerSpec, UrlSpec};
 
 /// Variables and files that a test has made up.
 #[derive(Default)]
-struct World {
+struct TestEnvironment {
     variables: HashMap<&'static str, &'static str>,
     files: HashMap<&'static str, &'static str>,
 }
 
-impl Surroundings for World {
+impl Environment for TestEnvironment {
     fn variable(&self, name: &str) -> Option<OsString> {
         self.variables.get(name).map(Into::into)
     }
@@ -31,8 +31,8 @@ impl Surroundings for World {
     }
 }
 
-fn world() -> World {
-    World {
+fn environment() -> TestEnvironment {
+    TestEnvironment {
         variables: [
             ("TOKEN", "t0ps3cret"),
             ("HOME", "/home/me"),
@@ -45,7 +45,7 @@ fn world() -> World {
 }
 
 fn parse(text: &str) -> Result<ConfigFile, FileError> {
-    ConfigFile::parse(text, "mcp.json", &world())
+    ConfigFile::parse(text, "mcp.json", &environment())
 }
 
 fn good(text: &str) -> ConfigFile {
@@ -68,19 +68,19 @@ fn server(entry: &str) -> ServerSpec {
 }
 
 fn command(entry: &str) -> CommandSpec {
-    match server(entry).target {
-        Target::Command(command) => command,
-        Target::Url(url) => panic!("this has a url: {url:?}"),
+    match server(entry).kind {
+        ServerKind::Command(command) => command,
+        ServerKind::Url(url) => panic!("this has a url: {url:?}"),
     }
 }
 
 fn url(entry: &str) -> UrlSpec {
-    match server(entry).target {
-        Target::Url(url) => *url,
-        Target::Command(command) => panic!("this has a command: {command:?}"),
+    match server(entry).kind {
+        ServerKind::Url(url) => *url,
+        ServerKind::Command(command) => panic!("this has a command: {command:?}"),
     }
 }
 
-fn shown(texts: &[Text]) -> Vec<&str> {
-    texts.iter().map(Text::expose).collect()
+fn shown(texts: &[ConfigText]) -> Vec<&str> {
+    texts.iter().map(ConfigText::expose).collect()
 }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{ConfigFile, world};
+use super::{ConfigFile, environment};
 
 /// A text of pieces that files are made of.
 fn pieces() -> impl Strategy<Value = String> {
@@ -116,7 +116,7 @@ fn key() -> impl Strategy<Value = &'static str> {
 }
 
 fn holds(text: &str) -> Result<(), TestCaseError> {
-    if let Err(error) = ConfigFile::parse(text, "mcp.json", &world()) {
+    if let Err(error) = ConfigFile::parse(text, "mcp.json", &environment()) {
         let (line, column) = error.position.unwrap();
         prop_assert!(line >= 1 && line <= text.matches('\n').count() + 1 && column >= 1, "{error}");
         prop_assert!(!error.reason.is_empty());
@@ -152,15 +152,15 @@ proptest! {
 
 #[test]
 fn deep_nesting_is_refused() {
-    let error = ConfigFile::parse(&"[".repeat(100_000), "mcp.json", &world()).unwrap_err();
+    let error = ConfigFile::parse(&"[".repeat(100_000), "mcp.json", &environment()).unwrap_err();
     assert!(error.reason.contains("nesting depth"), "{error}");
     // As deep as is read, in a key that is not known.
     let deep = (0..400).rev().find(|depth| {
         let value = format!("{}0{}", "[{\"a\":".repeat(*depth), "}]".repeat(*depth));
         let text = format!("{{\"mcpServers\":{{\"a\":{{\"command\":\"x\",\"unknown\":{value}}}}}}}");
-        ConfigFile::parse(&text, "mcp.json", &world()).is_ok()
+        ConfigFile::parse(&text, "mcp.json", &environment()).is_ok()
     });
     assert!(deep.is_some_and(|depth| depth > 10), "{deep:?}");
-    let error = ConfigFile::parse(&"{\"a\":".repeat(100_000), "mcp.json", &world()).unwrap_err();
+    let error = ConfigFile::parse(&"{\"a\":".repeat(100_000), "mcp.json", &environment()).unwrap_err();
     assert!(error.reason.contains("nesting depth"), "{error}");
 }

@@ -111,9 +111,9 @@ fn the_form_of_each_program_is_obeyed() {
 fn what_is_not_understood_is_refused_with_its_place() {
     let names = "names are compared as they are here: write patterns in the `sessile` object of the server (allowTools, denyTools)";
     let instead = "name what is offered in the `sessile` object of the server (allowTools, denyTools and the like)";
-    let unknown = format!("this seems to restrict what is offered, in a way that is not known here: {instead}");
-    let tags = format!("the tags of tools are not known here yet: {instead}");
-    let rewritten = "tools cannot be rewritten here yet: leave this out, or the whole tool".to_owned();
+    let unknown = format!("this key seems to restrict what is offered, in a way that sessile does not know: {instead}");
+    let tags = format!("filtering by tags is not supported yet: {instead}");
+    let rewritten = "rewriting tools is not supported yet: leave this key out, or hide the whole tool".to_owned();
     let own = "this is a setting of sessile: put it into the `sessile` object of this server".to_owned();
     let cases = [
         (r#""include_tags":["a"]"#, "3:16", "include_tags", tags.clone()),
@@ -292,7 +292,7 @@ fn keys_beside_the_servers_restrict_no_tools_in_silence() {
     ] {
         let error = file(keys).unwrap_err();
         assert!(error.starts_with("mcp.json:2:"), "{keys}: {error}");
-        assert!(error.contains(&format!(": {key}: this seems to restrict what is offered")), "{keys}: {error}");
+        assert!(error.contains(&format!(": {key}: this key seems to restrict what is offered")), "{keys}: {error}");
     }
     // In sessile's own objects they are settings that there are not.
     for key in ["excludeTools", "exclude_tools", "tools", "include_tags", "disabled", "disabledTools"] {

@@ -109,7 +109,7 @@ fn client(server: &Reference, context: &RequestContext<RoleServer>) -> CallToolR
 
 async fn sleep(server: &Reference, ms: u64, context: &RequestContext<RoleServer>) -> CallToolResult {
     if let Some(token) = context.meta.get_progress_token() {
-        // Whoever wants to cancel this call knows now that it runs.
+        // This notification tells the test that the call runs and can be cancelled.
         let _ = context.peer.notify_progress(ProgressNotificationParam::new(token, 0.0)).await;
     }
     tokio::select! {
@@ -157,7 +157,7 @@ fn link(uri: &str) -> CallToolResult {
     CallToolResult::success(vec![ContentBlock::resource_link(resource)])
 }
 
-/// Asks from a task of its own: the question belongs to no call, and takes the stream that is for such.
+/// Sends a request from a task of its own: the request belongs to no call, and so takes the GET stream.
 fn remind(server: &Reference, ms: u64, message: &str, context: RequestContext<RoleServer>) {
     let (state, message) = (server.state.clone(), message.to_owned());
     tokio::spawn(async move {
@@ -192,8 +192,8 @@ async fn announce(what: &str, context: &RequestContext<RoleServer>) -> Result<Ca
     Ok(text(format!("Announced that the {what} changed")))
 }
 
-/// Servers do print to stdout what is no message: a banner, a warning. The line is one write, and lands between messages
-/// as long as no large one is being written at the same time.
+/// Servers do print to stdout what is no message: a banner, a warning. The line is one write, and lands between
+/// messages as long as no large one is being written at the same time.
 fn noise(to: &str, line: &str) -> Result<CallToolResult, ErrorData> {
     let line = format!("{line}\n");
     let written = match to {
@@ -208,7 +208,7 @@ fn noise(to: &str, line: &str) -> Result<CallToolResult, ErrorData> {
     Ok(text("Written"))
 }
 
-/// A process that is hard to find again: its own session, an empty environment, and nobody waits for it.
+/// Starts a process that is hard to find: it has its own session and an empty environment, and nothing waits for it.
 fn spawn(seconds: u64) -> Result<CallToolResult, ErrorData> {
     let script = format!("setsid sleep {seconds} >/dev/null 2>&1 </dev/null & echo $!");
     let output = std::process::Command::new("/bin/sh")

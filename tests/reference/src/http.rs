@@ -17,24 +17,24 @@ use rmcp::{
 };
 use serde_json::json;
 
-use crate::server::{Census, Options, Reference};
+use crate::server::{Options, Reference, SessionCounter};
 
 /// How long a client is told to wait before it reconnects.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Sessions at `/mcp`, with streams that can be resumed, a GET stream and DELETE. `GET /sessions` tells how many are open,
-/// and how many live: one that was deleted lives until its last call has ended.
-pub fn router(options: Options, census: &Census) -> Router {
+/// Sessions at `/mcp`, with streams that can be resumed, a GET stream and DELETE. `GET /sessions` tells how many are
+/// open, and how many live: one that was deleted lives until its last call has ended.
+pub fn router(options: Options, counter: &SessionCounter) -> Router {
     let mut manager = LocalSessionManager::default();
     manager.session_config.sse_retry = Some(RETRY);
     let sessions = Arc::new(Sessions(manager));
-    let (open, living, census) = (sessions.clone(), census.clone(), census.clone());
+    let (open, living, counter) = (sessions.clone(), counter.clone(), counter.clone());
     let count = async move || {
         let open = open.0.sessions.read().await.len();
         json!({"open": open, "living": living.count()}).to_string()
     };
     let service = StreamableHttpService::new(
-        move || Ok::<_, io::Error>(Reference::new(options, &census)),
+        move || Ok::<_, io::Error>(Reference::new(options, &counter)),
         sessions,
         StreamableHttpServerConfig::default().with_sse_retry(Some(RETRY)),
     );

@@ -3,7 +3,7 @@
 //!
 //! It is deliberately a typed `rmcp` server and no scripted peer: what a message looks like byte by byte is tested
 //! elsewhere. A test can have it in its own process: [`Reference`] is an `rmcp` server, [`http::router`] and
-//! [`sse::router`] are its sites, and a [`Census`] knows how many sessions are left.
+//! [`sse::router`] are its sites, and a [`SessionCounter`] knows how many sessions are left.
 #![expect(deprecated, reason = "logging is deprecated in the modern era, and this server is of the other one")]
 
 mod catalog;
@@ -19,7 +19,7 @@ mod tools;
 use axum::{Router, serve::ListenerExt as _};
 use tokio::net::TcpListener;
 
-pub use server::{Census, Options, Reference};
+pub use server::{Options, Reference, SessionCounter};
 
 /// What can end the server early.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -27,11 +27,12 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// Serves one client on stdin and stdout until it leaves.
 pub async fn serve_stdio(options: Options) -> Result<(), Failure> {
     use rmcp::{ServiceExt as _, transport::io::stdio_pipes};
-    Reference::new(options, &Census::default()).serve(stdio_pipes()).await?.waiting().await?;
+    Reference::new(options, &SessionCounter::default()).serve(stdio_pipes()).await?.waiting().await?;
     Ok(())
 }
 
-/// Serves a site until the process ends. Small messages leave at once: held back by Nagle's algorithm, each would take 40 ms.
+/// Serves a service until the process ends. Small messages leave at once: held back by Nagle's algorithm, each would
+/// take 40 ms.
 pub async fn serve(listener: TcpListener, router: Router) -> Result<(), Failure> {
     let listener = listener.tap_io(|connection| {
         if let Err(error) = connection.set_nodelay(true) {

@@ -6,14 +6,14 @@
 //! reference-server sse --listen 127.0.0.1:PORT [--late-ms N] [--page N] [--absolute | --endpoint TEXT]
 //! ```
 //!
-//! `--late-ms` is how long `test_reconnection` takes to answer (1500 by default), `--page` the longest page of a list (no
-//! pages by default). `--absolute` makes the `endpoint` event say a whole URL, `--endpoint` whatever it is told. The two
-//! HTTP modes say on stderr where they listen, and at `/sessions` how many sessions they have.
+//! `--late-ms` is how long `test_reconnection` takes to answer (1500 by default), `--page` the longest page of a list
+//! (no pages by default). `--absolute` makes the `endpoint` event say a whole URL, `--endpoint` whatever it is told.
+//! The two HTTP modes say on stderr where they listen, and at `/sessions` how many sessions they have.
 
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use axum::Router;
-use reference_server::{Census, Failure, Options, http, serve, serve_stdio, sse, sse::Endpoint};
+use reference_server::{Failure, Options, SessionCounter, http, serve, serve_stdio, sse, sse::Endpoint};
 use tokio::net::TcpListener;
 
 const USAGE: &str = "usage: reference-server stdio|http|sse [--listen ADDRESS] [--late-ms N] [--page N]
@@ -39,11 +39,11 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<(), Failure> {
     let (mode, options) = parse(std::env::args().skip(1))?;
-    let census = Census::default();
+    let counter = SessionCounter::default();
     match mode {
         Mode::Stdio => serve_stdio(options).await,
-        Mode::Http(address) => listen(address, http::router(options, &census), "/mcp").await,
-        Mode::Sse(address, endpoint) => listen(address, sse::router(options, &census, endpoint), "/sse").await,
+        Mode::Http(address) => listen(address, http::router(options, &counter), "/mcp").await,
+        Mode::Sse(address, endpoint) => listen(address, sse::router(options, &counter, endpoint), "/sse").await,
     }
 }
 

@@ -27,7 +27,7 @@ use serde_json::Value;
 
 use crate::{catalog, prompts, resources, tools};
 
-/// What the command line decides.
+/// The options of the command line.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// How long `test_reconnection` takes to answer.
@@ -42,32 +42,32 @@ impl Default for Options {
     }
 }
 
-/// Counts the sessions that live, for tests that want to know that all are gone.
+/// Counts the sessions that live, so that tests can see that none is left.
 #[derive(Debug, Clone, Default)]
-pub struct Census(Arc<AtomicUsize>);
+pub struct SessionCounter(Arc<AtomicUsize>);
 
-impl Census {
-    /// How many live now.
+impl SessionCounter {
+    /// How many sessions live now.
     pub fn count(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn enter(&self) -> Resident {
+    fn enter(&self) -> CountedSession {
         self.0.fetch_add(1, Ordering::Relaxed);
-        Resident(self.clone())
+        CountedSession(self.clone())
     }
 }
 
-/// Is counted until it is dropped.
-struct Resident(Census);
+/// A session in the count, until this is dropped.
+struct CountedSession(SessionCounter);
 
-impl Drop for Resident {
+impl Drop for CountedSession {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// What a session remembers.
+/// The state of a session.
 #[derive(Default)]
 pub(crate) struct State {
     /// Calls of `counter` in this session.
@@ -82,7 +82,8 @@ pub(crate) struct State {
     pub(crate) touched: AtomicU64,
     /// How many tools `grow` has added.
     pub(crate) grown: AtomicU64,
-    /// Log messages below this rank are not sent. It starts at zero: everything is sent until the client says otherwise.
+    /// Log messages below this rank are not sent. It starts at zero: everything is sent until the client says
+    /// otherwise.
     quietest: AtomicU8,
     subscribed: Mutex<HashSet<String>>,
     reminded: Mutex<Option<CallToolResult>>,
@@ -103,13 +104,13 @@ impl State {
 pub struct Reference {
     pub(crate) options: Options,
     pub(crate) state: Arc<State>,
-    _resident: Resident,
+    _counted: CountedSession,
 }
 
 impl Reference {
     /// A session that nobody has used yet, and that is counted for as long as it lives.
-    pub fn new(options: Options, census: &Census) -> Self {
-        Self { options, state: Arc::default(), _resident: census.enter() }
+    pub fn new(options: Options, counter: &SessionCounter) -> Self {
+        Self { options, state: Arc::default(), _counted: counter.enter() }
     }
 
     /// Sends a log message, unless the client asked for less.

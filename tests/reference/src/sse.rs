@@ -29,14 +29,14 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use crate::server::{Census, Options, Reference};
+use crate::server::{Options, Reference, SessionCounter};
 
 /// Bytes between the connections and a session's server before either has to wait.
 const PIPE: usize = 64 * 1024;
 /// What the query of an endpoint starts with; the session's id follows.
 const QUERY: &str = "session_id=";
 
-/// What the `endpoint` event says.
+/// The text of the `endpoint` event.
 #[derive(Debug, Clone, Default)]
 pub enum Endpoint {
     /// The path and the query.
@@ -50,20 +50,20 @@ pub enum Endpoint {
 
 /// Sessions at `/sse`, their messages at `/messages`. `GET /sessions` tells how many streams are open, and how many
 /// sessions live: one whose stream has ended lives until its last call has.
-pub fn router(options: Options, census: &Census, endpoint: Endpoint) -> Router {
-    let site = Site { options, census: census.clone(), endpoint, sessions: Arc::default() };
+pub fn router(options: Options, counter: &SessionCounter, endpoint: Endpoint) -> Router {
+    let service = SseService { options, counter: counter.clone(), endpoint, sessions: Arc::default() };
     Router::new()
         .route("/sse", get(open))
         .route("/messages", post(take))
         .route("/sessions", get(count))
         .layer(DefaultBodyLimit::disable())
-        .with_state(site)
+        .with_state(service)
 }
 
 #[derive(Clone)]
-struct Site {
+struct SseService {
     options: Options,
-    census: Census,
+    counter: SessionCounter,
     endpoint: Endpoint,
     sessions: Arc<Mutex<HashMap<String, Input>>>,
 }
@@ -71,7 +71,7 @@ struct Site {
 /// A session's input. POSTs take turns, so that no two messages mix.
 type Input = Arc<AsyncMutex<WriteHalf<DuplexStream>>>;
 
-impl Site {
+impl SseService {
     fn sessions<T>(&self, look: impl FnOnce(&mut HashMap<String, Input>) -> T) -> T {
         look(&mut self.sessions.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -79,20 +79,23 @@ impl Site {
 
 /// An open stream. Its drop closes the session's input, and so ends the session.
 struct Session {
-    site: Site,
+    service: SseService,
     id: String,
     lines: Lines<BufReader<ReadHalf<DuplexStream>>>,
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.site.sessions(|sessions| sessions.remove(&self.id));
+        self.service.sessions(|sessions| sessions.remove(&self.id));
     }
 }
 
-async fn open(State(site): State<Site>, headers: HeaderMap) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+async fn open(
+    State(service): State<SseService>,
+    headers: HeaderMap,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let (ours, theirs) = duplex(PIPE);
-    let server = Reference::new(site.options, &site.census);
+    let server = Reference::new(service.options, &service.counter);
     tokio::spawn(async move {
         match server.serve(theirs).await {
             Ok(running) => drop(running.waiting().await),
@@ -101,9 +104,9 @@ async fn open(State(site): State<Site>, headers: HeaderMap) -> Sse<impl Stream<I
     });
     let (reader, writer) = split(ours);
     let id = Uuid::new_v4().to_string();
-    site.sessions(|sessions| sessions.insert(id.clone(), Arc::new(AsyncMutex::new(writer))));
+    service.sessions(|sessions| sessions.insert(id.clone(), Arc::new(AsyncMutex::new(writer))));
     let path = format!("/messages?{QUERY}{id}");
-    let endpoint = match &site.endpoint {
+    let endpoint = match &service.endpoint {
         Endpoint::Relative => path,
         Endpoint::Absolute => {
             let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
@@ -111,7 +114,7 @@ async fn open(State(site): State<Site>, headers: HeaderMap) -> Sse<impl Stream<I
         }
         Endpoint::Other(text) => text.clone(),
     };
-    let session = Session { site, id, lines: BufReader::new(reader).lines() };
+    let session = Session { service, id, lines: BufReader::new(reader).lines() };
     let first = Event::default().event("endpoint").data(endpoint);
     let events = stream::unfold((session, Some(first)), async |(mut session, first)| {
         let event = match first {
@@ -124,15 +127,15 @@ async fn open(State(site): State<Site>, headers: HeaderMap) -> Sse<impl Stream<I
 }
 
 /// Takes a message; the answer, if there is one, comes on the stream.
-async fn take(State(site): State<Site>, RawQuery(query): RawQuery, body: Bytes) -> Response {
+async fn take(State(service): State<SseService>, RawQuery(query): RawQuery, body: Bytes) -> Response {
     let input = query
         .as_deref()
         .and_then(|query| query.strip_prefix(QUERY))
-        .and_then(|id| site.sessions(|sessions| sessions.get(id).cloned()));
+        .and_then(|id| service.sessions(|sessions| sessions.get(id).cloned()));
     let Some(input) = input else {
         return (StatusCode::NOT_FOUND, "there is no such session").into_response();
     };
-    // Outside of strings, where they cannot stand as they are, newlines mean nothing.
+    // Newlines in JSON are white space: inside of strings they are escaped.
     let mut line: Vec<u8> = body.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }).collect();
     line.push(b'\n');
     match input.lock().await.write_all(&line).await {
@@ -141,7 +144,7 @@ async fn take(State(site): State<Site>, RawQuery(query): RawQuery, body: Bytes) 
     }
 }
 
-async fn count(State(site): State<Site>) -> String {
-    let open = site.sessions(|sessions| sessions.len());
-    json!({"open": open, "living": site.census.count()}).to_string()
+async fn count(State(service): State<SseService>) -> String {
+    let open = service.sessions(|sessions| sessions.len());
+    json!({"open": open, "living": service.counter.count()}).to_string()
 }

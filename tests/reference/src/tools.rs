@@ -83,7 +83,7 @@ pub(crate) fn error(text: impl Into<String>) -> CallToolResult {
     CallToolResult::error(vec![ContentBlock::text(text)])
 }
 
-/// What a tool says when the client can no longer be reached.
+/// The error of a tool when the client can no longer be reached.
 pub(crate) fn unreachable(error: &ServiceError) -> ErrorData {
     ErrorData::internal_error(error.to_string(), None)
 }

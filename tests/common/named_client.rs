@@ -1,4 +1,5 @@
-//! A client with a name. It answers by it all that its server asks, so that a question that went astray is seen.
+//! A client with a name, which stands in all its responses to server requests. If a request reaches the wrong client,
+//! the name in the response shows it.
 
 use std::collections::HashMap;
 
@@ -6,31 +7,31 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::ways::{Connection, Way};
-use super::{SILENCE, soon};
+use super::transports::{ClientTransport, Connection};
+use super::{QUIET_TIME, soon};
 
-pub(crate) struct Caller {
+pub(crate) struct NamedClient {
     pub name: String,
-    /// What it was told on entering.
-    pub welcome: Value,
-    /// Notifications that nobody has looked at yet, in the order in which they came.
+    /// The result of `initialize`.
+    pub initialize_result: Value,
+    /// Notifications that the test has not taken yet, in the order in which they came.
     pub told: Vec<Value>,
-    /// All questions that it was asked.
+    /// All server requests that came.
     pub asked: Vec<Value>,
-    way: Box<dyn Way>,
+    transport: Box<dyn ClientTransport>,
     heard: mpsc::Receiver<Value>,
     answers: HashMap<u64, Value>,
     last: u64,
 }
 
-impl Caller {
-    pub(crate) fn new(name: &str, (way, heard): Connection) -> Self {
+impl NamedClient {
+    pub(crate) fn new(name: &str, (transport, heard): Connection) -> Self {
         Self {
             name: name.to_owned(),
-            welcome: Value::Null,
+            initialize_result: Value::Null,
             told: Vec::new(),
             asked: Vec::new(),
-            way,
+            transport,
             heard,
             answers: HashMap::new(),
             last: 0,
@@ -45,20 +46,20 @@ impl Caller {
             "capabilities": capabilities,
             "clientInfo": {"name": self.name, "version": "7"},
         });
-        self.welcome = self.call("initialize", hello).await;
+        self.initialize_result = self.call("initialize", hello).await;
         self.tells("notifications/initialized", Value::Null).await;
     }
 
-    /// Whether it hears everything in the order in which it was said.
+    /// Whether all messages come on one stream, so that their order is kept.
     pub(crate) fn has_one_stream(&self) -> bool {
-        self.way.has_one_stream()
+        self.transport.has_one_stream()
     }
 
-    /// Begins a call, and says its id.
+    /// Begins a call, and returns its id.
     pub(crate) async fn starts(&mut self, method: &str, params: Value) -> u64 {
         self.last += 1;
         let id = self.last;
-        self.way.say(&message(json!({"id": id, "method": method}), params)).await;
+        self.transport.say(&message(json!({"id": id, "method": method}), params)).await;
         id
     }
 
@@ -67,7 +68,7 @@ impl Caller {
     }
 
     pub(crate) async fn tells(&mut self, method: &str, params: Value) {
-        self.way.say(&message(json!({"method": method}), params)).await;
+        self.transport.say(&message(json!({"method": method}), params)).await;
     }
 
     pub(crate) async fn cancels(&mut self, id: u64) {
@@ -104,14 +105,14 @@ impl Caller {
         answer["error"].take()
     }
 
-    /// What a tool says in full; that it failed fails the test.
+    /// The whole result of a tool; a failure of the tool fails the test.
     pub(crate) async fn uses(&mut self, name: &str, arguments: Value) -> Value {
         let result = self.call("tools/call", json!({"name": name, "arguments": arguments})).await;
         assert_ne!(result["isError"], true, "{}, {name}: {result}", self.name);
         result
     }
 
-    /// The first line that a tool says.
+    /// The first text in the result of a tool.
     pub(crate) async fn text(&mut self, name: &str, arguments: Value) -> String {
         let result = self.uses(name, arguments).await;
         result["content"][0]["text"].as_str().unwrap_or_else(|| panic!("no text: {result}")).to_owned()
@@ -127,7 +128,7 @@ impl Caller {
         }
     }
 
-    /// Waits until it was asked so many questions in all.
+    /// Waits until so many server requests have come in all.
     pub(crate) async fn is_asked(&mut self, count: usize) {
         while self.asked.len() < count {
             self.hears_one("a question").await;
@@ -136,15 +137,15 @@ impl Caller {
 
     /// Takes in whatever comes, until nothing has come for a moment.
     pub(crate) async fn settles(&mut self) {
-        while let Ok(message) = timeout(SILENCE, self.heard.recv()).await {
-            let Some(message) = message else { return sleep(SILENCE).await };
+        while let Ok(message) = timeout(QUIET_TIME, self.heard.recv()).await {
+            let Some(message) = message else { return sleep(QUIET_TIME).await };
             self.takes(message).await;
         }
     }
 
     /// Leaves as a polite client does.
     pub(crate) async fn leaves(self) {
-        soon("the client leaves", self.way.leave()).await;
+        soon("the client leaves", self.transport.leave()).await;
     }
 
     async fn hears_one(&mut self, what: &str) {
@@ -158,7 +159,7 @@ impl Caller {
             (Some(id), Some(method)) => {
                 let answer = self.answers_to(id, method, &message["params"]);
                 self.asked.push(message);
-                self.way.say(&answer).await;
+                self.transport.say(&answer).await;
             }
             (Some(id), None) => {
                 let id = id.as_u64().unwrap_or_else(|| panic!("not one of {}'s ids: {message}", self.name));

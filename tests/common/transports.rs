@@ -1,4 +1,5 @@
-//! The ways in which a client's messages reach a proxy, all with one face: what a test says and hears is the same on each.
+//! The transports over which a client's messages reach a proxy, all behind one trait: what a test sends and receives is
+//! the same on each.
 
 use axum::http::StatusCode;
 use futures_util::future::BoxFuture;
@@ -8,7 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, DuplexStrea
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::{Client, Reply, soon};
+use super::{HttpClient, Reply, soon};
 
 /// Messages that a client has not looked at yet.
 const QUEUE: usize = 4096;
@@ -16,7 +17,7 @@ const QUEUE: usize = 4096;
 const PIPE: usize = 64 * 1024;
 
 /// A client's connection to a proxy.
-pub(crate) trait Way: Send {
+pub(crate) trait ClientTransport: Send {
     /// Sends a message, and returns when it was taken.
     fn say<'a>(&'a mut self, message: &'a Value) -> BoxFuture<'a, ()>;
 
@@ -29,14 +30,14 @@ pub(crate) trait Way: Send {
     }
 }
 
-/// A way, and what the proxy says on it. The queue ends when nothing more can come.
-pub(crate) type Connection = (Box<dyn Way>, mpsc::Receiver<Value>);
+/// A transport, and what the proxy says on it. The queue ends when nothing more can come.
+pub(crate) type Connection = (Box<dyn ClientTransport>, mpsc::Receiver<Value>);
 
 fn parse(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// Hands on all that an event stream says.
+/// Passes on all messages of an event stream.
 async fn follow(mut reply: Reply, heard: mpsc::Sender<Value>) {
     while let Some(event) = reply.next_event().await {
         if heard.send(parse(&event.data)).await.is_err() {
@@ -46,18 +47,18 @@ async fn follow(mut reply: Reply, heard: mpsc::Sender<Value>) {
 }
 
 /// Streamable HTTP. Each message has a connection of its own, and the GET stream is opened after the handshake.
-pub(crate) fn http(client: Client) -> Connection {
+pub(crate) fn http(client: HttpClient) -> Connection {
     let (heard, queue) = mpsc::channel(QUEUE);
     (Box::new(Http { client, heard, streams: JoinSet::new() }), queue)
 }
 
 struct Http {
-    client: Client,
+    client: HttpClient,
     heard: mpsc::Sender<Value>,
     streams: JoinSet<()>,
 }
 
-impl Way for Http {
+impl ClientTransport for Http {
     fn say<'a>(&'a mut self, message: &'a Value) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             let method = message["method"].as_str();
@@ -91,8 +92,8 @@ impl Way for Http {
     }
 }
 
-/// The reply to a request, in either of its forms. A call that was cancelled has neither. What was refused without a look
-/// at it names no call, and belongs to this one.
+/// Passes on the response to a request, as an event stream or as JSON. A cancelled call has neither. An error without
+/// an id answers this request too.
 async fn take(reply: Reply, id: Value, heard: mpsc::Sender<Value>) {
     if reply.is_sse() {
         follow(reply, heard).await;
@@ -105,8 +106,8 @@ async fn take(reply: Reply, id: Value, heard: mpsc::Sender<Value>) {
     }
 }
 
-/// HTTP+SSE: everything is heard on one stream, which says first where messages are to be sent.
-pub(crate) async fn sse(client: Client) -> Connection {
+/// HTTP+SSE: all messages come on one stream, whose first event is the endpoint for the client's messages.
+pub(crate) async fn sse(client: HttpClient) -> Connection {
     let mut stream = client.request("GET").path("/sse").send().await;
     assert!(stream.status == 200 && stream.is_sse(), "{}", stream.status);
     let first = stream.event().await;
@@ -118,13 +119,13 @@ pub(crate) async fn sse(client: Client) -> Connection {
 }
 
 struct Sse {
-    client: Client,
+    client: HttpClient,
     endpoint: String,
-    /// Ends with its client, as what follows does.
+    /// The task that reads the stream; it ends with the client.
     listening: JoinSet<()>,
 }
 
-impl Way for Sse {
+impl ClientTransport for Sse {
     fn say<'a>(&'a mut self, message: &'a Value) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             let reply = self.client.post(message.to_string()).path(self.endpoint.clone()).send().await;
@@ -148,7 +149,8 @@ pub(crate) fn lines(proxy: &Proxy) -> Connection {
     over(ours, tokio::spawn(async move { proxy.serve_io(reader, writer, std::future::pending()).await }))
 }
 
-/// Lines to an rmcp transport that `Proxy::serve` serves: both ends are in this process, and speak through rmcp's types.
+/// Lines to an rmcp transport that `Proxy::serve` serves: both ends are in this process, and speak through rmcp's
+/// types.
 pub(crate) fn in_process(proxy: &Proxy) -> Connection {
     let (ours, theirs) = duplex(PIPE);
     let proxy = proxy.clone();
@@ -176,7 +178,7 @@ struct Lines {
     _listening: JoinSet<()>,
 }
 
-impl Way for Lines {
+impl ClientTransport for Lines {
     fn say<'a>(&'a mut self, message: &'a Value) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             let line = format!("{message}\n");

@@ -1,9 +1,10 @@
-//! A scripted web server: a test hears each request, and says byte by byte what comes back.
+//! The scripted HTTP server of all integration tests: a test gets each request, and writes the response byte by byte.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
+use http::{HeaderMap, HeaderName};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -11,17 +12,17 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-use crate::common::{SILENCE, soon};
+use super::{QUIET_TIME, soon};
 
-pub(crate) struct Web {
+pub(crate) struct ScriptedHttpServer {
     pub address: SocketAddr,
-    asked: mpsc::Receiver<Asked>,
-    /// Heard, and not what was waited for.
-    aside: VecDeque<Asked>,
+    asked: mpsc::Receiver<HeardRequest>,
+    /// Requests of other kinds that came while a test waited for one.
+    aside: VecDeque<HeardRequest>,
     accepting: JoinHandle<()>,
 }
 
-impl Web {
+impl ScriptedHttpServer {
     pub(crate) async fn open() -> Self {
         Self::at("127.0.0.1:0".parse().unwrap()).await
     }
@@ -56,9 +57,9 @@ impl Web {
         format!("http://{}{path}", self.address)
     }
 
-    /// The next request of this kind: a JSON-RPC method, `answer`, `GET`, `RESUME` (a GET that says what it had last), or
-    /// `DELETE`. Others wait for their turn.
-    pub(crate) async fn hears(&mut self, kind: &str) -> Asked {
+    /// The next request of this kind: a JSON-RPC method, `answer`, `GET`, `RESUME` (a GET that says what it had last),
+    /// or `DELETE`. Others wait for their turn.
+    pub(crate) async fn hears(&mut self, kind: &str) -> HeardRequest {
         if let Some(at) = self.aside.iter().position(|asked| asked.kind == kind) {
             return self.aside.remove(at).unwrap();
         }
@@ -75,7 +76,7 @@ impl Web {
     }
 
     /// The next request of any kind.
-    pub(crate) async fn hears_any(&mut self) -> Asked {
+    pub(crate) async fn hears_any(&mut self) -> HeardRequest {
         match self.aside.pop_front() {
             Some(asked) => asked,
             None => self.asked.recv().await.unwrap(),
@@ -84,7 +85,7 @@ impl Web {
 
     /// Nothing of this kind comes, now or for a moment.
     pub(crate) async fn hears_no(&mut self, kind: &str) {
-        while let Ok(Some(asked)) = timeout(SILENCE, self.asked.recv()).await {
+        while let Ok(Some(asked)) = timeout(QUIET_TIME, self.asked.recv()).await {
             self.aside.push_back(asked);
         }
         if let Some(asked) = self.aside.iter().find(|asked| asked.kind == kind) {
@@ -94,7 +95,7 @@ impl Web {
 
     /// Nothing at all comes.
     pub(crate) async fn hears_nothing(&mut self) {
-        if let Ok(Some(asked)) = timeout(SILENCE, self.asked.recv()).await {
+        if let Ok(Some(asked)) = timeout(QUIET_TIME, self.asked.recv()).await {
             panic!("nothing was to come: {asked:?}");
         }
         assert!(self.aside.is_empty(), "{:?}", self.aside);
@@ -102,7 +103,7 @@ impl Web {
 }
 
 /// Reads requests off a connection for as long as each is answered in full.
-async fn read(mut socket: TcpStream, heard: mpsc::Sender<Asked>) {
+async fn read(mut socket: TcpStream, heard: mpsc::Sender<HeardRequest>) {
     let mut buffer = Vec::new();
     loop {
         let end = loop {
@@ -133,7 +134,7 @@ async fn read(mut socket: TcpStream, heard: mpsc::Sender<Asked>) {
         buffer.drain(..end + 4 + length);
         let (back, returned) = oneshot::channel();
         let kind = kind(&method, &headers, &body);
-        let asked = Asked { kind, path, headers, body, socket, back: Some(back) };
+        let asked = HeardRequest { kind, path, headers, body, socket, back: Some(back) };
         if heard.send(asked).await.is_err() {
             return;
         }
@@ -155,7 +156,7 @@ fn kind(method: &str, headers: &[(String, String)], body: &str) -> String {
 
 /// A request whose response is up to the test. Dropping it closes its connection.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct HeardRequest {
     kind: String,
     pub path: String,
     headers: Vec<(String, String)>,
@@ -164,7 +165,17 @@ pub(crate) struct Asked {
     back: Option<oneshot::Sender<TcpStream>>,
 }
 
-impl Asked {
+impl HeardRequest {
+    /// The kind of the request, in the words of [`ScriptedHttpServer::hears`].
+    pub(crate) fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    pub(crate) fn headers(&self) -> HeaderMap {
+        let header = |(name, value): &(String, String)| Some((name.parse::<HeaderName>().ok()?, value.parse().ok()?));
+        self.headers.iter().filter_map(header).collect()
+    }
+
     pub(crate) fn header(&self, wanted: &str) -> Option<&str> {
         self.headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
     }
@@ -180,7 +191,7 @@ impl Asked {
 
     /// An answer to it, as a message.
     pub(crate) fn result(&self, result: &str) -> String {
-        crate::common::result(self.id(), result)
+        super::result(self.id(), result)
     }
 
     /// Writes bytes as they are. Nobody may be there any more to read them.
@@ -188,7 +199,7 @@ impl Asked {
         let _ = self.socket.write_all(bytes.as_ref()).await;
     }
 
-    /// Writes until nobody takes it any more, but not for ever.
+    /// Writes the same bytes until the proxy closes the connection.
     pub(crate) async fn floods(mut self, bytes: &[u8]) {
         soon("the proxy has had enough", async { while self.socket.write_all(bytes).await.is_ok() {} }).await;
     }
