@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use crate::backend::Backend;
 use crate::config::HttpSettings;
 use crate::front;
-use crate::session::{Charged, EndReason, Opener};
+use crate::session::{ChargedToSessions, EndReason, SupervisorHandle};
 use crate::sessions::{Sessions, wait_for_teardown};
 
 pub use builder::ProxyBuilder;
@@ -36,7 +36,7 @@ pub use builder::ProxyBuilder;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Proxy {
-    opener: Arc<Opener>,
+    supervisor: Arc<SupervisorHandle>,
     /// HTTP+SSE streams that have no session yet.
     waiting: Arc<front::http::WaitingStreams>,
     http: HttpSettings,
@@ -131,13 +131,13 @@ impl Proxy {
     fn router(&self) -> Router {
         let HttpSettings { allow_hosts, allow_origins, keep_alive, expose_stderr } = self.http.clone();
         front::http::router(front::http::Front {
-            opener: self.opener.clone(),
+            supervisor: self.supervisor.clone(),
             waiting: self.waiting.clone(),
             allow_list: front::http::AllowList { hosts: allow_hosts, origins: allow_origins },
             keep_alive,
-            message_size: self.opener.plan().limits.message_size,
+            message_size: self.supervisor.plan().limits.message_size,
             expose_stderr,
-            forwards: self.opener.plan().backends.iter().flat_map(forwarded_headers).collect(),
+            forwards: self.supervisor.plan().backends.iter().flat_map(forwarded_headers).collect(),
         })
     }
 
@@ -150,7 +150,7 @@ impl Proxy {
     /// [`drain`](crate::SessionSettings::drain) to end.
     pub async fn serve_stdio_until(&self, shutdown: impl Future<Output = ()> + Send) -> EndReason {
         let front::stdio::StandardStreams { reader, writer, hangup } = front::stdio::standard_streams();
-        let reason = front::stdio::serve(self.opener.clone(), reader, writer, hangup, Box::pin(shutdown)).await;
+        let reason = front::stdio::serve(self.supervisor.clone(), reader, writer, hangup, Box::pin(shutdown)).await;
         // There is one stdin, so this was the only session, and the proxy ends with it.
         self.shutdown().await;
         reason
@@ -165,7 +165,7 @@ impl Proxy {
     ) -> EndReason {
         let (reader, writer) = (Box::new(reader), Box::new(writer));
         let never = Box::pin(std::future::pending());
-        front::stdio::serve(self.opener.clone(), reader, writer, never, Box::pin(shutdown)).await
+        front::stdio::serve(self.supervisor.clone(), reader, writer, never, Box::pin(shutdown)).await
     }
 
     /// Serves one client on any rmcp transport, in this process for example.
@@ -176,19 +176,19 @@ impl Proxy {
         T: rmcp::transport::IntoTransport<rmcp::RoleServer, E, A>,
         E: std::error::Error + Send + Sync + 'static,
     {
-        front::in_process::serve(self.opener.clone(), transport.into_transport()).await
+        front::in_process::serve(self.supervisor.clone(), transport.into_transport()).await
     }
 
     /// The sessions that live now. The handle is no clone of the proxy: it does not keep it alive.
     pub fn sessions(&self) -> Sessions {
-        Sessions::new(self.opener.registry().clone(), self.opener.tasks().clone())
+        Sessions::new(self.supervisor.registry().clone(), self.supervisor.tasks().clone())
     }
 
     /// The bytes of all messages that are received, queued, or kept for clients that resume a stream. In each direction
     /// they never exceed [`process_budget`](crate::SessionSettings::process_budget) plus 64 KiB for each session.
     pub fn bytes_under_way(&self) -> BytesUnderWay {
-        let Charged { upward, downward, strangers } = self.opener.charged();
-        BytesUnderWay { to_servers: upward, to_clients: downward, without_session: strangers }
+        let ChargedToSessions { upward, downward, without_session } = self.supervisor.charged();
+        BytesUnderWay { to_servers: upward, to_clients: downward, without_session }
     }
 
     /// Ends the proxy. New sessions and calls are refused, calls in flight have
@@ -201,13 +201,13 @@ impl Proxy {
     /// Boxed for the reason that `front::http::serve` gives.
     fn shut_down(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            self.opener.close().await;
+            self.supervisor.close().await;
             self.waiting.close();
-            let drain = self.opener.plan().limits.drain;
-            let sessions = self.opener.registry().all();
+            let drain = self.supervisor.plan().limits.drain;
+            let sessions = self.supervisor.registry().all();
             let drained = sessions.iter().map(|session| session.drain_then_end(drain));
             join_all(drained).await;
-            let tasks = self.opener.tasks();
+            let tasks = self.supervisor.tasks();
             tasks.close();
             wait_for_teardown(tasks.wait(), tasks).await;
         })

@@ -13,18 +13,18 @@ use tracing::warn;
 
 use super::stdio;
 use crate::lines::{Line, LineReader};
-use crate::session::{EndReason, Opener};
+use crate::session::{EndReason, SupervisorHandle};
 
 /// How many bytes the pipe between the transport and the session holds before either has to wait.
 const PIPE_BYTES: usize = 64 * 1024;
 
 /// Serves one client until it leaves or its session ends.
-pub(crate) async fn serve(opener: Arc<Opener>, mut transport: impl Transport<RoleServer>) -> EndReason {
-    let limit = opener.plan().limits.message_size;
+pub(crate) async fn serve(supervisor: Arc<SupervisorHandle>, mut transport: impl Transport<RoleServer>) -> EndReason {
+    let limit = supervisor.plan().limits.message_size;
     let (ours, theirs) = duplex(PIPE_BYTES);
     let (reader, writer) = split(theirs);
     let never = || Box::pin(std::future::pending());
-    let session = tokio::spawn(stdio::serve(opener, Box::new(reader), Box::new(writer), never(), never()));
+    let session = tokio::spawn(stdio::serve(supervisor, Box::new(reader), Box::new(writer), never(), never()));
     let (reader, mut writer) = split(ours);
     let mut lines = LineReader::new(reader, limit.saturating_mul(2), None);
     // One message of each direction is under way at a time, and the directions do not wait for each other.

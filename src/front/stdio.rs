@@ -16,7 +16,7 @@ use crate::frame::{self, Incoming, Permit, Wire};
 use crate::lines::{Line, LineReader, write_lines};
 use crate::link::LostMessage;
 use crate::session::{
-    EndReason, FoundBy, Opener, Outgoing, Refused, RespondOn, Role, SessionHandle, Stream, StreamKind,
+    EndReason, FoundBy, Outgoing, Refused, RespondOn, Role, SessionHandle, Stream, StreamKind, SupervisorHandle,
 };
 
 /// The most messages that wait between the session and the writer.
@@ -39,28 +39,28 @@ pub(crate) type ClientWriter = Box<dyn AsyncWrite + Unpin + Send>;
 /// The arguments and the future are boxed so that this is compiled with this crate, and not again with each program
 /// that calls it.
 pub(crate) fn serve<'a>(
-    opener: Arc<Opener>,
+    supervisor: Arc<SupervisorHandle>,
     reader: ClientReader,
     writer: ClientWriter,
     hangup: BoxFuture<'a, ()>,
     stop: BoxFuture<'a, ()>,
 ) -> BoxFuture<'a, EndReason> {
-    Box::pin(serve_client(opener, reader, writer, hangup, stop))
+    Box::pin(serve_client(supervisor, reader, writer, hangup, stop))
 }
 
 async fn serve_client(
-    opener: Arc<Opener>,
+    supervisor: Arc<SupervisorHandle>,
     reader: ClientReader,
     writer: ClientWriter,
     hangup: BoxFuture<'_, ()>,
     mut stop: BoxFuture<'_, ()>,
 ) -> EndReason {
-    let drain = opener.plan().limits.drain;
+    let drain = supervisor.plan().limits.drain;
     let (output, queue) = mpsc::channel(OUTPUT_QUEUE);
     let writing = tokio::spawn(write_out(writer, queue));
-    let upward = opener.upward();
-    let lines = LineReader::new(reader, opener.plan().limits.message_size, upward.buffer_charge());
-    let mut input = ClientInput { lines, opener, upward, output, cut: CancellationToken::new() };
+    let upward = supervisor.upward();
+    let lines = LineReader::new(reader, supervisor.plan().limits.message_size, upward.buffer_charge());
+    let mut input = ClientInput { lines, supervisor, upward, output, cut: CancellationToken::new() };
     let cut = input.cut.clone();
     let first = tokio::select! {
         first = input.await_first_message() => first,
@@ -135,7 +135,7 @@ async fn forward_messages(mut stream: Stream, output: mpsc::Sender<Outgoing>) {
 /// The client's messages: they open the session, and are then handed on to it.
 struct ClientInput {
     lines: LineReader<ClientReader>,
-    opener: Arc<Opener>,
+    supervisor: Arc<SupervisorHandle>,
     /// The budget of what the client sends to the servers, before the session is open and afterwards.
     upward: Budget,
     output: mpsc::Sender<Outgoing>,
@@ -151,7 +151,7 @@ impl ClientInput {
             let (bytes, grown) = match line {
                 Line::Message { bytes, permit } => (bytes, permit),
                 Line::Lost { id, size, why, .. } => {
-                    let fault = Fault::from_lost(why, self.opener.plan().limits.message_size, size);
+                    let fault = Fault::from_lost(why, self.supervisor.plan().limits.message_size, size);
                     self.send_to_client(fault.to_wire(id.as_ref())).await?;
                     continue;
                 }
@@ -183,7 +183,7 @@ impl ClientInput {
         size: usize,
         grown: Option<Permit>,
     ) -> Option<(SessionHandle, Stream)> {
-        let fresh = match self.opener.open(FoundBy::Nobody, true, Some(self.upward.clone())).await {
+        let fresh = match self.supervisor.open(FoundBy::Nobody, true, Some(self.upward.clone())).await {
             Ok(fresh) => fresh,
             Err(refused) => {
                 let fault = match refused {

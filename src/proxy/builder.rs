@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::backend::Backend;
 use crate::config::{ConfigError, Filter, HttpSettings, SessionSettings};
 use crate::reaper;
-use crate::session::{ConfiguredServer, Opener, Plan, Servers};
+use crate::session::{ConfiguredServer, Servers, SessionPlan, SupervisorHandle};
 
 use super::Proxy;
 
@@ -93,8 +93,8 @@ impl ProxyBuilder {
             reaper::remove_abandoned(&self.session.scratch);
         }
         let backends = all.into_iter().map(|(_, backend)| backend).collect();
-        let plan = Plan::new(backends, self.session, self.http.keep_alive).with_servers(servers);
-        Ok(Proxy { opener: Arc::new(Opener::new(plan)), waiting: Arc::default(), http: self.http })
+        let plan = SessionPlan::new(backends, self.session, self.http.keep_alive).with_servers(servers);
+        Ok(Proxy { supervisor: Arc::new(SupervisorHandle::new(plan)), waiting: Arc::default(), http: self.http })
     }
 }
 

@@ -76,25 +76,29 @@ mod tests {
     use std::sync::Barrier;
     use std::time::Duration;
 
-    use super::super::{EndReason, FoundBy, Opener, Plan, Transport};
+    use super::super::{EndReason, FoundBy, SessionPlan, SupervisorHandle, Transport};
     use super::*;
     use crate::backend::{Backend, InProcessBackend};
     use crate::config::SessionSettings;
 
     const CALLER: Caller = Caller { transport: Transport::Streamable, credentials: None };
 
-    fn opener() -> Opener {
+    fn supervisor() -> SupervisorHandle {
         let backend = InProcessBackend::over_bytes("idle", |_io| std::future::pending());
-        Opener::new(Plan::new([Backend::from(backend)].into(), SessionSettings::default(), Duration::from_secs(15)))
+        SupervisorHandle::new(SessionPlan::new(
+            [Backend::from(backend)].into(),
+            SessionSettings::default(),
+            Duration::from_secs(15),
+        ))
     }
 
     #[tokio::test]
     async fn nothing_is_left_of_sessions_that_ended() {
-        let opener = opener();
-        let registry = opener.registry();
+        let supervisor = supervisor();
+        let registry = supervisor.registry();
         for round in 0..50 {
             let keyed = if round % 5 > 0 { FoundBy::NewToken(CALLER) } else { FoundBy::Nobody };
-            let fresh = opener.open(keyed, false, None).await.unwrap();
+            let fresh = supervisor.open(keyed, false, None).await.unwrap();
             let (session, token) = if round % 2 == 0 {
                 fresh.take().unwrap()
             } else {
@@ -115,8 +119,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_entry_that_is_late_for_its_own_removal_goes_as_well() {
-        let opener = opener();
-        let (session, _) = opener.open(FoundBy::Nobody, false, None).await.unwrap().take().unwrap();
+        let supervisor = supervisor();
+        let (session, _) = supervisor.open(FoundBy::Nobody, false, None).await.unwrap().take().unwrap();
         let (registry, id) = (Registry::default(), session.shared().id);
         let secret = Some(SessionSecret::of("token", CALLER));
         registry.remove(id);
@@ -128,8 +132,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_late_removal_leaves_the_next_session_of_that_secret() {
-        let opener = opener();
-        let open = async || opener.open(FoundBy::Nobody, false, None).await.unwrap().take().unwrap().0;
+        let supervisor = supervisor();
+        let open = async || supervisor.open(FoundBy::Nobody, false, None).await.unwrap().take().unwrap().0;
         let (old, new) = (open().await, open().await);
         let (registry, secret) = (Registry::default(), SessionSecret::of("token", CALLER));
         registry.insert(old.clone(), Some(secret));
@@ -145,8 +149,8 @@ mod tests {
     fn removals_that_come_in_between_leave_nothing() {
         const ROUNDS: usize = 2000;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let opener = opener();
-        let open = async { opener.open(FoundBy::Nobody, false, None).await.unwrap().take().unwrap().0 };
+        let supervisor = supervisor();
+        let open = async { supervisor.open(FoundBy::Nobody, false, None).await.unwrap().take().unwrap().0 };
         let session = runtime.block_on(open);
         let id = session.shared().id;
         let registry = Registry::default();

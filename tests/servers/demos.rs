@@ -41,7 +41,7 @@ async fn they_appear_as_one() {
         assert_eq!(client.hears_of("notifications/progress").await["params"]["progressToken"], "t");
     }
     let (code, message) = client.error("resources/read", json!({ "uri": "demo://notebook" })).await;
-    assert!(code == -32602 && message.contains("`one` and `two`") && message.contains("--prefix-uris"), "{message}");
+    assert!(code == -32602 && message.contains("`one` and `two`") && message.contains("`prefix_uris`"), "{message}");
     let listed = &proxy.sessions().list()[0].servers;
     let states: Vec<_> = listed.iter().map(|server| (server.name.as_str(), server.pid, server.state)).collect();
     assert_eq!(states, [("one", None, ServerState::Ready), ("two", None, ServerState::Ready)]);

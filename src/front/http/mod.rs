@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Fault;
 use crate::frame::{self, Frame, Incoming, Kind, Permit};
-use crate::session::{Caller, Opener, Received, SessionHandle, Transport};
+use crate::session::{Caller, Received, SessionHandle, SupervisorHandle, Transport};
 use checks::Rejection;
 use forwarded::ForwardedHeaders;
 use responses::{
@@ -50,7 +50,7 @@ const STRANGER_BODY_WITHIN: Duration = Duration::from_secs(30);
 /// The HTTP front: its settings, and the way to the sessions.
 #[derive(Debug)]
 pub(crate) struct Front {
-    pub opener: Arc<Opener>,
+    pub supervisor: Arc<SupervisorHandle>,
     /// The streams of HTTP+SSE without a session. All routers of a proxy share them, as they share its sessions.
     pub waiting: Arc<WaitingStreams>,
     pub allow_list: AllowList,
@@ -219,8 +219,8 @@ impl Front {
             let growth = session.upward().buffer_charge();
             body::read(&parts.headers, body, self.message_size, growth).await
         } else {
-            let growth = self.opener.stranger().buffer_charge();
-            let reading = body::read(&parts.headers, body, self.opener.stranger_limit(), growth);
+            let growth = self.supervisor.budget_without_session().buffer_charge();
+            let reading = body::read(&parts.headers, body, self.supervisor.message_limit_without_session(), growth);
             timeout(STRANGER_BODY_WITHIN, reading).await.unwrap_or(Err(Fault::MessageStalled))
         };
         let (bytes, grown) = read.map_err(|fault| {

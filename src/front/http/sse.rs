@@ -49,7 +49,7 @@ impl Front {
         checks::check_version(&parts.headers).map_err(|rejection| rejection_response(&rejection, None))?;
         // If no session could be opened now, say so with an HTTP status: once the stream has begun, there is no other
         // one.
-        self.opener.check_vacancy().map_err(|refused| session_refused(refused, None))?;
+        self.supervisor.check_vacancy().map_err(|refused| session_refused(refused, None))?;
         let token = new_token().map_err(|refused| session_refused(refused, None))?;
         let secret = SessionSecret::of(&token, context.caller(Transport::Sse));
         let endpoint = endpoint_uri(&original_path(parts), &stripped_prefix(&parts.headers), &token);
@@ -101,7 +101,7 @@ impl Front {
         if let Some(client) = self.waiting.find(SessionSecret::of(token, caller)) {
             return Some(MessageSender::Waiting(client));
         }
-        let session = self.opener.registry().find(token, caller)?;
+        let session = self.supervisor.registry().find(token, caller)?;
         Some(MessageSender::Connected(session))
     }
 
@@ -113,7 +113,7 @@ impl Front {
         caller: Caller,
     ) -> Result<SessionHandle, Refused> {
         let found_by = FoundBy::Secret(SessionSecret::of(token, caller));
-        let open = self.opener.open(found_by, client.may_see_stderr(), None);
+        let open = self.supervisor.open(found_by, client.may_see_stderr(), None);
         client.session(&self.waiting, open).await
     }
 }

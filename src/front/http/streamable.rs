@@ -57,7 +57,7 @@ impl Front {
     /// none.
     fn session(&self, headers: &HeaderMap, context: &RequestContext) -> Result<Option<SessionHandle>, EarlyResponse> {
         let Some(token) = headers.get(SESSION_ID) else { return Ok(None) };
-        let find = |token: &str| self.opener.registry().find(token, context.caller(Transport::Streamable));
+        let find = |token: &str| self.supervisor.registry().find(token, context.caller(Transport::Streamable));
         let session = token.to_str().ok().and_then(find);
         session.map(Some).ok_or_else(|| session_not_found(None).into())
     }
@@ -90,7 +90,7 @@ impl Front {
         let prime = version
             .and_then(|raw| serde_json::from_slice::<String>(raw).ok())
             .is_some_and(|version| checks::can_be_primed(&version));
-        let fresh = self.opener.open(FoundBy::NewToken(caller), may_see_stderr, None).await;
+        let fresh = self.supervisor.open(FoundBy::NewToken(caller), may_see_stderr, None).await;
         let fresh = fresh.map_err(|refused| session_refused(refused, id.as_ref()))?;
         let Some(session) = fresh.session().cloned() else {
             return Err(session_refused(Refused::Failed, id.as_ref()).into());

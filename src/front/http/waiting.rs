@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::body::with_charge;
 use super::events::EventBody;
 use crate::frame::{Permit, Wire};
-use crate::session::{Fresh, Refused, SessionHandle, SessionSecret, Stream, StreamKind};
+use crate::session::{Refused, SessionHandle, SessionSecret, Stream, StreamKind, UnclaimedSession};
 
 /// The most streams that wait at once. When another one comes, the oldest one ends.
 const MOST_STREAMS: usize = 128;
@@ -137,7 +137,7 @@ impl WaitingClient {
     pub(super) async fn session(
         &self,
         waiting: &WaitingStreams,
-        open: impl Future<Output = Result<Fresh, Refused>>,
+        open: impl Future<Output = Result<UnclaimedSession, Refused>>,
     ) -> Result<SessionHandle, Refused> {
         let session = self.session.get_or_try_init(|| async {
             let (session, _) = open.await?.take().ok_or(Refused::Failed)?;

@@ -20,13 +20,13 @@ impl Union {
                 "rename one of the servers, or filter one of the two"
             }
             List::Tools | List::Prompts => {
-                "let names have their server's name in front (without --no-prefix), or filter one"
+                "let names have their server's name in front (the setting `prefix`), or filter one"
             }
             List::Resources | List::Templates if self.servers.has_prefixed_uris() => {
                 "URIs of this kind have no place for their server's name: filter one of the two"
             }
             List::Resources | List::Templates => {
-                "let URIs have their server's name in them (--prefix-uris), or filter one"
+                "let URIs have their server's name in them (the setting `prefix_uris`), or filter one"
             }
             List::Tasks => "it cannot be told which of them is meant",
         };
@@ -58,7 +58,7 @@ impl Union {
             )),
             List::Resources if self.servers.has_prefixed_uris() => Some("no server of this session lists it".into()),
             List::Resources => Some(
-                "no server of this session lists it, or has a template for it; with --prefix-uris a URI names its server"
+                "no server of this session lists it, or has a template for it; with the setting `prefix_uris` a URI names its server"
                     .into(),
             ),
             List::Tools | List::Prompts if names_its_server => {

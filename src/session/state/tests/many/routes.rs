@@ -90,7 +90,7 @@ fn plain_names_are_found_in_lists_of_all_pages() {
     assert_eq!(town.asks("9", "tools/call", r#"{"name":"y"}"#)[0].split(' ').next(), Some("a>"));
     let (code, message) = error_of(&town.asks("10", "tools/call", r#"{"name":"both"}"#));
     assert_eq!(code, -32602);
-    assert!(message.contains("offered by `a` and `b`") && message.contains("--no-prefix"), "{message}");
+    assert!(message.contains("offered by `a` and `b`") && message.contains("`prefix`"), "{message}");
     assert_eq!(error_of(&town.asks("11", "tools/call", r#"{"name":"none"}"#)), (-32602, "unknown tool: none".into()));
 }
 
@@ -148,7 +148,7 @@ fn a_uri_is_found_in_lists_and_templates_and_links() {
     assert_eq!(town.asks("8", "completion/complete", complete)[0].split(' ').next(), Some("b>"));
     let (code, message) = error_of(&town.asks("9", "resources/read", r#"{"uri":"z://both"}"#));
     assert_eq!(code, -32602);
-    assert!(message.contains("offered by `a` and `b`") && message.contains("--prefix-uris"), "{message}");
+    assert!(message.contains("offered by `a` and `b`") && message.contains("`prefix_uris`"), "{message}");
     let (code, message) = error_of(&town.asks("10", "resources/read", r#"{"uri":"w://1"}"#));
     assert!(code == -32002 && message.contains("no server of this session lists it"), "{message}");
     // A link in a result is enough.
@@ -270,5 +270,5 @@ fn a_uri_without_a_place_for_a_name_may_clash() {
     town.answers(A, "7", &list("resourceTemplates", "uriTemplate", &[]));
     town.answers(B, "8", &list("resources", "uri", &["urn:1"]));
     let (code, message) = error_of(&town.answers(B, "9", &list("resourceTemplates", "uriTemplate", &[])));
-    assert!(code == -32602 && message.contains("have no place for") && !message.contains("--prefix-uris"), "{message}");
+    assert!(code == -32602 && message.contains("have no place for") && !message.contains("`prefix_uris`"), "{message}");
 }
