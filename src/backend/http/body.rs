@@ -33,14 +33,14 @@ type Unsent = Arc<Mutex<Option<First>>>;
 type First = (Wire, Option<Passed>, Option<Held>);
 
 /// A message to be sent, more than once if it has to be.
-pub(super) struct Parcel {
+pub(super) struct ReplayableBody {
     first: Unsent,
     again: Option<(Bytes, Option<Permit>)>,
     /// Only of a message that takes memory which others may need.
     backlog: Option<(Backlog, CancellationToken)>,
 }
 
-impl Parcel {
+impl ReplayableBody {
     /// `passed` is dropped when the message has been written. A copy is kept if it is small or `budget` has memory for it.
     pub(super) fn new(wire: Wire, passed: Option<Passed>, budget: &Budget) -> Self {
         let permit = match wire.len() {
@@ -70,7 +70,7 @@ impl Parcel {
     }
 
     /// The message as a body, and whether anything of it was taken to be sent; `None` if it [is spent](Self::is_spent).
-    pub(super) fn pack(&mut self) -> Option<(reqwest::Body, Arc<AtomicBool>)> {
+    pub(super) fn begin(&mut self) -> Option<(reqwest::Body, Arc<AtomicBool>)> {
         let waiting = lock(&self.first).as_ref().map(|(wire, ..)| wire.len());
         let (source, len) = match (waiting, &self.again) {
             (Some(len), _) => (self.first.clone(), len),
@@ -179,8 +179,8 @@ mod tests {
         let (passed, mut gone) = oneshot::channel();
         let (permit, mut freed) = oneshot::channel::<()>();
         let wire = Wire::from("hello".to_owned()).with_permit(Permit::new(permit));
-        let mut parcel = Parcel::new(wire, Some(passed), &nothing());
-        let (mut body, taken) = parcel.pack().unwrap();
+        let mut replayable = ReplayableBody::new(wire, Some(passed), &nothing());
+        let (mut body, taken) = replayable.begin().unwrap();
         assert!(!taken.load(Ordering::Acquire));
         let frame = body.frame().await.unwrap().unwrap();
         assert!(taken.load(Ordering::Acquire) && http_body::Body::is_end_stream(&body));
@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(frame.into_data().unwrap(), "hello");
         assert!(gone.try_recv() == Err(oneshot::error::TryRecvError::Closed));
         assert!(freed.try_recv() == Err(oneshot::error::TryRecvError::Closed));
-        let (again, _) = parcel.pack().unwrap();
+        let (again, _) = replayable.begin().unwrap();
         assert_eq!(again.collect().await.unwrap().to_bytes(), "hello");
     }
 
@@ -199,13 +199,13 @@ mod tests {
     }
 
     /// Sends a message of so many bytes, and says whether it can be sent again.
-    async fn is_kept(size: usize, budget: &Budget) -> (Parcel, bool) {
-        let mut parcel = Parcel::new(Wire::from(vec![b'x'; size]), None, budget);
-        let (body, _) = parcel.pack().unwrap();
+    async fn is_kept(size: usize, budget: &Budget) -> (ReplayableBody, bool) {
+        let mut replayable = ReplayableBody::new(Wire::from(vec![b'x'; size]), None, budget);
+        let (body, _) = replayable.begin().unwrap();
         assert_eq!(body.collect().await.unwrap().to_bytes().len(), size);
-        let kept = parcel.pack().is_some();
-        assert_eq!(parcel.is_spent(), !kept);
-        (parcel, kept)
+        let kept = replayable.begin().is_some();
+        assert_eq!(replayable.is_spent(), !kept);
+        (replayable, kept)
     }
 
     #[tokio::test]
@@ -223,12 +223,12 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_not_begun_is_not_lost() {
-        let mut parcel = Parcel::new(Wire::from(vec![b'x'; KEPT + 1]), None, &nothing());
-        drop(parcel.pack().unwrap());
-        assert!(!parcel.is_spent());
-        let (body, taken) = parcel.pack().unwrap();
+        let mut replayable = ReplayableBody::new(Wire::from(vec![b'x'; KEPT + 1]), None, &nothing());
+        drop(replayable.begin().unwrap());
+        assert!(!replayable.is_spent());
+        let (body, taken) = replayable.begin().unwrap();
         assert_eq!(body.collect().await.unwrap().to_bytes().len(), KEPT + 1);
-        assert!(taken.load(Ordering::Acquire) && parcel.pack().is_none());
+        assert!(taken.load(Ordering::Acquire) && replayable.begin().is_none());
     }
 
     struct Large(Vec<u8>, #[expect(dead_code, reason = "held, not read")] oneshot::Sender<()>);
@@ -243,11 +243,11 @@ mod tests {
     async fn a_copy_keeps_nothing_but_itself() {
         let (large, gone) = oneshot::channel::<()>();
         let batch = Bytes::from_owner(Large(vec![b'x'; 1_000_000], large));
-        let mut parcel = Parcel::new(Wire::from(batch.slice(..10)), None, &nothing());
+        let mut replayable = ReplayableBody::new(Wire::from(batch.slice(..10)), None, &nothing());
         drop(batch);
-        let (body, _) = parcel.pack().unwrap();
+        let (body, _) = replayable.begin().unwrap();
         drop(body.collect().await.unwrap());
         assert!(timeout(Duration::from_secs(5), gone).await.expect("it is kept").is_err());
-        assert!(parcel.pack().is_some());
+        assert!(replayable.begin().is_some());
     }
 }

@@ -17,7 +17,7 @@ use super::events::Position;
 use super::link::{Handed, Link, answer_with_404, explained};
 use super::reader::{self, Item, NoBody, Reader};
 use super::rules::{self, Pace, Reply};
-use super::site::{Personal, Untaken};
+use super::upstream::{ClientHeaders, Untaken};
 use crate::backend::delivery;
 use crate::frame::{FrameErrorKind, Lost, Permit};
 use crate::link::{CallFailure, LinkExit, LostMessage, Outward};
@@ -38,7 +38,7 @@ pub(super) struct Call {
     pub may_be_sse: bool,
     /// Set when nobody waits for its answer any more: what is under way is still heard, and nothing else is done for it.
     pub cancelled: Arc<AtomicBool>,
-    personal: Personal,
+    client_headers: ClientHeaders,
 }
 
 /// What a call came to.
@@ -63,7 +63,15 @@ pub(super) struct Attempt {
 impl Call {
     pub(super) fn new(link: Arc<Link>, number: u64, opening: Option<Passed>, may_be_sse: bool) -> Self {
         let is_opening = opening.is_some();
-        Self { link, number, opening, is_opening, may_be_sse, cancelled: Arc::default(), personal: Personal::new() }
+        Self {
+            link,
+            number,
+            opening,
+            is_opening,
+            may_be_sse,
+            cancelled: Arc::default(),
+            client_headers: ClientHeaders::new(),
+        }
     }
 
     /// Sends the call and sees it through. `passed` is dropped when it has been written.
@@ -71,15 +79,16 @@ impl Call {
         if self.is_opening {
             self.link.begin().await;
         }
-        self.personal = self.link.personal(&outward.wire);
+        self.client_headers = self.link.client_headers(&outward.wire);
         let Outward { wire, purpose, held, response: _ } = outward;
         // From here on the request itself holds what it takes.
         drop(held);
         let again = if self.may_be_sse { self.link.copy(&wire) } else { None };
         let had_session = self.link.has_session();
-        let mut ask = self.link.post(&self.link.site.url, wire, self.personal.clone(), passed);
-        ask.patience = self.is_opening.then_some(OPENING);
-        let sent = if self.is_opening { self.link.handshake(ask).await } else { self.link.site.send(ask).await };
+        let mut request = self.link.post(&self.link.upstream.url, wire, self.client_headers.clone(), passed);
+        request.head_timeout = self.is_opening.then_some(OPENING);
+        let sent =
+            if self.is_opening { self.link.handshake(request).await } else { self.link.upstream.send(request).await };
         let response = match sent {
             Ok(response) => response,
             Err(failure) => return self.fail(failure),
@@ -231,7 +240,7 @@ impl Call {
     }
 
     async fn resume(&self, position: &Position) -> Resumed {
-        let response = match self.link.resume(position, &self.personal).await {
+        let response = match self.link.resume(position, &self.client_headers).await {
             Ok(response) => response,
             Err(CallFailure::Unreachable { reason } | CallFailure::Broken { reason }) => {
                 return Resumed::NotYet(reason);

@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use super::Transport;
 use super::call::Attempt;
 use super::link::Link;
-use super::site::Site;
 use super::sse;
 use super::streamable::{self, End};
+use super::upstream::Upstream;
 use crate::backend::outlet::{fail_unsent, may_be_dropped};
 use crate::link::{CallFailure, Inlet, Launch, Outward, Purpose};
 
@@ -51,9 +51,9 @@ impl Orders {
 }
 
 /// Runs a link with the transport that was asked for, or with the one that the server turns out to speak.
-pub(super) async fn run(site: Arc<Site>, transport: Transport, launch: Launch) {
+pub(super) async fn run(upstream: Arc<Upstream>, transport: Transport, launch: Launch) {
     let Launch { name, message_size, inlet, outgoing, outgoing_budget, stalled, stop, .. } = launch;
-    let link = Arc::new(Link::new(site, inlet, message_size, name, outgoing_budget));
+    let link = Arc::new(Link::new(upstream, inlet, message_size, name, outgoing_budget));
     let mut orders = Orders { outgoing, kept: VecDeque::new(), stalled, stop };
     let stop = orders.stop.clone();
     match transport {
@@ -98,14 +98,14 @@ async fn run_sse(link: &Arc<Link>, orders: &mut Orders, stop: &CancellationToken
 
 async fn run_either(link: &Arc<Link>, orders: &mut Orders, stop: &CancellationToken) {
     let mut first = None;
-    while first.is_none() && link.site.sse.load(Ordering::Relaxed) {
+    while first.is_none() && link.upstream.sse.load(Ordering::Relaxed) {
         let Some(message) = next(orders).await else { return };
         match connect(link, &message, stop).await {
             None => return,
             Some(Ok(connection)) => return sse::run(link, orders, connection, message).await,
             Some(Err(CallFailure::Refused { .. } | CallFailure::BadAnswer { .. })) => {
                 // It was another server then, or is another one now.
-                link.site.sse.store(false, Ordering::Relaxed);
+                link.upstream.sse.store(false, Ordering::Relaxed);
                 first = Some(message);
             }
             Some(Err(failure)) => fail(link, message.purpose, failure),
@@ -119,7 +119,7 @@ async fn run_either(link: &Arc<Link>, orders: &mut Orders, stop: &CancellationTo
         match connect(link, &attempt.outward, stop).await {
             None => return,
             Some(Ok(connection)) => {
-                link.site.sse.store(true, Ordering::Relaxed);
+                link.upstream.sse.store(true, Ordering::Relaxed);
                 let Attempt { outward, .. } = *attempt;
                 return sse::run(link, orders, connection, outward).await;
             }

@@ -13,11 +13,11 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 use url::Url;
 
-use super::body::{Parcel, Passed, SMALL};
+use super::body::{Passed, ReplayableBody, SMALL};
 use super::events::Position;
 use super::reader::{self, Item, Reader};
 use super::rules::{self, Reply};
-use super::site::{Ask, Personal, Site};
+use super::upstream::{ClientHeaders, Upstream, UpstreamRequest};
 use crate::backend::delivery;
 use crate::budget::Budget;
 use crate::frame::{Frame, FrameError, Id, Incoming, Kind, Permit, Wire, split};
@@ -60,7 +60,7 @@ const EITHER: HeaderValue = HeaderValue::from_static("application/json, text/eve
 
 /// What a session's tasks share.
 pub(super) struct Link {
-    pub site: Arc<Site>,
+    pub upstream: Arc<Upstream>,
     pub inlet: Arc<dyn Inlet>,
     /// The largest message, in bytes.
     pub limit: usize,
@@ -80,12 +80,18 @@ struct Known {
     session: Option<HeaderValue>,
     version: Option<HeaderValue>,
     /// The client's credentials, as they came last: for requests that are made on its behalf and not for one message.
-    client: Personal,
+    client: ClientHeaders,
 }
 
 impl Link {
-    pub(super) fn new(site: Arc<Site>, inlet: Arc<dyn Inlet>, limit: usize, name: Arc<str>, outgoing: Budget) -> Self {
-        Self { site, inlet, limit, outgoing, name, known: Mutex::default(), questions: Mutex::default() }
+    pub(super) fn new(
+        upstream: Arc<Upstream>,
+        inlet: Arc<dyn Inlet>,
+        limit: usize,
+        name: Arc<str>,
+        outgoing: Budget,
+    ) -> Self {
+        Self { upstream, inlet, limit, outgoing, name, known: Mutex::default(), questions: Mutex::default() }
     }
 
     fn known<T>(&self, read: impl FnOnce(&mut Known) -> T) -> T {
@@ -100,11 +106,11 @@ impl Link {
 
     /// Sends `initialize`, and takes the session that it opens. If the caller goes away, a session that opens nevertheless is
     /// ended, for as long as the process lives.
-    pub(super) async fn handshake(self: &Arc<Self>, ask: Ask) -> Result<Response, CallFailure> {
+    pub(super) async fn handshake(self: &Arc<Self>, request: UpstreamRequest) -> Result<Response, CallFailure> {
         let (mut answer, answered) = oneshot::channel();
         let link = self.clone();
         tokio::spawn(async move {
-            let sending = link.site.send(ask);
+            let sending = link.upstream.send(request);
             tokio::pin!(sending);
             let sent = tokio::select! {
                 sent = &mut sending => sent,
@@ -148,13 +154,13 @@ impl Link {
     }
 
     /// The headers of the client's that are to go with this message.
-    pub(super) fn personal(&self, wire: &Wire) -> Personal {
-        let personal = self.site.personal(wire.forwarded());
+    pub(super) fn client_headers(&self, wire: &Wire) -> ClientHeaders {
+        let client_headers = self.upstream.client_headers(wire.forwarded());
         if wire.forwarded().is_some() {
-            let credentials = personal.iter().filter(|(name, _)| is_credential(name));
+            let credentials = client_headers.iter().filter(|(name, _)| is_credential(name));
             self.known(|known| known.client = credentials.cloned().collect());
         }
-        personal
+        client_headers
     }
 
     fn transport_headers(&self, accept: HeaderValue) -> HeaderMap {
@@ -168,35 +174,53 @@ impl Link {
     }
 
     /// A message as a POST. `passed` is dropped when it has been written.
-    pub(super) fn post(&self, url: &Url, wire: Wire, personal: Personal, passed: Option<Passed>) -> Ask {
+    pub(super) fn post(
+        &self,
+        url: &Url,
+        wire: Wire,
+        client_headers: ClientHeaders,
+        passed: Option<Passed>,
+    ) -> UpstreamRequest {
         let mut headers = self.transport_headers(EITHER);
         headers.insert(header::CONTENT_TYPE, JSON);
-        Ask {
+        UpstreamRequest {
             headers,
-            personal,
-            parcel: Some(Parcel::new(wire, passed, &self.outgoing)),
-            ..Ask::new(Method::POST, url)
+            client_headers,
+            body: Some(ReplayableBody::new(wire, passed, &self.outgoing)),
+            ..UpstreamRequest::new(Method::POST, url)
         }
     }
 
     /// A message as a POST that has no answer: it may be sent again until somebody is there to take it.
-    pub(super) fn post_notice(&self, url: &Url, wire: Wire) -> Ask {
-        let personal = self.personal(&wire);
-        Ask { patience: Some(ACCEPTING), insist: true, ..self.post(url, wire, personal, None) }
+    pub(super) fn post_notice(&self, url: &Url, wire: Wire) -> UpstreamRequest {
+        let client_headers = self.client_headers(&wire);
+        UpstreamRequest {
+            head_timeout: Some(ACCEPTING),
+            retry_unreachable: true,
+            ..self.post(url, wire, client_headers, None)
+        }
     }
 
     /// A stream of the server's messages, on behalf of the client and not for one message.
-    pub(super) fn listen(&self, position: &Position) -> Ask {
-        let personal = self.known(|known| known.client.clone());
+    pub(super) fn listen(&self, position: &Position) -> UpstreamRequest {
+        let client_headers = self.known(|known| known.client.clone());
         let mut headers = self.transport_headers(EVENTS);
         headers.extend(rules::last_event_id(position).map(|id| (LAST_EVENT_ID, id)));
-        Ask { headers, personal, ..Ask::new(Method::GET, &self.site.url) }
+        UpstreamRequest { headers, client_headers, ..UpstreamRequest::new(Method::GET, &self.upstream.url) }
     }
 
-    /// The rest of the stream of a call that came with `personal`.
-    pub(super) async fn resume(&self, position: &Position, personal: &Personal) -> Result<Response, CallFailure> {
-        let ask = Ask { personal: personal.clone(), patience: Some(RESUMING), ..self.listen(position) };
-        self.site.send(ask).await
+    /// The rest of the stream of a call that came with `client_headers`.
+    pub(super) async fn resume(
+        &self,
+        position: &Position,
+        client_headers: &ClientHeaders,
+    ) -> Result<Response, CallFailure> {
+        let request = UpstreamRequest {
+            client_headers: client_headers.clone(),
+            head_timeout: Some(RESUMING),
+            ..self.listen(position)
+        };
+        self.upstream.send(request).await
     }
 
     /// Whether the server says that it does not know the session. Only its reply to a message says that: for a stream, 404
@@ -205,10 +229,10 @@ impl Link {
         if !self.has_session() {
             return false;
         }
-        let personal = self.known(|known| known.client.clone());
-        let ask = self.post(&self.site.url, PING.to_owned().into(), personal, None);
+        let client_headers = self.known(|known| known.client.clone());
+        let request = self.post(&self.upstream.url, PING.to_owned().into(), client_headers, None);
         let asking = async {
-            let response = self.site.send(ask).await.ok()?;
+            let response = self.upstream.send(request).await.ok()?;
             let not_found = reader::reply(&response) == Reply::NotFound;
             let said = reader::refusal(response).await;
             Some(not_found && answer_with_404(&said, None).is_none())
@@ -229,7 +253,7 @@ impl Link {
         let begun_at = Instant::now();
         let (mut wire, mut tries) = (wire, 0);
         loop {
-            let sent = self.site.send(self.post_notice(url, wire)).await;
+            let sent = self.upstream.send(self.post_notice(url, wire)).await;
             tries += 1;
             let passing = match &sent {
                 Ok(response) => rules::is_passing(response.status()),
@@ -294,9 +318,9 @@ impl Link {
     }
 
     async fn end(&self, session: HeaderValue) {
-        let mut ask = Ask { method: Method::DELETE, ..self.listen(&Position::default()) };
-        ask.headers.insert(SESSION, session);
-        match timeout(DELETING, self.site.send(ask)).await {
+        let mut request = UpstreamRequest { method: Method::DELETE, ..self.listen(&Position::default()) };
+        request.headers.insert(SESSION, session);
+        match timeout(DELETING, self.upstream.send(request)).await {
             Ok(Ok(response)) => {
                 debug!(link = %self.name, status = response.status().as_u16(), "session deleted");
             }

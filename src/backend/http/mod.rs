@@ -12,9 +12,9 @@ mod link;
 mod reader;
 mod rules;
 mod secrets;
-mod site;
 mod sse;
 mod streamable;
+mod upstream;
 
 #[cfg(test)]
 mod tests;
@@ -31,7 +31,7 @@ use reqwest::{Client, redirect};
 use tokio::sync::OnceCell;
 
 use self::address::Address;
-use self::site::Site;
+use self::upstream::Upstream;
 use super::credentials::{CredentialError, Credentials};
 use super::fixed::Fixed;
 use super::oauth::OAuth;
@@ -93,7 +93,7 @@ pub struct HttpBackend {
     unix_socket: Option<PathBuf>,
     connect_timeout: Duration,
     /// Made with the first link, when all settings are there.
-    site: Arc<OnceCell<Result<Arc<Site>, String>>>,
+    upstream: Arc<OnceCell<Result<Arc<Upstream>, String>>>,
 }
 
 impl HttpBackend {
@@ -107,7 +107,7 @@ impl HttpBackend {
             credentials: None,
             unix_socket: None,
             connect_timeout: CONNECT_TIMEOUT,
-            site: Arc::default(),
+            upstream: Arc::default(),
         })
     }
 
@@ -189,30 +189,30 @@ impl HttpBackend {
 
     /// A clone that is changed is another server.
     fn changed(mut self) -> Self {
-        self.site = Arc::default();
+        self.upstream = Arc::default();
         self
     }
 
-    /// Returns the [`Site`] that all links of this server share. Returns `None` if this link is stopped before it is made.
+    /// Returns the [`Upstream`] that all links of this server share. Returns `None` if this link is stopped before it is made.
     ///
     /// To make it reads the system's certificates, which takes a while and may block for longer. One link makes it, and the
     /// others wait for that.
-    async fn site(self: Arc<Self>, launch: &Launch) -> Option<Result<Arc<Site>, LinkExit>> {
+    async fn upstream(self: Arc<Self>, launch: &Launch) -> Option<Result<Arc<Upstream>, LinkExit>> {
         let server = self.clone();
-        let making = self.site.get_or_try_init(async || {
+        let making = self.upstream.get_or_try_init(async || {
             let made = factory::make(launch, move || server.build().map(Arc::new)).await;
             made.map_or(Err(None), |made| made.map_err(Some))
         });
         tokio::select! {
             made = making => match made {
-                Ok(site) => Some(site.clone().map_err(|reason| LinkExit::Failed { reason })),
+                Ok(upstream) => Some(upstream.clone().map_err(|reason| LinkExit::Failed { reason })),
                 Err(exit) => exit.map(Err),
             },
             () = launch.stop.cancelled() => None,
         }
     }
 
-    fn build(&self) -> Result<Site, String> {
+    fn build(&self) -> Result<Upstream, String> {
         super::tls::ensure_provider();
         let tls = self.address.url().scheme() == "https";
         let mut client = Client::builder()
@@ -254,7 +254,7 @@ impl HttpBackend {
                 headers.insert(header::AUTHORIZATION, basic.clone());
             }
         }
-        Ok(Site {
+        Ok(Upstream {
             client,
             url: bare,
             headers,
@@ -291,8 +291,8 @@ impl Connect for HttpBackend {
     fn run(self: Arc<Self>, launch: Launch) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let transport = self.transport;
-            match self.site(&launch).await {
-                Some(Ok(site)) => choice::run(site, transport, launch).await,
+            match self.upstream(&launch).await {
+                Some(Ok(upstream)) => choice::run(upstream, transport, launch).await,
                 Some(Err(exit)) => launch.inlet.closed(exit),
                 None => {}
             }

@@ -18,7 +18,7 @@ use super::link::{Link, explained, names};
 use super::reader::{self, Item, Reader};
 use super::rules::{self, Reply};
 use super::streamable::Gate;
-use crate::backend::http::site::Ask;
+use super::upstream::UpstreamRequest;
 use crate::backend::panics;
 use crate::frame::Kind;
 use crate::link::{CallFailure, LinkExit, Outward, Purpose};
@@ -41,9 +41,9 @@ pub(super) struct Connection {
 /// Opens the stream on behalf of the client that sent `first`.
 pub(super) async fn connect(link: &Link, first: &Outward) -> Result<Connection, CallFailure> {
     // Its credentials are what the stream is opened with.
-    link.personal(&first.wire);
-    let ask = Ask { patience: Some(OPENING), ..link.listen(&Position::default()) };
-    let response = link.site.send(ask).await?;
+    link.client_headers(&first.wire);
+    let request = UpstreamRequest { head_timeout: Some(OPENING), ..link.listen(&Position::default()) };
+    let response = link.upstream.send(request).await?;
     let status = response.status();
     match reader::reply(&response) {
         Reply::Events => {}
@@ -190,14 +190,14 @@ async fn post(link: Arc<Link>, endpoint: Arc<Url>, outward: Outward, passed: Pas
     let call = number_of(purpose);
     let mut waiting = None;
     let sent = if call.is_some() {
-        let personal = link.personal(&wire);
-        link.site.send(link.post(&endpoint, wire, personal, Some(passed))).await
+        let client_headers = link.client_headers(&wire);
+        link.upstream.send(link.post(&endpoint, wire, client_headers, Some(passed))).await
     } else {
         waiting = Some(passed);
         if matches!(purpose, Purpose::Answer) {
             link.answer(&endpoint, wire).await
         } else {
-            link.site.send(link.post_notice(&endpoint, wire)).await
+            link.upstream.send(link.post_notice(&endpoint, wire)).await
         }
     };
     let failure = match sent {

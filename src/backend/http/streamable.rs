@@ -220,9 +220,9 @@ async fn notice(link: Arc<Link>, outward: Outward, passed: Passed) -> Done {
     let mut calls = Vec::new();
     let sent = if matches!(purpose, Purpose::Answer) {
         calls = link.settle(&wire);
-        link.answer(&link.site.url, wire).await
+        link.answer(&link.upstream.url, wire).await
     } else {
-        link.site.send(link.post_notice(&link.site.url, wire)).await
+        link.upstream.send(link.post_notice(&link.upstream.url, wire)).await
     };
     let reason = match sent {
         Ok(response) if response.status().is_success() => None,
@@ -262,7 +262,7 @@ async fn listen(link: Arc<Link>, passed: Passed) -> Done {
     // Whether there was such a stream; and whether the server was asked since then if it knows the session.
     let (mut had_stream, mut asked) = (false, false);
     loop {
-        let response = link.site.send(link.listen(&position)).await;
+        let response = link.upstream.send(link.listen(&position)).await;
         drop(passed.take());
         pace.failures = pace.failures.saturating_add(1);
         match response {

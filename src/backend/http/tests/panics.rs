@@ -59,10 +59,10 @@ async fn a_panic_ends_the_link_of_either_transport() {
 async fn nothing_is_made_before_the_link_runs() {
     let server = Server::start(async |request| plainly(&request)).await;
     let backend = HttpBackend::new(&server.url()).unwrap();
-    let site = backend.site.clone();
+    let upstream = backend.upstream.clone();
     let mut session = Session::start(backend);
-    assert!(!site.initialized(), "the link's task has not begun");
+    assert!(!upstream.initialized(), "the link's task has not begun");
     session.open().await;
-    assert!(site.initialized());
+    assert!(upstream.initialized());
     assert_eq!(session.stop().await, []);
 }

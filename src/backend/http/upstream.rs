@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::address::{secrets, shown};
-use super::body::Parcel;
+use super::body::ReplayableBody;
 use super::reader;
 use super::rules::{self, Redirect, Reply};
 use super::secrets::Secrets;
@@ -23,14 +23,14 @@ use crate::headers::is_credential;
 use crate::link::{CallFailure, Whose};
 
 /// How often a message is sent again whose server could not be reached.
-const MOST_INSISTENCE: u32 = 4;
-const FIRST_INSISTENCE: Duration = Duration::from_millis(200);
+const MAX_CONNECT_RETRIES: u32 = 4;
+const FIRST_RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// The longest challenges of a server that are read, and the longest that are handed to a client, in bytes.
 const LONGEST_CHALLENGE: usize = 2048;
 
 /// A server, and how to talk to it.
-pub(super) struct Site {
+pub(super) struct Upstream {
     pub client: Client,
     pub url: Url,
     /// What every request carries: the operator's headers.
@@ -49,39 +49,39 @@ pub(super) struct Site {
 pub(super) struct Untaken(pub CancellationToken);
 
 /// Headers of a client's request, for this server.
-pub(super) type Personal = Vec<(HeaderName, HeaderValue)>;
+pub(super) type ClientHeaders = Vec<(HeaderName, HeaderValue)>;
 
 /// One request.
-pub(super) struct Ask {
+pub(super) struct UpstreamRequest {
     pub method: Method,
     pub url: Url,
     /// Those of the transport.
     pub headers: HeaderMap,
-    pub personal: Personal,
-    pub parcel: Option<Parcel>,
+    pub client_headers: ClientHeaders,
+    pub body: Option<ReplayableBody>,
     /// How long to wait for the response's head.
-    pub patience: Option<Duration>,
+    pub head_timeout: Option<Duration>,
     /// Whether to try again when the server cannot be reached.
-    pub insist: bool,
+    pub retry_unreachable: bool,
 }
 
-impl Ask {
+impl UpstreamRequest {
     pub(super) fn new(method: Method, url: &Url) -> Self {
         Self {
             method,
             url: url.clone(),
             headers: HeaderMap::new(),
-            personal: Personal::new(),
-            parcel: None,
-            patience: None,
-            insist: false,
+            client_headers: ClientHeaders::new(),
+            body: None,
+            head_timeout: None,
+            retry_unreachable: false,
         }
     }
 }
 
-impl Site {
+impl Upstream {
     /// Of the headers that came with a message, those that were asked for.
-    pub(super) fn personal(&self, forwarded: Option<&Forwarded>) -> Personal {
+    pub(super) fn client_headers(&self, forwarded: Option<&Forwarded>) -> ClientHeaders {
         let wanted = |(name, value): (&str, &[u8])| {
             let name = self.forwards.iter().find(|wanted| wanted.as_str().eq_ignore_ascii_case(name))?;
             let mut value = HeaderValue::from_bytes(value).ok()?;
@@ -92,12 +92,15 @@ impl Site {
     }
 
     /// What is secret in this request: the operator's headers, the client's, the token, the session's id, and parts of the URL.
-    fn secrets(&self, ask: &Ask, token: Option<&Token>) -> Secrets {
+    fn secrets(&self, request: &UpstreamRequest, token: Option<&Token>) -> Secrets {
         let last = self.last_token().clone();
         let tokens: Vec<_> = last.iter().chain(token).map(Token::header).collect();
-        let personal = ask.personal.iter().map(|(_, value)| value);
-        let values = self.headers.values().chain(ask.headers.values()).filter(|value| value.is_sensitive());
-        Secrets::new(values.chain(personal).chain(&tokens), secrets(&self.url).into_iter().chain(secrets(&ask.url)))
+        let client_headers = request.client_headers.iter().map(|(_, value)| value);
+        let values = self.headers.values().chain(request.headers.values()).filter(|value| value.is_sensitive());
+        Secrets::new(
+            values.chain(client_headers).chain(&tokens),
+            secrets(&self.url).into_iter().chain(secrets(&request.url)),
+        )
     }
 
     fn last_token(&self) -> MutexGuard<'_, Option<Token>> {
@@ -106,13 +109,13 @@ impl Site {
 
     /// Sends one request, and waits for the head of the response. Follows redirects within the origin, and tries once more
     /// with better credentials if there are any: what was refused had no effect.
-    pub(super) async fn send(&self, mut ask: Ask) -> Result<Response, CallFailure> {
+    pub(super) async fn send(&self, mut request: UpstreamRequest) -> Result<Response, CallFailure> {
         let (mut hops, mut tries, mut renewed) = (0, 0, false);
         loop {
-            let token = self.token(&ask).await?;
-            let mut response = match self.attempt(&mut ask, token.as_ref()).await {
-                Err(CallFailure::Unreachable { .. }) if ask.insist && tries < MOST_INSISTENCE => {
-                    sleep(FIRST_INSISTENCE * 2_u32.pow(tries)).await;
+            let token = self.token(&request).await?;
+            let mut response = match self.attempt(&mut request, token.as_ref()).await {
+                Err(CallFailure::Unreachable { .. }) if request.retry_unreachable && tries < MAX_CONNECT_RETRIES => {
+                    sleep(FIRST_RETRY_DELAY * 2_u32.pow(tries)).await;
                     tries += 1;
                     continue;
                 }
@@ -120,46 +123,46 @@ impl Site {
             };
             let status = response.status();
             let location = response.headers().get(header::LOCATION).map(HeaderValue::as_bytes);
-            match rules::redirect(&ask.method, status, &ask.url, location, hops) {
+            match rules::redirect(&request.method, status, &request.url, location, hops) {
                 Redirect::None => {}
                 Redirect::Follow(url) => {
-                    if ask.is_spent() {
+                    if request.is_spent() {
                         return Err(too_long_to_redirect(status, &url));
                     }
                     hops += 1;
-                    ask.url = url;
+                    request.url = url;
                     continue;
                 }
                 Redirect::Refuse(reason) => return Err(CallFailure::Refused { status: status.as_u16(), reason }),
             }
-            let Some(refusal) = unauthorized(&response) else {
+            let Some(refusal) = refusal_of(&response) else {
                 if !matches!(reader::reply(&response), Reply::Json | Reply::Events | Reply::Accepted) {
-                    let secrets = self.secrets(&ask, token.as_ref());
+                    let secrets = self.secrets(&request, token.as_ref());
                     response.extensions_mut().insert(secrets);
                 }
                 return Ok(response);
             };
             // Read to its end, so that the connection can be used again.
             reader::refusal(response).await;
-            if !renewed && self.renew(&ask, token.as_ref(), &refusal).await? {
-                if ask.is_spent() {
+            if !renewed && self.renew(&request, token.as_ref(), &refusal).await? {
+                if request.is_spent() {
                     return Err(too_long_to_repeat(status));
                 }
                 renewed = true;
                 continue;
             }
-            let secrets = self.secrets(&ask, token.as_ref());
-            return Err(self.refused(&ask, refusal, &secrets));
+            let secrets = self.secrets(&request, token.as_ref());
+            return Err(self.refused(&request, refusal, &secrets));
         }
     }
 
-    async fn attempt(&self, ask: &mut Ask, token: Option<&Token>) -> Result<Response, CallFailure> {
-        let mut request = reqwest::Request::new(ask.method.clone(), ask.url.clone());
-        let headers = request.headers_mut();
+    async fn attempt(&self, request: &mut UpstreamRequest, token: Option<&Token>) -> Result<Response, CallFailure> {
+        let mut outgoing = reqwest::Request::new(request.method.clone(), request.url.clone());
+        let headers = outgoing.headers_mut();
         headers.clone_from(&self.headers);
-        headers.extend(ask.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        headers.extend(request.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         let mut last = None;
-        for (name, value) in &ask.personal {
+        for (name, value) in &request.client_headers {
             // The client's own stand in place of the operator's; a header that came twice goes twice.
             if last == Some(name) {
                 headers.append(name.clone(), value.clone());
@@ -173,32 +176,34 @@ impl Site {
         }
         let mut packed = None;
         let mut gave_way = None;
-        if let Some(parcel) = &mut ask.parcel {
-            let Some((body, begun)) = parcel.pack() else {
-                return Err(too_long_to_redirect(StatusCode::TEMPORARY_REDIRECT, &ask.url));
+        if let Some(body) = &mut request.body {
+            let Some((content, begun)) = body.begin() else {
+                return Err(too_long_to_redirect(StatusCode::TEMPORARY_REDIRECT, &request.url));
             };
-            *request.body_mut() = Some(body);
+            *outgoing.body_mut() = Some(content);
             packed = Some(begun);
-            gave_way = parcel.gave_way();
+            gave_way = body.gave_way();
         }
         // Without a body there is nothing that could have had an effect.
         let was_sent = || packed.as_ref().is_some_and(|begun| begun.load(Ordering::Acquire));
         let failed = |reason: String| {
-            let reason = format!("{}: {reason}", shown(&ask.url));
+            let reason = format!("{}: {reason}", shown(&request.url));
             if was_sent() { CallFailure::Broken { reason } } else { CallFailure::Unreachable { reason } }
         };
-        let executing = self.client.execute(request);
+        let executing = self.client.execute(outgoing);
         let response = async {
             match &gave_way {
                 None => Some(executing.await),
                 Some(gave_way) => gave_way.run_until_cancelled(executing).await,
             }
         };
-        let response = match ask.patience {
+        let response = match request.head_timeout {
             None => response.await,
-            Some(patience) => match timeout(patience, response).await {
+            Some(head_timeout) => match timeout(head_timeout, response).await {
                 Ok(response) => response,
-                Err(_) => return Err(failed(format!("it did not answer within {} seconds", patience.as_secs_f32()))),
+                Err(_) => {
+                    return Err(failed(format!("it did not answer within {} seconds", head_timeout.as_secs_f32())));
+                }
             },
         };
         let Some(response) = response else {
@@ -213,10 +218,10 @@ impl Site {
     }
 
     /// The operator's token, unless the client sent credentials of its own in that place.
-    async fn token(&self, ask: &Ask) -> Result<Option<Token>, CallFailure> {
+    async fn token(&self, request: &UpstreamRequest) -> Result<Option<Token>, CallFailure> {
         match &self.credentials {
-            Some(credentials) if !ask.has(&header::AUTHORIZATION) => {
-                let token = credentials.token().await.map_err(no_token)?;
+            Some(credentials) if !request.has(&header::AUTHORIZATION) => {
+                let token = credentials.token().await.map_err(credential_failure)?;
                 self.last_token().clone_from(&token);
                 Ok(token)
             }
@@ -224,21 +229,26 @@ impl Site {
         }
     }
 
-    async fn renew(&self, ask: &Ask, used: Option<&Token>, refusal: &Refusal) -> Result<bool, CallFailure> {
+    async fn renew(
+        &self,
+        request: &UpstreamRequest,
+        used: Option<&Token>,
+        refusal: &Refusal,
+    ) -> Result<bool, CallFailure> {
         let Some(credentials) = &self.credentials else { return Ok(false) };
         let asks = refusal.status == StatusCode::UNAUTHORIZED || rules::wants_more_scope(&refusal.challenges);
-        if !asks || ask.has(&header::AUTHORIZATION) {
+        if !asks || request.has(&header::AUTHORIZATION) {
             return Ok(false);
         }
-        credentials.refused(used, refusal).await.map_err(no_token)
+        credentials.refused(used, refusal).await.map_err(credential_failure)
     }
 
-    fn refused(&self, ask: &Ask, refusal: Refusal, secrets: &Secrets) -> CallFailure {
+    fn refused(&self, request: &UpstreamRequest, refusal: Refusal, secrets: &Secrets) -> CallFailure {
         let Refusal { status, challenges } = refusal;
-        let sent = ask.personal.iter().any(|(name, _)| is_credential(name));
+        let sent = request.client_headers.iter().any(|(name, _)| is_credential(name));
         // Where the client is to bring credentials and brought none, it can mend that.
         let expected = self.credentials.is_none() && self.forwards.iter().any(is_credential);
-        let challenge = told(challenges, secrets);
+        let challenge = challenge_for_client(challenges, secrets);
         let (whose, reason) = match (sent, expected) {
             (true, _) => (Whose::Client, "what the client sent with this request was not accepted".to_owned()),
             (false, true) => {
@@ -256,36 +266,36 @@ impl Site {
     }
 }
 
-impl Ask {
+impl UpstreamRequest {
     fn has(&self, name: &HeaderName) -> bool {
-        self.personal.iter().any(|(personal, _)| personal == name)
+        self.client_headers.iter().any(|(client_headers, _)| client_headers == name)
     }
 
     /// Whether its message was sent and not kept.
     fn is_spent(&self) -> bool {
-        self.parcel.as_ref().is_some_and(Parcel::is_spent)
+        self.body.as_ref().is_some_and(ReplayableBody::is_spent)
     }
 }
 
-/// What a client is told of a server's challenges: as many as fit, without secrets.
-fn told(challenges: Vec<String>, secrets: &Secrets) -> Option<String> {
-    let mut told = String::new();
+/// What a client is challenge_for_client of a server's challenges: as many as fit, without secrets.
+fn challenge_for_client(challenges: Vec<String>, secrets: &Secrets) -> Option<String> {
+    let mut challenge_for_client = String::new();
     for challenge in challenges {
         let challenge = secrets.mask(challenge, false);
         // The start of a challenge would be another one.
-        if told.len() + challenge.len() + 2 > LONGEST_CHALLENGE {
+        if challenge_for_client.len() + challenge.len() + 2 > LONGEST_CHALLENGE {
             continue;
         }
-        if !told.is_empty() {
-            told.push_str(", ");
+        if !challenge_for_client.is_empty() {
+            challenge_for_client.push_str(", ");
         }
-        told.push_str(&challenge);
+        challenge_for_client.push_str(&challenge);
     }
-    Some(told).filter(|told| !told.is_empty())
+    Some(challenge_for_client).filter(|challenge_for_client| !challenge_for_client.is_empty())
 }
 
 /// Whether a response asks for other credentials.
-fn unauthorized(response: &Response) -> Option<Refusal> {
+fn refusal_of(response: &Response) -> Option<Refusal> {
     let challenges = || {
         let values = response.headers().get_all(header::WWW_AUTHENTICATE).into_iter();
         let values = values.filter(|value| value.len() <= LONGEST_CHALLENGE);
@@ -300,7 +310,7 @@ fn unauthorized(response: &Response) -> Option<Refusal> {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is handed to `map_err`")]
-fn no_token(error: CredentialError) -> CallFailure {
+fn credential_failure(error: CredentialError) -> CallFailure {
     let reason = error.to_string();
     CallFailure::Unauthorized {
         status: StatusCode::UNAUTHORIZED.as_u16(),
