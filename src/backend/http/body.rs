@@ -24,13 +24,13 @@ pub(super) const SMALL: usize = 16 * 1024;
 const STEP: usize = 64 * 1024;
 
 /// Fires when it is dropped.
-pub(super) type Passed = oneshot::Sender<()>;
+pub(super) type SentSignal = oneshot::Sender<()>;
 
 /// A message, until something of it is taken to be sent.
 type Unsent = Arc<Mutex<Option<First>>>;
 
 /// The message, what waits until it has been written, and what it holds of the bytes that others could have.
-type First = (Wire, Option<Passed>, Option<Held>);
+type First = (Wire, Option<SentSignal>, Option<Held>);
 
 /// A message to be sent, more than once if it has to be.
 pub(super) struct ReplayableBody {
@@ -41,8 +41,8 @@ pub(super) struct ReplayableBody {
 }
 
 impl ReplayableBody {
-    /// `passed` is dropped when the message has been written. A copy is kept if it is small or `budget` has memory for it.
-    pub(super) fn new(wire: Wire, passed: Option<Passed>, budget: &Budget) -> Self {
+    /// `sent_signal` is dropped when the message has been written. A copy is kept if it is small or `budget` has memory for it.
+    pub(super) fn new(wire: Wire, sent_signal: Option<SentSignal>, budget: &Budget) -> Self {
         let permit = match wire.len() {
             0..=SMALL => Some(None),
             size if size <= KEPT => budget.keep(size).map(Some),
@@ -56,7 +56,7 @@ impl ReplayableBody {
             (budget.backlog(move || asked.cancel()), gave_way)
         });
         let held = backlog.as_ref().and_then(|(backlog, _)| backlog.hold(wire.pooled()));
-        Self { first: Arc::new(Mutex::new(Some((wire, passed, held)))), again, backlog }
+        Self { first: Arc::new(Mutex::new(Some((wire, sent_signal, held)))), again, backlog }
     }
 
     /// Cancelled when the server does not take the message and others need the memory that it takes.
@@ -96,7 +96,7 @@ fn lock(unsent: &Unsent) -> MutexGuard<'_, Option<First>> {
 struct Hold {
     _held: Option<Held>,
     _permit: Option<Permit>,
-    _passed: Option<Passed>,
+    _sent_signal: Option<SentSignal>,
 }
 
 struct Sending {
@@ -137,8 +137,8 @@ impl http_body::Body for Sending {
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let begun = lock(&self.source).take();
-        if let Some((mut wire, passed, held)) = begun {
-            self.hold = Some(Arc::new(Hold { _held: held, _permit: wire.take_permit(), _passed: passed }));
+        if let Some((mut wire, sent_signal, held)) = begun {
+            self.hold = Some(Arc::new(Hold { _held: held, _permit: wire.take_permit(), _sent_signal: sent_signal }));
             self.parts = wire.parts().iter().rev().cloned().collect();
         }
         let Some(mut bytes) = self.parts.pop() else { return Poll::Ready(None) };
@@ -176,10 +176,10 @@ mod tests {
 
     #[tokio::test]
     async fn says_when_the_bytes_are_gone() {
-        let (passed, mut gone) = oneshot::channel();
+        let (sent_signal, mut gone) = oneshot::channel();
         let (permit, mut freed) = oneshot::channel::<()>();
         let wire = Wire::from("hello".to_owned()).with_permit(Permit::new(permit));
-        let mut replayable = ReplayableBody::new(wire, Some(passed), &nothing());
+        let mut replayable = ReplayableBody::new(wire, Some(sent_signal), &nothing());
         let (mut body, taken) = replayable.begin().unwrap();
         assert!(!taken.load(Ordering::Acquire));
         let frame = body.frame().await.unwrap().unwrap();

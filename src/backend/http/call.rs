@@ -12,7 +12,7 @@ use bytes::Bytes;
 use reqwest::Response;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::body::Passed;
+use super::body::SentSignal;
 use super::events::Position;
 use super::link::{Handed, Link, answer_with_404, explained};
 use super::reader::{self, Item, NoBody, Reader};
@@ -32,7 +32,7 @@ pub(super) struct Call {
     pub link: Arc<Link>,
     pub number: u64,
     /// Whether it is `initialize`; what then waits for its end.
-    pub opening: Option<Passed>,
+    pub opening: Option<SentSignal>,
     pub is_opening: bool,
     /// Whether it may turn out that the server speaks HTTP+SSE.
     pub may_be_sse: bool,
@@ -61,7 +61,7 @@ pub(super) struct Attempt {
 }
 
 impl Call {
-    pub(super) fn new(link: Arc<Link>, number: u64, opening: Option<Passed>, may_be_sse: bool) -> Self {
+    pub(super) fn new(link: Arc<Link>, number: u64, opening: Option<SentSignal>, may_be_sse: bool) -> Self {
         let is_opening = opening.is_some();
         Self {
             link,
@@ -74,8 +74,8 @@ impl Call {
         }
     }
 
-    /// Sends the call and sees it through. `passed` is dropped when it has been written.
-    pub(super) async fn run(mut self, outward: Outward, passed: Option<Passed>) -> Ended {
+    /// Sends the call and sees it through. `sent_signal` is dropped when it has been written.
+    pub(super) async fn run(mut self, outward: Outward, sent_signal: Option<SentSignal>) -> Ended {
         if self.is_opening {
             self.link.begin().await;
         }
@@ -85,7 +85,7 @@ impl Call {
         drop(held);
         let again = if self.may_be_sse { self.link.copy(&wire) } else { None };
         let had_session = self.link.has_session();
-        let mut request = self.link.post(&self.link.upstream.url, wire, self.client_headers.clone(), passed);
+        let mut request = self.link.post(&self.link.upstream.url, wire, self.client_headers.clone(), sent_signal);
         request.head_timeout = self.is_opening.then_some(OPENING);
         let sent =
             if self.is_opening { self.link.handshake(request).await } else { self.link.upstream.send(request).await };

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 use url::Url;
 
-use super::body::{Passed, ReplayableBody, SMALL};
+use super::body::{ReplayableBody, SMALL, SentSignal};
 use super::events::Position;
 use super::reader::{self, Item, Reader};
 use super::rules::{self, Reply};
@@ -173,20 +173,20 @@ impl Link {
         headers
     }
 
-    /// A message as a POST. `passed` is dropped when it has been written.
+    /// A message as a POST. `sent_signal` is dropped when it has been written.
     pub(super) fn post(
         &self,
         url: &Url,
         wire: Wire,
         client_headers: ClientHeaders,
-        passed: Option<Passed>,
+        sent_signal: Option<SentSignal>,
     ) -> UpstreamRequest {
         let mut headers = self.transport_headers(EITHER);
         headers.insert(header::CONTENT_TYPE, JSON);
         UpstreamRequest {
             headers,
             client_headers,
-            body: Some(ReplayableBody::new(wire, passed, &self.outgoing)),
+            body: Some(ReplayableBody::new(wire, sent_signal, &self.outgoing)),
             ..UpstreamRequest::new(Method::POST, url)
         }
     }

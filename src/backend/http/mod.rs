@@ -6,9 +6,9 @@
 mod address;
 mod body;
 mod call;
-mod choice;
 mod events;
 mod link;
+mod negotiation;
 mod reader;
 mod rules;
 mod secrets;
@@ -292,7 +292,7 @@ impl Connect for HttpBackend {
         Box::pin(async move {
             let transport = self.transport;
             match self.upstream(&launch).await {
-                Some(Ok(upstream)) => choice::run(upstream, transport, launch).await,
+                Some(Ok(upstream)) => negotiation::run(upstream, transport, launch).await,
                 Some(Err(exit)) => launch.inlet.closed(exit),
                 None => {}
             }

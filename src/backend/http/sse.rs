@@ -10,14 +10,14 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::warn;
 use url::Url;
 
-use super::body::Passed;
+use super::body::SentSignal;
 use super::call::{self, words};
-use super::choice::Orders;
 use super::events::Position;
 use super::link::{Link, explained, names};
+use super::negotiation::LinkInput;
 use super::reader::{self, Item, Reader};
 use super::rules::{self, Reply};
-use super::streamable::Gate;
+use super::streamable::SendGate;
 use super::upstream::UpstreamRequest;
 use crate::backend::panics;
 use crate::frame::Kind;
@@ -83,7 +83,7 @@ enum Done {
 }
 
 /// Carries a session's messages until it ends.
-pub(super) async fn run(link: &Arc<Link>, orders: &mut Orders, connection: Connection, first: Outward) {
+pub(super) async fn run(link: &Arc<Link>, input: &mut LinkInput, connection: Connection, first: Outward) {
     let Connection { mut reader, endpoint } = connection;
     let endpoint = Arc::new(endpoint);
     let opened = Arc::new(Opened::default());
@@ -99,14 +99,14 @@ pub(super) async fn run(link: &Arc<Link>, orders: &mut Orders, connection: Conne
             *deadline = Instant::now() + call::OPENING;
         }
         let longest = if number_of(outward.purpose).is_some() { LEAVING } else { ACCEPTED };
-        let (passed, gate) = Gate::new(longest);
-        tasks.spawn(post(link.clone(), endpoint.clone(), outward, passed));
+        let (sent_signal, gate) = SendGate::new(longest);
+        tasks.spawn(post(link.clone(), endpoint.clone(), outward, sent_signal));
         gate
     };
     // When the handshake has to be over that is under way.
     let mut deadline = Instant::now();
     let mut gate = begin(&mut tasks, first, &mut deadline);
-    let (stop, stalled) = (orders.stop.clone(), orders.stalled.clone());
+    let (stop, stalled) = (input.stop.clone(), input.stalled.clone());
     let exit = loop {
         tokio::select! {
             biased;
@@ -127,9 +127,9 @@ pub(super) async fn run(link: &Arc<Link>, orders: &mut Orders, connection: Conne
                     link.inlet.failed(number, CallFailure::Broken { reason });
                 }
             }
-            () = Gate::wait(&mut gate), if gate.is_some() => gate = None,
-            () = stalled.notified() => orders.give_way(&*link.inlet),
-            message = orders.next(), if gate.is_none() => match message {
+            () = SendGate::wait(&mut gate), if gate.is_some() => gate = None,
+            () = stalled.notified() => input.give_way(&*link.inlet),
+            message = input.next(), if gate.is_none() => match message {
                 Some(message) => gate = begin(&mut tasks, message, &mut deadline),
                 None => break None,
             },
@@ -183,7 +183,7 @@ fn number_of(purpose: Purpose) -> Option<u64> {
 }
 
 /// Sends one message. Its answer, if there is one, comes on the stream.
-async fn post(link: Arc<Link>, endpoint: Arc<Url>, outward: Outward, passed: Passed) -> Done {
+async fn post(link: Arc<Link>, endpoint: Arc<Url>, outward: Outward, sent_signal: SentSignal) -> Done {
     let Outward { wire, purpose, held, response: _ } = outward;
     // From here on the request itself holds what it takes.
     drop(held);
@@ -191,9 +191,9 @@ async fn post(link: Arc<Link>, endpoint: Arc<Url>, outward: Outward, passed: Pas
     let mut waiting = None;
     let sent = if call.is_some() {
         let client_headers = link.client_headers(&wire);
-        link.upstream.send(link.post(&endpoint, wire, client_headers, Some(passed))).await
+        link.upstream.send(link.post(&endpoint, wire, client_headers, Some(sent_signal))).await
     } else {
-        waiting = Some(passed);
+        waiting = Some(sent_signal);
         if matches!(purpose, Purpose::Answer) {
             link.answer(&endpoint, wire).await
         } else {

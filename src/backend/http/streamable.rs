@@ -1,7 +1,7 @@
 //! A link over streamable HTTP (2025-11-25, basic/transports, "Streamable HTTP").
 //!
 //! One loop takes the session's messages in turn and gives each a task of its own: calls run side by side, and the next
-//! message waits until the one before it has left ([`Gate`]). All tasks end with the loop.
+//! message waits until the one before it has left ([`SendGate`]). All tasks end with the loop.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, warn};
 
-use super::body::Passed;
+use super::body::SentSignal;
 use super::call::{Attempt, Call, Ended, OPENING, words};
-use super::choice::Orders;
 use super::events::Position;
 use super::link::Link;
+use super::negotiation::LinkInput;
 use super::random;
 use super::reader::{self, Reader};
 use super::rules::{Pace, Reply};
@@ -54,36 +54,36 @@ enum Done {
     /// The call with this number was cancelled.
     Cancelled(u64),
     /// The handshake is over. What waits for that is given on.
-    Initialized(Passed),
+    Initialized(SentSignal),
     Lost(LinkExit),
 }
 
 /// What the next message waits for.
-pub(super) struct Gate {
-    passed: oneshot::Receiver<()>,
+pub(super) struct SendGate {
+    sent_signal: oneshot::Receiver<()>,
     until: Instant,
 }
 
-impl Gate {
+impl SendGate {
     /// A gate that opens when what comes with it is dropped, or at the latest after this time.
-    pub(super) fn new(longest: Duration) -> (Passed, Option<Self>) {
-        let (passed, waiting) = oneshot::channel();
-        (passed, Some(Self { passed: waiting, until: Instant::now() + longest }))
+    pub(super) fn new(longest: Duration) -> (SentSignal, Option<Self>) {
+        let (sent_signal, waiting) = oneshot::channel();
+        (sent_signal, Some(Self { sent_signal: waiting, until: Instant::now() + longest }))
     }
 
     pub(super) async fn wait(gate: &mut Option<Self>) {
-        if let Some(Self { passed, until }) = gate {
-            let _ = timeout_at(*until, passed).await;
+        if let Some(Self { sent_signal, until }) = gate {
+            let _ = timeout_at(*until, sent_signal).await;
         }
     }
 }
 
 /// Carries a session's messages until it ends. With `may_be_sse`, a refused `initialize` is given back.
-pub(super) async fn run(link: &Arc<Link>, orders: &mut Orders, first: Option<Outward>, may_be_sse: bool) -> End {
+pub(super) async fn run(link: &Arc<Link>, input: &mut LinkInput, first: Option<Outward>, may_be_sse: bool) -> End {
     let mut tasks =
         Tasks { link, may_be_sse, set: JoinSet::new(), calls: HashMap::new(), opening: false, listening: None };
     let mut gate = first.and_then(|first| tasks.begin(first));
-    let (stop, stalled) = (orders.stop.clone(), orders.stalled.clone());
+    let (stop, stalled) = (input.stop.clone(), input.stalled.clone());
     let exit = loop {
         tokio::select! {
             biased;
@@ -110,11 +110,11 @@ pub(super) async fn run(link: &Arc<Link>, orders: &mut Orders, first: Option<Out
                         }
                     }
                 }
-                Ok(Done::Initialized(passed)) => {
+                Ok(Done::Initialized(sent_signal)) => {
                     if let Some(gate) = &mut gate {
                         gate.until = gate.until.min(Instant::now() + LISTENING);
                     }
-                    let listening = tasks.set.spawn(listen(link.clone(), passed));
+                    let listening = tasks.set.spawn(listen(link.clone(), sent_signal));
                     // There is one such stream, however often a client says that it is ready.
                     if let Some(before) = tasks.listening.replace(listening) {
                         before.abort();
@@ -124,12 +124,12 @@ pub(super) async fn run(link: &Arc<Link>, orders: &mut Orders, first: Option<Out
                 Err(error) if error.is_panic() => break Some(panics::exit(&link.name, error)),
                 Ok(Done::Notice) | Err(_) => {}
             },
-            () = Gate::wait(&mut gate), if gate.is_some() => {
+            () = SendGate::wait(&mut gate), if gate.is_some() => {
                 gate = None;
                 tasks.opening = false;
             }
-            () = stalled.notified() => orders.give_way(&*link.inlet),
-            message = orders.next(), if gate.is_none() => match message {
+            () = stalled.notified() => input.give_way(&*link.inlet),
+            message = input.next(), if gate.is_none() => match message {
                 Some(message) => gate = tasks.begin(message),
                 None => break None,
             },
@@ -140,7 +140,7 @@ pub(super) async fn run(link: &Arc<Link>, orders: &mut Orders, first: Option<Out
         && let Some(gate) = &mut gate
     {
         gate.until = gate.until.min(Instant::now() + ABANDONED);
-        let _ = timeout_at(gate.until, &mut gate.passed).await;
+        let _ = timeout_at(gate.until, &mut gate.sent_signal).await;
     }
     tasks.set.shutdown().await;
     match exit {
@@ -169,27 +169,29 @@ struct Running {
 
 impl Tasks<'_> {
     /// Sends a message, and says what the next one waits for.
-    fn begin(&mut self, outward: Outward) -> Option<Gate> {
+    fn begin(&mut self, outward: Outward) -> Option<SendGate> {
         let link = self.link.clone();
-        let (passed, gate) = match outward.purpose {
-            Purpose::Initialize(_) => Gate::new(OPENING * 2),
-            Purpose::Call(_) => Gate::new(LEAVING),
-            Purpose::Initialized | Purpose::Cancel(_) | Purpose::Notice | Purpose::Answer => Gate::new(ACCEPTED),
+        let (sent_signal, gate) = match outward.purpose {
+            Purpose::Initialize(_) => SendGate::new(OPENING * 2),
+            Purpose::Call(_) => SendGate::new(LEAVING),
+            Purpose::Initialized | Purpose::Cancel(_) | Purpose::Notice | Purpose::Answer => SendGate::new(ACCEPTED),
         };
         match outward.purpose {
             Purpose::Initialize(number) => {
                 self.opening = true;
-                let call = Call::new(link, number, Some(passed), self.may_be_sse);
+                let call = Call::new(link, number, Some(sent_signal), self.may_be_sse);
                 self.call(number, call, outward, None);
             }
-            Purpose::Call(number) => self.call(number, Call::new(link, number, None, false), outward, Some(passed)),
+            Purpose::Call(number) => {
+                self.call(number, Call::new(link, number, None, false), outward, Some(sent_signal))
+            }
             Purpose::Initialized | Purpose::Cancel(_) | Purpose::Notice | Purpose::Answer => {
                 if let Purpose::Cancel(number) = outward.purpose
                     && let Some(call) = self.calls.get(&number)
                 {
                     call.cancelled.store(true, Ordering::Relaxed);
                 }
-                self.set.spawn(notice(link, outward, passed));
+                self.set.spawn(notice(link, outward, sent_signal));
             }
         }
         gate
@@ -204,15 +206,15 @@ impl Tasks<'_> {
         is_running
     }
 
-    fn call(&mut self, number: u64, call: Call, outward: Outward, passed: Option<Passed>) {
+    fn call(&mut self, number: u64, call: Call, outward: Outward, sent_signal: Option<SentSignal>) {
         let cancelled = call.cancelled.clone();
-        let task = self.set.spawn(async move { Done::Call(number, call.run(outward, passed).await) });
+        let task = self.set.spawn(async move { Done::Call(number, call.run(outward, sent_signal).await) });
         self.calls.insert(number, Running { task, cancelled });
     }
 }
 
 /// Sends a message that has no answer.
-async fn notice(link: Arc<Link>, outward: Outward, passed: Passed) -> Done {
+async fn notice(link: Arc<Link>, outward: Outward, sent_signal: SentSignal) -> Done {
     let Outward { wire, purpose, held, response: _ } = outward;
     // From here on the request itself holds what it takes.
     drop(held);
@@ -243,9 +245,9 @@ async fn notice(link: Arc<Link>, outward: Outward, passed: Passed) -> Done {
     };
     match purpose {
         Purpose::Answer if !calls.is_empty() && reason.is_some() => Done::Unanswered(calls, reason.unwrap_or_default()),
-        Purpose::Initialized => Done::Initialized(passed),
+        Purpose::Initialized => Done::Initialized(sent_signal),
         Purpose::Cancel(number) => {
-            drop(passed);
+            drop(sent_signal);
             sleep(AFTER_CANCEL).await;
             Done::Cancelled(number)
         }
@@ -254,16 +256,16 @@ async fn notice(link: Arc<Link>, outward: Outward, passed: Passed) -> Done {
 }
 
 /// Keeps the stream open on which the server says what belongs to no call (2025-11-25, basic/transports, "Listening for
-/// Messages from the Server"), for as long as the link lasts. `passed` is dropped when it is open, or seems not to be.
-async fn listen(link: Arc<Link>, passed: Passed) -> Done {
-    let mut passed = Some(passed);
+/// Messages from the Server"), for as long as the link lasts. `sent_signal` is dropped when it is open, or seems not to be.
+async fn listen(link: Arc<Link>, sent_signal: SentSignal) -> Done {
+    let mut sent_signal = Some(sent_signal);
     let mut position = Position::default();
     let mut pace = Pace::default();
     // Whether there was such a stream; and whether the server was asked since then if it knows the session.
     let (mut had_stream, mut asked) = (false, false);
     loop {
         let response = link.upstream.send(link.listen(&position)).await;
-        drop(passed.take());
+        drop(sent_signal.take());
         pace.failures = pace.failures.saturating_add(1);
         match response {
             Ok(response) => {

@@ -17,7 +17,7 @@ use crate::backend::outlet::{fail_unsent, may_be_dropped};
 use crate::link::{CallFailure, Inlet, Launch, Outward, Purpose};
 
 /// The session's end of a link.
-pub(super) struct Orders {
+pub(super) struct LinkInput {
     pub outgoing: mpsc::Receiver<Outward>,
     /// Messages that were taken out of `outgoing` and not sent yet.
     kept: VecDeque<Outward>,
@@ -26,7 +26,7 @@ pub(super) struct Orders {
     pub stop: CancellationToken,
 }
 
-impl Orders {
+impl LinkInput {
     /// The next message; `None` if there will be none. Nothing is lost if the future is dropped.
     pub(super) async fn next(&mut self) -> Option<Outward> {
         match self.kept.pop_front() {
@@ -54,22 +54,22 @@ impl Orders {
 pub(super) async fn run(upstream: Arc<Upstream>, transport: Transport, launch: Launch) {
     let Launch { name, message_size, inlet, outgoing, outgoing_budget, stalled, stop, .. } = launch;
     let link = Arc::new(Link::new(upstream, inlet, message_size, name, outgoing_budget));
-    let mut orders = Orders { outgoing, kept: VecDeque::new(), stalled, stop };
-    let stop = orders.stop.clone();
+    let mut input = LinkInput { outgoing, kept: VecDeque::new(), stalled, stop };
+    let stop = input.stop.clone();
     match transport {
-        Transport::Http => drop(streamable::run(&link, &mut orders, None, false).await),
-        Transport::Sse => run_sse(&link, &mut orders, &stop).await,
-        Transport::Auto => run_either(&link, &mut orders, &stop).await,
+        Transport::Http => drop(streamable::run(&link, &mut input, None, false).await),
+        Transport::Sse => run_sse(&link, &mut input, &stop).await,
+        Transport::Auto => run_either(&link, &mut input, &stop).await,
     }
 }
 
 /// The next message; `None` if the link has to end.
-async fn next(orders: &mut Orders) -> Option<Outward> {
-    let stop = orders.stop.clone();
+async fn next(input: &mut LinkInput) -> Option<Outward> {
+    let stop = input.stop.clone();
     tokio::select! {
         biased;
         () = stop.cancelled() => None,
-        message = orders.next() => message,
+        message = input.next() => message,
     }
 }
 
@@ -85,24 +85,24 @@ async fn connect(
     }
 }
 
-async fn run_sse(link: &Arc<Link>, orders: &mut Orders, stop: &CancellationToken) {
+async fn run_sse(link: &Arc<Link>, input: &mut LinkInput, stop: &CancellationToken) {
     // A client whose handshake failed may try again.
-    while let Some(first) = next(orders).await {
+    while let Some(first) = next(input).await {
         match connect(link, &first, stop).await {
             None => return,
-            Some(Ok(connection)) => return sse::run(link, orders, connection, first).await,
+            Some(Ok(connection)) => return sse::run(link, input, connection, first).await,
             Some(Err(failure)) => fail(link, first.purpose, failure),
         }
     }
 }
 
-async fn run_either(link: &Arc<Link>, orders: &mut Orders, stop: &CancellationToken) {
+async fn run_either(link: &Arc<Link>, input: &mut LinkInput, stop: &CancellationToken) {
     let mut first = None;
     while first.is_none() && link.upstream.sse.load(Ordering::Relaxed) {
-        let Some(message) = next(orders).await else { return };
+        let Some(message) = next(input).await else { return };
         match connect(link, &message, stop).await {
             None => return,
-            Some(Ok(connection)) => return sse::run(link, orders, connection, message).await,
+            Some(Ok(connection)) => return sse::run(link, input, connection, message).await,
             Some(Err(CallFailure::Refused { .. } | CallFailure::BadAnswer { .. })) => {
                 // It was another server then, or is another one now.
                 link.upstream.sse.store(false, Ordering::Relaxed);
@@ -112,7 +112,7 @@ async fn run_either(link: &Arc<Link>, orders: &mut Orders, stop: &CancellationTo
         }
     }
     loop {
-        let attempt = match streamable::run(link, orders, first.take(), true).await {
+        let attempt = match streamable::run(link, input, first.take(), true).await {
             End::Over => return,
             End::Sse(attempt) => attempt,
         };
@@ -121,7 +121,7 @@ async fn run_either(link: &Arc<Link>, orders: &mut Orders, stop: &CancellationTo
             Some(Ok(connection)) => {
                 link.upstream.sse.store(true, Ordering::Relaxed);
                 let Attempt { outward, .. } = *attempt;
-                return sse::run(link, orders, connection, outward).await;
+                return sse::run(link, input, connection, outward).await;
             }
             Some(Err(failure)) => attempt.fail(link, failure).await,
         }
