@@ -13,11 +13,11 @@ use reqwest::Response;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::body::SentSignal;
-use super::events::Position;
-use super::link::{Handed, Link, answer_with_404, explained};
-use super::reader::{self, Item, NoBody, Reader};
-use super::rules::{self, Pace, Reply};
-use super::upstream::{ClientHeaders, Untaken};
+use super::events::StreamPosition;
+use super::link::{Delivered, HttpLink, answer_with_404, explained};
+use super::reader::{self, BodyError, EventReader, StreamItem};
+use super::rules::{self, ReconnectPace, ReplyKind};
+use super::upstream::{ClientHeaders, UploadGaveWay};
 use crate::backend::delivery;
 use crate::frame::{FrameErrorKind, Lost, Permit};
 use crate::link::{CallFailure, LinkExit, LostMessage, Outward};
@@ -28,8 +28,8 @@ const AFTER_ANSWER: Duration = Duration::from_secs(1);
 pub(super) const OPENING: Duration = Duration::from_secs(120);
 
 /// One call.
-pub(super) struct Call {
-    pub link: Arc<Link>,
+pub(super) struct HttpCall {
+    pub link: Arc<HttpLink>,
     pub number: u64,
     /// Whether it is `initialize`; what then waits for its end.
     pub opening: Option<SentSignal>,
@@ -42,17 +42,17 @@ pub(super) struct Call {
 }
 
 /// What a call came to.
-pub(super) enum Ended {
+pub(super) enum CallEnd {
     /// It has its outcome.
     Done,
     /// The server does not know the session.
     Lost(LinkExit),
     /// The server may speak HTTP+SSE: there is no outcome yet.
-    Sse(Box<Attempt>),
+    Sse(Box<RefusedInitialize>),
 }
 
 /// An `initialize` that was refused in a way that a server of the older transport would.
-pub(super) struct Attempt {
+pub(super) struct RefusedInitialize {
     pub outward: Outward,
     pub number: u64,
     refusal: CallFailure,
@@ -60,8 +60,8 @@ pub(super) struct Attempt {
     explained: Option<Bytes>,
 }
 
-impl Call {
-    pub(super) fn new(link: Arc<Link>, number: u64, opening: Option<SentSignal>, may_be_sse: bool) -> Self {
+impl HttpCall {
+    pub(super) fn new(link: Arc<HttpLink>, number: u64, opening: Option<SentSignal>, may_be_sse: bool) -> Self {
         let is_opening = opening.is_some();
         Self {
             link,
@@ -75,7 +75,7 @@ impl Call {
     }
 
     /// Sends the call and sees it through. `sent_signal` is dropped when it has been written.
-    pub(super) async fn run(mut self, outward: Outward, sent_signal: Option<SentSignal>) -> Ended {
+    pub(super) async fn run(mut self, outward: Outward, sent_signal: Option<SentSignal>) -> CallEnd {
         if self.is_opening {
             self.link.begin().await;
         }
@@ -95,29 +95,31 @@ impl Call {
         };
         let status = response.status();
         match reader::reply(&response) {
-            Reply::Json => self.read(response, Self::whole).await,
-            Reply::Events => self.read(response, Self::follow).await,
-            Reply::NotFound if had_session => {
+            ReplyKind::Json => self.read(response, Self::whole).await,
+            ReplyKind::Events => self.read(response, Self::follow).await,
+            ReplyKind::NotFound if had_session => {
                 let body = reader::refusal(response).await;
-                let Some(answer) = answer_with_404(&body, Some(self.number)) else { return Ended::Lost(Link::lost()) };
+                let Some(answer) = answer_with_404(&body, Some(self.number)) else {
+                    return CallEnd::Lost(HttpLink::lost());
+                };
                 let refusal = CallFailure::Refused { status: status.as_u16(), reason: body.excerpt() };
                 self.refused(refusal, Some(answer)).await
             }
-            Reply::NotFound | Reply::NotAllowed | Reply::Refused => {
+            ReplyKind::NotFound | ReplyKind::NotAllowed | ReplyKind::Refused => {
                 let body = reader::refusal(response).await;
                 let explained = explained(&body, self.number);
                 let refusal = CallFailure::Refused { status: status.as_u16(), reason: body.excerpt() };
                 if let Some(wire) = again.filter(|_| rules::may_be_sse(status, explained.is_some())) {
                     let outward = Outward { wire, purpose, held: None, response: None };
-                    let attempt = Attempt { outward, number: self.number, refusal, explained };
-                    return Ended::Sse(Box::new(attempt));
+                    let attempt = RefusedInitialize { outward, number: self.number, refusal, explained };
+                    return CallEnd::Sse(Box::new(attempt));
                 }
                 self.refused(refusal, explained).await
             }
-            Reply::Accepted => self.fail(CallFailure::BadAnswer {
+            ReplyKind::Accepted => self.fail(CallFailure::BadAnswer {
                 reason: format!("it accepted the call with HTTP status {}, and gave no answer", status.as_u16()),
             }),
-            Reply::Foreign(media) => {
+            ReplyKind::Foreign(media) => {
                 let said = reader::refusal(response).await.excerpt();
                 self.fail(CallFailure::BadAnswer {
                     reason: format!("it answered with `{media}` in place of JSON or events: {said}"),
@@ -127,11 +129,11 @@ impl Call {
     }
 
     /// Reads the answer, which to `initialize` must come within a time.
-    async fn read(&mut self, mut response: Response, how: impl AsyncFnOnce(&mut Self, Response) -> Ended) -> Ended {
+    async fn read(&mut self, mut response: Response, how: impl AsyncFnOnce(&mut Self, Response) -> CallEnd) -> CallEnd {
         let untaken = response.extensions_mut().remove();
         // Boxed, because it is large: every move of the task's future would copy it.
         let reading = Box::pin(self.read_all(response, how));
-        let Some(Untaken(gave_way)) = untaken else { return reading.await };
+        let Some(UploadGaveWay(gave_way)) = untaken else { return reading.await };
         if let Some(ended) = gave_way.run_until_cancelled(reading).await {
             return ended;
         }
@@ -139,7 +141,7 @@ impl Call {
         self.fail(CallFailure::Broken { reason })
     }
 
-    async fn read_all(&mut self, response: Response, how: impl AsyncFnOnce(&mut Self, Response) -> Ended) -> Ended {
+    async fn read_all(&mut self, response: Response, how: impl AsyncFnOnce(&mut Self, Response) -> CallEnd) -> CallEnd {
         if !self.is_opening {
             return how(self, response).await;
         }
@@ -150,50 +152,50 @@ impl Call {
         self.fail(CallFailure::Broken { reason })
     }
 
-    fn fail(&mut self, failure: CallFailure) -> Ended {
+    fn fail(&mut self, failure: CallFailure) -> CallEnd {
         self.link.inlet.failed(self.number, failure);
         self.opening = None;
-        Ended::Done
+        CallEnd::Done
     }
 
-    async fn refused(&mut self, refusal: CallFailure, explained: Option<Bytes>) -> Ended {
+    async fn refused(&mut self, refusal: CallFailure, explained: Option<Bytes>) -> CallEnd {
         if let Some(error) = explained
-            && matches!(self.hand_on(error, None).await, Handed::Answer)
+            && matches!(self.hand_on(error, None).await, Delivered::Answer)
         {
-            return Ended::Done;
+            return CallEnd::Done;
         }
         self.fail(refusal)
     }
 
-    async fn hand_on(&mut self, data: Bytes, grown: Option<Permit>) -> Handed {
+    async fn hand_on(&mut self, data: Bytes, grown: Option<Permit>) -> Delivered {
         let handed = self.link.hand_on(data, grown, self.number, self.is_opening).await;
-        if matches!(handed, Handed::Answer) {
+        if matches!(handed, Delivered::Answer) {
             self.opening = None;
         }
         handed
     }
 
     /// The answer is a JSON body.
-    async fn whole(&mut self, response: Response) -> Ended {
+    async fn whole(&mut self, response: Response) -> CallEnd {
         let (body, grown) = match reader::whole(response, self.link.limit, self.link.inlet.budget()).await {
             Ok(body) => body,
-            Err(NoBody::Stalled) => return self.fail(CallFailure::Stalled),
-            Err(NoBody::TooLarge(size)) => return self.fail(CallFailure::TooLarge { size }),
-            Err(NoBody::Cut(reason)) => return self.fail(CallFailure::Broken { reason }),
+            Err(BodyError::Stalled) => return self.fail(CallFailure::Stalled),
+            Err(BodyError::TooLarge(size)) => return self.fail(CallFailure::TooLarge { size }),
+            Err(BodyError::Cut(reason)) => return self.fail(CallFailure::Broken { reason }),
         };
         match self.hand_on(body, grown).await {
-            Handed::Answer => Ended::Done,
-            Handed::Other => {
+            Delivered::Answer => CallEnd::Done,
+            Delivered::Other => {
                 self.fail(CallFailure::BadAnswer { reason: "what came is no answer to this call".to_owned() })
             }
             // Whether a body that ends with its connection was all there, only the JSON in it can tell.
-            Handed::Bad(error) if matches!(error.kind, FrameErrorKind::Truncated | FrameErrorKind::Empty) => {
+            Delivered::Bad(error) if matches!(error.kind, FrameErrorKind::Truncated | FrameErrorKind::Empty) => {
                 self.fail(CallFailure::Broken { reason: "the answer was cut off".to_owned() })
             }
-            Handed::Bad(error) => {
+            Delivered::Bad(error) => {
                 let reason = error.to_string();
                 if self.link.hand_on_bad(error, self.number).await {
-                    Ended::Done
+                    CallEnd::Done
                 } else {
                     self.fail(CallFailure::BadAnswer { reason })
                 }
@@ -202,20 +204,21 @@ impl Call {
     }
 
     /// The answer comes on a stream of events, or on several in turn.
-    async fn follow(&mut self, response: Response) -> Ended {
-        let mut reader = Reader::new(response, self.link.limit, Position::default(), self.link.inlet.budget());
-        let mut pace = Pace::default();
+    async fn follow(&mut self, response: Response) -> CallEnd {
+        let mut reader =
+            EventReader::new(response, self.link.limit, StreamPosition::default(), self.link.inlet.budget());
+        let mut pace = ReconnectPace::default();
         let mut broken_at = None;
         loop {
             let opened_at = Instant::now();
-            let Some(mut reason) = self.drain(&mut reader).await else { return Ended::Done };
-            if pace.ended(reader.brought(), opened_at.elapsed()) {
+            let Some(mut reason) = self.drain(&mut reader).await else { return CallEnd::Done };
+            if pace.ended(reader.progress(), opened_at.elapsed()) {
                 broken_at = None;
             }
             let broken_at = *broken_at.get_or_insert_with(Instant::now);
             let position = reader.position();
             if self.cancelled.load(Ordering::Relaxed) {
-                return Ended::Done;
+                return CallEnd::Done;
             }
             if position.id.is_none() {
                 return self.fail(CallFailure::Broken { reason });
@@ -228,39 +231,41 @@ impl Call {
                 sleep(pace.wait(position.retry, super::random())).await;
                 pace.failures += 1;
                 match self.resume(&position).await {
-                    Resumed::Open(response) => {
-                        break Reader::new(response, self.link.limit, position, self.link.inlet.budget());
+                    ResumeOutcome::Open(response) => {
+                        break EventReader::new(response, self.link.limit, position, self.link.inlet.budget());
                     }
-                    Resumed::NotYet(why) => reason = why,
-                    Resumed::Never(why) => return self.fail(CallFailure::Broken { reason: why }),
-                    Resumed::Lost => return Ended::Lost(Link::lost()),
+                    ResumeOutcome::NotYet(why) => reason = why,
+                    ResumeOutcome::Never(why) => return self.fail(CallFailure::Broken { reason: why }),
+                    ResumeOutcome::Lost => return CallEnd::Lost(HttpLink::lost()),
                 }
             };
         }
     }
 
-    async fn resume(&self, position: &Position) -> Resumed {
+    async fn resume(&self, position: &StreamPosition) -> ResumeOutcome {
         let response = match self.link.resume(position, &self.client_headers).await {
             Ok(response) => response,
             Err(CallFailure::Unreachable { reason } | CallFailure::Broken { reason }) => {
-                return Resumed::NotYet(reason);
+                return ResumeOutcome::NotYet(reason);
             }
             Err(CallFailure::Refused { status, reason } | CallFailure::Unauthorized { status, reason, .. }) => {
-                return Resumed::Never(format!("resuming its stream was refused with HTTP status {status}: {reason}"));
+                return ResumeOutcome::Never(format!(
+                    "resuming its stream was refused with HTTP status {status}: {reason}"
+                ));
             }
             Err(CallFailure::TooLarge { .. } | CallFailure::BadAnswer { .. } | CallFailure::Stalled) => {
-                return Resumed::Never("its stream could not be resumed".to_owned());
+                return ResumeOutcome::Never("its stream could not be resumed".to_owned());
             }
         };
         let status = response.status();
         match reader::reply(&response) {
-            Reply::Events => Resumed::Open(response),
+            ReplyKind::Events => ResumeOutcome::Open(response),
             // The server may know the session, and not this place on one of its streams any more.
-            Reply::NotFound if self.link.is_forgotten().await => Resumed::Lost,
+            ReplyKind::NotFound if self.link.is_forgotten().await => ResumeOutcome::Lost,
             _ if status.is_server_error() || matches!(status.as_u16(), 408 | 409 | 425 | 429) => {
-                Resumed::NotYet(format!("resuming its stream failed with HTTP status {}", status.as_u16()))
+                ResumeOutcome::NotYet(format!("resuming its stream failed with HTTP status {}", status.as_u16()))
             }
-            _ => Resumed::Never(format!(
+            _ => ResumeOutcome::Never(format!(
                 "its stream broke off, and resuming it was refused with HTTP status {}",
                 status.as_u16()
             )),
@@ -268,7 +273,7 @@ impl Call {
     }
 
     /// Hands on what comes on a stream until it ends. `None` if the call has its outcome; else how the stream ended.
-    async fn drain(&mut self, reader: &mut Reader) -> Option<String> {
+    async fn drain(&mut self, reader: &mut EventReader) -> Option<String> {
         loop {
             match self.step(reader).await {
                 Ok(true) => break,
@@ -283,15 +288,15 @@ impl Call {
     }
 
     /// Hands on one event. True if the call has its outcome with it; an error at the end of the stream.
-    async fn step(&mut self, reader: &mut Reader) -> Result<bool, String> {
+    async fn step(&mut self, reader: &mut EventReader) -> Result<bool, String> {
         match reader.next().await? {
-            Some(Item::Message(data, grown)) => Ok(match self.hand_on(data, grown).await {
-                Handed::Answer => true,
-                Handed::Other => false,
-                Handed::Bad(error) => self.link.hand_on_bad(error, self.number).await,
+            Some(StreamItem::Message(data, grown)) => Ok(match self.hand_on(data, grown).await {
+                Delivered::Answer => true,
+                Delivered::Other => false,
+                Delivered::Bad(error) => self.link.hand_on_bad(error, self.number).await,
             }),
-            Some(Item::Other(..)) => Ok(false),
-            Some(Item::Lost(message)) => Ok(self.lost(message).await),
+            Some(StreamItem::Other(..)) => Ok(false),
+            Some(StreamItem::Lost(message)) => Ok(self.lost(message).await),
             None => Err("its stream ended before the answer".to_owned()),
         }
     }
@@ -312,7 +317,7 @@ impl Call {
     }
 }
 
-enum Resumed {
+enum ResumeOutcome {
     Open(Response),
     /// Another attempt may do.
     NotYet(String),
@@ -320,11 +325,11 @@ enum Resumed {
     Lost,
 }
 
-impl Attempt {
+impl RefusedInitialize {
     /// It was no HTTP+SSE either: the call gets its outcome.
-    pub(super) async fn fail(self, link: &Link, sse: CallFailure) {
+    pub(super) async fn fail(self, link: &HttpLink, sse: CallFailure) {
         if let Some(error) = self.explained
-            && matches!(link.hand_on(error, None, self.number, true).await, Handed::Answer)
+            && matches!(link.hand_on(error, None, self.number, true).await, Delivered::Answer)
         {
             return;
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-use super::rules::Brought;
+use super::rules::StreamProgress;
 use crate::budget::{fitted, grown};
 use crate::frame::{Id, Skimmer};
 
@@ -23,7 +23,7 @@ const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// What came.
 #[derive(Debug, PartialEq)]
-pub(super) enum Event {
+pub(super) enum SseEvent {
     /// A message: its data. Never empty.
     Message(Bytes),
     /// An event of another type: that type, and its data, which may be empty.
@@ -35,7 +35,7 @@ pub(super) enum Event {
 
 /// Where a stream can be taken up again, and when.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Position {
+pub(super) struct StreamPosition {
     /// The id of the last event, to be sent as `Last-Event-ID`. `None` if there was none, or none that can be sent.
     pub id: Option<Bytes>,
     /// How long the server wants a client to wait before it comes again.
@@ -44,7 +44,7 @@ pub(super) struct Position {
 
 /// What is done with the line that is being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Line {
+enum LineMode {
     /// It is gathered until its end is there.
     Gathered,
     /// It is data over the limit: the skimmer has it.
@@ -55,11 +55,11 @@ enum Line {
 
 /// Reads one stream.
 #[derive(Debug)]
-pub(super) struct Decoder {
+pub(super) struct SseDecoder {
     limit: usize,
-    position: Position,
+    position: StreamPosition,
     /// What has come so far.
-    brought: Brought,
+    progress: StreamProgress,
     chunk: Bytes,
     /// How long the chunk at hand was when it came.
     chunk_len: usize,
@@ -71,27 +71,27 @@ pub(super) struct Decoder {
     had: Option<Bytes>,
     /// The start of a line whose end has not come yet.
     line: Vec<u8>,
-    state: Line,
-    event: Draft,
+    state: LineMode,
+    event: PartialEvent,
     /// How many bytes the buffer of the last message takes.
     message_takes: usize,
 }
 
 /// The event that is being read.
 #[derive(Debug, Default)]
-struct Draft {
+struct PartialEvent {
     /// Whether there was any field.
     begun: bool,
     kind: Option<Bytes>,
-    data: Option<Data>,
-    id: NewId,
+    data: Option<EventData>,
+    id: IdField,
     /// Where the data goes that is over the limit.
     skimmer: Option<Skimmer>,
 }
 
 /// What an event says of its id.
 #[derive(Debug, Default)]
-enum NewId {
+enum IdField {
     #[default]
     Nothing,
     /// There is none any more, or one that cannot be sent back.
@@ -100,13 +100,13 @@ enum NewId {
 }
 
 #[derive(Debug)]
-enum Data {
+enum EventData {
     /// One line, which may be a slice of the chunk that it came in, and how many bytes its buffer takes.
     Line(Bytes, usize),
     Lines(BytesMut),
 }
 
-impl Data {
+impl EventData {
     fn is_empty(&self) -> bool {
         match self {
             Self::Line(line, _) => line.is_empty(),
@@ -115,20 +115,20 @@ impl Data {
     }
 }
 
-impl Draft {
+impl PartialEvent {
     fn capacity(&self) -> usize {
         match &self.data {
             None => 0,
-            Some(Data::Line(_, capacity)) => *capacity,
-            Some(Data::Lines(lines)) => lines.capacity(),
+            Some(EventData::Line(_, capacity)) => *capacity,
+            Some(EventData::Lines(lines)) => lines.capacity(),
         }
     }
 
     fn len(&self) -> usize {
         match &self.data {
             None => 0,
-            Some(Data::Line(line, _)) => line.len(),
-            Some(Data::Lines(lines)) => lines.len(),
+            Some(EventData::Line(line, _)) => line.len(),
+            Some(EventData::Lines(lines)) => lines.len(),
         }
     }
 
@@ -139,8 +139,8 @@ impl Draft {
             let mut skimmer = Skimmer::new();
             match data {
                 None => {}
-                Some(Data::Line(line, _)) => skim_line(&mut skimmer, &line),
-                Some(Data::Lines(lines)) => skim_line(&mut skimmer, &lines),
+                Some(EventData::Line(line, _)) => skim_line(&mut skimmer, &line),
+                Some(EventData::Lines(lines)) => skim_line(&mut skimmer, &lines),
             }
             skimmer
         })
@@ -153,13 +153,13 @@ impl Draft {
             return;
         }
         self.data = Some(match self.data.take() {
-            None => Data::Line(value, capacity),
-            Some(Data::Line(line, _)) => {
+            None => EventData::Line(value, capacity),
+            Some(EventData::Line(line, _)) => {
                 let mut lines = BytesMut::with_capacity(line.len() + value.len() + 1);
                 lines.extend_from_slice(&line);
-                Data::Lines(join(lines, &value))
+                EventData::Lines(join(lines, &value))
             }
-            Some(Data::Lines(lines)) => Data::Lines(join(lines, &value)),
+            Some(EventData::Lines(lines)) => EventData::Lines(join(lines, &value)),
         });
     }
 }
@@ -178,21 +178,21 @@ fn skim_line(skimmer: &mut Skimmer, line: &[u8]) {
     skimmer.feed(line);
 }
 
-impl Decoder {
+impl SseDecoder {
     /// A decoder for events with up to `limit` bytes of data, on a stream that is taken up at `position`.
-    pub(super) fn new(limit: usize, position: Position) -> Self {
+    pub(super) fn new(limit: usize, position: StreamPosition) -> Self {
         Self {
             limit,
             had: position.id.clone(),
             position,
-            brought: Brought::Nothing,
+            progress: StreamProgress::Nothing,
             chunk: Bytes::new(),
             chunk_len: 0,
             after_cr: false,
             first_line: true,
             line: Vec::new(),
-            state: Line::Gathered,
-            event: Draft::default(),
+            state: LineMode::Gathered,
+            event: PartialEvent::default(),
             message_takes: 0,
         }
     }
@@ -204,7 +204,7 @@ impl Decoder {
     }
 
     /// The next event of the chunk; `None` if another chunk is needed.
-    pub(super) fn next(&mut self) -> Option<Event> {
+    pub(super) fn next(&mut self) -> Option<SseEvent> {
         loop {
             if self.after_cr && !self.chunk.is_empty() {
                 self.after_cr = false;
@@ -230,13 +230,13 @@ impl Decoder {
     }
 
     /// Where the stream could be resumed: behind the last event that was complete.
-    pub(super) fn position(&self) -> &Position {
+    pub(super) fn position(&self) -> &StreamPosition {
         &self.position
     }
 
     /// What has come in complete events. One that is repeated brings nothing.
-    pub(super) fn brought(&self) -> Brought {
-        self.brought
+    pub(super) fn progress(&self) -> StreamProgress {
+        self.progress
     }
 
     /// How many bytes of memory the last message takes that was returned.
@@ -267,17 +267,17 @@ impl Decoder {
             let (_, value) = field(&line);
             skim_line(self.event.skim(), value);
             self.event.begun = true;
-            self.state = Line::Skimmed;
+            self.state = LineMode::Skimmed;
         }
         self.event.skim().answers()
     }
 
     /// Gives up an event over the limit whose end has not come yet.
-    pub(super) fn give_up(&mut self) -> Option<Event> {
+    pub(super) fn give_up(&mut self) -> Option<SseEvent> {
         let skimmer = std::mem::take(&mut self.event).skimmer?;
         let size = skimmer.size();
         let (id, request) = skimmer.finish();
-        Some(Event::Oversized { id, request, size })
+        Some(SseEvent::Oversized { id, request, size })
     }
 
     /// How many bytes wait for the rest of their event.
@@ -288,12 +288,12 @@ impl Decoder {
 
     fn part_of_line(&mut self, piece: &[u8]) {
         match self.state {
-            Line::Gathered => {}
-            Line::Skimmed => {
+            LineMode::Gathered => {}
+            LineMode::Skimmed => {
                 self.event.skim().feed(piece);
                 return;
             }
-            Line::Dropped => return,
+            LineMode::Dropped => return,
         }
         self.line.reserve_exact(self.capacity_for(piece.len()) - self.line.len());
         self.line.extend_from_slice(piece);
@@ -306,21 +306,21 @@ impl Decoder {
                 let (_, value) = field(&line);
                 skim_line(self.event.skim(), value);
                 self.event.begun = true;
-                self.state = Line::Skimmed;
+                self.state = LineMode::Skimmed;
             }
         } else if line.len() > LONGEST_LINE {
             if line.starts_with(b"id:") {
-                self.event.id = NewId::None;
+                self.event.id = IdField::None;
             }
             self.line = Vec::new();
             self.first_line = false;
-            self.state = Line::Dropped;
+            self.state = LineMode::Dropped;
         }
     }
 
-    fn end_of_line(&mut self, piece: Bytes) -> Option<Event> {
-        match std::mem::replace(&mut self.state, Line::Gathered) {
-            Line::Gathered => {
+    fn end_of_line(&mut self, piece: Bytes) -> Option<SseEvent> {
+        match std::mem::replace(&mut self.state, LineMode::Gathered) {
+            LineMode::Gathered => {
                 let mut capacity = 0;
                 let line = if self.line.is_empty() && !(self.first_line && piece.starts_with(BOM)) {
                     self.first_line = false;
@@ -334,8 +334,8 @@ impl Decoder {
                 };
                 return self.whole_line(&line, capacity.max(line.len()));
             }
-            Line::Skimmed => self.event.skim().feed(&piece),
-            Line::Dropped => {}
+            LineMode::Skimmed => self.event.skim().feed(&piece),
+            LineMode::Dropped => {}
         }
         None
     }
@@ -364,7 +364,7 @@ impl Decoder {
     }
 
     /// A complete line, whose buffer takes so many bytes.
-    fn whole_line(&mut self, line: &Bytes, capacity: usize) -> Option<Event> {
+    fn whole_line(&mut self, line: &Bytes, capacity: usize) -> Option<SseEvent> {
         if line.is_empty() {
             return self.end_of_event();
         }
@@ -383,7 +383,7 @@ impl Decoder {
             b"id" if !value.contains(&0) => {
                 self.event.begun = true;
                 let usable = (1..=LONGEST_LINE).contains(&value.len()) && !value.iter().any(u8::is_ascii_control);
-                self.event.id = if usable { NewId::Some(Bytes::copy_from_slice(value)) } else { NewId::None };
+                self.event.id = if usable { IdField::Some(Bytes::copy_from_slice(value)) } else { IdField::None };
             }
             b"retry" if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
                 let millis = std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok());
@@ -394,44 +394,45 @@ impl Decoder {
         None
     }
 
-    fn end_of_event(&mut self) -> Option<Event> {
-        let Draft { begun, kind, data, id, skimmer } = std::mem::take(&mut self.event);
+    fn end_of_event(&mut self) -> Option<SseEvent> {
+        let PartialEvent { begun, kind, data, id, skimmer } = std::mem::take(&mut self.event);
         let had = if begun { self.had.take() } else { None };
-        let repeated = matches!((&id, &had), (NewId::Some(id), Some(had)) if id == had);
+        let repeated = matches!((&id, &had), (IdField::Some(id), Some(had)) if id == had);
         match id {
-            NewId::Nothing => {}
-            NewId::None => self.position.id = None,
-            NewId::Some(id) => self.position.id = Some(id),
+            IdField::Nothing => {}
+            IdField::None => self.position.id = None,
+            IdField::Some(id) => self.position.id = Some(id),
         }
         if repeated {
             return None;
         }
         if begun {
-            let empty = skimmer.is_none() && data.as_ref().is_none_or(Data::is_empty);
-            self.brought = self.brought.max(if empty { Brought::Places } else { Brought::Messages });
+            let empty = skimmer.is_none() && data.as_ref().is_none_or(EventData::is_empty);
+            self.progress =
+                self.progress.max(if empty { StreamProgress::PositionsOnly } else { StreamProgress::Messages });
         }
         if let Some(skimmer) = skimmer {
             let size = skimmer.size();
             let (id, request) = skimmer.finish();
-            return Some(Event::Oversized { id, request, size });
+            return Some(SseEvent::Oversized { id, request, size });
         }
         let (data, takes) = match data {
             None => return None,
-            Some(Data::Line(line, _)) if line.len() < self.chunk_len / 2 => {
+            Some(EventData::Line(line, _)) if line.len() < self.chunk_len / 2 => {
                 // A small message must not keep a large chunk.
                 (Bytes::copy_from_slice(&line), line.len())
             }
-            Some(Data::Line(line, capacity)) => (line, capacity),
-            Some(Data::Lines(lines)) => {
+            Some(EventData::Line(line, capacity)) => (line, capacity),
+            Some(EventData::Lines(lines)) => {
                 let capacity = lines.capacity();
                 (lines.freeze(), capacity)
             }
         };
         self.message_takes = takes;
         match kind {
-            Some(kind) if !kind.is_empty() && *kind != *b"message" => Some(Event::Other(kind, data)),
+            Some(kind) if !kind.is_empty() && *kind != *b"message" => Some(SseEvent::Other(kind, data)),
             _ if data.is_empty() => None,
-            _ => Some(Event::Message(data)),
+            _ => Some(SseEvent::Message(data)),
         }
     }
 }

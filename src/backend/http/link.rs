@@ -14,9 +14,9 @@ use tracing::debug;
 use url::Url;
 
 use super::body::{ReplayableBody, SMALL, SentSignal};
-use super::events::Position;
-use super::reader::{self, Item, Reader};
-use super::rules::{self, Reply};
+use super::events::StreamPosition;
+use super::reader::{self, EventReader, StreamItem};
+use super::rules::{self, ReplyKind};
 use super::upstream::{ClientHeaders, Upstream, UpstreamRequest};
 use crate::backend::delivery;
 use crate::budget::Budget;
@@ -59,7 +59,7 @@ const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 const EITHER: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
 
 /// What a session's tasks share.
-pub(super) struct Link {
+pub(super) struct HttpLink {
     pub upstream: Arc<Upstream>,
     pub inlet: Arc<dyn Inlet>,
     /// The largest message, in bytes.
@@ -83,7 +83,7 @@ struct Known {
     client: ClientHeaders,
 }
 
-impl Link {
+impl HttpLink {
     pub(super) fn new(
         upstream: Arc<Upstream>,
         inlet: Arc<dyn Inlet>,
@@ -120,7 +120,7 @@ impl Link {
                     sent
                 }
             };
-            let opens = |response: &Response| matches!(reader::reply(response), Reply::Json | Reply::Events);
+            let opens = |response: &Response| matches!(reader::reply(response), ReplyKind::Json | ReplyKind::Events);
             let sent = match sent {
                 Ok(response) if opens(&response) => match session(response.headers()) {
                     // What the link knows by now may be another session.
@@ -202,7 +202,7 @@ impl Link {
     }
 
     /// A stream of the server's messages, on behalf of the client and not for one message.
-    pub(super) fn listen(&self, position: &Position) -> UpstreamRequest {
+    pub(super) fn listen(&self, position: &StreamPosition) -> UpstreamRequest {
         let client_headers = self.known(|known| known.client.clone());
         let mut headers = self.transport_headers(EVENTS);
         headers.extend(rules::last_event_id(position).map(|id| (LAST_EVENT_ID, id)));
@@ -212,7 +212,7 @@ impl Link {
     /// The rest of the stream of a call that came with `client_headers`.
     pub(super) async fn resume(
         &self,
-        position: &Position,
+        position: &StreamPosition,
         client_headers: &ClientHeaders,
     ) -> Result<Response, CallFailure> {
         let request = UpstreamRequest {
@@ -233,7 +233,7 @@ impl Link {
         let request = self.post(&self.upstream.url, PING.to_owned().into(), client_headers, None);
         let asking = async {
             let response = self.upstream.send(request).await.ok()?;
-            let not_found = reader::reply(&response) == Reply::NotFound;
+            let not_found = reader::reply(&response) == ReplyKind::NotFound;
             let said = reader::refusal(response).await;
             Some(not_found && answer_with_404(&said, None).is_none())
         };
@@ -318,7 +318,7 @@ impl Link {
     }
 
     async fn end(&self, session: HeaderValue) {
-        let mut request = UpstreamRequest { method: Method::DELETE, ..self.listen(&Position::default()) };
+        let mut request = UpstreamRequest { method: Method::DELETE, ..self.listen(&StreamPosition::default()) };
         request.headers.insert(SESSION, session);
         match timeout(DELETING, self.upstream.send(request)).await {
             Ok(Ok(response)) => {
@@ -340,14 +340,14 @@ impl Link {
     /// else what cannot be read there is taken for the answer to no call.
     pub(super) async fn carry(
         &self,
-        reader: &mut Reader,
+        reader: &mut EventReader,
         answers: bool,
         mut see: impl FnMut(&Frame),
     ) -> Result<(), String> {
         let on = (!answers).then_some(NO_CALL);
         while let Some(event) = reader.next().await? {
             match event {
-                Item::Message(data, grown) => {
+                StreamItem::Message(data, grown) => {
                     let size = data.len();
                     let received = split(data);
                     match &received {
@@ -357,8 +357,8 @@ impl Link {
                     }
                     delivery::hand_on(received, size, grown, on, &*self.inlet).await;
                 }
-                Item::Other(..) => {}
-                Item::Lost(message) => {
+                StreamItem::Other(..) => {}
+                StreamItem::Lost(message) => {
                     let request = message.request || message.id.is_none() && !answers;
                     delivery::lost(LostMessage { request, ..message }, &*self.inlet).await;
                 }
@@ -368,7 +368,7 @@ impl Link {
     }
 
     /// Hands on what came for a call, and says what it was.
-    pub(super) async fn hand_on(&self, data: Bytes, grown: Option<Permit>, call: u64, opening: bool) -> Handed {
+    pub(super) async fn hand_on(&self, data: Bytes, grown: Option<Permit>, call: u64, opening: bool) -> Delivered {
         let size = data.len();
         let mut received = split(data);
         let id = Id::number(call);
@@ -381,7 +381,7 @@ impl Link {
         let answer = match &received {
             Ok(Incoming::One(frame)) => answers(frame).then_some(frame),
             Ok(Incoming::Batch(frames)) => frames.iter().flatten().find(|frame| answers(frame)),
-            Err(error) => return Handed::Bad(error.clone()),
+            Err(error) => return Delivered::Bad(error.clone()),
         };
         let is_unreadable = match &received {
             // With one of them the session fails the call.
@@ -390,7 +390,7 @@ impl Link {
             }
             _ => false,
         };
-        let handed = if answer.is_some() || is_unreadable { Handed::Answer } else { Handed::Other };
+        let handed = if answer.is_some() || is_unreadable { Delivered::Answer } else { Delivered::Other };
         if let (Some(answer), true) = (answer, opening) {
             self.agree(answer);
         }
@@ -417,7 +417,7 @@ fn session(headers: &HeaderMap) -> Result<Option<HeaderValue>, String> {
 }
 
 /// What came for a call.
-pub(super) enum Handed {
+pub(super) enum Delivered {
     /// Its answer, alone or among others.
     Answer,
     /// Something else.

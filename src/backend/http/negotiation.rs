@@ -8,8 +8,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::Transport;
-use super::call::Attempt;
-use super::link::Link;
+use super::call::RefusedInitialize;
+use super::link::HttpLink;
 use super::sse;
 use super::streamable::{self, End};
 use super::upstream::Upstream;
@@ -53,7 +53,7 @@ impl LinkInput {
 /// Runs a link with the transport that was asked for, or with the one that the server turns out to speak.
 pub(super) async fn run(upstream: Arc<Upstream>, transport: Transport, launch: Launch) {
     let Launch { name, message_size, inlet, outgoing, outgoing_budget, stalled, stop, .. } = launch;
-    let link = Arc::new(Link::new(upstream, inlet, message_size, name, outgoing_budget));
+    let link = Arc::new(HttpLink::new(upstream, inlet, message_size, name, outgoing_budget));
     let mut input = LinkInput { outgoing, kept: VecDeque::new(), stalled, stop };
     let stop = input.stop.clone();
     match transport {
@@ -75,7 +75,7 @@ async fn next(input: &mut LinkInput) -> Option<Outward> {
 
 /// Opens a stream of HTTP+SSE; `None` if the link has to end before.
 async fn connect(
-    link: &Link,
+    link: &HttpLink,
     first: &Outward,
     stop: &CancellationToken,
 ) -> Option<Result<sse::Connection, CallFailure>> {
@@ -85,7 +85,7 @@ async fn connect(
     }
 }
 
-async fn run_sse(link: &Arc<Link>, input: &mut LinkInput, stop: &CancellationToken) {
+async fn run_sse(link: &Arc<HttpLink>, input: &mut LinkInput, stop: &CancellationToken) {
     // A client whose handshake failed may try again.
     while let Some(first) = next(input).await {
         match connect(link, &first, stop).await {
@@ -96,7 +96,7 @@ async fn run_sse(link: &Arc<Link>, input: &mut LinkInput, stop: &CancellationTok
     }
 }
 
-async fn run_either(link: &Arc<Link>, input: &mut LinkInput, stop: &CancellationToken) {
+async fn run_either(link: &Arc<HttpLink>, input: &mut LinkInput, stop: &CancellationToken) {
     let mut first = None;
     while first.is_none() && link.upstream.sse.load(Ordering::Relaxed) {
         let Some(message) = next(input).await else { return };
@@ -120,7 +120,7 @@ async fn run_either(link: &Arc<Link>, input: &mut LinkInput, stop: &Cancellation
             None => return,
             Some(Ok(connection)) => {
                 link.upstream.sse.store(true, Ordering::Relaxed);
-                let Attempt { outward, .. } = *attempt;
+                let RefusedInitialize { outward, .. } = *attempt;
                 return sse::run(link, input, connection, outward).await;
             }
             Some(Err(failure)) => attempt.fail(link, failure).await,
@@ -129,7 +129,7 @@ async fn run_either(link: &Arc<Link>, input: &mut LinkInput, stop: &Cancellation
 }
 
 /// A message could not be sent. Only of a call does anybody wait for word.
-fn fail(link: &Link, purpose: Purpose, failure: CallFailure) {
+fn fail(link: &HttpLink, purpose: Purpose, failure: CallFailure) {
     match purpose {
         Purpose::Initialize(call) | Purpose::Call(call) => link.inlet.failed(call, failure),
         Purpose::Initialized | Purpose::Cancel(_) | Purpose::Notice | Purpose::Answer => {}

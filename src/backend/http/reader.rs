@@ -8,8 +8,8 @@ use bytes::{Bytes, BytesMut};
 use reqwest::Response;
 use tokio::time::{sleep, timeout};
 
-use super::events::{Decoder, Event, Position};
-use super::rules::{self, Brought, Reply};
+use super::events::{SseDecoder, SseEvent, StreamPosition};
+use super::rules::{self, ReplyKind, StreamProgress};
 use super::secrets::Secrets;
 use crate::budget::{Budget, FREE, GaveWay, Growth, fitted, grown};
 use crate::frame::{Lost, Permit};
@@ -28,9 +28,9 @@ const SILENCE: Duration = Duration::from_secs(60);
 const QUOTED: usize = 300;
 
 /// A response that is a stream of events.
-pub(super) struct Reader {
+pub(super) struct EventReader {
     response: Response,
-    decoder: Decoder,
+    decoder: SseDecoder,
     limit: usize,
     /// The charge for the event that is being read. Its bytes would be bounded by nothing otherwise.
     growth: Growth,
@@ -42,7 +42,7 @@ pub(super) struct Reader {
 
 /// An event of a server's stream.
 #[derive(Debug)]
-pub(super) enum Item {
+pub(super) enum StreamItem {
     /// A message, and the permit that it was received with, if it was large.
     Message(Bytes, Option<Permit>),
     /// An event of another type: that type, and its data, which may be empty.
@@ -51,11 +51,11 @@ pub(super) enum Item {
     Lost(LostMessage),
 }
 
-impl Reader {
+impl EventReader {
     /// Events may have up to `limit` bytes of data, and large ones are charged to `budget` as they come. The stream is taken
     /// up at `position`.
-    pub(super) fn new(response: Response, limit: usize, position: Position, budget: &Budget) -> Self {
-        let (decoder, growth) = (Decoder::new(limit, position), budget.growth());
+    pub(super) fn new(response: Response, limit: usize, position: StreamPosition, budget: &Budget) -> Self {
+        let (decoder, growth) = (SseDecoder::new(limit, position), budget.growth());
         Self { response, decoder, limit, growth, endless: false, stalled: None }
     }
 
@@ -63,7 +63,7 @@ impl Reader {
     /// end is given up, and the stream with it.
     ///
     /// Nothing is lost if the future is dropped.
-    pub(super) async fn next(&mut self) -> Result<Option<Item>, String> {
+    pub(super) async fn next(&mut self) -> Result<Option<StreamItem>, String> {
         loop {
             if let Some(event) = self.decoder.next() {
                 match self.take(event) {
@@ -96,7 +96,7 @@ impl Reader {
                 self.growth.clear();
                 self.stalled = Some(id.is_some());
                 if id.is_some() {
-                    return Ok(Some(Item::Lost(LostMessage { id, request: false, size, why: Lost::Stalled })));
+                    return Ok(Some(StreamItem::Lost(LostMessage { id, request: false, size, why: Lost::Stalled })));
                 }
                 continue;
             };
@@ -113,16 +113,16 @@ impl Reader {
 
     /// Makes a complete event into an item. Returns `None` if the event's loss was reported already: its call would fail
     /// twice otherwise.
-    fn take(&mut self, event: Event) -> Option<Item> {
+    fn take(&mut self, event: SseEvent) -> Option<StreamItem> {
         let item = match event {
-            Event::Message(data) => {
+            SseEvent::Message(data) => {
                 let permit = self.growth.finish(self.decoder.message_takes());
-                return Some(Item::Message(data, permit));
+                return Some(StreamItem::Message(data, permit));
             }
-            Event::Other(kind, data) => Some(Item::Other(kind, data)),
-            Event::Oversized { id, request, size } => match self.stalled.take() {
-                None => Some(Item::Lost(LostMessage { id, request, size, why: Lost::Oversized })),
-                Some(false) => Some(Item::Lost(LostMessage { id, request, size, why: Lost::Stalled })),
+            SseEvent::Other(kind, data) => Some(StreamItem::Other(kind, data)),
+            SseEvent::Oversized { id, request, size } => match self.stalled.take() {
+                None => Some(StreamItem::Lost(LostMessage { id, request, size, why: Lost::Oversized })),
+                Some(false) => Some(StreamItem::Lost(LostMessage { id, request, size, why: Lost::Stalled })),
                 Some(true) => None,
             },
         };
@@ -131,25 +131,25 @@ impl Reader {
     }
 
     /// What has come in complete events.
-    pub(super) fn brought(&self) -> Brought {
-        self.decoder.brought()
+    pub(super) fn progress(&self) -> StreamProgress {
+        self.decoder.progress()
     }
 
     /// Where the stream can be taken up again.
-    pub(super) fn position(&self) -> Position {
+    pub(super) fn position(&self) -> StreamPosition {
         self.decoder.position().clone()
     }
 }
 
 /// What kind of reply a response is.
-pub(super) fn reply(response: &Response) -> Reply {
+pub(super) fn reply(response: &Response) -> ReplyKind {
     let content_type = response.headers().get(http::header::CONTENT_TYPE);
     rules::reply(response.status(), content_type.map(http::HeaderValue::as_bytes))
 }
 
 /// Why a body is not there.
 #[derive(Debug)]
-pub(super) enum NoBody {
+pub(super) enum BodyError {
     /// It has so many bytes at least, which is over the limit.
     TooLarge(usize),
     /// It broke off.
@@ -164,18 +164,18 @@ pub(super) async fn whole(
     mut response: Response,
     limit: usize,
     budget: &Budget,
-) -> Result<(Bytes, Option<Permit>), NoBody> {
+) -> Result<(Bytes, Option<Permit>), BodyError> {
     let announced = response.content_length().and_then(|length| usize::try_from(length).ok());
     if let Some(length) = announced.filter(|length| *length > limit) {
-        return Err(NoBody::TooLarge(length));
+        return Err(BodyError::TooLarge(length));
     }
     let mut growth = budget.growth();
     // How long the first byte of the answer takes is up to the call.
-    let Some(first) = response.chunk().await.map_err(|error| NoBody::Cut(chain(error)))? else {
+    let Some(first) = response.chunk().await.map_err(|error| BodyError::Cut(chain(error)))? else {
         return Ok((Bytes::new(), None));
     };
     if first.len() > limit {
-        return Err(NoBody::TooLarge(first.len()));
+        return Err(BodyError::TooLarge(first.len()));
     }
     growth.reach(first.len()).await;
     let Some(mut chunk) = next_chunk(&mut response, &growth).await? else {
@@ -188,7 +188,7 @@ pub(super) async fn whole(
         let before = first.as_ref().map_or(body.len(), Bytes::len);
         let size = before + chunk.len();
         if size > limit {
-            return Err(NoBody::TooLarge(size));
+            return Err(BodyError::TooLarge(size));
         }
         if size > body.capacity() {
             // A server may announce more than it sends. So the buffer begins with a part of the announced length: a lie would
@@ -213,13 +213,13 @@ pub(super) async fn whole(
     Ok((body, permit))
 }
 
-async fn next_chunk(response: &mut Response, growth: &Growth) -> Result<Option<Bytes>, NoBody> {
+async fn next_chunk(response: &mut Response, growth: &Growth) -> Result<Option<Bytes>, BodyError> {
     let chunk = tokio::select! {
         biased;
         chunk = timeout(SILENCE, response.chunk()) => chunk,
-        GaveWay = growth.gave_way() => return Err(NoBody::Stalled),
+        GaveWay = growth.gave_way() => return Err(BodyError::Stalled),
     };
-    let chunk = chunk.map_err(|_| NoBody::Cut(silent()))?.map_err(|error| NoBody::Cut(chain(error)))?;
+    let chunk = chunk.map_err(|_| BodyError::Cut(silent()))?.map_err(|error| BodyError::Cut(chain(error)))?;
     growth.received(chunk.as_ref().map_or(0, Bytes::len));
     Ok(chunk)
 }

@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 use url::Url;
 
 use super::address::shown;
-use super::events::Position;
+use super::events::StreamPosition;
 
 /// The longest session id that is taken, in bytes. Some are signed tokens.
 const LONGEST_SESSION_ID: usize = 4096;
@@ -31,7 +31,7 @@ const NO_SESSION: [i64; 2] = [-32001, -32000];
 
 /// What kind of reply a response is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Reply {
+pub(super) enum ReplyKind {
     /// A JSON body: the answer, or a batch.
     Json,
     /// Server-sent events.
@@ -49,21 +49,21 @@ pub(super) enum Reply {
 }
 
 /// What a response is by its status and its `Content-Type` (2025-11-25, basic/transports, "Sending Messages to the Server").
-pub(super) fn reply(status: StatusCode, content_type: Option<&[u8]>) -> Reply {
+pub(super) fn reply(status: StatusCode, content_type: Option<&[u8]>) -> ReplyKind {
     match status {
-        StatusCode::ACCEPTED | StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT => Reply::Accepted,
-        StatusCode::NOT_FOUND => Reply::NotFound,
-        StatusCode::METHOD_NOT_ALLOWED => Reply::NotAllowed,
+        StatusCode::ACCEPTED | StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT => ReplyKind::Accepted,
+        StatusCode::NOT_FOUND => ReplyKind::NotFound,
+        StatusCode::METHOD_NOT_ALLOWED => ReplyKind::NotAllowed,
         status if status.is_success() => {
             let text = String::from_utf8_lossy(content_type.unwrap_or_default());
             let media = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
             match media.as_str() {
-                "application/json" => Reply::Json,
-                "text/event-stream" => Reply::Events,
-                _ => Reply::Foreign(media.chars().filter(|character| !character.is_control()).take(80).collect()),
+                "application/json" => ReplyKind::Json,
+                "text/event-stream" => ReplyKind::Events,
+                _ => ReplyKind::Foreign(media.chars().filter(|character| !character.is_control()).take(80).collect()),
             }
         }
-        _ => Reply::Refused,
+        _ => ReplyKind::Refused,
     }
 }
 
@@ -79,7 +79,7 @@ pub(super) fn may_be_sse(status: StatusCode, explained: bool) -> bool {
 
 /// Where a redirect leads.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Redirect {
+pub(super) enum RedirectDecision {
     /// It is none.
     None,
     /// There.
@@ -96,36 +96,36 @@ pub(super) fn redirect(
     from: &Url,
     location: Option<&[u8]>,
     hops: usize,
-) -> Redirect {
+) -> RedirectDecision {
     let keeps = match status.as_u16() {
         307 | 308 => true,
         301..=303 => method == Method::GET,
-        _ => return Redirect::None,
+        _ => return RedirectDecision::None,
     };
     let location = location.and_then(|location| std::str::from_utf8(location).ok());
     let Some(to) = location.and_then(|location| from.join(location).ok()) else {
-        return Redirect::Refuse("a redirect to nowhere".to_owned());
+        return RedirectDecision::Refuse("a redirect to nowhere".to_owned());
     };
     if to.origin() != from.origin() || !to.origin().is_tuple() {
-        return Redirect::Refuse(format!(
+        return RedirectDecision::Refuse(format!(
             "it redirects to another origin, which is not followed: if {} is right, configure that URL",
             shown(&to)
         ));
     }
     if !keeps {
-        return Redirect::Refuse(format!(
+        return RedirectDecision::Refuse(format!(
             "it redirects to {} in a way that loses the message: configure that URL",
             shown(&to)
         ));
     }
     if hops >= MOST_HOPS {
-        return Redirect::Refuse(format!("more than {MOST_HOPS} redirects"));
+        return RedirectDecision::Refuse(format!("more than {MOST_HOPS} redirects"));
     }
     let mut to = to;
     // What the address had of these is sent as a header.
     let _ = to.set_username("");
     let _ = to.set_password(None);
-    Redirect::Follow(to)
+    RedirectDecision::Follow(to)
 }
 
 /// Where messages go, by the `endpoint` event (2024-11-05, basic/transports, "HTTP with SSE"): within the origin of the URL
@@ -170,38 +170,38 @@ pub(super) fn version(text: &str) -> Option<HeaderValue> {
 }
 
 /// The `Last-Event-ID` with which a stream is taken up, where it can be.
-pub(super) fn last_event_id(position: &Position) -> Option<HeaderValue> {
+pub(super) fn last_event_id(position: &StreamPosition) -> Option<HeaderValue> {
     HeaderValue::from_maybe_shared(position.id.clone().unwrap_or_default()).ok().filter(|id| !id.is_empty())
 }
 
 /// What came on a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Brought {
+pub(super) enum StreamProgress {
     /// Nothing, or only what had come before.
     Nothing,
     /// Events without data: a place from which to go on.
-    Places,
+    PositionsOnly,
     /// Messages, or parts of some.
     Messages,
 }
 
 /// How fast a stream that ends is opened again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Pace {
+pub(super) struct ReconnectPace {
     /// Attempts in a row that came to nothing.
     pub failures: u32,
-    /// Streams in a row that brought places only: the server lets its client poll.
+    /// Streams in a row that brought positions only: the server lets its client poll.
     pub polls: u32,
 }
 
-impl Pace {
+impl ReconnectPace {
     /// A stream has ended that was open for so long. True if it was no failure.
-    pub(super) fn ended(&mut self, brought: Brought, after: Duration) -> bool {
-        match brought {
-            Brought::Messages => *self = Self::default(),
+    pub(super) fn ended(&mut self, progress: StreamProgress, after: Duration) -> bool {
+        match progress {
+            StreamProgress::Messages => *self = Self::default(),
             _ if after > LASTED => *self = Self::default(),
-            Brought::Places => *self = Self { failures: 0, polls: self.polls.saturating_add(1) },
-            Brought::Nothing => return false,
+            StreamProgress::PositionsOnly => *self = Self { failures: 0, polls: self.polls.saturating_add(1) },
+            StreamProgress::Nothing => return false,
         }
         true
     }

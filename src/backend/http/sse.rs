@@ -12,11 +12,11 @@ use url::Url;
 
 use super::body::SentSignal;
 use super::call::{self, words};
-use super::events::Position;
-use super::link::{Link, explained, names};
+use super::events::StreamPosition;
+use super::link::{HttpLink, explained, names};
 use super::negotiation::LinkInput;
-use super::reader::{self, Item, Reader};
-use super::rules::{self, Reply};
+use super::reader::{self, EventReader, StreamItem};
+use super::rules::{self, ReplyKind};
 use super::streamable::SendGate;
 use super::upstream::UpstreamRequest;
 use crate::backend::panics;
@@ -34,32 +34,32 @@ const NONE: u64 = u64::MAX;
 
 /// An open stream, and where messages go.
 pub(super) struct Connection {
-    reader: Reader,
+    reader: EventReader,
     endpoint: Url,
 }
 
 /// Opens the stream on behalf of the client that sent `first`.
-pub(super) async fn connect(link: &Link, first: &Outward) -> Result<Connection, CallFailure> {
+pub(super) async fn connect(link: &HttpLink, first: &Outward) -> Result<Connection, CallFailure> {
     // Its credentials are what the stream is opened with.
     link.client_headers(&first.wire);
-    let request = UpstreamRequest { head_timeout: Some(OPENING), ..link.listen(&Position::default()) };
+    let request = UpstreamRequest { head_timeout: Some(OPENING), ..link.listen(&StreamPosition::default()) };
     let response = link.upstream.send(request).await?;
     let status = response.status();
     match reader::reply(&response) {
-        Reply::Events => {}
-        Reply::Json | Reply::Accepted | Reply::Foreign(_) => {
+        ReplyKind::Events => {}
+        ReplyKind::Json | ReplyKind::Accepted | ReplyKind::Foreign(_) => {
             return Err(CallFailure::BadAnswer { reason: "it gave no stream of events".to_owned() });
         }
-        Reply::NotFound | Reply::NotAllowed | Reply::Refused => {
+        ReplyKind::NotFound | ReplyKind::NotAllowed | ReplyKind::Refused => {
             let reason = reader::refusal(response).await.excerpt();
             return Err(CallFailure::Refused { status: status.as_u16(), reason });
         }
     }
     let from = response.url().clone();
-    let mut reader = Reader::new(response, link.limit, Position::default(), link.inlet.budget());
+    let mut reader = EventReader::new(response, link.limit, StreamPosition::default(), link.inlet.budget());
     let bad = |reason: &str| Err(CallFailure::BadAnswer { reason: reason.to_owned() });
     let endpoint = match timeout(OPENING, reader.next()).await {
-        Ok(Ok(Some(Item::Other(kind, said)))) if *kind == *b"endpoint" => rules::endpoint(&from, &said),
+        Ok(Ok(Some(StreamItem::Other(kind, said)))) if *kind == *b"endpoint" => rules::endpoint(&from, &said),
         Ok(Ok(Some(_))) => return bad("its stream does not begin with an `endpoint` event"),
         Ok(Ok(None)) => return bad("its stream ended before the `endpoint` event"),
         Ok(Err(reason)) => return bad(&format!("its stream broke off before the `endpoint` event: {reason}")),
@@ -79,11 +79,11 @@ enum Done {
     /// The call with this number has its outcome.
     Over(u64),
     /// The stream is over, and with it the link.
-    Ended(String),
+    CallEnd(String),
 }
 
 /// Carries a session's messages until it ends.
-pub(super) async fn run(link: &Arc<Link>, input: &mut LinkInput, connection: Connection, first: Outward) {
+pub(super) async fn run(link: &Arc<HttpLink>, input: &mut LinkInput, connection: Connection, first: Outward) {
     let Connection { mut reader, endpoint } = connection;
     let endpoint = Arc::new(endpoint);
     let opened = Arc::new(Opened::default());
@@ -91,7 +91,7 @@ pub(super) async fn run(link: &Arc<Link>, input: &mut LinkInput, connection: Con
     let (own, seen) = (link.clone(), opened.clone());
     tasks.spawn(async move {
         let ended = own.carry(&mut reader, true, |frame| seen.see(frame)).await;
-        Done::Ended(ended.err().unwrap_or_else(|| "its stream ended".to_owned()))
+        Done::CallEnd(ended.err().unwrap_or_else(|| "its stream ended".to_owned()))
     });
     let begin = |tasks: &mut JoinSet<Done>, outward: Outward, deadline: &mut Instant| {
         if let Purpose::Initialize(number) = outward.purpose {
@@ -112,7 +112,7 @@ pub(super) async fn run(link: &Arc<Link>, input: &mut LinkInput, connection: Con
             biased;
             () = stop.cancelled() => break None,
             Some(done) = tasks.join_next() => match done {
-                Ok(Done::Ended(reason)) => {
+                Ok(Done::CallEnd(reason)) => {
                     let is_open = opened.is_open.load(Ordering::Relaxed);
                     break Some(if is_open { LinkExit::Lost { reason } } else { LinkExit::Failed { reason } });
                 }
@@ -183,7 +183,7 @@ fn number_of(purpose: Purpose) -> Option<u64> {
 }
 
 /// Sends one message. Its answer, if there is one, comes on the stream.
-async fn post(link: Arc<Link>, endpoint: Arc<Url>, outward: Outward, sent_signal: SentSignal) -> Done {
+async fn post(link: Arc<HttpLink>, endpoint: Arc<Url>, outward: Outward, sent_signal: SentSignal) -> Done {
     let Outward { wire, purpose, held, response: _ } = outward;
     // From here on the request itself holds what it takes.
     drop(held);

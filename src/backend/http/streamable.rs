@@ -14,13 +14,13 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, warn};
 
 use super::body::SentSignal;
-use super::call::{Attempt, Call, Ended, OPENING, words};
-use super::events::Position;
-use super::link::Link;
+use super::call::{CallEnd, HttpCall, OPENING, RefusedInitialize, words};
+use super::events::StreamPosition;
+use super::link::HttpLink;
 use super::negotiation::LinkInput;
 use super::random;
-use super::reader::{self, Reader};
-use super::rules::{Pace, Reply};
+use super::reader::{self, EventReader};
+use super::rules::{ReconnectPace, ReplyKind};
 use crate::backend::panics;
 use crate::link::{CallFailure, LinkExit, Outward, Purpose};
 
@@ -34,7 +34,7 @@ const LISTENING: Duration = Duration::from_millis(300);
 /// How long the stream of a call is still read that was cancelled.
 const AFTER_CANCEL: Duration = Duration::from_secs(1);
 /// How long a link that has to end waits for the answer to `initialize`: before it there is no session that could be deleted.
-/// Behind it, [`Link::handshake`] waits alone.
+/// Behind it, [`HttpLink::handshake`] waits alone.
 const ABANDONED: Duration = Duration::from_secs(2);
 
 /// How a link's loop ended.
@@ -42,12 +42,12 @@ pub(super) enum End {
     /// With the link.
     Over,
     /// It seems that the server speaks HTTP+SSE.
-    Sse(Box<Attempt>),
+    Sse(Box<RefusedInitialize>),
 }
 
 /// What a task came to.
 enum Done {
-    Call(u64, Ended),
+    Call(u64, CallEnd),
     Notice,
     /// An answer could not be delivered to a question that came on the streams of these calls.
     Unanswered(Vec<u64>, String),
@@ -79,7 +79,7 @@ impl SendGate {
 }
 
 /// Carries a session's messages until it ends. With `may_be_sse`, a refused `initialize` is given back.
-pub(super) async fn run(link: &Arc<Link>, input: &mut LinkInput, first: Option<Outward>, may_be_sse: bool) -> End {
+pub(super) async fn run(link: &Arc<HttpLink>, input: &mut LinkInput, first: Option<Outward>, may_be_sse: bool) -> End {
     let mut tasks =
         Tasks { link, may_be_sse, set: JoinSet::new(), calls: HashMap::new(), opening: false, listening: None };
     let mut gate = first.and_then(|first| tasks.begin(first));
@@ -93,9 +93,9 @@ pub(super) async fn run(link: &Arc<Link>, input: &mut LinkInput, first: Option<O
                     tasks.calls.remove(&number);
                     link.forget(number);
                     match ended {
-                        Ended::Done => {}
-                        Ended::Lost(exit) => break Some(exit),
-                        Ended::Sse(attempt) => return End::Sse(attempt),
+                        CallEnd::Done => {}
+                        CallEnd::Lost(exit) => break Some(exit),
+                        CallEnd::Sse(attempt) => return End::Sse(attempt),
                     }
                 }
                 Ok(Done::Cancelled(number)) => {
@@ -151,7 +151,7 @@ pub(super) async fn run(link: &Arc<Link>, input: &mut LinkInput, first: Option<O
 }
 
 struct Tasks<'a> {
-    link: &'a Arc<Link>,
+    link: &'a Arc<HttpLink>,
     may_be_sse: bool,
     set: JoinSet<Done>,
     calls: HashMap<u64, Running>,
@@ -179,11 +179,11 @@ impl Tasks<'_> {
         match outward.purpose {
             Purpose::Initialize(number) => {
                 self.opening = true;
-                let call = Call::new(link, number, Some(sent_signal), self.may_be_sse);
+                let call = HttpCall::new(link, number, Some(sent_signal), self.may_be_sse);
                 self.call(number, call, outward, None);
             }
             Purpose::Call(number) => {
-                self.call(number, Call::new(link, number, None, false), outward, Some(sent_signal))
+                self.call(number, HttpCall::new(link, number, None, false), outward, Some(sent_signal))
             }
             Purpose::Initialized | Purpose::Cancel(_) | Purpose::Notice | Purpose::Answer => {
                 if let Purpose::Cancel(number) = outward.purpose
@@ -206,7 +206,7 @@ impl Tasks<'_> {
         is_running
     }
 
-    fn call(&mut self, number: u64, call: Call, outward: Outward, sent_signal: Option<SentSignal>) {
+    fn call(&mut self, number: u64, call: HttpCall, outward: Outward, sent_signal: Option<SentSignal>) {
         let cancelled = call.cancelled.clone();
         let task = self.set.spawn(async move { Done::Call(number, call.run(outward, sent_signal).await) });
         self.calls.insert(number, Running { task, cancelled });
@@ -214,7 +214,7 @@ impl Tasks<'_> {
 }
 
 /// Sends a message that has no answer.
-async fn notice(link: Arc<Link>, outward: Outward, sent_signal: SentSignal) -> Done {
+async fn notice(link: Arc<HttpLink>, outward: Outward, sent_signal: SentSignal) -> Done {
     let Outward { wire, purpose, held, response: _ } = outward;
     // From here on the request itself holds what it takes.
     drop(held);
@@ -230,8 +230,8 @@ async fn notice(link: Arc<Link>, outward: Outward, sent_signal: SentSignal) -> D
         Ok(response) if response.status().is_success() => None,
         Ok(response) => {
             let status = response.status();
-            if had_session && reader::reply(&response) == Reply::NotFound {
-                return Done::Lost(Link::lost());
+            if had_session && reader::reply(&response) == ReplyKind::NotFound {
+                return Done::Lost(HttpLink::lost());
             }
             let said = reader::refusal(response).await.excerpt();
             warn!(link = %link.name, status = status.as_u16(), said, ?purpose, "the backend refused a message");
@@ -257,10 +257,10 @@ async fn notice(link: Arc<Link>, outward: Outward, sent_signal: SentSignal) -> D
 
 /// Keeps the stream open on which the server says what belongs to no call (2025-11-25, basic/transports, "Listening for
 /// Messages from the Server"), for as long as the link lasts. `sent_signal` is dropped when it is open, or seems not to be.
-async fn listen(link: Arc<Link>, sent_signal: SentSignal) -> Done {
+async fn listen(link: Arc<HttpLink>, sent_signal: SentSignal) -> Done {
     let mut sent_signal = Some(sent_signal);
-    let mut position = Position::default();
-    let mut pace = Pace::default();
+    let mut position = StreamPosition::default();
+    let mut pace = ReconnectPace::default();
     // Whether there was such a stream; and whether the server was asked since then if it knows the session.
     let (mut had_stream, mut asked) = (false, false);
     loop {
@@ -271,31 +271,31 @@ async fn listen(link: Arc<Link>, sent_signal: SentSignal) -> Done {
             Ok(response) => {
                 let status = response.status();
                 match reader::reply(&response) {
-                    Reply::Events => {
+                    ReplyKind::Events => {
                         let mut reader =
-                            Reader::new(response, link.limit, std::mem::take(&mut position), link.inlet.budget());
+                            EventReader::new(response, link.limit, std::mem::take(&mut position), link.inlet.budget());
                         let opened_at = Instant::now();
                         let carried = link.carry(&mut reader, false, |_| {}).await;
                         position = reader.position();
-                        pace.ended(reader.brought(), opened_at.elapsed());
+                        pace.ended(reader.progress(), opened_at.elapsed());
                         (had_stream, asked) = (true, false);
                         debug!(link = %link.name, ?carried, "the backend's stream has ended");
                     }
                     // It may be the place that is not there any more, or something in between that has lost its way; only
                     // what is said to a message tells whether it is the session.
-                    Reply::NotFound if had_stream => {
+                    ReplyKind::NotFound if had_stream => {
                         debug!(link = %link.name, "the backend has no such stream any more");
                         if position.id.take().is_none()
                             && !std::mem::replace(&mut asked, true)
                             && link.is_forgotten().await
                         {
-                            return Done::Lost(Link::lost());
+                            return Done::Lost(HttpLink::lost());
                         }
                     }
                     // There is no such stream, or no more of it.
-                    Reply::NotFound | Reply::NotAllowed | Reply::Accepted => return Done::Notice,
-                    Reply::Refused if status == http::StatusCode::NOT_IMPLEMENTED => return Done::Notice,
-                    Reply::Json | Reply::Foreign(_) | Reply::Refused => {
+                    ReplyKind::NotFound | ReplyKind::NotAllowed | ReplyKind::Accepted => return Done::Notice,
+                    ReplyKind::Refused if status == http::StatusCode::NOT_IMPLEMENTED => return Done::Notice,
+                    ReplyKind::Json | ReplyKind::Foreign(_) | ReplyKind::Refused => {
                         debug!(link = %link.name, status = status.as_u16(), "the backend gave no stream");
                         // It may be the place that it does not know.
                         position.id = position.id.filter(|_| !status.is_client_error());

@@ -15,7 +15,7 @@ use url::Url;
 use super::address::{secrets, shown};
 use super::body::ReplayableBody;
 use super::reader;
-use super::rules::{self, Redirect, Reply};
+use super::rules::{self, RedirectDecision, ReplyKind};
 use super::secrets::Secrets;
 use crate::backend::credentials::{CredentialError, Credentials, Refusal, Token};
 use crate::frame::Forwarded;
@@ -46,7 +46,7 @@ pub(super) struct Upstream {
 
 /// Cancelled when the server does not take the rest of the message that it has responded to, and others need the memory.
 #[derive(Debug, Clone)]
-pub(super) struct Untaken(pub CancellationToken);
+pub(super) struct UploadGaveWay(pub CancellationToken);
 
 /// Headers of a client's request, for this server.
 pub(super) type ClientHeaders = Vec<(HeaderName, HeaderValue)>;
@@ -124,8 +124,8 @@ impl Upstream {
             let status = response.status();
             let location = response.headers().get(header::LOCATION).map(HeaderValue::as_bytes);
             match rules::redirect(&request.method, status, &request.url, location, hops) {
-                Redirect::None => {}
-                Redirect::Follow(url) => {
+                RedirectDecision::None => {}
+                RedirectDecision::Follow(url) => {
                     if request.is_spent() {
                         return Err(too_long_to_redirect(status, &url));
                     }
@@ -133,10 +133,12 @@ impl Upstream {
                     request.url = url;
                     continue;
                 }
-                Redirect::Refuse(reason) => return Err(CallFailure::Refused { status: status.as_u16(), reason }),
+                RedirectDecision::Refuse(reason) => {
+                    return Err(CallFailure::Refused { status: status.as_u16(), reason });
+                }
             }
             let Some(refusal) = refusal_of(&response) else {
-                if !matches!(reader::reply(&response), Reply::Json | Reply::Events | Reply::Accepted) {
+                if !matches!(reader::reply(&response), ReplyKind::Json | ReplyKind::Events | ReplyKind::Accepted) {
                     let secrets = self.secrets(&request, token.as_ref());
                     response.extensions_mut().insert(secrets);
                 }
@@ -212,7 +214,7 @@ impl Upstream {
         let mut response = response.map_err(|error| failed(reader::chain(error)))?;
         if let Some(gave_way) = gave_way {
             // A server may respond before it has taken all of the message.
-            response.extensions_mut().insert(Untaken(gave_way));
+            response.extensions_mut().insert(UploadGaveWay(gave_way));
         }
         Ok(response)
     }

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::backend::http::HttpBackend;
-use crate::backend::http::events::Position;
-use crate::backend::http::reader::{Item, NoBody, Reader, whole};
+use crate::backend::http::events::StreamPosition;
+use crate::backend::http::reader::{BodyError, EventReader, StreamItem, whole};
 use crate::budget::FREE;
 use crate::frame::Lost;
 use crate::link::Whose;
@@ -44,8 +44,8 @@ async fn bodies_that_do_not_end_take_no_more_than_their_budget() {
     for body in bodies {
         // A server that is silent gives way to the others, or is given up after a minute.
         match timeout(Duration::from_secs(3600), body).await.expect("it is kept for ever").unwrap() {
-            Err(NoBody::Cut(reason)) => assert!(reason.contains("60 seconds"), "{reason}"),
-            Err(NoBody::Stalled) => {}
+            Err(BodyError::Cut(reason)) => assert!(reason.contains("60 seconds"), "{reason}"),
+            Err(BodyError::Stalled) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -81,10 +81,10 @@ async fn an_event_without_an_end_gives_way_or_is_given_up() {
     let mut readers: Vec<_> = (0..10)
         .map(|_| {
             let response = response(64, chunk.clone(), true, &read);
-            Reader::new(response, 100 * MEGABYTE, Position::default(), &budget)
+            EventReader::new(response, 100 * MEGABYTE, StreamPosition::default(), &budget)
         })
         .collect();
-    let ends = futures_util::future::join_all(readers.iter_mut().map(Reader::next));
+    let ends = futures_util::future::join_all(readers.iter_mut().map(EventReader::next));
     let mut ends = Box::pin(ends);
     assert!(timeout(Duration::from_secs(4), &mut ends).await.is_err());
     let kept = *read.lock().unwrap();
@@ -93,7 +93,7 @@ async fn an_event_without_an_end_gives_way_or_is_given_up() {
     // last, when nobody waits any more, are given up after a minute.
     let ends = timeout(Duration::from_secs(3600), ends).await.expect("they wait for ever");
     let stalled = ends.iter().filter(|end| match end {
-        Ok(Some(Item::Lost(message))) => {
+        Ok(Some(StreamItem::Lost(message))) => {
             assert_eq!((message.id.clone(), message.request, message.why), (Some(Id::number(7)), false, Lost::Stalled));
             true
         }
@@ -110,7 +110,7 @@ async fn an_event_without_an_end_gives_way_or_is_given_up() {
 async fn a_stream_may_be_silent_between_its_events() {
     let read = Arc::default();
     let response = response(1, Bytes::from_static(b"data: {}\n\ndata: {"), true, &read);
-    let mut reader = Reader::new(response, MEGABYTE, Position::default(), &Budget::ample());
+    let mut reader = EventReader::new(response, MEGABYTE, StreamPosition::default(), &Budget::ample());
     assert!(reader.next().await.unwrap().is_some());
     assert!(timeout(Duration::from_secs(3600), reader.next()).await.is_err(), "it is still open");
 }
