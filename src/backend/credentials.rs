@@ -1,6 +1,6 @@
 //! Where an HTTP backend's own `Authorization` comes from: what its link knows of tokens.
 //!
-//! How a token is come by is the business of those who implement [`Credentials`]: `fixed.rs` (a file or an environment
+//! How a token is come by is the business of those who implement [`TokenSource`]: `configured_token.rs` (a file or an environment
 //! variable) and `oauth/`.
 
 use std::fmt;
@@ -11,19 +11,23 @@ use futures_util::future::BoxFuture;
 use http::HeaderValue;
 
 /// Where an HTTP backend's own `Authorization` comes from. One for each configured backend, shared by its sessions.
-pub(crate) trait Credentials: Send + Sync + fmt::Debug {
+pub(crate) trait TokenSource: Send + Sync + fmt::Debug {
     /// The bearer token for the next request, if there is one; waits for a refresh or a login that is under way.
-    fn token(&self) -> BoxFuture<'_, Result<Option<Token>, CredentialError>>;
+    fn token(&self) -> BoxFuture<'_, Result<Option<BearerToken>, CredentialError>>;
 
     /// The backend refused a request that carried `used` (401, or 403 with `insufficient_scope`). `Ok(true)`: there is a
     /// better token now, and the refused request may be sent once more (a refused request had no effect). `Ok(false)`:
     /// nothing to be done.
-    fn refused(&self, used: Option<&Token>, refusal: &Refusal) -> BoxFuture<'_, Result<bool, CredentialError>>;
+    fn refused(
+        &self,
+        used: Option<&BearerToken>,
+        refusal: &AuthRefusal,
+    ) -> BoxFuture<'_, Result<bool, CredentialError>>;
 }
 
 /// How a backend refused a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub(crate) struct AuthRefusal {
     /// The HTTP status: 401 or 403.
     pub status: u16,
     /// The values of `WWW-Authenticate`, in their order.
@@ -32,9 +36,9 @@ pub(crate) struct Refusal {
 
 /// A bearer token. Its `Debug` is `***`, and it has no `Display`.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Token(Arc<str>);
+pub(crate) struct BearerToken(Arc<str>);
 
-impl Token {
+impl BearerToken {
     /// `None` if it could not stand in a header (RFC 6750, section 2.1: visible ASCII).
     pub(crate) fn new(token: &str) -> Option<Self> {
         let fits = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
@@ -50,7 +54,7 @@ impl Token {
     }
 }
 
-impl fmt::Debug for Token {
+impl fmt::Debug for BearerToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
@@ -145,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_token_shows_in_its_header_only() {
-        let token = Token::new("t0ken").unwrap();
+        let token = BearerToken::new("t0ken").unwrap();
         assert_eq!(format!("{token:?} {:?}", token.header()), "*** Sensitive");
         assert_eq!(token.header().as_bytes(), b"Bearer t0ken");
     }
@@ -153,7 +157,7 @@ mod tests {
     #[test]
     fn what_would_break_a_header_is_no_token() {
         for text in ["", "a b", "a\r\nb: c", "t\u{f6}ken"] {
-            assert_eq!(Token::new(text), None, "{text:?}");
+            assert_eq!(BearerToken::new(text), None, "{text:?}");
         }
     }
 }

@@ -4,10 +4,10 @@
 //! ways until it is told to stop or the server goes away, and returns when nothing of the server is left.
 
 mod child;
+mod configured_token;
 mod credentials;
 mod delivery;
 mod factory;
-mod fixed;
 mod growing;
 mod http;
 mod in_process;

@@ -32,8 +32,8 @@ use tokio::sync::OnceCell;
 
 use self::address::Address;
 use self::upstream::Upstream;
-use super::credentials::{CredentialError, Credentials};
-use super::fixed::Fixed;
+use super::configured_token::ConfiguredToken;
+use super::credentials::{CredentialError, TokenSource};
 use super::oauth::OAuth;
 use super::{Backend, factory};
 use crate::config::OAuthSettings;
@@ -89,7 +89,7 @@ pub struct HttpBackend {
     transport: Transport,
     headers: HeaderMap,
     forwards: Vec<HeaderName>,
-    credentials: Option<Arc<dyn Credentials>>,
+    token_source: Option<Arc<dyn TokenSource>>,
     unix_socket: Option<PathBuf>,
     connect_timeout: Duration,
     /// Made with the first link, when all settings are there.
@@ -104,7 +104,7 @@ impl HttpBackend {
             transport: Transport::Auto,
             headers: HeaderMap::new(),
             forwards: Vec::new(),
-            credentials: None,
+            token_source: None,
             unix_socket: None,
             connect_timeout: CONNECT_TIMEOUT,
             upstream: Arc::default(),
@@ -147,29 +147,29 @@ impl HttpBackend {
     /// Sends the bearer token that stands in this file, which is read again when it changes. Credentials that were set before
     /// are not used.
     pub fn bearer_file(self, path: impl Into<PathBuf>) -> Result<Self, HttpBackendError> {
-        Fixed::file(path.into()).map_err(no_credentials).map(|fixed| self.with_credentials(fixed))
+        ConfiguredToken::file(path.into()).map_err(no_credentials).map(|configured| self.with_token_source(configured))
     }
 
     /// Sends the bearer token that this environment variable holds now. Credentials that were set before are not used.
     pub fn bearer_env(self, name: &str) -> Result<Self, HttpBackendError> {
-        Fixed::variable(name).map_err(no_credentials).map(|fixed| self.with_credentials(fixed))
+        ConfiguredToken::variable(name).map_err(no_credentials).map(|configured| self.with_token_source(configured))
     }
 
     /// Sends this bearer token. Credentials that were set before are not used.
     pub fn bearer(self, token: &str) -> Result<Self, HttpBackendError> {
-        let fixed = Fixed::given("the configuration".to_owned(), token);
-        fixed.map_err(no_credentials).map(|fixed| self.with_credentials(fixed))
+        let configured = ConfiguredToken::given("the configuration".to_owned(), token);
+        configured.map_err(no_credentials).map(|configured| self.with_token_source(configured))
     }
 
     /// Logs in as the server says, and sends the tokens that it is given. Credentials that were set before are not used.
     pub fn oauth(self, settings: OAuthSettings) -> Result<Self, HttpBackendError> {
         settings.check().map_err(|error| HttpBackendError::Credentials(error.to_string()))?;
         let oauth = OAuth::new(&self.address.bare(), settings);
-        Ok(self.with_credentials(oauth))
+        Ok(self.with_token_source(oauth))
     }
 
-    fn with_credentials(mut self, credentials: impl Credentials + 'static) -> Self {
-        self.credentials = Some(Arc::new(credentials));
+    fn with_token_source(mut self, token_source: impl TokenSource + 'static) -> Self {
+        self.token_source = Some(Arc::new(token_source));
         self.changed()
     }
 
@@ -259,7 +259,7 @@ impl HttpBackend {
             url: bare,
             headers,
             forwards: self.forwards.clone().into(),
-            credentials: self.credentials.clone(),
+            token_source: self.token_source.clone(),
             token: Mutex::default(),
             sse: AtomicBool::new(false),
         })
@@ -274,7 +274,7 @@ impl fmt::Debug for HttpBackend {
             .field("transport", &self.transport)
             .field("headers", &headers)
             .field("forwards", &self.forwards)
-            .field("credentials", &self.credentials)
+            .field("credentials", &self.token_source)
             .field("unix_socket", &self.unix_socket)
             .field("connect_timeout", &self.connect_timeout)
             .finish_non_exhaustive()

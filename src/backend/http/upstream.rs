@@ -17,7 +17,7 @@ use super::body::ReplayableBody;
 use super::reader;
 use super::rules::{self, RedirectDecision, ReplyKind};
 use super::secrets::Secrets;
-use crate::backend::credentials::{CredentialError, Credentials, Refusal, Token};
+use crate::backend::credentials::{AuthRefusal, BearerToken, CredentialError, TokenSource};
 use crate::frame::Forwarded;
 use crate::headers::is_credential;
 use crate::link::{CallFailure, Whose};
@@ -37,9 +37,9 @@ pub(super) struct Upstream {
     pub headers: HeaderMap,
     /// The headers that the client's requests may bring.
     pub forwards: Arc<[HeaderName]>,
-    pub credentials: Option<Arc<dyn Credentials>>,
+    pub token_source: Option<Arc<dyn TokenSource>>,
     /// The token that was sent last.
-    pub token: Mutex<Option<Token>>,
+    pub token: Mutex<Option<BearerToken>>,
     /// Whether the last session found that the server speaks HTTP+SSE.
     pub sse: AtomicBool,
 }
@@ -92,9 +92,9 @@ impl Upstream {
     }
 
     /// What is secret in this request: the operator's headers, the client's, the token, the session's id, and parts of the URL.
-    fn secrets(&self, request: &UpstreamRequest, token: Option<&Token>) -> Secrets {
+    fn secrets(&self, request: &UpstreamRequest, token: Option<&BearerToken>) -> Secrets {
         let last = self.last_token().clone();
-        let tokens: Vec<_> = last.iter().chain(token).map(Token::header).collect();
+        let tokens: Vec<_> = last.iter().chain(token).map(BearerToken::header).collect();
         let client_headers = request.client_headers.iter().map(|(_, value)| value);
         let values = self.headers.values().chain(request.headers.values()).filter(|value| value.is_sensitive());
         Secrets::new(
@@ -103,7 +103,7 @@ impl Upstream {
         )
     }
 
-    fn last_token(&self) -> MutexGuard<'_, Option<Token>> {
+    fn last_token(&self) -> MutexGuard<'_, Option<BearerToken>> {
         self.token.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -158,7 +158,11 @@ impl Upstream {
         }
     }
 
-    async fn attempt(&self, request: &mut UpstreamRequest, token: Option<&Token>) -> Result<Response, CallFailure> {
+    async fn attempt(
+        &self,
+        request: &mut UpstreamRequest,
+        token: Option<&BearerToken>,
+    ) -> Result<Response, CallFailure> {
         let mut outgoing = reqwest::Request::new(request.method.clone(), request.url.clone());
         let headers = outgoing.headers_mut();
         headers.clone_from(&self.headers);
@@ -220,10 +224,10 @@ impl Upstream {
     }
 
     /// The operator's token, unless the client sent credentials of its own in that place.
-    async fn token(&self, request: &UpstreamRequest) -> Result<Option<Token>, CallFailure> {
-        match &self.credentials {
-            Some(credentials) if !request.has(&header::AUTHORIZATION) => {
-                let token = credentials.token().await.map_err(credential_failure)?;
+    async fn token(&self, request: &UpstreamRequest) -> Result<Option<BearerToken>, CallFailure> {
+        match &self.token_source {
+            Some(token_source) if !request.has(&header::AUTHORIZATION) => {
+                let token = token_source.token().await.map_err(credential_failure)?;
                 self.last_token().clone_from(&token);
                 Ok(token)
             }
@@ -234,22 +238,22 @@ impl Upstream {
     async fn renew(
         &self,
         request: &UpstreamRequest,
-        used: Option<&Token>,
-        refusal: &Refusal,
+        used: Option<&BearerToken>,
+        refusal: &AuthRefusal,
     ) -> Result<bool, CallFailure> {
-        let Some(credentials) = &self.credentials else { return Ok(false) };
+        let Some(token_source) = &self.token_source else { return Ok(false) };
         let asks = refusal.status == StatusCode::UNAUTHORIZED || rules::wants_more_scope(&refusal.challenges);
         if !asks || request.has(&header::AUTHORIZATION) {
             return Ok(false);
         }
-        credentials.refused(used, refusal).await.map_err(credential_failure)
+        token_source.refused(used, refusal).await.map_err(credential_failure)
     }
 
-    fn refused(&self, request: &UpstreamRequest, refusal: Refusal, secrets: &Secrets) -> CallFailure {
-        let Refusal { status, challenges } = refusal;
+    fn refused(&self, request: &UpstreamRequest, refusal: AuthRefusal, secrets: &Secrets) -> CallFailure {
+        let AuthRefusal { status, challenges } = refusal;
         let sent = request.client_headers.iter().any(|(name, _)| is_credential(name));
         // Where the client is to bring credentials and brought none, it can mend that.
-        let expected = self.credentials.is_none() && self.forwards.iter().any(is_credential);
+        let expected = self.token_source.is_none() && self.forwards.iter().any(is_credential);
         let challenge = challenge_for_client(challenges, secrets);
         let (whose, reason) = match (sent, expected) {
             (true, _) => (Whose::Client, "what the client sent with this request was not accepted".to_owned()),
@@ -257,7 +261,7 @@ impl Upstream {
                 let names = self.forwards.iter().map(HeaderName::as_str).collect::<Vec<_>>().join(", ");
                 (Whose::Client, format!("the client has to send them, as one of {names}"))
             }
-            (false, false) if self.credentials.is_some() || self.headers.keys().any(is_credential) => {
+            (false, false) if self.token_source.is_some() || self.headers.keys().any(is_credential) => {
                 (Whose::Operator, "the operator of the proxy has to see to those that it is configured with".to_owned())
             }
             (false, false) => {
@@ -297,7 +301,7 @@ fn challenge_for_client(challenges: Vec<String>, secrets: &Secrets) -> Option<St
 }
 
 /// Whether a response asks for other credentials.
-fn refusal_of(response: &Response) -> Option<Refusal> {
+fn refusal_of(response: &Response) -> Option<AuthRefusal> {
     let challenges = || {
         let values = response.headers().get_all(header::WWW_AUTHENTICATE).into_iter();
         let values = values.filter(|value| value.len() <= LONGEST_CHALLENGE);
@@ -308,7 +312,7 @@ fn refusal_of(response: &Response) -> Option<Refusal> {
         _ => return None,
     };
     let asks = response.status() == StatusCode::UNAUTHORIZED || !challenges.is_empty();
-    asks.then(|| Refusal { status: response.status().as_u16(), challenges })
+    asks.then(|| AuthRefusal { status: response.status().as_u16(), challenges })
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is handed to `map_err`")]

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::plan::{Age, Origin, Standing};
-use crate::backend::credentials::Token;
+use crate::backend::credentials::BearerToken;
 
 /// How long before its end a token is replaced, at most: a request must not outlive its token on the way.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -19,7 +19,7 @@ const RETRY: Duration = Duration::from_secs(5);
 /// A token and what is known of it.
 #[derive(Debug, Clone)]
 pub(super) struct Held {
-    pub token: Token,
+    pub token: BearerToken,
     pub granted: Vec<String>,
     pub refused: bool,
     renewable: bool,
@@ -57,7 +57,7 @@ impl Held {
         let end = left.and_then(|left| now.checked_add(left));
         let due = left.and_then(|left| now.checked_add(left.saturating_sub(margin)));
         Some(Self {
-            token: Token::new(&response.access_token)?,
+            token: BearerToken::new(&response.access_token)?,
             granted: credentials.granted_scopes.clone(),
             refused: false,
             renewable: response.refresh_token.is_some(),

@@ -28,7 +28,7 @@ use rmcp::transport::auth::StoredCredentials;
 use tokio::time::Instant;
 use url::Url;
 
-use super::credentials::{CredentialError, Credentials, Refusal, Token};
+use super::credentials::{AuthRefusal, BearerToken, CredentialError, TokenSource};
 use crate::config::{OAuthFlow, OAuthSettings};
 
 use authority::{Authority, NotRenewed};
@@ -108,18 +108,22 @@ impl fmt::Debug for OAuth {
     }
 }
 
-impl Credentials for OAuth {
-    fn token(&self) -> BoxFuture<'_, Result<Option<Token>, CredentialError>> {
+impl TokenSource for OAuth {
+    fn token(&self) -> BoxFuture<'_, Result<Option<BearerToken>, CredentialError>> {
         self.0.clone().token().boxed()
     }
 
-    fn refused(&self, used: Option<&Token>, refusal: &Refusal) -> BoxFuture<'_, Result<bool, CredentialError>> {
+    fn refused(
+        &self,
+        used: Option<&BearerToken>,
+        refusal: &AuthRefusal,
+    ) -> BoxFuture<'_, Result<bool, CredentialError>> {
         self.0.clone().refused(used.cloned(), refusal.clone()).boxed()
     }
 }
 
 impl Inner {
-    async fn token(self: Arc<Self>) -> Result<Option<Token>, CredentialError> {
+    async fn token(self: Arc<Self>) -> Result<Option<BearerToken>, CredentialError> {
         self.load().await;
         for _ in 0..ROUNDS {
             let flow = self.scene.settings.flow;
@@ -150,7 +154,11 @@ impl Inner {
         Err(self.restless())
     }
 
-    async fn refused(self: Arc<Self>, used: Option<Token>, refusal: Refusal) -> Result<bool, CredentialError> {
+    async fn refused(
+        self: Arc<Self>,
+        used: Option<BearerToken>,
+        refusal: AuthRefusal,
+    ) -> Result<bool, CredentialError> {
         let (cause, challenge) = plan::cause(&refusal, &self.scene.backend);
         if cause == Cause::Other {
             return Ok(false);
@@ -195,7 +203,7 @@ impl Inner {
         Err(self.restless())
     }
 
-    fn after(&self, cause: &Cause, used: Option<&Token>) -> After {
+    fn after(&self, cause: &Cause, used: Option<&BearerToken>) -> After {
         let state = self.state();
         let held = state.held.as_ref();
         let same = held.is_some() && held.map(|held| &held.token) == used;

@@ -14,7 +14,7 @@
 use rmcp::transport::auth::WWWAuthenticateParams;
 use url::Url;
 
-use crate::backend::credentials::Refusal;
+use crate::backend::credentials::AuthRefusal;
 use crate::config::OAuthFlow;
 
 /// How a token was come by.
@@ -149,7 +149,7 @@ pub(super) fn union(some: &[String], more: &[String]) -> Vec<String> {
 }
 
 /// Why, and the challenge that says how to log in.
-pub(super) fn cause(refusal: &Refusal, backend: &Url) -> (Cause, Option<String>) {
+pub(super) fn cause(refusal: &AuthRefusal, backend: &Url) -> (Cause, Option<String>) {
     let bearer = |challenge: &&String| challenge.to_ascii_lowercase().contains("bearer");
     let challenge = refusal.challenges.iter().find(bearer).or(refusal.challenges.first());
     let params = challenge.map(|challenge| WWWAuthenticateParams::parse(challenge, backend));
@@ -267,10 +267,11 @@ mod tests {
             (404, vec!["Bearer error=\"insufficient_scope\", scope=\"a\""], Cause::Other),
         ];
         for (status, challenges, expected) in table {
-            let refusal = Refusal { status, challenges: challenges.iter().map(|text| (*text).to_owned()).collect() };
+            let refusal =
+                AuthRefusal { status, challenges: challenges.iter().map(|text| (*text).to_owned()).collect() };
             assert_eq!(cause(&refusal, &backend).0, expected, "{refusal:?}");
         }
-        let two = Refusal { status: 401, challenges: vec!["Basic x".to_owned(), "Bearer y=z".to_owned()] };
+        let two = AuthRefusal { status: 401, challenges: vec!["Basic x".to_owned(), "Bearer y=z".to_owned()] };
         assert_eq!(cause(&two, &backend).1.as_deref(), Some("Bearer y=z"));
     }
 }

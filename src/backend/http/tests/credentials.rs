@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures_util::future::BoxFuture;
 
 use super::*;
-use crate::backend::credentials::{CredentialError, Credentials, Refusal, Token};
+use crate::backend::credentials::{AuthRefusal, BearerToken, CredentialError, TokenSource};
 use crate::backend::http::{HttpBackend, HttpBackendError};
 use crate::link::Whose;
 
@@ -147,10 +147,11 @@ async fn a_server_that_repeats_secrets_is_not_quoted_with_them() {
         text(500, "text/plain", said)
     })
     .await;
-    let fixed = HttpBackend::new(&server.url()).unwrap().header("x-key", "k3y-value").unwrap();
-    for backend in
-        [fixed.clone().bearer("s3cret-token").unwrap(), fixed.header("authorization", "Bearer s3cret-token").unwrap()]
-    {
+    let configured = HttpBackend::new(&server.url()).unwrap().header("x-key", "k3y-value").unwrap();
+    for backend in [
+        configured.clone().bearer("s3cret-token").unwrap(),
+        configured.header("authorization", "Bearer s3cret-token").unwrap(),
+    ] {
         let mut session = Session::start(backend);
         session.initialize();
         let reason = r#"Some("Bearer ***") Some("***")"#.to_owned();
@@ -163,16 +164,20 @@ async fn a_server_that_repeats_secrets_is_not_quoted_with_them() {
 struct Renewing {
     version: AtomicUsize,
     renewals: usize,
-    refusals: Mutex<Vec<(Option<Token>, Refusal)>>,
+    refusals: Mutex<Vec<(Option<BearerToken>, AuthRefusal)>>,
 }
 
-impl Credentials for Renewing {
-    fn token(&self) -> BoxFuture<'_, Result<Option<Token>, CredentialError>> {
-        let token = Token::new(&format!("v{}", self.version.load(Ordering::SeqCst)));
+impl TokenSource for Renewing {
+    fn token(&self) -> BoxFuture<'_, Result<Option<BearerToken>, CredentialError>> {
+        let token = BearerToken::new(&format!("v{}", self.version.load(Ordering::SeqCst)));
         Box::pin(std::future::ready(Ok(token)))
     }
 
-    fn refused(&self, used: Option<&Token>, refusal: &Refusal) -> BoxFuture<'_, Result<bool, CredentialError>> {
+    fn refused(
+        &self,
+        used: Option<&BearerToken>,
+        refusal: &AuthRefusal,
+    ) -> BoxFuture<'_, Result<bool, CredentialError>> {
         self.refusals.lock().unwrap().push((used.cloned(), refusal.clone()));
         let better = self.version.fetch_add(1, Ordering::SeqCst) < self.renewals;
         Box::pin(std::future::ready(Ok(better)))
@@ -182,7 +187,7 @@ impl Credentials for Renewing {
 fn renewing(server: &Server, renewals: usize) -> (HttpBackend, Arc<Renewing>) {
     let credentials = Arc::new(Renewing { version: AtomicUsize::new(0), renewals, refusals: Mutex::default() });
     let mut backend = HttpBackend::new(&server.url()).unwrap();
-    backend.credentials = Some(credentials.clone());
+    backend.token_source = Some(credentials.clone());
     (backend, credentials)
 }
 
@@ -208,8 +213,8 @@ async fn a_refused_token_is_renewed_and_the_message_sent_once_more() {
         session.open().await;
         session.call(2);
         session.answer(2).await;
-        let refusal = Refusal { status: code, challenges: vec![challenge.to_owned()] };
-        assert_eq!(*credentials.refusals.lock().unwrap(), [(Token::new("v0"), refusal)]);
+        let refusal = AuthRefusal { status: code, challenges: vec![challenge.to_owned()] };
+        assert_eq!(*credentials.refusals.lock().unwrap(), [(BearerToken::new("v0"), refusal)]);
         assert_eq!(server.saw("POST initialize", 2).await[1].header("authorization"), Some("Bearer v1"));
         assert_eq!(server.saw("POST tools/call", 1).await.len(), 1);
     }

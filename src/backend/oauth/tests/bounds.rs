@@ -102,7 +102,7 @@ async fn a_public_backend_does_not_reach_this_machine() {
         ..OAuthSettings::default()
     };
     let oauth = OAuth::with_lookup(&backend, settings, lookup);
-    let refusal = Refusal { status: 401, challenges: vec![challenge] };
+    let refusal = AuthRefusal { status: 401, challenges: vec![challenge] };
     let error =
         tokio::time::timeout(Duration::from_secs(20), oauth.refused(None, &refusal)).await.unwrap().unwrap_err();
     assert!(error.to_string().contains("addresses of auth.example.com are refused"), "{error}");

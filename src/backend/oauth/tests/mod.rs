@@ -103,7 +103,7 @@ async fn request(oauth: &OAuth, server: &Server, scope: &str) -> Result<u16, Cre
         }
         let challenges = response.headers().get_all("www-authenticate").iter();
         let challenges = challenges.map(|value| value.to_str().unwrap().to_owned()).collect();
-        if !oauth.refused(token.as_ref(), &Refusal { status, challenges }).await? {
+        if !oauth.refused(token.as_ref(), &AuthRefusal { status, challenges }).await? {
             return Ok(status);
         }
         again = false;

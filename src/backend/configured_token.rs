@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{self, BoxFuture};
 use tokio::time::Instant;
 
-use super::credentials::{CredentialError, Credentials, Refusal, Token};
+use super::credentials::{AuthRefusal, BearerToken, CredentialError, TokenSource};
 
 /// The largest token file, in bytes.
 const LARGEST: u64 = 64 * 1024;
@@ -17,17 +17,17 @@ const UNSEEN: Duration = Duration::from_secs(1);
 
 /// A token as it was configured.
 #[derive(Debug)]
-pub(crate) enum Fixed {
+pub(crate) enum ConfiguredToken {
     /// In a file: read again when it changes, and when the backend refused what was in it.
-    File(TokenFromFile),
+    File(TokenFile),
     /// From elsewhere; the text names the place.
-    Given(String, Token),
+    Given(String, BearerToken),
 }
 
-impl Fixed {
+impl ConfiguredToken {
     /// The token that stands in the file at `path`. The file is read now, so that a wrong path is noticed at once.
     pub(crate) fn file(path: PathBuf) -> Result<Self, CredentialError> {
-        let file = TokenFromFile { path, seen: Mutex::new(None) };
+        let file = TokenFile { path, seen: Mutex::new(None) };
         file.look(true)?;
         Ok(Self::File(file))
     }
@@ -51,8 +51,8 @@ impl Fixed {
     }
 }
 
-impl Credentials for Fixed {
-    fn token(&self) -> BoxFuture<'_, Result<Option<Token>, CredentialError>> {
+impl TokenSource for ConfiguredToken {
+    fn token(&self) -> BoxFuture<'_, Result<Option<BearerToken>, CredentialError>> {
         let token = match self {
             Self::File(file) => file.look(false),
             Self::Given(_, token) => Ok(token.clone()),
@@ -60,7 +60,11 @@ impl Credentials for Fixed {
         future::ready(token.map(Some)).boxed()
     }
 
-    fn refused(&self, used: Option<&Token>, refusal: &Refusal) -> BoxFuture<'_, Result<bool, CredentialError>> {
+    fn refused(
+        &self,
+        used: Option<&BearerToken>,
+        refusal: &AuthRefusal,
+    ) -> BoxFuture<'_, Result<bool, CredentialError>> {
         let unauthorized = refusal.status == 401;
         let refused = |place: String, then| Err(CredentialError::TokenRefused { place, then });
         let outcome = match self {
@@ -79,7 +83,7 @@ impl Credentials for Fixed {
 
 /// A file with nothing in it but a token.
 #[derive(Debug)]
-pub(crate) struct TokenFromFile {
+pub(crate) struct TokenFile {
     path: PathBuf,
     seen: Mutex<Option<Seen>>,
 }
@@ -89,17 +93,17 @@ pub(crate) struct TokenFromFile {
 struct Seen {
     at: Instant,
     version: (Option<SystemTime>, u64),
-    token: Token,
+    token: BearerToken,
 }
 
-impl TokenFromFile {
+impl TokenFile {
     fn place(&self) -> String {
         self.path.display().to_string()
     }
 
     /// The token as it is now. The file is small and local, so it is read in place; `closely` is whether to read it even if
     /// it looks as it did.
-    fn look(&self, closely: bool) -> Result<Token, CredentialError> {
+    fn look(&self, closely: bool) -> Result<BearerToken, CredentialError> {
         let now = Instant::now();
         if !closely
             && let Some(seen) = &*self.seen()
@@ -147,7 +151,7 @@ fn read(path: &Path) -> std::io::Result<String> {
 }
 
 /// A token, with the white space around it and the word before it that people put there.
-fn parse(place: &str, text: &str) -> Result<Token, CredentialError> {
+fn parse(place: &str, text: &str) -> Result<BearerToken, CredentialError> {
     let text = text.trim();
     let bare = match text.split_once(char::is_whitespace) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
@@ -157,19 +161,19 @@ fn parse(place: &str, text: &str) -> Result<Token, CredentialError> {
     if bare.is_empty() {
         return Err(no_token("it is empty"));
     }
-    Token::new(bare).ok_or_else(|| no_token("a token has no spaces, line breaks or special characters"))
+    BearerToken::new(bare).ok_or_else(|| no_token("a token has no spaces, line breaks or special characters"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn refusal(status: u16) -> Refusal {
-        Refusal { status, challenges: Vec::new() }
+    fn refusal(status: u16) -> AuthRefusal {
+        AuthRefusal { status, challenges: Vec::new() }
     }
 
-    fn token(text: &str) -> Token {
-        Token::new(text).unwrap()
+    fn token(text: &str) -> BearerToken {
+        BearerToken::new(text).unwrap()
     }
 
     #[test]
@@ -188,12 +192,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         std::fs::write(&path, "first").unwrap();
-        let fixed = Fixed::file(path.clone()).unwrap();
-        assert_eq!(fixed.token().await, Ok(Some(token("first"))));
+        let configured = ConfiguredToken::file(path.clone()).unwrap();
+        assert_eq!(configured.token().await, Ok(Some(token("first"))));
         std::fs::write(&path, "second-token").unwrap();
-        assert_eq!(fixed.token().await, Ok(Some(token("first"))), "it was looked at a moment ago");
+        assert_eq!(configured.token().await, Ok(Some(token("first"))), "it was looked at a moment ago");
         tokio::time::advance(UNSEEN).await;
-        assert_eq!(fixed.token().await, Ok(Some(token("second-token"))));
+        assert_eq!(configured.token().await, Ok(Some(token("second-token"))));
     }
 
     #[tokio::test(start_paused = true)]
@@ -201,26 +205,26 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         std::fs::write(&path, "first").unwrap();
-        let fixed = Fixed::file(path.clone()).unwrap();
-        let error = fixed.refused(Some(&token("first")), &refusal(401)).await.unwrap_err().to_string();
+        let configured = ConfiguredToken::file(path.clone()).unwrap();
+        let error = configured.refused(Some(&token("first")), &refusal(401)).await.unwrap_err().to_string();
         assert!(error.contains(&path.display().to_string()) && error.contains("refused"), "{error}");
-        assert_eq!(fixed.refused(Some(&token("first")), &refusal(403)).await, Ok(false));
+        assert_eq!(configured.refused(Some(&token("first")), &refusal(403)).await, Ok(false));
         std::fs::write(&path, "other").unwrap();
-        assert_eq!(fixed.refused(Some(&token("first")), &refusal(401)).await, Ok(true));
-        assert_eq!(fixed.token().await, Ok(Some(token("other"))));
+        assert_eq!(configured.refused(Some(&token("first")), &refusal(401)).await, Ok(true));
+        assert_eq!(configured.token().await, Ok(Some(token("other"))));
         std::fs::remove_file(&path).unwrap();
-        let error = fixed.refused(Some(&token("other")), &refusal(401)).await.unwrap_err().to_string();
+        let error = configured.refused(Some(&token("other")), &refusal(401)).await.unwrap_err().to_string();
         assert!(error.contains("cannot be read"), "{error}");
     }
 
     #[tokio::test]
     async fn a_given_token_stands() {
-        let fixed = Fixed::given("the environment variable T".to_owned(), "abc").unwrap();
-        assert_eq!(fixed.token().await, Ok(Some(token("abc"))));
-        let error = fixed.refused(Some(&token("abc")), &refusal(401)).await.unwrap_err().to_string();
+        let configured = ConfiguredToken::given("the environment variable T".to_owned(), "abc").unwrap();
+        assert_eq!(configured.token().await, Ok(Some(token("abc"))));
+        let error = configured.refused(Some(&token("abc")), &refusal(401)).await.unwrap_err().to_string();
         assert!(error.contains("variable T") && !error.contains("abc"), "{error}");
-        let missing = Fixed::variable("SESSILE_TEST_NO_SUCH_VARIABLE").unwrap_err().to_string();
+        let missing = ConfiguredToken::variable("SESSILE_TEST_NO_SUCH_VARIABLE").unwrap_err().to_string();
         assert!(missing.contains("not set"), "{missing}");
-        assert!(!format!("{fixed:?}").contains("abc"));
+        assert!(!format!("{configured:?}").contains("abc"));
     }
 }
