@@ -8,7 +8,7 @@ use url::{Host, Url};
 use super::HttpBackendError;
 
 /// How much of a URL is shown, in characters: a redirect can lead to a very long one.
-const LONGEST_SHOWN: usize = 300;
+const MAX_SHOWN_URL: usize = 300;
 
 /// The URL of a server. What may be secret in it, the user's name and password and the query, is never shown.
 #[derive(Clone)]
@@ -43,7 +43,7 @@ impl Address {
     }
 
     /// Whether it is this machine: no proxy is asked for what is here.
-    pub(super) fn is_here(&self) -> bool {
+    pub(super) fn is_loopback(&self) -> bool {
         match self.url.host() {
             Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
             Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
@@ -78,7 +78,7 @@ pub(super) fn shown(url: &Url) -> String {
             shown.push('/');
         }
         shown.push_str(part);
-        if let Some((cut, _)) = shown.char_indices().nth(LONGEST_SHOWN) {
+        if let Some((cut, _)) = shown.char_indices().nth(MAX_SHOWN_URL) {
             shown.truncate(cut);
             shown.push_str("...");
             break;
@@ -136,7 +136,7 @@ mod tests {
         for path in ["/words".repeat(20_000), format!("/{}", "word".repeat(20_000))] {
             let shown = shown(&Url::parse(&format!("http://a.test{path}")).unwrap());
             assert!(shown.starts_with("http://a.test/") && shown.ends_with("..."), "{shown}");
-            assert_eq!(shown.chars().count(), LONGEST_SHOWN + 3);
+            assert_eq!(shown.chars().count(), MAX_SHOWN_URL + 3);
         }
     }
 
@@ -166,7 +166,7 @@ mod tests {
             ("http://localhost.example.com/", false),
             ("http://10.0.0.1/", false),
         ] {
-            assert_eq!(Address::parse(text).unwrap().is_here(), here, "{text}");
+            assert_eq!(Address::parse(text).unwrap().is_loopback(), here, "{text}");
         }
     }
 }

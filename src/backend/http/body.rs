@@ -17,20 +17,20 @@ use crate::frame::{Permit, Wire};
 
 /// The longest message that is kept until it was accepted, in bytes, so that it can be sent again after a redirect or with
 /// other credentials. What is longer is freed as it is written, as on any other transport.
-const KEPT: usize = 1024 * 1024;
+const MAX_REPLAYABLE: usize = 1024 * 1024;
 /// Up to so many bytes are kept without asking for room: there are never more of them than calls in flight.
-pub(super) const SMALL: usize = 16 * 1024;
+pub(super) const FREE_COPY: usize = 16 * 1024;
 /// How much of a message is handed to its connection at once, in bytes: when it has left, the server is seen to read.
-const STEP: usize = 64 * 1024;
+const UPLOAD_STEP: usize = 64 * 1024;
 
 /// Fires when it is dropped.
 pub(super) type SentSignal = oneshot::Sender<()>;
 
 /// A message, until something of it is taken to be sent.
-type Unsent = Arc<Mutex<Option<First>>>;
+type Unsent = Arc<Mutex<Option<FirstSend>>>;
 
 /// The message, what waits until it has been written, and what it holds of the bytes that others could have.
-type First = (Wire, Option<SentSignal>, Option<Held>);
+type FirstSend = (Wire, Option<SentSignal>, Option<Held>);
 
 /// A message to be sent, more than once if it has to be.
 pub(super) struct ReplayableBody {
@@ -44,8 +44,8 @@ impl ReplayableBody {
     /// `sent_signal` is dropped when the message has been written. A copy is kept if it is small or `budget` has memory for it.
     pub(super) fn new(wire: Wire, sent_signal: Option<SentSignal>, budget: &Budget) -> Self {
         let permit = match wire.len() {
-            0..=SMALL => Some(None),
-            size if size <= KEPT => budget.keep(size).map(Some),
+            0..=FREE_COPY => Some(None),
+            size if size <= MAX_REPLAYABLE => budget.keep(size).map(Some),
             _ => None,
         };
         // The original may be a small part of something large, which would live as long as it does.
@@ -80,44 +80,50 @@ impl ReplayableBody {
             }
             (None, None) => return None,
         };
-        let taken = Arc::new(AtomicBool::new(false));
+        let begun = Arc::new(AtomicBool::new(false));
         let backlog = self.backlog.as_ref().map(|(backlog, _)| backlog.clone());
-        let body =
-            Sending { source, parts: SmallVec::new(), left: len as u64, hold: None, backlog, taken: taken.clone() };
-        Some((reqwest::Body::wrap(body), taken))
+        let body = SendingBody {
+            source,
+            parts: SmallVec::new(),
+            left: len as u64,
+            until_sent: None,
+            backlog,
+            begun: begun.clone(),
+        };
+        Some((reqwest::Body::wrap(body), begun))
     }
 }
 
-fn lock(unsent: &Unsent) -> MutexGuard<'_, Option<First>> {
+fn lock(unsent: &Unsent) -> MutexGuard<'_, Option<FirstSend>> {
     unsent.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Never read: its drop gives the room back, and tells that the message has left.
-struct Hold {
+struct UntilSent {
     _held: Option<Held>,
     _permit: Option<Permit>,
     _sent_signal: Option<SentSignal>,
 }
 
-struct Sending {
+struct SendingBody {
     /// What is to be sent, until it is begun: a connection that cannot be made leaves it where it is.
     source: Unsent,
     /// The last one comes first.
     parts: SmallVec<[Bytes; 3]>,
     left: u64,
-    hold: Option<Arc<Hold>>,
+    until_sent: Option<Arc<UntilSent>>,
     backlog: Option<Backlog>,
-    taken: Arc<AtomicBool>,
+    begun: Arc<AtomicBool>,
 }
 
 /// A part on its way into a socket.
-struct Part {
+struct BodyPart {
     bytes: Bytes,
     backlog: Option<Backlog>,
-    _hold: Option<Arc<Hold>>,
+    _until_sent: Option<Arc<UntilSent>>,
 }
 
-impl Drop for Part {
+impl Drop for BodyPart {
     fn drop(&mut self) {
         if let Some(backlog) = &self.backlog {
             backlog.moved(self.bytes.len());
@@ -125,34 +131,35 @@ impl Drop for Part {
     }
 }
 
-impl AsRef<[u8]> for Part {
+impl AsRef<[u8]> for BodyPart {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl http_body::Body for Sending {
+impl http_body::Body for SendingBody {
     type Data = Bytes;
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let begun = lock(&self.source).take();
         if let Some((mut wire, sent_signal, held)) = begun {
-            self.hold = Some(Arc::new(Hold { _held: held, _permit: wire.take_permit(), _sent_signal: sent_signal }));
+            self.until_sent =
+                Some(Arc::new(UntilSent { _held: held, _permit: wire.take_permit(), _sent_signal: sent_signal }));
             self.parts = wire.parts().iter().rev().cloned().collect();
         }
         let Some(mut bytes) = self.parts.pop() else { return Poll::Ready(None) };
-        if self.backlog.is_some() && bytes.len() > STEP {
-            let rest = bytes.split_off(STEP);
+        if self.backlog.is_some() && bytes.len() > UPLOAD_STEP {
+            let rest = bytes.split_off(UPLOAD_STEP);
             self.parts.push(rest);
         }
-        self.taken.store(true, Ordering::Release);
+        self.begun.store(true, Ordering::Release);
         self.left = self.left.saturating_sub(bytes.len() as u64);
-        let hold = if self.parts.is_empty() { self.hold.take() } else { self.hold.clone() };
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(Part {
+        let until_sent = if self.parts.is_empty() { self.until_sent.take() } else { self.until_sent.clone() };
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(BodyPart {
             bytes,
             backlog: self.backlog.clone(),
-            _hold: hold,
+            _until_sent: until_sent,
         })))))
     }
 
@@ -180,10 +187,10 @@ mod tests {
         let (permit, mut freed) = oneshot::channel::<()>();
         let wire = Wire::from("hello".to_owned()).with_permit(Permit::new(permit));
         let mut replayable = ReplayableBody::new(wire, Some(sent_signal), &nothing());
-        let (mut body, taken) = replayable.begin().unwrap();
-        assert!(!taken.load(Ordering::Acquire));
+        let (mut body, begun) = replayable.begin().unwrap();
+        assert!(!begun.load(Ordering::Acquire));
         let frame = body.frame().await.unwrap().unwrap();
-        assert!(taken.load(Ordering::Acquire) && http_body::Body::is_end_stream(&body));
+        assert!(begun.load(Ordering::Acquire) && http_body::Body::is_end_stream(&body));
         drop(body);
         assert!(gone.try_recv() == Err(oneshot::error::TryRecvError::Empty), "the bytes are still there");
         assert_eq!(frame.into_data().unwrap(), "hello");
@@ -210,25 +217,25 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_long_is_kept_while_there_is_memory() {
-        assert!(!is_kept(KEPT + 1, &Budget::ample()).await.1);
+        assert!(!is_kept(MAX_REPLAYABLE + 1, &Budget::ample()).await.1);
         // Half of it is for what is kept.
         let budget = Budget::of(200_000, 1);
         let (first, kept) = is_kept(60_000, &budget).await;
         assert!(kept);
         assert!(!is_kept(60_000, &budget).await.1, "the memory is taken");
-        assert!(is_kept(SMALL, &budget).await.1, "a small one needs no permit");
+        assert!(is_kept(FREE_COPY, &budget).await.1, "a small one needs no permit");
         drop(first);
         assert!(is_kept(60_000, &budget).await.1);
     }
 
     #[tokio::test]
     async fn what_was_not_begun_is_not_lost() {
-        let mut replayable = ReplayableBody::new(Wire::from(vec![b'x'; KEPT + 1]), None, &nothing());
+        let mut replayable = ReplayableBody::new(Wire::from(vec![b'x'; MAX_REPLAYABLE + 1]), None, &nothing());
         drop(replayable.begin().unwrap());
         assert!(!replayable.is_spent());
-        let (body, taken) = replayable.begin().unwrap();
-        assert_eq!(body.collect().await.unwrap().to_bytes().len(), KEPT + 1);
-        assert!(taken.load(Ordering::Acquire) && replayable.begin().is_none());
+        let (body, begun) = replayable.begin().unwrap();
+        assert_eq!(body.collect().await.unwrap().to_bytes().len(), MAX_REPLAYABLE + 1);
+        assert!(begun.load(Ordering::Acquire) && replayable.begin().is_none());
     }
 
     struct Large(Vec<u8>, #[expect(dead_code, reason = "held, not read")] oneshot::Sender<()>);

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::body::SentSignal;
 use super::events::StreamPosition;
-use super::link::{Delivered, HttpLink, answer_with_404, explained};
+use super::link::{Delivered, HttpLink, error_with_404, json_rpc_error};
 use super::reader::{self, BodyError, EventReader, StreamItem};
 use super::rules::{self, ReconnectPace, ReplyKind};
 use super::upstream::{ClientHeaders, UploadGaveWay};
@@ -23,17 +23,17 @@ use crate::frame::{FrameErrorKind, Lost, Permit};
 use crate::link::{CallFailure, LinkExit, LostMessage, Outward};
 
 /// How long a stream is still read behind the answer: most servers end it there, and the connection can be used again.
-const AFTER_ANSWER: Duration = Duration::from_secs(1);
+const READ_ON_AFTER_RESPONSE: Duration = Duration::from_secs(1);
 /// How long a handshake may take once the server has accepted the connection.
-pub(super) const OPENING: Duration = Duration::from_secs(120);
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// One call.
 pub(super) struct HttpCall {
     pub link: Arc<HttpLink>,
     pub number: u64,
     /// Whether it is `initialize`; what then waits for its end.
-    pub opening: Option<SentSignal>,
-    pub is_opening: bool,
+    pub handshake_over: Option<SentSignal>,
+    pub is_handshake: bool,
     /// Whether it may turn out that the server speaks HTTP+SSE.
     pub may_be_sse: bool,
     /// Set when nobody waits for its answer any more: what is under way is still heard, and nothing else is done for it.
@@ -46,9 +46,9 @@ pub(super) enum CallEnd {
     /// It has its outcome.
     Done,
     /// The server does not know the session.
-    Lost(LinkExit),
+    SessionLost(LinkExit),
     /// The server may speak HTTP+SSE: there is no outcome yet.
-    Sse(Box<RefusedInitialize>),
+    TrySse(Box<RefusedInitialize>),
 }
 
 /// An `initialize` that was refused in a way that a server of the older transport would.
@@ -57,17 +57,17 @@ pub(super) struct RefusedInitialize {
     pub number: u64,
     refusal: CallFailure,
     /// The server's own words, as the answer.
-    explained: Option<Bytes>,
+    json_rpc_error: Option<Bytes>,
 }
 
 impl HttpCall {
-    pub(super) fn new(link: Arc<HttpLink>, number: u64, opening: Option<SentSignal>, may_be_sse: bool) -> Self {
-        let is_opening = opening.is_some();
+    pub(super) fn new(link: Arc<HttpLink>, number: u64, handshake_over: Option<SentSignal>, may_be_sse: bool) -> Self {
+        let is_handshake = handshake_over.is_some();
         Self {
             link,
             number,
-            opening,
-            is_opening,
+            handshake_over,
+            is_handshake,
             may_be_sse,
             cancelled: Arc::default(),
             client_headers: ClientHeaders::new(),
@@ -76,51 +76,51 @@ impl HttpCall {
 
     /// Sends the call and sees it through. `sent_signal` is dropped when it has been written.
     pub(super) async fn run(mut self, outward: Outward, sent_signal: Option<SentSignal>) -> CallEnd {
-        if self.is_opening {
-            self.link.begin().await;
+        if self.is_handshake {
+            self.link.reset_for_handshake().await;
         }
         self.client_headers = self.link.client_headers(&outward.wire);
         let Outward { wire, purpose, held, response: _ } = outward;
         // From here on the request itself holds what it takes.
         drop(held);
-        let again = if self.may_be_sse { self.link.copy(&wire) } else { None };
+        let again = if self.may_be_sse { self.link.copy_for_resend(&wire) } else { None };
         let had_session = self.link.has_session();
         let mut request = self.link.post(&self.link.upstream.url, wire, self.client_headers.clone(), sent_signal);
-        request.head_timeout = self.is_opening.then_some(OPENING);
+        request.head_timeout = self.is_handshake.then_some(HANDSHAKE_TIMEOUT);
         let sent =
-            if self.is_opening { self.link.handshake(request).await } else { self.link.upstream.send(request).await };
+            if self.is_handshake { self.link.handshake(request).await } else { self.link.upstream.send(request).await };
         let response = match sent {
             Ok(response) => response,
             Err(failure) => return self.fail(failure),
         };
         let status = response.status();
-        match reader::reply(&response) {
-            ReplyKind::Json => self.read(response, Self::whole).await,
-            ReplyKind::Events => self.read(response, Self::follow).await,
+        match reader::reply_kind(&response) {
+            ReplyKind::Json => self.read_response(response, Self::read_json).await,
+            ReplyKind::Events => self.read_response(response, Self::read_events).await,
             ReplyKind::NotFound if had_session => {
-                let body = reader::refusal(response).await;
-                let Some(answer) = answer_with_404(&body, Some(self.number)) else {
-                    return CallEnd::Lost(HttpLink::lost());
+                let body = reader::read_refusal(response).await;
+                let Some(answer) = error_with_404(&body, Some(self.number)) else {
+                    return CallEnd::SessionLost(HttpLink::session_lost());
                 };
                 let refusal = CallFailure::Refused { status: status.as_u16(), reason: body.excerpt() };
-                self.refused(refusal, Some(answer)).await
+                self.end_refused(refusal, Some(answer)).await
             }
             ReplyKind::NotFound | ReplyKind::NotAllowed | ReplyKind::Refused => {
-                let body = reader::refusal(response).await;
-                let explained = explained(&body, self.number);
+                let body = reader::read_refusal(response).await;
+                let json_rpc_error = json_rpc_error(&body, self.number);
                 let refusal = CallFailure::Refused { status: status.as_u16(), reason: body.excerpt() };
-                if let Some(wire) = again.filter(|_| rules::may_be_sse(status, explained.is_some())) {
+                if let Some(wire) = again.filter(|_| rules::may_be_sse(status, json_rpc_error.is_some())) {
                     let outward = Outward { wire, purpose, held: None, response: None };
-                    let attempt = RefusedInitialize { outward, number: self.number, refusal, explained };
-                    return CallEnd::Sse(Box::new(attempt));
+                    let attempt = RefusedInitialize { outward, number: self.number, refusal, json_rpc_error };
+                    return CallEnd::TrySse(Box::new(attempt));
                 }
-                self.refused(refusal, explained).await
+                self.end_refused(refusal, json_rpc_error).await
             }
             ReplyKind::Accepted => self.fail(CallFailure::BadAnswer {
                 reason: format!("it accepted the call with HTTP status {}, and gave no answer", status.as_u16()),
             }),
             ReplyKind::Foreign(media) => {
-                let said = reader::refusal(response).await.excerpt();
+                let said = reader::read_refusal(response).await.excerpt();
                 self.fail(CallFailure::BadAnswer {
                     reason: format!("it answered with `{media}` in place of JSON or events: {said}"),
                 })
@@ -129,10 +129,14 @@ impl HttpCall {
     }
 
     /// Reads the answer, which to `initialize` must come within a time.
-    async fn read(&mut self, mut response: Response, how: impl AsyncFnOnce(&mut Self, Response) -> CallEnd) -> CallEnd {
+    async fn read_response(
+        &mut self,
+        mut response: Response,
+        how: impl AsyncFnOnce(&mut Self, Response) -> CallEnd,
+    ) -> CallEnd {
         let untaken = response.extensions_mut().remove();
         // Boxed, because it is large: every move of the task's future would copy it.
-        let reading = Box::pin(self.read_all(response, how));
+        let reading = Box::pin(self.read_in_time(response, how));
         let Some(UploadGaveWay(gave_way)) = untaken else { return reading.await };
         if let Some(ended) = gave_way.run_until_cancelled(reading).await {
             return ended;
@@ -141,60 +145,64 @@ impl HttpCall {
         self.fail(CallFailure::Broken { reason })
     }
 
-    async fn read_all(&mut self, response: Response, how: impl AsyncFnOnce(&mut Self, Response) -> CallEnd) -> CallEnd {
-        if !self.is_opening {
+    async fn read_in_time(
+        &mut self,
+        response: Response,
+        how: impl AsyncFnOnce(&mut Self, Response) -> CallEnd,
+    ) -> CallEnd {
+        if !self.is_handshake {
             return how(self, response).await;
         }
-        if let Ok(ended) = timeout(OPENING, how(self, response)).await {
+        if let Ok(ended) = timeout(HANDSHAKE_TIMEOUT, how(self, response)).await {
             return ended;
         }
-        let reason = format!("it did not answer `initialize` within {} seconds", OPENING.as_secs());
+        let reason = format!("it did not answer `initialize` within {} seconds", HANDSHAKE_TIMEOUT.as_secs());
         self.fail(CallFailure::Broken { reason })
     }
 
     fn fail(&mut self, failure: CallFailure) -> CallEnd {
         self.link.inlet.failed(self.number, failure);
-        self.opening = None;
+        self.handshake_over = None;
         CallEnd::Done
     }
 
-    async fn refused(&mut self, refusal: CallFailure, explained: Option<Bytes>) -> CallEnd {
-        if let Some(error) = explained
-            && matches!(self.hand_on(error, None).await, Delivered::Answer)
+    async fn end_refused(&mut self, refusal: CallFailure, json_rpc_error: Option<Bytes>) -> CallEnd {
+        if let Some(error) = json_rpc_error
+            && matches!(self.deliver_for_call(error, None).await, Delivered::Response)
         {
             return CallEnd::Done;
         }
         self.fail(refusal)
     }
 
-    async fn hand_on(&mut self, data: Bytes, grown: Option<Permit>) -> Delivered {
-        let handed = self.link.hand_on(data, grown, self.number, self.is_opening).await;
-        if matches!(handed, Delivered::Answer) {
-            self.opening = None;
+    async fn deliver_for_call(&mut self, data: Bytes, grown: Option<Permit>) -> Delivered {
+        let handed = self.link.deliver_for_call(data, grown, self.number, self.is_handshake).await;
+        if matches!(handed, Delivered::Response) {
+            self.handshake_over = None;
         }
         handed
     }
 
     /// The answer is a JSON body.
-    async fn whole(&mut self, response: Response) -> CallEnd {
-        let (body, grown) = match reader::whole(response, self.link.limit, self.link.inlet.budget()).await {
+    async fn read_json(&mut self, response: Response) -> CallEnd {
+        let (body, grown) = match reader::read_body(response, self.link.limit, self.link.inlet.budget()).await {
             Ok(body) => body,
             Err(BodyError::Stalled) => return self.fail(CallFailure::Stalled),
             Err(BodyError::TooLarge(size)) => return self.fail(CallFailure::TooLarge { size }),
             Err(BodyError::Cut(reason)) => return self.fail(CallFailure::Broken { reason }),
         };
-        match self.hand_on(body, grown).await {
-            Delivered::Answer => CallEnd::Done,
+        match self.deliver_for_call(body, grown).await {
+            Delivered::Response => CallEnd::Done,
             Delivered::Other => {
                 self.fail(CallFailure::BadAnswer { reason: "what came is no answer to this call".to_owned() })
             }
             // Whether a body that ends with its connection was all there, only the JSON in it can tell.
-            Delivered::Bad(error) if matches!(error.kind, FrameErrorKind::Truncated | FrameErrorKind::Empty) => {
+            Delivered::Unreadable(error) if matches!(error.kind, FrameErrorKind::Truncated | FrameErrorKind::Empty) => {
                 self.fail(CallFailure::Broken { reason: "the answer was cut off".to_owned() })
             }
-            Delivered::Bad(error) => {
+            Delivered::Unreadable(error) => {
                 let reason = error.to_string();
-                if self.link.hand_on_bad(error, self.number).await {
+                if self.link.deliver_unreadable(error, self.number).await {
                     CallEnd::Done
                 } else {
                     self.fail(CallFailure::BadAnswer { reason })
@@ -204,14 +212,14 @@ impl HttpCall {
     }
 
     /// The answer comes on a stream of events, or on several in turn.
-    async fn follow(&mut self, response: Response) -> CallEnd {
+    async fn read_events(&mut self, response: Response) -> CallEnd {
         let mut reader =
             EventReader::new(response, self.link.limit, StreamPosition::default(), self.link.inlet.budget());
         let mut pace = ReconnectPace::default();
         let mut broken_at = None;
         loop {
             let opened_at = Instant::now();
-            let Some(mut reason) = self.drain(&mut reader).await else { return CallEnd::Done };
+            let Some(mut reason) = self.deliver_events(&mut reader).await else { return CallEnd::Done };
             if pace.ended(reader.progress(), opened_at.elapsed()) {
                 broken_at = None;
             }
@@ -224,26 +232,26 @@ impl HttpCall {
                 return self.fail(CallFailure::Broken { reason });
             }
             reader = loop {
-                if pace.failures >= rules::MOST_RESUMES || broken_at.elapsed() > rules::RESUMING {
+                if pace.failures >= rules::MAX_RESUMES || broken_at.elapsed() > rules::RESUME_PERIOD {
                     reason = format!("{reason}; and its stream could not be resumed");
                     return self.fail(CallFailure::Broken { reason });
                 }
                 sleep(pace.wait(position.retry, super::random())).await;
                 pace.failures += 1;
-                match self.resume(&position).await {
+                match self.resume_stream(&position).await {
                     ResumeOutcome::Open(response) => {
                         break EventReader::new(response, self.link.limit, position, self.link.inlet.budget());
                     }
                     ResumeOutcome::NotYet(why) => reason = why,
                     ResumeOutcome::Never(why) => return self.fail(CallFailure::Broken { reason: why }),
-                    ResumeOutcome::Lost => return CallEnd::Lost(HttpLink::lost()),
+                    ResumeOutcome::Lost => return CallEnd::SessionLost(HttpLink::session_lost()),
                 }
             };
         }
     }
 
-    async fn resume(&self, position: &StreamPosition) -> ResumeOutcome {
-        let response = match self.link.resume(position, &self.client_headers).await {
+    async fn resume_stream(&self, position: &StreamPosition) -> ResumeOutcome {
+        let response = match self.link.resume_stream(position, &self.client_headers).await {
             Ok(response) => response,
             Err(CallFailure::Unreachable { reason } | CallFailure::Broken { reason }) => {
                 return ResumeOutcome::NotYet(reason);
@@ -258,10 +266,10 @@ impl HttpCall {
             }
         };
         let status = response.status();
-        match reader::reply(&response) {
+        match reader::reply_kind(&response) {
             ReplyKind::Events => ResumeOutcome::Open(response),
             // The server may know the session, and not this place on one of its streams any more.
-            ReplyKind::NotFound if self.link.is_forgotten().await => ResumeOutcome::Lost,
+            ReplyKind::NotFound if self.link.is_session_forgotten().await => ResumeOutcome::Lost,
             _ if status.is_server_error() || matches!(status.as_u16(), 408 | 409 | 425 | 429) => {
                 ResumeOutcome::NotYet(format!("resuming its stream failed with HTTP status {}", status.as_u16()))
             }
@@ -273,36 +281,36 @@ impl HttpCall {
     }
 
     /// Hands on what comes on a stream until it ends. `None` if the call has its outcome; else how the stream ended.
-    async fn drain(&mut self, reader: &mut EventReader) -> Option<String> {
+    async fn deliver_events(&mut self, reader: &mut EventReader) -> Option<String> {
         loop {
-            match self.step(reader).await {
+            match self.deliver_next(reader).await {
                 Ok(true) => break,
                 Ok(false) => {}
                 Err(reason) => return Some(reason),
             }
         }
         // Nor is there a wait for room for what stands behind the answer.
-        let rest = async { while self.step(reader).await.is_ok() {} };
-        let _ = timeout(AFTER_ANSWER, rest).await;
+        let rest = async { while self.deliver_next(reader).await.is_ok() {} };
+        let _ = timeout(READ_ON_AFTER_RESPONSE, rest).await;
         None
     }
 
     /// Hands on one event. True if the call has its outcome with it; an error at the end of the stream.
-    async fn step(&mut self, reader: &mut EventReader) -> Result<bool, String> {
+    async fn deliver_next(&mut self, reader: &mut EventReader) -> Result<bool, String> {
         match reader.next().await? {
-            Some(StreamItem::Message(data, grown)) => Ok(match self.hand_on(data, grown).await {
-                Delivered::Answer => true,
+            Some(StreamItem::Message(data, grown)) => Ok(match self.deliver_for_call(data, grown).await {
+                Delivered::Response => true,
                 Delivered::Other => false,
-                Delivered::Bad(error) => self.link.hand_on_bad(error, self.number).await,
+                Delivered::Unreadable(error) => self.link.deliver_unreadable(error, self.number).await,
             }),
             Some(StreamItem::Other(..)) => Ok(false),
-            Some(StreamItem::Lost(message)) => Ok(self.lost(message).await),
+            Some(StreamItem::Lost(message)) => Ok(self.on_lost_message(message).await),
             None => Err("its stream ended before the answer".to_owned()),
         }
     }
 
     /// True if what was not kept was the answer, or may have been.
-    async fn lost(&mut self, message: LostMessage) -> bool {
+    async fn on_lost_message(&mut self, message: LostMessage) -> bool {
         let LostMessage { id, request, size, why } = &message;
         let answer = !request && id.as_ref().is_none_or(|id| id.as_u64() == Some(self.number));
         if answer {
@@ -328,8 +336,8 @@ enum ResumeOutcome {
 impl RefusedInitialize {
     /// It was no HTTP+SSE either: the call gets its outcome.
     pub(super) async fn fail(self, link: &HttpLink, sse: CallFailure) {
-        if let Some(error) = self.explained
-            && matches!(link.hand_on(error, None, self.number, true).await, Delivered::Answer)
+        if let Some(error) = self.json_rpc_error
+            && matches!(link.deliver_for_call(error, None, self.number, true).await, Delivered::Response)
         {
             return;
         }
@@ -338,7 +346,10 @@ impl RefusedInitialize {
             (_, failure @ CallFailure::Unauthorized { .. }) => failure,
             (CallFailure::Refused { status, reason }, sse) => CallFailure::Refused {
                 status,
-                reason: format!("{reason} (that was streamable HTTP; HTTP+SSE does not work either: {})", words(sse)),
+                reason: format!(
+                    "{reason} (that was streamable HTTP; HTTP+SSE does not work either: {})",
+                    failure_text(sse)
+                ),
             },
             (refusal, _) => refusal,
         };
@@ -347,7 +358,7 @@ impl RefusedInitialize {
 }
 
 /// Why something failed, as a part of a longer sentence.
-pub(super) fn words(failure: CallFailure) -> String {
+pub(super) fn failure_text(failure: CallFailure) -> String {
     match failure {
         CallFailure::Unreachable { reason } | CallFailure::Broken { reason } | CallFailure::BadAnswer { reason } => {
             reason

@@ -14,11 +14,11 @@ use crate::budget::{fitted, grown};
 use crate::frame::{Id, Skimmer};
 
 /// The longest line that is not data, in bytes: a comment, a name, an id. Longer ones are dropped.
-const LONGEST_LINE: usize = 4 * 1024;
+const MAX_FIELD_LINE: usize = 4 * 1024;
 /// A chunk is hardly ever larger, in bytes.
-const CHUNK: usize = 16 * 1024;
+const USUAL_CHUNK: usize = 16 * 1024;
 /// What stands in front of an event's data at most.
-const DATA: &[u8] = b"data: ";
+const DATA_PREFIX: &[u8] = b"data: ";
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// What came.
@@ -68,7 +68,7 @@ pub(super) struct SseDecoder {
     first_line: bool,
     /// The id behind which the stream was taken up, until its first event has come: some servers repeat the event that
     /// their client had last.
-    had: Option<Bytes>,
+    resumed_behind: Option<Bytes>,
     /// The start of a line whose end has not come yet.
     line: Vec<u8>,
     state: LineMode,
@@ -183,7 +183,7 @@ impl SseDecoder {
     pub(super) fn new(limit: usize, position: StreamPosition) -> Self {
         Self {
             limit,
-            had: position.id.clone(),
+            resumed_behind: position.id.clone(),
             position,
             progress: StreamProgress::Nothing,
             chunk: Bytes::new(),
@@ -251,7 +251,7 @@ impl SseDecoder {
 
     /// How much memory that will take when the next chunk is there, in bytes.
     pub(super) fn will_take(&self) -> usize {
-        self.event.capacity() + self.capacity_for(CHUNK)
+        self.event.capacity() + self.capacity_for(USUAL_CHUNK)
     }
 
     /// How much has come of an event over the limit whose end has not come yet, in bytes.
@@ -299,16 +299,16 @@ impl SseDecoder {
         self.line.extend_from_slice(piece);
         let line = if self.first_line { self.line.strip_prefix(BOM).unwrap_or(&self.line) } else { &self.line };
         if line.starts_with(b"data:") {
-            let room = self.limit.saturating_sub(self.event.len()).saturating_add(DATA.len());
+            let room = self.limit.saturating_sub(self.event.len()).saturating_add(DATA_PREFIX.len());
             // One byte more, or the space behind the colon could be cut off from it.
-            if line.len() > room || self.event.skimmer.is_some() && line.len() >= DATA.len() {
+            if line.len() > room || self.event.skimmer.is_some() && line.len() >= DATA_PREFIX.len() {
                 let line = self.take_line();
                 let (_, value) = field(&line);
                 skim_line(self.event.skim(), value);
                 self.event.begun = true;
                 self.state = LineMode::Skimmed;
             }
-        } else if line.len() > LONGEST_LINE {
+        } else if line.len() > MAX_FIELD_LINE {
             if line.starts_with(b"id:") {
                 self.event.id = IdField::None;
             }
@@ -344,7 +344,7 @@ impl SseDecoder {
     fn capacity_for(&self, more: usize) -> usize {
         let needed = self.line.len() + more;
         grown(self.line.capacity(), needed)
-            .min(self.limit.saturating_add(DATA.len() + CHUNK))
+            .min(self.limit.saturating_add(DATA_PREFIX.len() + USUAL_CHUNK))
             .max(needed)
             .max(self.line.capacity())
     }
@@ -377,12 +377,12 @@ impl SseDecoder {
             }
             b"event" => {
                 self.event.begun = true;
-                let kind = if value.len() > LONGEST_LINE { b"" } else { value };
+                let kind = if value.len() > MAX_FIELD_LINE { b"" } else { value };
                 self.event.kind = Some(Bytes::copy_from_slice(kind));
             }
             b"id" if !value.contains(&0) => {
                 self.event.begun = true;
-                let usable = (1..=LONGEST_LINE).contains(&value.len()) && !value.iter().any(u8::is_ascii_control);
+                let usable = (1..=MAX_FIELD_LINE).contains(&value.len()) && !value.iter().any(u8::is_ascii_control);
                 self.event.id = if usable { IdField::Some(Bytes::copy_from_slice(value)) } else { IdField::None };
             }
             b"retry" if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
@@ -396,8 +396,9 @@ impl SseDecoder {
 
     fn end_of_event(&mut self) -> Option<SseEvent> {
         let PartialEvent { begun, kind, data, id, skimmer } = std::mem::take(&mut self.event);
-        let had = if begun { self.had.take() } else { None };
-        let repeated = matches!((&id, &had), (IdField::Some(id), Some(had)) if id == had);
+        let resumed_behind = if begun { self.resumed_behind.take() } else { None };
+        let repeated =
+            matches!((&id, &resumed_behind), (IdField::Some(id), Some(resumed_behind)) if id == resumed_behind);
         match id {
             IdField::Nothing => {}
             IdField::None => self.position.id = None,

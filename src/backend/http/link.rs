@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 use url::Url;
 
-use super::body::{ReplayableBody, SMALL, SentSignal};
+use super::body::{FREE_COPY, ReplayableBody, SentSignal};
 use super::events::StreamPosition;
 use super::reader::{self, EventReader, StreamItem};
 use super::rules::{self, ReplyKind};
@@ -25,38 +25,38 @@ use crate::headers::is_credential;
 use crate::link::{CallFailure, Inlet, LinkExit, LostMessage};
 
 /// How long a server may take to accept a notification or an answer.
-const ACCEPTING: Duration = Duration::from_secs(30);
+const ACCEPT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a server may take to let a stream be resumed.
-const RESUMING: Duration = Duration::from_secs(60);
+const RESUME_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the end of a session may take.
-const DELETING: Duration = Duration::from_secs(3);
+const DELETE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the session is waited for that an `initialize` may yet open which nobody wants any more.
-const UNWANTED: Duration = Duration::from_secs(10);
+const UNWANTED_SESSION_WAIT: Duration = Duration::from_secs(10);
 /// How many of those are waited for at a time, over all servers.
-static UNWANTED_AT_ONCE: Semaphore = Semaphore::const_new(256);
+static UNWANTED_SESSION_WAITERS: Semaphore = Semaphore::const_new(256);
 /// How long a server may take to say whether it knows the session.
-const ASKING: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// What it is asked.
 const PING: &str = r#"{"jsonrpc":"2.0","id":"sessile-ping","method":"ping"}"#;
 /// How often an answer is sent to a server that is busy, in all, how long to wait before it is sent again, and how long all
 /// of that may take.
-const MOST_ANSWERS: u32 = 5;
-const FIRST_ANSWER: Duration = Duration::from_millis(250);
-const ANSWERING: Duration = Duration::from_secs(60);
+const MAX_RESPONSE_SENDS: u32 = 5;
+const FIRST_RESEND_DELAY: Duration = Duration::from_millis(250);
+const RESEND_PERIOD: Duration = Duration::from_secs(60);
 /// The longest answer that is kept to be sent again, in bytes.
-const KEPT: usize = 1024 * 1024;
+const MAX_RESENT_RESPONSE: usize = 1024 * 1024;
 /// Of how many open questions it is known on which call's stream they came.
-const MOST_QUESTIONS: usize = 1024;
+const MAX_OPEN_SERVER_REQUESTS: usize = 1024;
 
 /// The number of no call: the first one is 1.
 const NO_CALL: u64 = 0;
 
-const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
-const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
-const EITHER: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
+const JSON_OR_EVENTS: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
 
 /// What a session's tasks share.
 pub(super) struct HttpLink {
@@ -99,7 +99,7 @@ impl HttpLink {
     }
 
     /// Another handshake begins. A session that the last one opened, although it failed, is ended.
-    pub(super) async fn begin(&self) {
+    pub(super) async fn reset_for_handshake(&self) {
         self.delete().await;
         self.known(|known| known.version = None);
     }
@@ -115,16 +115,17 @@ impl HttpLink {
             let sent = tokio::select! {
                 sent = &mut sending => sent,
                 () = answer.closed() => {
-                    let Ok(_place) = UNWANTED_AT_ONCE.try_acquire() else { return };
-                    let Ok(sent) = timeout(UNWANTED, sending).await else { return };
+                    let Ok(_place) = UNWANTED_SESSION_WAITERS.try_acquire() else { return };
+                    let Ok(sent) = timeout(UNWANTED_SESSION_WAIT, sending).await else { return };
                     sent
                 }
             };
-            let opens = |response: &Response| matches!(reader::reply(response), ReplyKind::Json | ReplyKind::Events);
+            let opens =
+                |response: &Response| matches!(reader::reply_kind(response), ReplyKind::Json | ReplyKind::Events);
             let sent = match sent {
                 Ok(response) if opens(&response) => match session(response.headers()) {
                     // What the link knows by now may be another session.
-                    Ok(Some(session)) if answer.is_closed() => return link.end(session).await,
+                    Ok(Some(session)) if answer.is_closed() => return link.delete_session(session).await,
                     Ok(session) => {
                         link.known(|known| known.session = session);
                         Ok(response)
@@ -142,7 +143,7 @@ impl HttpLink {
     }
 
     /// Takes the protocol version from the answer to `initialize`.
-    fn agree(&self, answer: &Frame) {
+    fn take_protocol_version(&self, answer: &Frame) {
         let version = answer.lookup(&["result", "protocolVersion"]).ok().flatten();
         let version = version.and_then(|raw| serde_json::from_slice::<String>(raw).ok());
         self.known(|known| known.version = version.as_deref().and_then(rules::version));
@@ -167,8 +168,8 @@ impl HttpLink {
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(header::ACCEPT, accept);
         self.known(|known| {
-            headers.extend(known.session.iter().map(|session| (SESSION, session.clone())));
-            headers.extend(known.version.iter().map(|version| (VERSION, version.clone())));
+            headers.extend(known.session.iter().map(|session| (SESSION_ID, session.clone())));
+            headers.extend(known.version.iter().map(|version| (PROTOCOL_VERSION, version.clone())));
         });
         headers
     }
@@ -181,7 +182,7 @@ impl HttpLink {
         client_headers: ClientHeaders,
         sent_signal: Option<SentSignal>,
     ) -> UpstreamRequest {
-        let mut headers = self.transport_headers(EITHER);
+        let mut headers = self.transport_headers(JSON_OR_EVENTS);
         headers.insert(header::CONTENT_TYPE, JSON);
         UpstreamRequest {
             headers,
@@ -192,17 +193,17 @@ impl HttpLink {
     }
 
     /// A message as a POST that has no answer: it may be sent again until somebody is there to take it.
-    pub(super) fn post_notice(&self, url: &Url, wire: Wire) -> UpstreamRequest {
+    pub(super) fn post_without_response(&self, url: &Url, wire: Wire) -> UpstreamRequest {
         let client_headers = self.client_headers(&wire);
         UpstreamRequest {
-            head_timeout: Some(ACCEPTING),
+            head_timeout: Some(ACCEPT_TIMEOUT),
             retry_unreachable: true,
             ..self.post(url, wire, client_headers, None)
         }
     }
 
     /// A stream of the server's messages, on behalf of the client and not for one message.
-    pub(super) fn listen(&self, position: &StreamPosition) -> UpstreamRequest {
+    pub(super) fn open_stream(&self, position: &StreamPosition) -> UpstreamRequest {
         let client_headers = self.known(|known| known.client.clone());
         let mut headers = self.transport_headers(EVENTS);
         headers.extend(rules::last_event_id(position).map(|id| (LAST_EVENT_ID, id)));
@@ -210,22 +211,22 @@ impl HttpLink {
     }
 
     /// The rest of the stream of a call that came with `client_headers`.
-    pub(super) async fn resume(
+    pub(super) async fn resume_stream(
         &self,
         position: &StreamPosition,
         client_headers: &ClientHeaders,
     ) -> Result<Response, CallFailure> {
         let request = UpstreamRequest {
             client_headers: client_headers.clone(),
-            head_timeout: Some(RESUMING),
-            ..self.listen(position)
+            head_timeout: Some(RESUME_TIMEOUT),
+            ..self.open_stream(position)
         };
         self.upstream.send(request).await
     }
 
     /// Whether the server says that it does not know the session. Only its reply to a message says that: for a stream, 404
     /// may mean that there is no such stream.
-    pub(super) async fn is_forgotten(&self) -> bool {
+    pub(super) async fn is_session_forgotten(&self) -> bool {
         if !self.has_session() {
             return false;
         }
@@ -233,39 +234,39 @@ impl HttpLink {
         let request = self.post(&self.upstream.url, PING.to_owned().into(), client_headers, None);
         let asking = async {
             let response = self.upstream.send(request).await.ok()?;
-            let not_found = reader::reply(&response) == ReplyKind::NotFound;
-            let said = reader::refusal(response).await;
-            Some(not_found && answer_with_404(&said, None).is_none())
+            let not_found = reader::reply_kind(&response) == ReplyKind::NotFound;
+            let said = reader::read_refusal(response).await;
+            Some(not_found && error_with_404(&said, None).is_none())
         };
-        timeout(ASKING, asking).await.ok().flatten().unwrap_or_default()
+        timeout(PING_TIMEOUT, asking).await.ok().flatten().unwrap_or_default()
     }
 
     /// A copy of a message, for a second sending, if there is memory for it.
-    pub(super) fn copy(&self, wire: &Wire) -> Option<Wire> {
-        let permit = if wire.len() <= SMALL { None } else { Some(self.outgoing.keep(wire.len())?) };
+    pub(super) fn copy_for_resend(&self, wire: &Wire) -> Option<Wire> {
+        let permit = if wire.len() <= FREE_COPY { None } else { Some(self.outgoing.keep(wire.len())?) };
         Some(wire.clone_parts().with_forwarded(wire.forwarded().cloned()).with_permit(permit))
     }
 
     /// Sends an answer to a question of the server's, more than once if the server is busy: it waits for it. Sending it twice
     /// does no harm, because a question is answered once.
-    pub(super) async fn answer(&self, url: &Url, wire: Wire) -> Result<Response, CallFailure> {
-        let kept = if wire.len() <= KEPT { self.copy(&wire) } else { None };
+    pub(super) async fn send_response(&self, url: &Url, wire: Wire) -> Result<Response, CallFailure> {
+        let kept = if wire.len() <= MAX_RESENT_RESPONSE { self.copy_for_resend(&wire) } else { None };
         let begun_at = Instant::now();
         let (mut wire, mut tries) = (wire, 0);
         loop {
-            let sent = self.upstream.send(self.post_notice(url, wire)).await;
+            let sent = self.upstream.send(self.post_without_response(url, wire)).await;
             tries += 1;
             let passing = match &sent {
                 Ok(response) => rules::is_passing(response.status()),
                 Err(failure) => matches!(failure, CallFailure::Broken { .. }),
             };
             match &kept {
-                Some(kept) if passing && tries < MOST_ANSWERS && begun_at.elapsed() < ANSWERING => {
+                Some(kept) if passing && tries < MAX_RESPONSE_SENDS && begun_at.elapsed() < RESEND_PERIOD => {
                     wire = kept.clone_parts().with_forwarded(kept.forwarded().cloned());
                 }
                 _ => return sent,
             }
-            sleep(FIRST_ANSWER * 2_u32.pow(tries - 1)).await;
+            sleep(FIRST_RESEND_DELAY * 2_u32.pow(tries - 1)).await;
         }
     }
 
@@ -274,10 +275,10 @@ impl HttpLink {
     }
 
     /// Remembers on which call's stream a question came.
-    fn asked(&self, frame: &Frame, call: u64) {
+    fn note_server_request(&self, frame: &Frame, call: u64) {
         if let (Kind::Request, Some(id)) = (frame.kind(), frame.id()) {
             self.questions(|questions| {
-                if questions.len() >= MOST_QUESTIONS {
+                if questions.len() >= MAX_OPEN_SERVER_REQUESTS {
                     questions.pop_front();
                 }
                 questions.push_back((id, call));
@@ -286,13 +287,13 @@ impl HttpLink {
     }
 
     /// Forgets the questions of a call that is over.
-    pub(super) fn forget(&self, call: u64) {
+    pub(super) fn forget_call(&self, call: u64) {
         self.questions(|questions| questions.retain(|(_, on)| *on != call));
     }
 
     /// The questions that are answered here are open no more. The calls on whose streams they came.
-    pub(super) fn settle(&self, answers: &Wire) -> Vec<u64> {
-        if answers.len() > KEPT || self.questions(|questions| questions.is_empty()) {
+    pub(super) fn take_answered(&self, answers: &Wire) -> Vec<u64> {
+        if answers.len() > MAX_RESENT_RESPONSE || self.questions(|questions| questions.is_empty()) {
             return Vec::new();
         }
         let ids: Vec<_> = match split(answers.clone_parts().into_bytes()) {
@@ -313,14 +314,14 @@ impl HttpLink {
     pub(super) async fn delete(&self) {
         // Whoever takes it away ends it: once.
         if let Some(session) = self.known(|known| known.session.take()) {
-            self.end(session).await;
+            self.delete_session(session).await;
         }
     }
 
-    async fn end(&self, session: HeaderValue) {
-        let mut request = UpstreamRequest { method: Method::DELETE, ..self.listen(&StreamPosition::default()) };
-        request.headers.insert(SESSION, session);
-        match timeout(DELETING, self.upstream.send(request)).await {
+    async fn delete_session(&self, session: HeaderValue) {
+        let mut request = UpstreamRequest { method: Method::DELETE, ..self.open_stream(&StreamPosition::default()) };
+        request.headers.insert(SESSION_ID, session);
+        match timeout(DELETE_TIMEOUT, self.upstream.send(request)).await {
             Ok(Ok(response)) => {
                 debug!(link = %self.name, status = response.status().as_u16(), "session deleted");
             }
@@ -330,7 +331,7 @@ impl HttpLink {
     }
 
     /// That the server does not know the session any more.
-    pub(super) fn lost() -> LinkExit {
+    pub(super) fn session_lost() -> LinkExit {
         LinkExit::Lost {
             reason: "it does not know this session any more, and answered with HTTP status 404".to_owned(),
         }
@@ -338,7 +339,7 @@ impl HttpLink {
 
     /// Hands on what comes on a stream of no call's own, until it ends. With `answers` the server's answers come there too;
     /// else what cannot be read there is taken for the answer to no call.
-    pub(super) async fn carry(
+    pub(super) async fn deliver_stream(
         &self,
         reader: &mut EventReader,
         answers: bool,
@@ -368,20 +369,26 @@ impl HttpLink {
     }
 
     /// Hands on what came for a call, and says what it was.
-    pub(super) async fn hand_on(&self, data: Bytes, grown: Option<Permit>, call: u64, opening: bool) -> Delivered {
+    pub(super) async fn deliver_for_call(
+        &self,
+        data: Bytes,
+        grown: Option<Permit>,
+        call: u64,
+        opening: bool,
+    ) -> Delivered {
         let size = data.len();
         let mut received = split(data);
         let id = Id::number(call);
         if let Ok(Incoming::One(frame)) = &received
-            && let Some(mended) = addressed(frame, &id)
+            && let Some(mended) = with_call_id(frame, &id)
         {
             received = split(mended);
         }
-        let answers = |frame: &Frame| frame.kind() == Kind::Response && names(frame, call);
+        let answers = |frame: &Frame| frame.kind() == Kind::Response && has_id(frame, call);
         let answer = match &received {
             Ok(Incoming::One(frame)) => answers(frame).then_some(frame),
             Ok(Incoming::Batch(frames)) => frames.iter().flatten().find(|frame| answers(frame)),
-            Err(error) => return Delivered::Bad(error.clone()),
+            Err(error) => return Delivered::Unreadable(error.clone()),
         };
         let is_unreadable = match &received {
             // With one of them the session fails the call.
@@ -390,13 +397,15 @@ impl HttpLink {
             }
             _ => false,
         };
-        let handed = if answer.is_some() || is_unreadable { Delivered::Answer } else { Delivered::Other };
+        let handed = if answer.is_some() || is_unreadable { Delivered::Response } else { Delivered::Other };
         if let (Some(answer), true) = (answer, opening) {
-            self.agree(answer);
+            self.take_protocol_version(answer);
         }
         match &received {
-            Ok(Incoming::One(frame)) => self.asked(frame, call),
-            Ok(Incoming::Batch(frames)) => frames.iter().flatten().for_each(|frame| self.asked(frame, call)),
+            Ok(Incoming::One(frame)) => self.note_server_request(frame, call),
+            Ok(Incoming::Batch(frames)) => {
+                frames.iter().flatten().for_each(|frame| self.note_server_request(frame, call))
+            }
             Err(_) => {}
         }
         delivery::hand_on(received, size, grown, Some(call), &*self.inlet).await;
@@ -404,7 +413,7 @@ impl HttpLink {
     }
 
     /// Hands on that what came for a call is no message. True if that is the call's outcome.
-    pub(super) async fn hand_on_bad(&self, error: FrameError, call: u64) -> bool {
+    pub(super) async fn deliver_unreadable(&self, error: FrameError, call: u64) -> bool {
         let answered = error.is_answer_to(call);
         delivery::hand_on(Err(error), 0, None, Some(call), &*self.inlet).await;
         answered
@@ -413,21 +422,21 @@ impl HttpLink {
 
 /// The session id that came with the answer to `initialize`.
 fn session(headers: &HeaderMap) -> Result<Option<HeaderValue>, String> {
-    headers.get(&SESSION).map(rules::session_id).transpose()
+    headers.get(&SESSION_ID).map(rules::session_id).transpose()
 }
 
 /// What came for a call.
 pub(super) enum Delivered {
     /// Its answer, alone or among others.
-    Answer,
+    Response,
     /// Something else.
     Other,
     /// No message, and it was not handed on.
-    Bad(FrameError),
+    Unreadable(FrameError),
 }
 
 /// An error that does not say what it answers, with the id of the call that it came for.
-fn addressed(frame: &Frame, id: &Id) -> Option<Bytes> {
+fn with_call_id(frame: &Frame, id: &Id) -> Option<Bytes> {
     if !frame.is_error() || frame.id().is_some() {
         return None;
     }
@@ -436,7 +445,7 @@ fn addressed(frame: &Frame, id: &Id) -> Option<Bytes> {
 
 /// The JSON-RPC error in the body of a 404, if it is the answer to this request, by its id, and not word of a session that is
 /// not known. `None` for the id stands for that of sessile's own ping.
-pub(super) fn answer_with_404(body: &Bytes, call: Option<u64>) -> Option<Bytes> {
+pub(super) fn error_with_404(body: &Bytes, call: Option<u64>) -> Option<Bytes> {
     let Ok(Incoming::One(frame)) = split(body.clone()) else { return None };
     let found = frame.id()?;
     let same = match call {
@@ -445,16 +454,16 @@ pub(super) fn answer_with_404(body: &Bytes, call: Option<u64>) -> Option<Bytes> 
     };
     let code = frame.lookup(&["error", "code"]).ok().flatten()?;
     let code = serde_json::from_slice::<i64>(code).ok()?;
-    (frame.is_error() && same && rules::is_answer_with_404(code)).then(|| frame.bytes().clone())
+    (frame.is_error() && same && rules::is_response_with_404(code)).then(|| frame.bytes().clone())
 }
 
 /// The JSON-RPC error in the body of a refusal, as the answer to this call; `None` if it is none.
-pub(super) fn explained(body: &Bytes, call: u64) -> Option<Bytes> {
+pub(super) fn json_rpc_error(body: &Bytes, call: u64) -> Option<Bytes> {
     let Ok(Incoming::One(frame)) = split(body.clone()) else { return None };
     if !frame.is_error() {
         return None;
     }
-    if names(&frame, call) {
+    if has_id(&frame, call) {
         return Some(frame.bytes().clone());
     }
     // Some servers put in what they like; it came with this call and answers no other.
@@ -463,6 +472,6 @@ pub(super) fn explained(body: &Bytes, call: u64) -> Option<Bytes> {
 }
 
 /// Whether the id of the message is this number, however the server spells it.
-pub(super) fn names(frame: &Frame, call: u64) -> bool {
+pub(super) fn has_id(frame: &Frame, call: u64) -> bool {
     frame.id().is_some_and(|id| id.as_u64() == Some(call))
 }

@@ -50,10 +50,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_PLAIN: Duration = Duration::from_secs(4);
 const IDLE_TLS: Duration = Duration::from_secs(50);
 /// Most unused connections that are kept.
-const MOST_IDLE: usize = 64;
+const MAX_IDLE_CONNECTIONS: usize = 64;
 /// How a peer that is gone without a word is noticed, although calls and streams may be quiet for hours.
-const PROBE_AFTER: Duration = Duration::from_secs(20);
-const PROBES: u32 = 3;
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEPALIVE_RETRIES: u32 = 3;
 
 /// Why an [`HttpBackend`] cannot be what it was to be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -223,16 +223,16 @@ impl HttpBackend {
             .referer(false)
             .connect_timeout(self.connect_timeout)
             .pool_idle_timeout(if tls { IDLE_TLS } else { IDLE_PLAIN })
-            .pool_max_idle_per_host(MOST_IDLE)
+            .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS)
             .tcp_nodelay(true)
-            .tcp_keepalive(PROBE_AFTER)
-            .tcp_keepalive_interval(PROBE_AFTER)
-            .tcp_keepalive_retries(PROBES);
+            .tcp_keepalive(KEEPALIVE_INTERVAL)
+            .tcp_keepalive_interval(KEEPALIVE_INTERVAL)
+            .tcp_keepalive_retries(KEEPALIVE_RETRIES);
         if !tls {
             // What trusts nobody need not read the system's certificates first.
             client = client.tls_certs_only([]);
         }
-        if self.address.is_here() {
+        if self.address.is_loopback() {
             client = client.no_proxy();
         }
         if let Some(path) = &self.unix_socket {
@@ -243,12 +243,12 @@ impl HttpBackend {
             #[cfg(not(unix))]
             return Err(format!("there are no unix sockets on this system: leave {} out", path.display()));
         }
-        let client = client.build().map_err(reader::chain)?;
+        let client = client.build().map_err(reader::error_chain)?;
         let (url, bare) = (self.address.url(), self.address.bare());
         let mut headers = self.headers.clone();
         if !url.username().is_empty() || url.password().is_some() {
             // Building a request turns what the URL says into a header.
-            let request = client.get(url.clone()).build().map_err(reader::chain)?;
+            let request = client.get(url.clone()).build().map_err(reader::error_chain)?;
             let basic = request.headers().get(header::AUTHORIZATION);
             if let (Some(basic), false) = (basic, headers.contains_key(header::AUTHORIZATION)) {
                 headers.insert(header::AUTHORIZATION, basic.clone());

@@ -11,7 +11,7 @@ use super::Transport;
 use super::call::RefusedInitialize;
 use super::link::HttpLink;
 use super::sse;
-use super::streamable::{self, End};
+use super::streamable::{self, StreamableEnd};
 use super::upstream::Upstream;
 use crate::backend::outlet::{fail_unsent, may_be_dropped};
 use crate::link::{CallFailure, Inlet, Launch, Outward, Purpose};
@@ -78,7 +78,7 @@ async fn connect(
     link: &HttpLink,
     first: &Outward,
     stop: &CancellationToken,
-) -> Option<Result<sse::Connection, CallFailure>> {
+) -> Option<Result<sse::SseConnection, CallFailure>> {
     tokio::select! {
         () = stop.cancelled() => None,
         connected = sse::connect(link, first) => Some(connected),
@@ -113,8 +113,8 @@ async fn run_either(link: &Arc<HttpLink>, input: &mut LinkInput, stop: &Cancella
     }
     loop {
         let attempt = match streamable::run(link, input, first.take(), true).await {
-            End::Over => return,
-            End::Sse(attempt) => attempt,
+            StreamableEnd::LinkOver => return,
+            StreamableEnd::TrySse(attempt) => attempt,
         };
         match connect(link, &attempt.outward, stop).await {
             None => return,

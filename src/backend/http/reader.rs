@@ -10,22 +10,22 @@ use tokio::time::{sleep, timeout};
 
 use super::events::{SseDecoder, SseEvent, StreamPosition};
 use super::rules::{self, ReplyKind, StreamProgress};
-use super::secrets::Secrets;
+use super::secrets::RequestSecrets;
 use crate::budget::{Budget, FREE, GaveWay, Growth, fitted, grown};
 use crate::frame::{Lost, Permit};
 use crate::link::LostMessage;
 
 /// How much longer than the limit an event may become before its end is waited for no more, in bytes.
-const ENDLESS: usize = 16 * 1024 * 1024;
+const MAX_OVERSIZED_REST: usize = 16 * 1024 * 1024;
 /// How large the buffer of a body is at the beginning at most, in bytes.
-const BEGIN: usize = 1024 * 1024;
+const INITIAL_BODY_BUFFER: usize = 1024 * 1024;
 /// What is read of the body of a refusal, in bytes, and how long that may take.
-const REFUSAL: usize = 64 * 1024;
-const REFUSAL_TIME: Duration = Duration::from_secs(5);
+const MAX_REFUSAL: usize = 64 * 1024;
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a server may be silent in the middle of a body or of a large event: what has come of it is kept in the meantime.
-const SILENCE: Duration = Duration::from_secs(60);
+const MID_MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How much of it an error quotes, in characters.
-const QUOTED: usize = 300;
+const MAX_EXCERPT: usize = 300;
 
 /// A response that is a stream of events.
 pub(super) struct EventReader {
@@ -74,7 +74,7 @@ impl EventReader {
             if self.endless {
                 return Err("an event on its stream had no end".to_owned());
             }
-            if self.decoder.skimmed() > self.limit.saturating_add(ENDLESS) {
+            if self.decoder.skimmed() > self.limit.saturating_add(MAX_OVERSIZED_REST) {
                 self.endless = true;
                 return Ok(self.decoder.give_up().and_then(|event| self.take(event)));
             }
@@ -88,7 +88,7 @@ impl EventReader {
                 biased;
                 chunk = self.response.chunk() => Ok(chunk),
                 gave_way = self.growth.gave_way() => Err(gave_way),
-                () = sleep(SILENCE), if is_long => return Err(silent()),
+                () = sleep(MID_MESSAGE_TIMEOUT), if is_long => return Err(silent()),
             };
             let Ok(chunk) = next else {
                 let size = self.decoder.gathered();
@@ -106,7 +106,7 @@ impl EventReader {
                     self.decoder.feed(chunk);
                 }
                 Ok(None) => return Ok(None),
-                Err(error) => return Err(chain(error)),
+                Err(error) => return Err(error_chain(error)),
             }
         }
     }
@@ -142,9 +142,9 @@ impl EventReader {
 }
 
 /// What kind of reply a response is.
-pub(super) fn reply(response: &Response) -> ReplyKind {
+pub(super) fn reply_kind(response: &Response) -> ReplyKind {
     let content_type = response.headers().get(http::header::CONTENT_TYPE);
-    rules::reply(response.status(), content_type.map(http::HeaderValue::as_bytes))
+    rules::reply_kind(response.status(), content_type.map(http::HeaderValue::as_bytes))
 }
 
 /// Why a body is not there.
@@ -160,7 +160,7 @@ pub(super) enum BodyError {
 
 /// The whole body, if it is within the limit, with the permit that it was received with, if it was large. What is over the
 /// limit is not read.
-pub(super) async fn whole(
+pub(super) async fn read_body(
     mut response: Response,
     limit: usize,
     budget: &Budget,
@@ -171,7 +171,7 @@ pub(super) async fn whole(
     }
     let mut growth = budget.growth();
     // How long the first byte of the answer takes is up to the call.
-    let Some(first) = response.chunk().await.map_err(|error| BodyError::Cut(chain(error)))? else {
+    let Some(first) = response.chunk().await.map_err(|error| BodyError::Cut(error_chain(error)))? else {
         return Ok((Bytes::new(), None));
     };
     if first.len() > limit {
@@ -194,7 +194,7 @@ pub(super) async fn whole(
             // A server may announce more than it sends. So the buffer begins with a part of the announced length: a lie would
             // take the memory of others otherwise.
             let most = announced.unwrap_or(limit).clamp(size, limit);
-            let begin = announced.map_or(0, |length| length.min(BEGIN));
+            let begin = announced.map_or(0, |length| length.min(INITIAL_BODY_BUFFER));
             let capacity = grown(body.capacity(), size).max(begin).clamp(size, most);
             growth.reach(capacity).await;
             body.reserve_exact(capacity - body.len());
@@ -216,26 +216,26 @@ pub(super) async fn whole(
 async fn next_chunk(response: &mut Response, growth: &Growth) -> Result<Option<Bytes>, BodyError> {
     let chunk = tokio::select! {
         biased;
-        chunk = timeout(SILENCE, response.chunk()) => chunk,
+        chunk = timeout(MID_MESSAGE_TIMEOUT, response.chunk()) => chunk,
         GaveWay = growth.gave_way() => return Err(BodyError::Stalled),
     };
-    let chunk = chunk.map_err(|_| BodyError::Cut(silent()))?.map_err(|error| BodyError::Cut(chain(error)))?;
+    let chunk = chunk.map_err(|_| BodyError::Cut(silent()))?.map_err(|error| BodyError::Cut(error_chain(error)))?;
     growth.received(chunk.as_ref().map_or(0, Bytes::len));
     Ok(chunk)
 }
 
 fn silent() -> String {
-    format!("it said nothing for {} seconds in the middle of its answer", SILENCE.as_secs())
+    format!("it said nothing for {} seconds in the middle of its answer", MID_MESSAGE_TIMEOUT.as_secs())
 }
 
 /// The start of the body of a refusal, and what must not be shown of it.
-pub(super) struct Said {
+pub(super) struct RefusalBody {
     body: Bytes,
     cut: bool,
-    secrets: Secrets,
+    secrets: RequestSecrets,
 }
 
-impl Deref for Said {
+impl Deref for RefusalBody {
     type Target = Bytes;
 
     fn deref(&self) -> &Bytes {
@@ -243,7 +243,7 @@ impl Deref for Said {
     }
 }
 
-impl Said {
+impl RefusalBody {
     /// What a server said, for people: on one line, cut short, and without what is secret in the request, should the server
     /// repeat it.
     pub(super) fn excerpt(&self) -> String {
@@ -252,7 +252,7 @@ impl Said {
         let words = text.chars().map(clean).collect::<String>();
         let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
         let words = self.secrets.mask(words, self.cut);
-        match words.char_indices().nth(QUOTED) {
+        match words.char_indices().nth(MAX_EXCERPT) {
             _ if words.is_empty() => "it said nothing more".to_owned(),
             None => words,
             Some((cut, _)) => format!("{}...", &words[..cut]),
@@ -261,12 +261,12 @@ impl Said {
 }
 
 /// The start of the body of a refusal, or what came of it.
-pub(super) async fn refusal(mut response: Response) -> Said {
+pub(super) async fn read_refusal(mut response: Response) -> RefusalBody {
     let secrets = response.extensions_mut().remove().unwrap_or_default();
     let mut body = BytesMut::new();
     let reading = async {
         while let Ok(Some(chunk)) = response.chunk().await {
-            let room = REFUSAL.saturating_sub(body.len());
+            let room = MAX_REFUSAL.saturating_sub(body.len());
             body.extend_from_slice(&chunk[..chunk.len().min(room)]);
             if chunk.len() >= room {
                 return true;
@@ -275,12 +275,12 @@ pub(super) async fn refusal(mut response: Response) -> Said {
         false
     };
     // What did not come in time is cut off as well.
-    let cut = timeout(REFUSAL_TIME, reading).await.unwrap_or(true);
-    Said { body: body.freeze(), cut, secrets }
+    let cut = timeout(REFUSAL_TIMEOUT, reading).await.unwrap_or(true);
+    RefusalBody { body: body.freeze(), cut, secrets }
 }
 
 /// What went wrong, without the URL, in which there may be secrets.
-pub(super) fn chain(error: reqwest::Error) -> String {
+pub(super) fn error_chain(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut words: Vec<String> = Vec::new();
     let mut next: Option<&dyn Error> = error.source();
@@ -301,8 +301,8 @@ mod tests {
     use super::*;
 
     fn excerpt(body: &[u8], secret: &'static str) -> String {
-        let secrets = Secrets::new(&[http::HeaderValue::from_static(secret)], []);
-        Said { body: Bytes::copy_from_slice(body), cut: false, secrets }.excerpt()
+        let secrets = RequestSecrets::new(&[http::HeaderValue::from_static(secret)], []);
+        RefusalBody { body: Bytes::copy_from_slice(body), cut: false, secrets }.excerpt()
     }
 
     #[test]

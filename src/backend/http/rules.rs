@@ -10,24 +10,24 @@ use super::address::shown;
 use super::events::StreamPosition;
 
 /// The longest session id that is taken, in bytes. Some are signed tokens.
-const LONGEST_SESSION_ID: usize = 4096;
+const MAX_SESSION_ID: usize = 4096;
 /// Most redirects that one request follows.
-pub(super) const MOST_HOPS: usize = 5;
+pub(super) const MAX_REDIRECTS: usize = 5;
 /// The first wait before a stream is opened again, and the longest.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const FIRST_RECONNECT_DELAY: Duration = Duration::from_secs(1);
+const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(60);
 /// What a server may set that wait to.
-const SHORTEST_RETRY: Duration = Duration::from_millis(50);
-const LONGEST_RETRY: Duration = Duration::from_secs(300);
+const MIN_SERVER_RETRY: Duration = Duration::from_millis(50);
+const MAX_SERVER_RETRY: Duration = Duration::from_secs(300);
 /// Most attempts to resume a call's stream without an event in between, and how long they go on.
-pub(super) const MOST_RESUMES: u32 = 8;
-pub(super) const RESUMING: Duration = Duration::from_secs(300);
+pub(super) const MAX_RESUMES: u32 = 8;
+pub(super) const RESUME_PERIOD: Duration = Duration::from_secs(300);
 /// A stream that was open for so long was no failure, even if nothing came on it.
-const LASTED: Duration = Duration::from_secs(10);
+const LASTING_STREAM: Duration = Duration::from_secs(10);
 /// How many streams in a row may end without a message before the next ones have to wait longer than the server says.
 const FREE_POLLS: u32 = 4;
 /// What a JSON-RPC error says of a session that is not known: implementations have no common code for it.
-const NO_SESSION: [i64; 2] = [-32001, -32000];
+const UNKNOWN_SESSION_CODES: [i64; 2] = [-32001, -32000];
 
 /// What kind of reply a response is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub(super) enum ReplyKind {
 }
 
 /// What a response is by its status and its `Content-Type` (2025-11-25, basic/transports, "Sending Messages to the Server").
-pub(super) fn reply(status: StatusCode, content_type: Option<&[u8]>) -> ReplyKind {
+pub(super) fn reply_kind(status: StatusCode, content_type: Option<&[u8]>) -> ReplyKind {
     match status {
         StatusCode::ACCEPTED | StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT => ReplyKind::Accepted,
         StatusCode::NOT_FOUND => ReplyKind::NotFound,
@@ -69,10 +69,10 @@ pub(super) fn reply(status: StatusCode, content_type: Option<&[u8]>) -> ReplyKin
 
 /// Whether a refused `initialize` may mean that the server speaks HTTP+SSE (2025-11-25, basic/transports, "Backwards
 /// Compatibility"). One that explains a 400 in JSON-RPC has understood the message.
-pub(super) fn may_be_sse(status: StatusCode, explained: bool) -> bool {
+pub(super) fn may_be_sse(status: StatusCode, json_rpc_error: bool) -> bool {
     match status {
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => true,
-        StatusCode::BAD_REQUEST => !explained,
+        StatusCode::BAD_REQUEST => !json_rpc_error,
         _ => false,
     }
 }
@@ -118,8 +118,8 @@ pub(super) fn redirect(
             shown(&to)
         ));
     }
-    if hops >= MOST_HOPS {
-        return RedirectDecision::Refuse(format!("more than {MOST_HOPS} redirects"));
+    if hops >= MAX_REDIRECTS {
+        return RedirectDecision::Refuse(format!("more than {MAX_REDIRECTS} redirects"));
     }
     let mut to = to;
     // What the address had of these is sent as a header.
@@ -155,8 +155,8 @@ pub(super) fn session_id(value: &HeaderValue) -> Result<HeaderValue, String> {
     if bytes.is_empty() || !bytes.iter().all(u8::is_ascii_graphic) {
         return Err("its Mcp-Session-Id has other characters than visible ASCII".to_owned());
     }
-    if bytes.len() > LONGEST_SESSION_ID {
-        return Err(format!("its Mcp-Session-Id has more than {LONGEST_SESSION_ID} bytes"));
+    if bytes.len() > MAX_SESSION_ID {
+        return Err(format!("its Mcp-Session-Id has more than {MAX_SESSION_ID} bytes"));
     }
     let mut value = value.clone();
     value.set_sensitive(true);
@@ -199,7 +199,7 @@ impl ReconnectPace {
     pub(super) fn ended(&mut self, progress: StreamProgress, after: Duration) -> bool {
         match progress {
             StreamProgress::Messages => *self = Self::default(),
-            _ if after > LASTED => *self = Self::default(),
+            _ if after > LASTING_STREAM => *self = Self::default(),
             StreamProgress::PositionsOnly => *self = Self { failures: 0, polls: self.polls.saturating_add(1) },
             StreamProgress::Nothing => return false,
         }
@@ -209,12 +209,13 @@ impl ReconnectPace {
     /// How long to wait before the stream is opened again: as the server says, longer after failures, and no less than a
     /// second for a server that lets its client poll without an end. `random` spreads those who were cut off together.
     pub(super) fn wait(self, retry: Option<Duration>, random: u32) -> Duration {
-        let shortest =
-            SHORTEST_RETRY.saturating_mul(1 << self.polls.saturating_sub(FREE_POLLS).min(10)).min(FIRST_WAIT);
-        let asked = retry.map(|retry| retry.clamp(shortest, LONGEST_RETRY));
+        let shortest = MIN_SERVER_RETRY
+            .saturating_mul(1 << self.polls.saturating_sub(FREE_POLLS).min(10))
+            .min(FIRST_RECONNECT_DELAY);
+        let asked = retry.map(|retry| retry.clamp(shortest, MAX_SERVER_RETRY));
         let backoff = match self.failures {
-            0 => asked.unwrap_or(FIRST_WAIT),
-            failures => FIRST_WAIT.saturating_mul(1 << (failures - 1).min(10)).min(LONGEST_WAIT),
+            0 => asked.unwrap_or(FIRST_RECONNECT_DELAY),
+            failures => FIRST_RECONNECT_DELAY.saturating_mul(1 << (failures - 1).min(10)).min(MAX_RECONNECT_DELAY),
         };
         let wait = backoff.max(asked.unwrap_or_default());
         wait + wait.mul_f64(f64::from(random) / f64::from(u32::MAX) / 4.0)
@@ -223,8 +224,8 @@ impl ReconnectPace {
 
 /// Whether an error of this code that came with HTTP status 404, and with the id of the request, is the request's answer.
 /// Otherwise the status says that the session is not known (2025-11-25, basic/transports, "Session Management").
-pub(super) fn is_answer_with_404(code: i64) -> bool {
-    !NO_SESSION.contains(&code)
+pub(super) fn is_response_with_404(code: i64) -> bool {
+    !UNKNOWN_SESSION_CODES.contains(&code)
 }
 
 /// Whether a message that came to nothing in this way may be sent again: the server is busy, or is not there for a moment.

@@ -5,26 +5,26 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 /// What is shorter is not masked: it would make what a server says unreadable, and is no secret.
-const SHORTEST: usize = 6;
+const MIN_MASKED: usize = 6;
 const MASK: &str = "***";
 /// What stands in front of credentials and says of what kind they are.
 const SCHEMES: [&str; 5] = ["basic", "bearer", "digest", "negotiate", "signature"];
 
 /// Texts that are masked wherever they stand.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Secrets(Arc<[Secret]>);
+pub(super) struct RequestSecrets(Arc<[SecretText]>);
 
 /// Its `Debug` shows nothing.
 #[derive(Clone, PartialEq, Eq)]
-struct Secret(String);
+struct SecretText(String);
 
-impl std::fmt::Debug for Secret {
+impl std::fmt::Debug for SecretText {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(MASK)
     }
 }
 
-impl Secrets {
+impl RequestSecrets {
     /// The values of these headers, and what they are made of; and what else is given, such as the parts of a URL.
     pub(super) fn new<'a>(
         values: impl IntoIterator<Item = &'a HeaderValue>,
@@ -40,20 +40,20 @@ impl Secrets {
             pieces(without_scheme(&value), &mut found);
         }
         others.into_iter().for_each(|other| pieces(&other, &mut found));
-        found.retain(|secret| secret.len() >= SHORTEST);
+        found.retain(|secret| secret.len() >= MIN_MASKED);
         // A long one may hold a shorter one.
         found.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         found.dedup();
-        Self(found.into_iter().map(Secret).collect())
+        Self(found.into_iter().map(SecretText).collect())
     }
 
     /// The text without them. Where the text was `cut` off, so may be a secret at its end.
     pub(super) fn mask(&self, text: String, cut: bool) -> String {
         let mut text = text;
-        if cut && let Some(start) = self.0.iter().filter_map(|Secret(secret)| begun(&text, secret)).min() {
+        if cut && let Some(start) = self.0.iter().filter_map(|SecretText(secret)| begun(&text, secret)).min() {
             text.replace_range(start.., MASK);
         }
-        self.0.iter().fold(text, |text, Secret(secret)| {
+        self.0.iter().fold(text, |text, SecretText(secret)| {
             if text.contains(secret.as_str()) { text.replace(secret.as_str(), MASK) } else { text }
         })
     }
@@ -79,7 +79,7 @@ fn pieces(value: &str, found: &mut Vec<String>) {
 
 /// Where the text ends with the start of this secret.
 fn begun(text: &str, secret: &str) -> Option<usize> {
-    let starts = secret.char_indices().map(|(end, _)| end).rev().take_while(|end| *end >= SHORTEST);
+    let starts = secret.char_indices().map(|(end, _)| end).rev().take_while(|end| *end >= MIN_MASKED);
     starts.filter(|end| text.ends_with(&secret[..*end])).map(|end| text.len() - end).next()
 }
 
@@ -116,7 +116,7 @@ mod tests {
 
     fn masked(values: &[&'static str], text: &str) -> String {
         let values: Vec<_> = values.iter().map(|value| HeaderValue::from_static(value)).collect();
-        Secrets::new(&values, []).mask(text.to_owned(), false)
+        RequestSecrets::new(&values, []).mask(text.to_owned(), false)
     }
 
     #[test]
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn masks_what_was_cut_off() {
         let values = [HeaderValue::from_static("0123456789")];
-        let secrets = Secrets::new(&values, []);
+        let secrets = RequestSecrets::new(&values, []);
         assert_eq!(secrets.mask("it ends in 0123456".to_owned(), true), "it ends in ***");
         assert_eq!(secrets.mask("it ends in 0123456".to_owned(), false), "it ends in 0123456");
         assert_eq!(secrets.mask("it ends in 01234".to_owned(), true), "it ends in 01234");

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, warn};
 
 use super::body::SentSignal;
-use super::call::{CallEnd, HttpCall, OPENING, RefusedInitialize, words};
+use super::call::{CallEnd, HANDSHAKE_TIMEOUT, HttpCall, RefusedInitialize, failure_text};
 use super::events::StreamPosition;
 use super::link::HttpLink;
 use super::negotiation::LinkInput;
@@ -25,37 +25,37 @@ use crate::backend::panics;
 use crate::link::{CallFailure, LinkExit, Outward, Purpose};
 
 /// How long a call may keep the next message waiting until it has been written.
-const LEAVING: Duration = Duration::from_secs(1);
+const WRITE_WAIT: Duration = Duration::from_secs(1);
 /// How long a notification or answer may keep the next message waiting until it has been accepted.
-const ACCEPTED: Duration = Duration::from_secs(3);
+const ACCEPT_WAIT: Duration = Duration::from_secs(3);
 /// How long the first message behind the handshake waits for the stream of the server's own messages: most servers drop what
 /// they have to say while nobody listens.
-const LISTENING: Duration = Duration::from_millis(300);
+const OWN_STREAM_WAIT: Duration = Duration::from_millis(300);
 /// How long the stream of a call is still read that was cancelled.
-const AFTER_CANCEL: Duration = Duration::from_secs(1);
+const READ_ON_AFTER_CANCEL: Duration = Duration::from_secs(1);
 /// How long a link that has to end waits for the answer to `initialize`: before it there is no session that could be deleted.
 /// Behind it, [`HttpLink::handshake`] waits alone.
-const ABANDONED: Duration = Duration::from_secs(2);
+const ABANDONED_HANDSHAKE_WAIT: Duration = Duration::from_secs(2);
 
 /// How a link's loop ended.
-pub(super) enum End {
+pub(super) enum StreamableEnd {
     /// With the link.
-    Over,
+    LinkOver,
     /// It seems that the server speaks HTTP+SSE.
-    Sse(Box<RefusedInitialize>),
+    TrySse(Box<RefusedInitialize>),
 }
 
 /// What a task came to.
-enum Done {
-    Call(u64, CallEnd),
-    Notice,
+enum TaskEnd {
+    CallOver(u64, CallEnd),
+    Nothing,
     /// An answer could not be delivered to a question that came on the streams of these calls.
-    Unanswered(Vec<u64>, String),
+    ResponseUndelivered(Vec<u64>, String),
     /// The call with this number was cancelled.
     Cancelled(u64),
     /// The handshake is over. What waits for that is given on.
     Initialized(SentSignal),
-    Lost(LinkExit),
+    SessionLost(LinkExit),
 }
 
 /// What the next message waits for.
@@ -79,9 +79,14 @@ impl SendGate {
 }
 
 /// Carries a session's messages until it ends. With `may_be_sse`, a refused `initialize` is given back.
-pub(super) async fn run(link: &Arc<HttpLink>, input: &mut LinkInput, first: Option<Outward>, may_be_sse: bool) -> End {
+pub(super) async fn run(
+    link: &Arc<HttpLink>,
+    input: &mut LinkInput,
+    first: Option<Outward>,
+    may_be_sse: bool,
+) -> StreamableEnd {
     let mut tasks =
-        Tasks { link, may_be_sse, set: JoinSet::new(), calls: HashMap::new(), opening: false, listening: None };
+        LinkTasks { link, may_be_sse, set: JoinSet::new(), calls: HashMap::new(), opening: false, listening: None };
     let mut gate = first.and_then(|first| tasks.begin(first));
     let (stop, stalled) = (input.stop.clone(), input.stalled.clone());
     let exit = loop {
@@ -89,19 +94,19 @@ pub(super) async fn run(link: &Arc<HttpLink>, input: &mut LinkInput, first: Opti
             biased;
             () = stop.cancelled() => break None,
             Some(done) = tasks.set.join_next() => match done {
-                Ok(Done::Call(number, ended)) => {
+                Ok(TaskEnd::CallOver(number, ended)) => {
                     tasks.calls.remove(&number);
-                    link.forget(number);
+                    link.forget_call(number);
                     match ended {
                         CallEnd::Done => {}
-                        CallEnd::Lost(exit) => break Some(exit),
-                        CallEnd::Sse(attempt) => return End::Sse(attempt),
+                        CallEnd::SessionLost(exit) => break Some(exit),
+                        CallEnd::TrySse(attempt) => return StreamableEnd::TrySse(attempt),
                     }
                 }
-                Ok(Done::Cancelled(number)) => {
+                Ok(TaskEnd::Cancelled(number)) => {
                     tasks.end(number);
                 }
-                Ok(Done::Unanswered(calls, why)) => {
+                Ok(TaskEnd::ResponseUndelivered(calls, why)) => {
                     for number in calls {
                         // It would wait for that answer for ever.
                         if tasks.end(number) {
@@ -110,19 +115,19 @@ pub(super) async fn run(link: &Arc<HttpLink>, input: &mut LinkInput, first: Opti
                         }
                     }
                 }
-                Ok(Done::Initialized(sent_signal)) => {
+                Ok(TaskEnd::Initialized(sent_signal)) => {
                     if let Some(gate) = &mut gate {
-                        gate.until = gate.until.min(Instant::now() + LISTENING);
+                        gate.until = gate.until.min(Instant::now() + OWN_STREAM_WAIT);
                     }
-                    let listening = tasks.set.spawn(listen(link.clone(), sent_signal));
+                    let listening = tasks.set.spawn(hold_own_stream(link.clone(), sent_signal));
                     // There is one such stream, however often a client says that it is ready.
                     if let Some(before) = tasks.listening.replace(listening) {
                         before.abort();
                     }
                 }
-                Ok(Done::Lost(exit)) => break Some(exit),
+                Ok(TaskEnd::SessionLost(exit)) => break Some(exit),
                 Err(error) if error.is_panic() => break Some(panics::exit(&link.name, error)),
-                Ok(Done::Notice) | Err(_) => {}
+                Ok(TaskEnd::Nothing) | Err(_) => {}
             },
             () = SendGate::wait(&mut gate), if gate.is_some() => {
                 gate = None;
@@ -139,7 +144,7 @@ pub(super) async fn run(link: &Arc<HttpLink>, input: &mut LinkInput, first: Opti
         && tasks.opening
         && let Some(gate) = &mut gate
     {
-        gate.until = gate.until.min(Instant::now() + ABANDONED);
+        gate.until = gate.until.min(Instant::now() + ABANDONED_HANDSHAKE_WAIT);
         let _ = timeout_at(gate.until, &mut gate.sent_signal).await;
     }
     tasks.set.shutdown().await;
@@ -147,34 +152,34 @@ pub(super) async fn run(link: &Arc<HttpLink>, input: &mut LinkInput, first: Opti
         Some(exit) => link.inlet.closed(exit),
         None => link.delete().await,
     }
-    End::Over
+    StreamableEnd::LinkOver
 }
 
-struct Tasks<'a> {
+struct LinkTasks<'a> {
     link: &'a Arc<HttpLink>,
     may_be_sse: bool,
-    set: JoinSet<Done>,
-    calls: HashMap<u64, Running>,
+    set: JoinSet<TaskEnd>,
+    calls: HashMap<u64, RunningCall>,
     /// Whether the gate waits for the end of the handshake.
     opening: bool,
     listening: Option<AbortHandle>,
 }
 
 /// A call that is under way.
-struct Running {
+struct RunningCall {
     task: AbortHandle,
     /// Nobody waits for its answer any more.
     cancelled: Arc<AtomicBool>,
 }
 
-impl Tasks<'_> {
+impl LinkTasks<'_> {
     /// Sends a message, and says what the next one waits for.
     fn begin(&mut self, outward: Outward) -> Option<SendGate> {
         let link = self.link.clone();
         let (sent_signal, gate) = match outward.purpose {
-            Purpose::Initialize(_) => SendGate::new(OPENING * 2),
-            Purpose::Call(_) => SendGate::new(LEAVING),
-            Purpose::Initialized | Purpose::Cancel(_) | Purpose::Notice | Purpose::Answer => SendGate::new(ACCEPTED),
+            Purpose::Initialize(_) => SendGate::new(HANDSHAKE_TIMEOUT * 2),
+            Purpose::Call(_) => SendGate::new(WRITE_WAIT),
+            Purpose::Initialized | Purpose::Cancel(_) | Purpose::Notice | Purpose::Answer => SendGate::new(ACCEPT_WAIT),
         };
         match outward.purpose {
             Purpose::Initialize(number) => {
@@ -191,7 +196,7 @@ impl Tasks<'_> {
                 {
                     call.cancelled.store(true, Ordering::Relaxed);
                 }
-                self.set.spawn(notice(link, outward, sent_signal));
+                self.set.spawn(send_without_response(link, outward, sent_signal));
             }
         }
         gate
@@ -199,7 +204,7 @@ impl Tasks<'_> {
 
     /// Gives up a call. False if it was over already.
     fn end(&mut self, number: u64) -> bool {
-        self.link.forget(number);
+        self.link.forget_call(number);
         let Some(call) = self.calls.remove(&number) else { return false };
         let is_running = !call.task.is_finished();
         call.task.abort();
@@ -208,74 +213,76 @@ impl Tasks<'_> {
 
     fn call(&mut self, number: u64, call: HttpCall, outward: Outward, sent_signal: Option<SentSignal>) {
         let cancelled = call.cancelled.clone();
-        let task = self.set.spawn(async move { Done::Call(number, call.run(outward, sent_signal).await) });
-        self.calls.insert(number, Running { task, cancelled });
+        let task = self.set.spawn(async move { TaskEnd::CallOver(number, call.run(outward, sent_signal).await) });
+        self.calls.insert(number, RunningCall { task, cancelled });
     }
 }
 
 /// Sends a message that has no answer.
-async fn notice(link: Arc<HttpLink>, outward: Outward, sent_signal: SentSignal) -> Done {
+async fn send_without_response(link: Arc<HttpLink>, outward: Outward, sent_signal: SentSignal) -> TaskEnd {
     let Outward { wire, purpose, held, response: _ } = outward;
     // From here on the request itself holds what it takes.
     drop(held);
     let had_session = link.has_session();
     let mut calls = Vec::new();
     let sent = if matches!(purpose, Purpose::Answer) {
-        calls = link.settle(&wire);
-        link.answer(&link.upstream.url, wire).await
+        calls = link.take_answered(&wire);
+        link.send_response(&link.upstream.url, wire).await
     } else {
-        link.upstream.send(link.post_notice(&link.upstream.url, wire)).await
+        link.upstream.send(link.post_without_response(&link.upstream.url, wire)).await
     };
     let reason = match sent {
         Ok(response) if response.status().is_success() => None,
         Ok(response) => {
             let status = response.status();
-            if had_session && reader::reply(&response) == ReplyKind::NotFound {
-                return Done::Lost(HttpLink::lost());
+            if had_session && reader::reply_kind(&response) == ReplyKind::NotFound {
+                return TaskEnd::SessionLost(HttpLink::session_lost());
             }
-            let said = reader::refusal(response).await.excerpt();
+            let said = reader::read_refusal(response).await.excerpt();
             warn!(link = %link.name, status = status.as_u16(), said, ?purpose, "the backend refused a message");
             Some(format!("HTTP status {}: {said}", status.as_u16()))
         }
         Err(failure) => {
-            let reason = words(failure);
+            let reason = failure_text(failure);
             warn!(link = %link.name, reason, ?purpose, "a message could not be sent to the backend");
             Some(reason)
         }
     };
     match purpose {
-        Purpose::Answer if !calls.is_empty() && reason.is_some() => Done::Unanswered(calls, reason.unwrap_or_default()),
-        Purpose::Initialized => Done::Initialized(sent_signal),
+        Purpose::Answer if !calls.is_empty() && reason.is_some() => {
+            TaskEnd::ResponseUndelivered(calls, reason.unwrap_or_default())
+        }
+        Purpose::Initialized => TaskEnd::Initialized(sent_signal),
         Purpose::Cancel(number) => {
             drop(sent_signal);
-            sleep(AFTER_CANCEL).await;
-            Done::Cancelled(number)
+            sleep(READ_ON_AFTER_CANCEL).await;
+            TaskEnd::Cancelled(number)
         }
-        Purpose::Initialize(_) | Purpose::Call(_) | Purpose::Notice | Purpose::Answer => Done::Notice,
+        Purpose::Initialize(_) | Purpose::Call(_) | Purpose::Notice | Purpose::Answer => TaskEnd::Nothing,
     }
 }
 
 /// Keeps the stream open on which the server says what belongs to no call (2025-11-25, basic/transports, "Listening for
 /// Messages from the Server"), for as long as the link lasts. `sent_signal` is dropped when it is open, or seems not to be.
-async fn listen(link: Arc<HttpLink>, sent_signal: SentSignal) -> Done {
+async fn hold_own_stream(link: Arc<HttpLink>, sent_signal: SentSignal) -> TaskEnd {
     let mut sent_signal = Some(sent_signal);
     let mut position = StreamPosition::default();
     let mut pace = ReconnectPace::default();
     // Whether there was such a stream; and whether the server was asked since then if it knows the session.
     let (mut had_stream, mut asked) = (false, false);
     loop {
-        let response = link.upstream.send(link.listen(&position)).await;
+        let response = link.upstream.send(link.open_stream(&position)).await;
         drop(sent_signal.take());
         pace.failures = pace.failures.saturating_add(1);
         match response {
             Ok(response) => {
                 let status = response.status();
-                match reader::reply(&response) {
+                match reader::reply_kind(&response) {
                     ReplyKind::Events => {
                         let mut reader =
                             EventReader::new(response, link.limit, std::mem::take(&mut position), link.inlet.budget());
                         let opened_at = Instant::now();
-                        let carried = link.carry(&mut reader, false, |_| {}).await;
+                        let carried = link.deliver_stream(&mut reader, false, |_| {}).await;
                         position = reader.position();
                         pace.ended(reader.progress(), opened_at.elapsed());
                         (had_stream, asked) = (true, false);
@@ -287,14 +294,14 @@ async fn listen(link: Arc<HttpLink>, sent_signal: SentSignal) -> Done {
                         debug!(link = %link.name, "the backend has no such stream any more");
                         if position.id.take().is_none()
                             && !std::mem::replace(&mut asked, true)
-                            && link.is_forgotten().await
+                            && link.is_session_forgotten().await
                         {
-                            return Done::Lost(HttpLink::lost());
+                            return TaskEnd::SessionLost(HttpLink::session_lost());
                         }
                     }
                     // There is no such stream, or no more of it.
-                    ReplyKind::NotFound | ReplyKind::NotAllowed | ReplyKind::Accepted => return Done::Notice,
-                    ReplyKind::Refused if status == http::StatusCode::NOT_IMPLEMENTED => return Done::Notice,
+                    ReplyKind::NotFound | ReplyKind::NotAllowed | ReplyKind::Accepted => return TaskEnd::Nothing,
+                    ReplyKind::Refused if status == http::StatusCode::NOT_IMPLEMENTED => return TaskEnd::Nothing,
                     ReplyKind::Json | ReplyKind::Foreign(_) | ReplyKind::Refused => {
                         debug!(link = %link.name, status = status.as_u16(), "the backend gave no stream");
                         // It may be the place that it does not know.
@@ -303,7 +310,7 @@ async fn listen(link: Arc<HttpLink>, sent_signal: SentSignal) -> Done {
                 }
             }
             Err(failure) => {
-                debug!(link = %link.name, reason = words(failure), "the backend's stream could not be opened");
+                debug!(link = %link.name, reason = failure_text(failure), "the backend's stream could not be opened");
             }
         }
         sleep(pace.wait(position.retry, random())).await;

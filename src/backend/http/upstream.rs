@@ -16,7 +16,7 @@ use super::address::{secrets, shown};
 use super::body::ReplayableBody;
 use super::reader;
 use super::rules::{self, RedirectDecision, ReplyKind};
-use super::secrets::Secrets;
+use super::secrets::RequestSecrets;
 use crate::backend::credentials::{AuthRefusal, BearerToken, CredentialError, TokenSource};
 use crate::frame::Forwarded;
 use crate::headers::is_credential;
@@ -27,7 +27,7 @@ const MAX_CONNECT_RETRIES: u32 = 4;
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// The longest challenges of a server that are read, and the longest that are handed to a client, in bytes.
-const LONGEST_CHALLENGE: usize = 2048;
+const MAX_CHALLENGE: usize = 2048;
 
 /// A server, and how to talk to it.
 pub(super) struct Upstream {
@@ -92,12 +92,12 @@ impl Upstream {
     }
 
     /// What is secret in this request: the operator's headers, the client's, the token, the session's id, and parts of the URL.
-    fn secrets(&self, request: &UpstreamRequest, token: Option<&BearerToken>) -> Secrets {
+    fn secrets(&self, request: &UpstreamRequest, token: Option<&BearerToken>) -> RequestSecrets {
         let last = self.last_token().clone();
         let tokens: Vec<_> = last.iter().chain(token).map(BearerToken::header).collect();
         let client_headers = request.client_headers.iter().map(|(_, value)| value);
         let values = self.headers.values().chain(request.headers.values()).filter(|value| value.is_sensitive());
-        Secrets::new(
+        RequestSecrets::new(
             values.chain(client_headers).chain(&tokens),
             secrets(&self.url).into_iter().chain(secrets(&request.url)),
         )
@@ -138,14 +138,14 @@ impl Upstream {
                 }
             }
             let Some(refusal) = refusal_of(&response) else {
-                if !matches!(reader::reply(&response), ReplyKind::Json | ReplyKind::Events | ReplyKind::Accepted) {
+                if !matches!(reader::reply_kind(&response), ReplyKind::Json | ReplyKind::Events | ReplyKind::Accepted) {
                     let secrets = self.secrets(&request, token.as_ref());
                     response.extensions_mut().insert(secrets);
                 }
                 return Ok(response);
             };
             // Read to its end, so that the connection can be used again.
-            reader::refusal(response).await;
+            reader::read_refusal(response).await;
             if !renewed && self.renew(&request, token.as_ref(), &refusal).await? {
                 if request.is_spent() {
                     return Err(too_long_to_repeat(status));
@@ -215,7 +215,7 @@ impl Upstream {
         let Some(response) = response else {
             return Err(failed("it does not take the message, and others needed the memory that it took".to_owned()));
         };
-        let mut response = response.map_err(|error| failed(reader::chain(error)))?;
+        let mut response = response.map_err(|error| failed(reader::error_chain(error)))?;
         if let Some(gave_way) = gave_way {
             // A server may respond before it has taken all of the message.
             response.extensions_mut().insert(UploadGaveWay(gave_way));
@@ -249,7 +249,7 @@ impl Upstream {
         token_source.refused(used, refusal).await.map_err(credential_failure)
     }
 
-    fn refused(&self, request: &UpstreamRequest, refusal: AuthRefusal, secrets: &Secrets) -> CallFailure {
+    fn refused(&self, request: &UpstreamRequest, refusal: AuthRefusal, secrets: &RequestSecrets) -> CallFailure {
         let AuthRefusal { status, challenges } = refusal;
         let sent = request.client_headers.iter().any(|(name, _)| is_credential(name));
         // Where the client is to bring credentials and brought none, it can mend that.
@@ -284,12 +284,12 @@ impl UpstreamRequest {
 }
 
 /// What a client is challenge_for_client of a server's challenges: as many as fit, without secrets.
-fn challenge_for_client(challenges: Vec<String>, secrets: &Secrets) -> Option<String> {
+fn challenge_for_client(challenges: Vec<String>, secrets: &RequestSecrets) -> Option<String> {
     let mut challenge_for_client = String::new();
     for challenge in challenges {
         let challenge = secrets.mask(challenge, false);
         // The start of a challenge would be another one.
-        if challenge_for_client.len() + challenge.len() + 2 > LONGEST_CHALLENGE {
+        if challenge_for_client.len() + challenge.len() + 2 > MAX_CHALLENGE {
             continue;
         }
         if !challenge_for_client.is_empty() {
@@ -304,7 +304,7 @@ fn challenge_for_client(challenges: Vec<String>, secrets: &Secrets) -> Option<St
 fn refusal_of(response: &Response) -> Option<AuthRefusal> {
     let challenges = || {
         let values = response.headers().get_all(header::WWW_AUTHENTICATE).into_iter();
-        let values = values.filter(|value| value.len() <= LONGEST_CHALLENGE);
+        let values = values.filter(|value| value.len() <= MAX_CHALLENGE);
         values.take(8).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
     };
     let challenges: Vec<String> = match response.status() {

@@ -106,9 +106,9 @@ async fn if_neither_works_both_are_named() {
 
 #[tokio::test]
 async fn a_refusal_that_explains_itself_is_the_answer() {
-    let explained = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32602,"message":"unsupported version"}}"#;
+    let json_rpc_error = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32602,"message":"unsupported version"}}"#;
     for (code, gets) in [(400, 0), (405, 1)] {
-        let server = Server::start(move |_| async move { text(code, "application/json", explained) }).await;
+        let server = Server::start(move |_| async move { text(code, "application/json", json_rpc_error) }).await;
         let mut session = Session::start(HttpBackend::new(&server.url()).unwrap());
         session.initialize();
         let answer = session.answer(1).await;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::backend::http::HttpBackend;
 use crate::backend::http::events::StreamPosition;
-use crate::backend::http::reader::{BodyError, EventReader, StreamItem, whole};
+use crate::backend::http::reader::{BodyError, EventReader, StreamItem, read_body};
 use crate::budget::FREE;
 use crate::frame::Lost;
 use crate::link::Whose;
@@ -34,7 +34,7 @@ async fn bodies_that_do_not_end_take_no_more_than_their_budget() {
     let bodies: Vec<_> = (0..24)
         .map(|_| {
             let (response, budget) = (response(200, chunk.clone(), true, &read), budget.clone());
-            tokio::spawn(async move { whole(response, 7 * MEGABYTE, &budget).await })
+            tokio::spawn(async move { read_body(response, 7 * MEGABYTE, &budget).await })
         })
         .collect();
     sleep(Duration::from_secs(4)).await;
@@ -59,7 +59,7 @@ async fn bodies_that_end_all_come_through() {
         .map(|_| {
             let (response, budget) = (response(32, chunk.clone(), false, &read), budget.clone());
             tokio::spawn(async move {
-                let (body, permit) = whole(response, 2 * MEGABYTE, &budget).await.unwrap();
+                let (body, permit) = read_body(response, 2 * MEGABYTE, &budget).await.unwrap();
                 // The permit is dropped here, as soon as the body is read: the other bodies would wait for it otherwise.
                 (body.len(), permit.map(|permit| permit.pooled()))
             })

@@ -34,13 +34,13 @@ fn what_a_response_is() {
     ];
     for (status, content_type, expected) in cases {
         let status = StatusCode::from_u16(status).unwrap();
-        assert_eq!(rules::reply(status, content_type.map(str::as_bytes)), expected, "{status} {content_type:?}");
+        assert_eq!(rules::reply_kind(status, content_type.map(str::as_bytes)), expected, "{status} {content_type:?}");
     }
 }
 
 #[test]
 fn when_the_older_transport_is_tried() {
-    for (status, explained, expected) in [
+    for (status, json_rpc_error, expected) in [
         (400, false, true),
         (400, true, false),
         (404, false, true),
@@ -53,7 +53,7 @@ fn when_the_older_transport_is_tried() {
         (502, false, false),
     ] {
         let status = StatusCode::from_u16(status).unwrap();
-        assert_eq!(rules::may_be_sse(status, explained), expected, "{status} {explained}");
+        assert_eq!(rules::may_be_sse(status, json_rpc_error), expected, "{status} {json_rpc_error}");
     }
 }
 
@@ -199,7 +199,7 @@ fn who_lets_a_client_poll_without_an_end_is_asked_slowly() {
 
 #[test]
 fn what_404_may_mean_and_what_passes() {
-    assert_eq!([-32601, -32602, 7, -32001, -32000].map(rules::is_answer_with_404), [true, true, true, false, false]);
+    assert_eq!([-32601, -32602, 7, -32001, -32000].map(rules::is_response_with_404), [true, true, true, false, false]);
     let passing = |code| rules::is_passing(http::StatusCode::from_u16(code).unwrap());
     assert_eq!(
         [429, 502, 503, 504, 500, 400, 404, 200].map(passing),
