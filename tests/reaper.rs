@@ -26,7 +26,7 @@ mod linux {
 
     use libtest_mimic::{Arguments, Failed, Trial};
     use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, kill_process, setrlimit, waitpid};
-    use sessile::backend::spawn::{Child, Command, ExitStatusKind, Inherit, SpawnError, spawn};
+    use sessile::backend::spawn::{Child, ExitStatusKind, Inherit, ServerCommand, SpawnError, spawn};
     use sessile::{ChildBackend, Proxy as Sessile, SessionSettings, reaper};
     use tempfile::TempDir;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
@@ -125,11 +125,11 @@ mod linux {
             self.folder.path().join("scratch")
         }
 
-        fn sh(&self, script: &str) -> Command {
-            Command {
+        fn sh(&self, script: &str) -> ServerCommand {
+            ServerCommand {
                 args: vec!["-c".into(), script.into(), "-".into(), self.pids_file().into()],
                 scratch: Some(self.scratch()),
-                ..Command::new("sh")
+                ..ServerCommand::new("sh")
             }
         }
 
@@ -202,11 +202,11 @@ mod linux {
         kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
     }
 
-    async fn start(command: &Command) -> Child {
+    async fn start(command: &ServerCommand) -> Child {
         spawn(command).await.unwrap()
     }
 
-    async fn output(command: &Command) -> String {
+    async fn output(command: &ServerCommand) -> String {
         let mut child = start(command).await;
         let mut text = String::new();
         child.stdout.take().unwrap().read_to_string(&mut text).await.unwrap();
@@ -224,7 +224,7 @@ mod linux {
     // ---- starting ----
 
     async fn bytes_pass_and_the_exit_code_is_told() {
-        let mut child = start(&Command::new("cat")).await;
+        let mut child = start(&ServerCommand::new("cat")).await;
         assert_eq!(echo(&mut child, "hello\n").await, "hello\n");
         let (server, keeper) = (pid(&child), parent(pid(&child)));
         assert_eq!(child.end(LONG, GRACE).await, ExitStatusKind::Code(0));
@@ -250,7 +250,7 @@ mod linux {
     }
 
     async fn a_server_starts_clean() {
-        let mut child = start(&Command::new("cat")).await;
+        let mut child = start(&ServerCommand::new("cat")).await;
         // When it answers it has loaded its libraries, and closed them.
         echo(&mut child, "x").await;
         let server = pid(&child);
@@ -286,7 +286,7 @@ mod linux {
     async fn environment_and_folders() {
         let ground = Ground::new();
         let path = std::env::var_os("PATH").unwrap();
-        let mut command = Command {
+        let mut command = ServerCommand {
             env: vec![("A".into(), "b\nc".into()), ("PATH".into(), path)],
             inherit: Inherit::Nothing,
             cwd: Some("/".into()),
@@ -300,18 +300,18 @@ mod linux {
         // A program beside its working directory, and one found on the PATH that it is given.
         let script = ground.folder.path().join("server");
         fs::copy("/bin/echo", &script).unwrap();
-        let here = |program: &str| Command {
+        let here = |program: &str| ServerCommand {
             args: vec!["found".into()],
             cwd: Some(ground.folder.path().into()),
-            ..Command::new(program)
+            ..ServerCommand::new(program)
         };
         assert_eq!(output(&here("./server")).await, "found\n");
         let env = vec![("PATH".into(), ground.folder.path().into())];
-        assert_eq!(output(&Command { env, ..here("server") }).await, "found\n");
+        assert_eq!(output(&ServerCommand { env, ..here("server") }).await, "found\n");
     }
 
     async fn what_cannot_start_says_why() {
-        async fn refused(command: &Command) -> SpawnError {
+        async fn refused(command: &ServerCommand) -> SpawnError {
             spawn(command).await.expect_err("it must not start")
         }
         fn says(error: &impl ToString, what: &str) {
@@ -320,20 +320,21 @@ mod linux {
         let ground = Ground::new();
         let base = ground.sh("exit");
 
-        let error = refused(&Command { program: "no-such-program".into(), ..base.clone() }).await;
+        let error = refused(&ServerCommand { program: "no-such-program".into(), ..base.clone() }).await;
         assert!(matches!(&error, SpawnError::NotFound { program } if program == "no-such-program"));
         says(&error, "no-such-program was not found");
         assert!(!ground.scratch().exists());
 
         fs::write(ground.folder.path().join("plain"), "x").unwrap();
-        let error = refused(&Command { program: ground.folder.path().join("plain").into(), ..base.clone() }).await;
+        let error =
+            refused(&ServerCommand { program: ground.folder.path().join("plain").into(), ..base.clone() }).await;
         assert!(matches!(error, SpawnError::PermissionDenied { .. }), "{error:?}");
 
-        let error = refused(&Command { cwd: Some("/no/such/folder".into()), ..base.clone() }).await;
+        let error = refused(&ServerCommand { cwd: Some("/no/such/folder".into()), ..base.clone() }).await;
         assert!(matches!(error, SpawnError::Cwd { .. }), "{error:?}");
         says(&error, "/no/such/folder");
 
-        let error = refused(&Command { args: vec!["a\0b".into()], ..base.clone() }).await;
+        let error = refused(&ServerCommand { args: vec!["a\0b".into()], ..base.clone() }).await;
         assert!(matches!(error, SpawnError::Other { .. }), "{error:?}");
         assert!(!ground.scratch().exists());
 
@@ -410,7 +411,7 @@ mod linux {
         format!("MARK={}", ground.folder.path().display())
     }
 
-    fn marked(mut command: Command, ground: &Ground) -> Command {
+    fn marked(mut command: ServerCommand, ground: &Ground) -> ServerCommand {
         command.env.push(("MARK".into(), ground.folder.path().into()));
         command
     }
@@ -456,7 +457,7 @@ mod linux {
         let ground = Ground::new();
         for attempt in 0..40 {
             let scratch = Some(ground.folder.path().join(format!("scratch-{attempt}")));
-            let command = marked(Command { scratch, ..ground.sh("echo $$ >> \"$1\"; sleep 1000") }, &ground);
+            let command = marked(ServerCommand { scratch, ..ground.sh("echo $$ >> \"$1\"; sleep 1000") }, &ground);
             let _ = timeout(Duration::from_micros(attempt * 200), spawn(&command)).await;
         }
         let left = || fs::read_dir(ground.folder.path()).unwrap().flatten().any(|entry| entry.path().is_dir());
@@ -540,7 +541,8 @@ mod linux {
             reaper::claim_children();
             words = rest;
         }
-        let command = Command { args: words[1..].iter().map(Into::into).collect(), ..Command::new(words[0]) };
+        let command =
+            ServerCommand { args: words[1..].iter().map(Into::into).collect(), ..ServerCommand::new(words[0]) };
         let mut children = Vec::new();
         for _ in 0..count {
             let child = start(&command).await;
@@ -904,7 +906,7 @@ mod linux {
     }
 
     async fn a_reaper_is_small_quiet_and_not_easily_hit() {
-        let child = start(&Command::new("cat")).await;
+        let child = start(&ServerCommand::new("cat")).await;
         let keeper = parent(pid(&child));
         let read = |file: &str| fs::read_to_string(format!("/proc/{keeper}/{file}")).unwrap();
         assert_eq!(read("cmdline"), "mcp-reaper\0__reaper\0");
@@ -935,7 +937,7 @@ mod linux {
         let ground = Ground::new();
         let starts = (0..200).map(|number| {
             let scratch = Some(ground.folder.path().join(number.to_string()));
-            tokio::spawn(async move { start(&Command { scratch, ..Command::new("cat") }).await })
+            tokio::spawn(async move { start(&ServerCommand { scratch, ..ServerCommand::new("cat") }).await })
         });
         let mut children = joined(starts.collect()).await;
         let mut pids = Vec::new();
@@ -963,7 +965,7 @@ mod linux {
         let scratch = pids.with_file_name("scratch");
         let script = r#"trap "exit 4" TERM; sleep 1000 & echo $! >> "$1"; echo $$ >> "$1"; cat; wait"#;
         let args = vec!["-c".into(), script.into(), "-".into(), pids.into()];
-        let command = Command { args, scratch: Some(scratch.clone()), ..Command::new("sh") };
+        let command = ServerCommand { args, scratch: Some(scratch.clone()), ..ServerCommand::new("sh") };
         assert!(!reaper::available());
 
         let mut child = start(&command).await;
@@ -974,7 +976,7 @@ mod linux {
 
         let child = start(&command).await;
         drop(child);
-        let ignoring = Command {
+        let ignoring = ServerCommand {
             args: vec!["-c".into(), "trap '' TERM; echo; while :; do sleep 1; done".into()],
             scratch: None,
             ..command.clone()
@@ -983,9 +985,10 @@ mod linux {
         child.stdout.as_mut().unwrap().read_u8().await.unwrap();
         assert_eq!(child.end(NOW, GRACE).await, ExitStatusKind::Signal(9));
 
-        let error = spawn(&Command::new("no-such-program")).await.unwrap_err();
+        let error = spawn(&ServerCommand::new("no-such-program")).await.unwrap_err();
         assert!(matches!(error, SpawnError::NotFound { .. }));
-        let error = spawn(&Command { cwd: Some("/no/such".into()), ..Command::new("cat") }).await.unwrap_err();
+        let error =
+            spawn(&ServerCommand { cwd: Some("/no/such".into()), ..ServerCommand::new("cat") }).await.unwrap_err();
         assert!(matches!(error, SpawnError::Cwd { .. }));
         sleep(Duration::from_millis(100)).await;
     }
@@ -1005,7 +1008,7 @@ mod linux {
         let (mut spawns, mut ends) = (Vec::new(), Vec::new());
         for _ in 0..50 {
             let begun = Instant::now();
-            let mut child = start(&Command::new("cat")).await;
+            let mut child = start(&ServerCommand::new("cat")).await;
             spawns.push(begun.elapsed());
             echo(&mut child, "x").await;
             let begun = Instant::now();
@@ -1017,7 +1020,7 @@ mod linux {
         println!("spawn: median {:?}, worst {:?}", spawns[25], spawns[49]);
         println!("end: median {:?}, worst {:?}", ends[25], ends[49]);
 
-        let child = start(&Command::new("cat")).await;
+        let child = start(&ServerCommand::new("cat")).await;
         println!("{}", fs::read_to_string(format!("/proc/{}/smaps_rollup", parent(pid(&child)))).unwrap());
         let ground = Ground::new();
         let clinging = start(&ground.sh(&format!("{CLINGING} sleep 1000"))).await;
@@ -1028,7 +1031,7 @@ mod linux {
         child.end(LONG, GRACE).await;
 
         let begun = Instant::now();
-        let starts = (0..200).map(|_| tokio::spawn(async { start(&Command::new("cat")).await }));
+        let starts = (0..200).map(|_| tokio::spawn(async { start(&ServerCommand::new("cat")).await }));
         let children = joined(starts.collect()).await;
         println!("200 at once: {:?}", begun.elapsed());
         let begun = Instant::now();

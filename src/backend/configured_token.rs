@@ -11,9 +11,9 @@ use tokio::time::Instant;
 use super::credentials::{AuthRefusal, BearerToken, CredentialError, TokenSource};
 
 /// The largest token file, in bytes.
-const LARGEST: u64 = 64 * 1024;
+const MAX_TOKEN_FILE: u64 = 64 * 1024;
 /// How long a file is taken to be as it was: to look at it is cheap, but not for each of a thousand requests.
-const UNSEEN: Duration = Duration::from_secs(1);
+const RECHECK_AFTER: Duration = Duration::from_secs(1);
 
 /// A token as it was configured.
 #[derive(Debug)]
@@ -27,8 +27,8 @@ pub(crate) enum ConfiguredToken {
 impl ConfiguredToken {
     /// The token that stands in the file at `path`. The file is read now, so that a wrong path is noticed at once.
     pub(crate) fn file(path: PathBuf) -> Result<Self, CredentialError> {
-        let file = TokenFile { path, seen: Mutex::new(None) };
-        file.look(true)?;
+        let file = TokenFile { path, snapshot: Mutex::new(None) };
+        file.read_token(true)?;
         Ok(Self::File(file))
     }
 
@@ -54,7 +54,7 @@ impl ConfiguredToken {
 impl TokenSource for ConfiguredToken {
     fn token(&self) -> BoxFuture<'_, Result<Option<BearerToken>, CredentialError>> {
         let token = match self {
-            Self::File(file) => file.look(false),
+            Self::File(file) => file.read_token(false),
             Self::Given(_, token) => Ok(token.clone()),
         };
         future::ready(token.map(Some)).boxed()
@@ -68,7 +68,7 @@ impl TokenSource for ConfiguredToken {
         let unauthorized = refusal.status == 401;
         let refused = |place: String, then| Err(CredentialError::TokenRefused { place, then });
         let outcome = match self {
-            Self::File(file) => match file.look(true) {
+            Self::File(file) => match file.read_token(true) {
                 Ok(token) if used != Some(&token) => Ok(true),
                 Ok(_) if unauthorized => refused(file.place(), ""),
                 Ok(_) => Ok(false),
@@ -85,12 +85,12 @@ impl TokenSource for ConfiguredToken {
 #[derive(Debug)]
 pub(crate) struct TokenFile {
     path: PathBuf,
-    seen: Mutex<Option<Seen>>,
+    snapshot: Mutex<Option<FileSnapshot>>,
 }
 
 /// What the file was when it was last looked at.
 #[derive(Debug)]
-struct Seen {
+struct FileSnapshot {
     at: Instant,
     version: (Option<SystemTime>, u64),
     token: BearerToken,
@@ -101,15 +101,15 @@ impl TokenFile {
         self.path.display().to_string()
     }
 
-    /// The token as it is now. The file is small and local, so it is read in place; `closely` is whether to read it even if
+    /// The token as it is now. The file is small and local, so it is read in place; `afresh` is whether to read it even if
     /// it looks as it did.
-    fn look(&self, closely: bool) -> Result<BearerToken, CredentialError> {
+    fn read_token(&self, afresh: bool) -> Result<BearerToken, CredentialError> {
         let now = Instant::now();
-        if !closely
-            && let Some(seen) = &*self.seen()
-            && now < seen.at + UNSEEN
+        if !afresh
+            && let Some(snapshot) = &*self.snapshot()
+            && now < snapshot.at + RECHECK_AFTER
         {
-            return Ok(seen.token.clone());
+            return Ok(snapshot.token.clone());
         }
         let unreadable = |reason: String| Err(CredentialError::Unreadable { place: self.place(), reason });
         let metadata = match std::fs::metadata(&self.path) {
@@ -117,27 +117,27 @@ impl TokenFile {
             Err(error) => return unreadable(error.to_string()),
         };
         let version = (metadata.modified().ok(), metadata.len());
-        if !closely
-            && let Some(seen) = &mut *self.seen()
-            && seen.version == version
+        if !afresh
+            && let Some(snapshot) = &mut *self.snapshot()
+            && snapshot.version == version
         {
-            seen.at = now;
-            return Ok(seen.token.clone());
+            snapshot.at = now;
+            return Ok(snapshot.token.clone());
         }
-        if metadata.len() > LARGEST {
-            return unreadable(format!("it has more than {LARGEST} bytes"));
+        if metadata.len() > MAX_TOKEN_FILE {
+            return unreadable(format!("it has more than {MAX_TOKEN_FILE} bytes"));
         }
         let text = match read(&self.path) {
             Ok(text) => text,
             Err(error) => return unreadable(error.to_string()),
         };
         let token = parse(&self.place(), &text)?;
-        *self.seen() = Some(Seen { at: now, version, token: token.clone() });
+        *self.snapshot() = Some(FileSnapshot { at: now, version, token: token.clone() });
         Ok(token)
     }
 
-    fn seen(&self) -> MutexGuard<'_, Option<Seen>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn snapshot(&self) -> MutexGuard<'_, Option<FileSnapshot>> {
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -146,7 +146,7 @@ fn read(path: &Path) -> std::io::Result<String> {
     use std::io::Read as _;
 
     let mut text = String::new();
-    std::fs::File::open(path)?.take(LARGEST).read_to_string(&mut text)?;
+    std::fs::File::open(path)?.take(MAX_TOKEN_FILE).read_to_string(&mut text)?;
     Ok(text)
 }
 
@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(configured.token().await, Ok(Some(token("first"))));
         std::fs::write(&path, "second-token").unwrap();
         assert_eq!(configured.token().await, Ok(Some(token("first"))), "it was looked at a moment ago");
-        tokio::time::advance(UNSEEN).await;
+        tokio::time::advance(RECHECK_AFTER).await;
         assert_eq!(configured.token().await, Ok(Some(token("second-token"))));
     }
 

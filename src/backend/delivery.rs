@@ -10,13 +10,15 @@ use crate::lines::{Line, LineReader};
 use crate::link::{Inlet, LostMessage};
 
 /// Carries the server's messages to `inlet` until there are no more.
-pub(super) async fn read(reader: impl AsyncRead + Unpin, limit: usize, inlet: Arc<dyn Inlet>) {
+pub(super) async fn deliver_lines(reader: impl AsyncRead + Unpin, limit: usize, inlet: Arc<dyn Inlet>) {
     let mut lines = LineReader::new(reader, limit, inlet.budget().growth());
     // An error in reading is the end of reading: how the server ended is told by whoever watches it.
     while let Ok(Some(line)) = lines.next().await {
         match line {
             Line::Message { bytes, permit } => deliver(bytes, permit, None, &*inlet).await,
-            Line::Lost { id, request, size, why } => lost(LostMessage { id, request, size, why }, &*inlet).await,
+            Line::Lost { id, request, size, why } => {
+                deliver_lost(LostMessage { id, request, size, why }, &*inlet).await
+            }
         }
     }
 }
@@ -25,11 +27,11 @@ pub(super) async fn read(reader: impl AsyncRead + Unpin, limit: usize, inlet: Ar
 /// the call whose response stream it came on.
 pub(super) async fn deliver(bytes: Bytes, grown: Option<Permit>, on: Option<u64>, inlet: &dyn Inlet) {
     let size = bytes.len();
-    hand_on(frame::split(bytes), size, grown, on, inlet).await;
+    deliver_parsed(frame::split(bytes), size, grown, on, inlet).await;
 }
 
 /// As [`deliver`], for what was taken apart already and has `size` bytes.
-pub(super) async fn hand_on(
+pub(super) async fn deliver_parsed(
     received: Result<Incoming, FrameError>,
     size: usize,
     grown: Option<Permit>,
@@ -41,7 +43,7 @@ pub(super) async fn hand_on(
 }
 
 /// Tells of a message that was not kept.
-pub(super) async fn lost(message: LostMessage, inlet: &dyn Inlet) {
+pub(super) async fn deliver_lost(message: LostMessage, inlet: &dyn Inlet) {
     let permit = inlet.budget().unreadable(inlet.answers()).await;
     inlet.lost(message, permit);
 }

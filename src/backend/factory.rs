@@ -12,7 +12,7 @@ use crate::link::{Launch, LinkExit};
 
 /// Most factories that run at the same time. tokio has 512 blocking threads; factories that never return must leave some
 /// of them to the start of processes and to the look-up of host names.
-static PLACES: Semaphore = Semaphore::const_new(256);
+static RUNNING_FACTORIES: Semaphore = Semaphore::const_new(256);
 
 /// Runs `factory` on a blocking thread and returns what it made. Returns `None` if the link is stopped while it waits for
 /// a thread.
@@ -25,7 +25,7 @@ pub(super) async fn make<T: Send + 'static>(
     let place = tokio::select! {
         biased;
         () = launch.stop.cancelled() => return None,
-        place = PLACES.acquire() => place.ok()?,
+        place = RUNNING_FACTORIES.acquire() => place.ok()?,
     };
     let making = spawn_blocking(move || {
         let _place = place;

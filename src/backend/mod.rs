@@ -3,18 +3,18 @@
 //! A [`Backend`] says how to reach a server. Its `run` is one link's whole life: it connects, carries frames both
 //! ways until it is told to stop or the server goes away, and returns when nothing of the server is left.
 
+mod auto_grow_pipe;
 mod child;
 mod configured_token;
 mod credentials;
 mod delivery;
 mod factory;
-mod growing;
 mod http;
 mod in_process;
 
 mod oauth;
-mod outlet;
 mod panics;
+mod queue_writer;
 #[doc(hidden)]
 pub mod spawn;
 mod tls;

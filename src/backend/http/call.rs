@@ -319,7 +319,7 @@ impl HttpCall {
                 Lost::Stalled => CallFailure::Stalled,
             });
         } else {
-            delivery::lost(message, &*self.link.inlet).await;
+            delivery::deliver_lost(message, &*self.link.inlet).await;
         }
         answer
     }

@@ -356,12 +356,12 @@ impl HttpLink {
                         Ok(Incoming::Batch(frames)) => frames.iter().flatten().for_each(&mut see),
                         Err(_) => {}
                     }
-                    delivery::hand_on(received, size, grown, on, &*self.inlet).await;
+                    delivery::deliver_parsed(received, size, grown, on, &*self.inlet).await;
                 }
                 StreamItem::Other(..) => {}
                 StreamItem::Lost(message) => {
                     let request = message.request || message.id.is_none() && !answers;
-                    delivery::lost(LostMessage { request, ..message }, &*self.inlet).await;
+                    delivery::deliver_lost(LostMessage { request, ..message }, &*self.inlet).await;
                 }
             }
         }
@@ -408,14 +408,14 @@ impl HttpLink {
             }
             Err(_) => {}
         }
-        delivery::hand_on(received, size, grown, Some(call), &*self.inlet).await;
+        delivery::deliver_parsed(received, size, grown, Some(call), &*self.inlet).await;
         handed
     }
 
     /// Hands on that what came for a call is no message. True if that is the call's outcome.
     pub(super) async fn deliver_unreadable(&self, error: FrameError, call: u64) -> bool {
         let answered = error.is_answer_to(call);
-        delivery::hand_on(Err(error), 0, None, Some(call), &*self.inlet).await;
+        delivery::deliver_parsed(Err(error), 0, None, Some(call), &*self.inlet).await;
         answered
     }
 }

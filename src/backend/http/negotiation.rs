@@ -13,7 +13,7 @@ use super::link::HttpLink;
 use super::sse;
 use super::streamable::{self, StreamableEnd};
 use super::upstream::Upstream;
-use crate::backend::outlet::{fail_unsent, may_be_dropped};
+use crate::backend::queue_writer::{fail_unsent, may_be_dropped};
 use crate::link::{CallFailure, Inlet, Launch, Outward, Purpose};
 
 /// The session's end of a link.

@@ -14,7 +14,7 @@ use crate::lines::Unwritten;
 use crate::link::{CallFailure, Inlet, Outward, Purpose};
 
 /// A session's messages on their way to one server.
-pub(super) struct Outlet {
+pub(super) struct QueueWriter {
     pub queue: mpsc::Receiver<Outward>,
     pub backlog: Backlog,
     /// Notified when the server is stalled and others need the memory of what waits for it.
@@ -22,7 +22,7 @@ pub(super) struct Outlet {
     pub inlet: Arc<dyn Inlet>,
 }
 
-impl Outlet {
+impl QueueWriter {
     /// Writes messages as lines until the session has no more, or the server is gone. The permit of a message is given back
     /// when it is written.
     ///
