@@ -83,7 +83,7 @@ pub(crate) enum CredentialError {
     Discovery { backend: String, reason: String },
     /// An address that metadata named is not to be talked to.
     #[error("the login to {backend} would go to {url}, which is refused: {reason}")]
-    Barred { backend: String, url: String, reason: &'static str },
+    UrlRefused { backend: String, url: String, reason: &'static str },
     /// Another authorization server than that which the client belongs to.
     #[error(
         "{backend} names the authorization server {found} and not {expected}, to which the client belongs: \

@@ -1,7 +1,7 @@
 //! Opens a URL in the person's browser, if there is one.
 //!
 //! The URL comes from a stranger. It is one argument of a program and never passes through a shell; that it is a web
-//! address, and not the name of something to be run, has been seen to by `Reach`.
+//! address, and not the name of something to be run, has been seen to by `AddressPolicy`.
 
 use std::io;
 use std::process::Stdio;

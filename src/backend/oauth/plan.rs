@@ -19,18 +19,18 @@ use crate::config::OAuthFlow;
 
 /// How a token was come by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(super) enum TokenOrigin {
     /// It was kept from earlier.
-    Kept,
+    StoredLogin,
     /// A refresh token was traded for it.
     Renewed,
     /// A login ended with it.
-    Given,
+    Granted,
 }
 
 /// Whether a token is still good, by the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Age {
+pub(super) enum TokenAge {
     Good,
     /// It is about to expire.
     Due,
@@ -39,9 +39,9 @@ pub(super) enum Age {
 
 /// The token that is held, as far as it matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Standing<'a> {
-    pub age: Age,
-    pub origin: Origin,
+pub(super) struct TokenFacts<'a> {
+    pub age: TokenAge,
+    pub origin: TokenOrigin,
     /// Whether it was come by a moment ago.
     pub young: bool,
     /// Whether the backend has refused it.
@@ -54,18 +54,18 @@ pub(super) struct Standing<'a> {
 
 /// What to do before a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Before {
+pub(super) enum BeforeRequest {
     /// Send what is held.
-    Use,
+    SendToken,
     /// Send no token, once nobody is about to get one.
-    Bare,
+    SendNone,
     /// Get a new one first, in the way that needs no person.
     Renew,
 }
 
 /// Why a request was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Cause {
+pub(super) enum RefusalCause {
     /// There was no token, or it is no good.
     Unauthorized,
     /// The token is good, but not for this.
@@ -76,11 +76,11 @@ pub(super) enum Cause {
 
 /// What to do after a refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum After {
+pub(super) enum AfterRefusal {
     /// What is held is better than what was sent.
     Retry,
     /// Nothing can be done.
-    Nothing,
+    GiveUp,
     Renew,
     /// Log in, and ask for these scopes as well.
     Obtain(Vec<String>),
@@ -90,48 +90,48 @@ pub(super) enum After {
     ScopeRefused(Vec<String>),
 }
 
-pub(super) fn before(flow: OAuthFlow, held: Option<&Standing<'_>>) -> Before {
+pub(super) fn before_request(flow: OAuthFlow, held: Option<&TokenFacts<'_>>) -> BeforeRequest {
     let program = flow == OAuthFlow::ClientCredentials;
     match held {
-        None if program => Before::Renew,
-        None => Before::Bare,
-        Some(held) if held.refused && (held.renewable || program) => Before::Renew,
-        Some(held) if held.refused => Before::Bare,
-        Some(held) if held.age == Age::Good => Before::Use,
-        Some(held) if held.renewable || program => Before::Renew,
+        None if program => BeforeRequest::Renew,
+        None => BeforeRequest::SendNone,
+        Some(held) if held.refused && (held.renewable || program) => BeforeRequest::Renew,
+        Some(held) if held.refused => BeforeRequest::SendNone,
+        Some(held) if held.age == TokenAge::Good => BeforeRequest::SendToken,
+        Some(held) if held.renewable || program => BeforeRequest::Renew,
         // Let the backend say that it has expired: its refusal also says how to log in.
-        Some(_) => Before::Use,
+        Some(_) => BeforeRequest::SendToken,
     }
 }
 
-/// `same` is whether what is held is what the refused request carried; `hopeless` are scopes that a login asked for and did
+/// `same` is whether what is held is what the refused request carried; `ungrantable_scopes` are scopes that a login asked for and did
 /// not get.
-pub(super) fn after(
+pub(super) fn after_refusal(
     flow: OAuthFlow,
-    cause: &Cause,
-    held: Option<&Standing<'_>>,
+    cause: &RefusalCause,
+    held: Option<&TokenFacts<'_>>,
     same: bool,
-    hopeless: &[String],
-) -> After {
+    ungrantable_scopes: &[String],
+) -> AfterRefusal {
     match (cause, held) {
-        (Cause::Other, _) => After::Nothing,
-        (Cause::Unauthorized, None) => After::Obtain(Vec::new()),
-        (Cause::Unauthorized, Some(held)) if !same && !held.refused => After::Retry,
-        (Cause::Unauthorized, Some(held)) => match held.origin {
-            Origin::Given if held.young => After::StillRefused,
-            Origin::Renewed if held.young => After::Obtain(Vec::new()),
-            _ if held.renewable && flow == OAuthFlow::Login => After::Renew,
-            _ => After::Obtain(Vec::new()),
+        (RefusalCause::Other, _) => AfterRefusal::GiveUp,
+        (RefusalCause::Unauthorized, None) => AfterRefusal::Obtain(Vec::new()),
+        (RefusalCause::Unauthorized, Some(held)) if !same && !held.refused => AfterRefusal::Retry,
+        (RefusalCause::Unauthorized, Some(held)) => match held.origin {
+            TokenOrigin::Granted if held.young => AfterRefusal::StillRefused,
+            TokenOrigin::Renewed if held.young => AfterRefusal::Obtain(Vec::new()),
+            _ if held.renewable && flow == OAuthFlow::Login => AfterRefusal::Renew,
+            _ => AfterRefusal::Obtain(Vec::new()),
         },
-        (Cause::Scope(needed), None) => After::Obtain(needed.clone()),
-        (Cause::Scope(needed), Some(held)) => {
+        (RefusalCause::Scope(needed), None) => AfterRefusal::Obtain(needed.clone()),
+        (RefusalCause::Scope(needed), Some(held)) => {
             let has = needed.iter().all(|scope| held.granted.contains(scope));
             if !same && (has || held.granted.is_empty()) {
-                After::Retry
-            } else if has || needed.iter().any(|scope| hopeless.contains(scope)) {
-                After::ScopeRefused(needed.clone())
+                AfterRefusal::Retry
+            } else if has || needed.iter().any(|scope| ungrantable_scopes.contains(scope)) {
+                AfterRefusal::ScopeRefused(needed.clone())
             } else {
-                After::Obtain(union(held.granted, needed))
+                AfterRefusal::Obtain(union(held.granted, needed))
             }
         }
     }
@@ -149,19 +149,19 @@ pub(super) fn union(some: &[String], more: &[String]) -> Vec<String> {
 }
 
 /// Why, and the challenge that says how to log in.
-pub(super) fn cause(refusal: &AuthRefusal, backend: &Url) -> (Cause, Option<String>) {
+pub(super) fn cause_of(refusal: &AuthRefusal, backend: &Url) -> (RefusalCause, Option<String>) {
     let bearer = |challenge: &&String| challenge.to_ascii_lowercase().contains("bearer");
     let challenge = refusal.challenges.iter().find(bearer).or(refusal.challenges.first());
     let params = challenge.map(|challenge| WWWAuthenticateParams::parse(challenge, backend));
     let cause = match (refusal.status, params) {
-        (401, _) => Cause::Unauthorized,
+        (401, _) => RefusalCause::Unauthorized,
         (403, Some(params)) if params.is_insufficient_scope() => {
             let scope = params.scope.unwrap_or_default();
             let scopes: Vec<String> = scope.split_whitespace().map(str::to_owned).collect();
             // Not to say which is to say nothing.
-            if scopes.is_empty() { Cause::Other } else { Cause::Scope(scopes) }
+            if scopes.is_empty() { RefusalCause::Other } else { RefusalCause::Scope(scopes) }
         }
-        _ => Cause::Other,
+        _ => RefusalCause::Other,
     };
     (cause, challenge.cloned())
 }
@@ -170,8 +170,14 @@ pub(super) fn cause(refusal: &AuthRefusal, backend: &Url) -> (Cause, Option<Stri
 mod tests {
     use super::*;
 
-    const HELD: Standing<'_> =
-        Standing { age: Age::Good, origin: Origin::Kept, young: false, refused: false, renewable: true, granted: &[] };
+    const HELD: TokenFacts<'_> = TokenFacts {
+        age: TokenAge::Good,
+        origin: TokenOrigin::StoredLogin,
+        young: false,
+        refused: false,
+        renewable: true,
+        granted: &[],
+    };
 
     fn scopes(text: &str) -> Vec<String> {
         text.split_whitespace().map(str::to_owned).collect()
@@ -181,24 +187,24 @@ mod tests {
     fn before_a_request() {
         use OAuthFlow::{ClientCredentials, Login};
 
-        let plain = Standing { renewable: false, ..HELD };
+        let plain = TokenFacts { renewable: false, ..HELD };
         let table = [
-            (Login, None, Before::Bare),
-            (Login, Some(HELD), Before::Use),
-            (Login, Some(plain), Before::Use),
-            (Login, Some(Standing { age: Age::Due, ..HELD }), Before::Renew),
-            (Login, Some(Standing { age: Age::Expired, ..HELD }), Before::Renew),
-            (Login, Some(Standing { age: Age::Due, ..plain }), Before::Use),
-            (Login, Some(Standing { age: Age::Expired, ..plain }), Before::Use),
-            (Login, Some(Standing { refused: true, ..HELD }), Before::Renew),
-            (Login, Some(Standing { refused: true, ..plain }), Before::Bare),
-            (ClientCredentials, None, Before::Renew),
-            (ClientCredentials, Some(plain), Before::Use),
-            (ClientCredentials, Some(Standing { age: Age::Expired, ..plain }), Before::Renew),
-            (ClientCredentials, Some(Standing { refused: true, ..plain }), Before::Renew),
+            (Login, None, BeforeRequest::SendNone),
+            (Login, Some(HELD), BeforeRequest::SendToken),
+            (Login, Some(plain), BeforeRequest::SendToken),
+            (Login, Some(TokenFacts { age: TokenAge::Due, ..HELD }), BeforeRequest::Renew),
+            (Login, Some(TokenFacts { age: TokenAge::Expired, ..HELD }), BeforeRequest::Renew),
+            (Login, Some(TokenFacts { age: TokenAge::Due, ..plain }), BeforeRequest::SendToken),
+            (Login, Some(TokenFacts { age: TokenAge::Expired, ..plain }), BeforeRequest::SendToken),
+            (Login, Some(TokenFacts { refused: true, ..HELD }), BeforeRequest::Renew),
+            (Login, Some(TokenFacts { refused: true, ..plain }), BeforeRequest::SendNone),
+            (ClientCredentials, None, BeforeRequest::Renew),
+            (ClientCredentials, Some(plain), BeforeRequest::SendToken),
+            (ClientCredentials, Some(TokenFacts { age: TokenAge::Expired, ..plain }), BeforeRequest::Renew),
+            (ClientCredentials, Some(TokenFacts { refused: true, ..plain }), BeforeRequest::Renew),
         ];
         for (flow, held, expected) in table {
-            assert_eq!(before(flow, held.as_ref()), expected, "{flow:?} {held:?}");
+            assert_eq!(before_request(flow, held.as_ref()), expected, "{flow:?} {held:?}");
         }
     }
 
@@ -206,27 +212,31 @@ mod tests {
     fn after_a_refusal() {
         use OAuthFlow::{ClientCredentials, Login};
 
-        let obtain = || After::Obtain(Vec::new());
-        let refused = Standing { refused: true, ..HELD };
-        let plain = Standing { renewable: false, ..refused };
-        let given = Standing { origin: Origin::Given, young: true, ..refused };
-        let renewed = Standing { origin: Origin::Renewed, young: true, ..refused };
+        let obtain = || AfterRefusal::Obtain(Vec::new());
+        let refused = TokenFacts { refused: true, ..HELD };
+        let plain = TokenFacts { renewable: false, ..refused };
+        let given = TokenFacts { origin: TokenOrigin::Granted, young: true, ..refused };
+        let renewed = TokenFacts { origin: TokenOrigin::Renewed, young: true, ..refused };
         let table = [
             (Login, None, false, obtain()),
-            (Login, Some(HELD), false, After::Retry),
-            (Login, Some(refused), true, After::Renew),
-            (Login, Some(refused), false, After::Renew),
+            (Login, Some(HELD), false, AfterRefusal::Retry),
+            (Login, Some(refused), true, AfterRefusal::Renew),
+            (Login, Some(refused), false, AfterRefusal::Renew),
             (Login, Some(plain), true, obtain()),
-            (Login, Some(given), true, After::StillRefused),
-            (Login, Some(Standing { young: false, ..given }), true, After::Renew),
+            (Login, Some(given), true, AfterRefusal::StillRefused),
+            (Login, Some(TokenFacts { young: false, ..given }), true, AfterRefusal::Renew),
             (Login, Some(renewed), true, obtain()),
             (ClientCredentials, None, false, obtain()),
             (ClientCredentials, Some(refused), true, obtain()),
-            (ClientCredentials, Some(given), true, After::StillRefused),
+            (ClientCredentials, Some(given), true, AfterRefusal::StillRefused),
         ];
         for (flow, held, same, expected) in table {
-            assert_eq!(after(flow, &Cause::Unauthorized, held.as_ref(), same, &[]), expected, "{held:?} {same}");
-            assert_eq!(after(flow, &Cause::Other, held.as_ref(), same, &[]), After::Nothing);
+            assert_eq!(
+                after_refusal(flow, &RefusalCause::Unauthorized, held.as_ref(), same, &[]),
+                expected,
+                "{held:?} {same}"
+            );
+            assert_eq!(after_refusal(flow, &RefusalCause::Other, held.as_ref(), same, &[]), AfterRefusal::GiveUp);
         }
     }
 
@@ -234,22 +244,26 @@ mod tests {
     fn after_a_refusal_for_want_of_scope() {
         let (read, write) = (scopes("read"), scopes("write"));
         let both = scopes("read write");
-        let reader = Standing { granted: &read, ..HELD };
-        let writer = Standing { granted: &both, ..HELD };
-        let cause = Cause::Scope(write.clone());
+        let reader = TokenFacts { granted: &read, ..HELD };
+        let writer = TokenFacts { granted: &both, ..HELD };
+        let cause = RefusalCause::Scope(write.clone());
         let table = [
-            (None, false, &[][..], After::Obtain(write.clone())),
-            (Some(reader), true, &[], After::Obtain(both.clone())),
+            (None, false, &[][..], AfterRefusal::Obtain(write.clone())),
+            (Some(reader), true, &[], AfterRefusal::Obtain(both.clone())),
             // Another session has renewed the token meanwhile, which gives it no more than it had.
-            (Some(reader), false, &[], After::Obtain(both.clone())),
-            (Some(writer), false, &[], After::Retry),
-            (Some(writer), true, &[], After::ScopeRefused(write.clone())),
-            (Some(reader), true, &write, After::ScopeRefused(write.clone())),
-            (Some(HELD), true, &[], After::Obtain(write.clone())),
-            (Some(HELD), false, &[], After::Retry),
+            (Some(reader), false, &[], AfterRefusal::Obtain(both.clone())),
+            (Some(writer), false, &[], AfterRefusal::Retry),
+            (Some(writer), true, &[], AfterRefusal::ScopeRefused(write.clone())),
+            (Some(reader), true, &write, AfterRefusal::ScopeRefused(write.clone())),
+            (Some(HELD), true, &[], AfterRefusal::Obtain(write.clone())),
+            (Some(HELD), false, &[], AfterRefusal::Retry),
         ];
-        for (held, same, hopeless, expected) in table {
-            assert_eq!(after(OAuthFlow::Login, &cause, held.as_ref(), same, hopeless), expected, "{held:?} {same}");
+        for (held, same, ungrantable_scopes, expected) in table {
+            assert_eq!(
+                after_refusal(OAuthFlow::Login, &cause, held.as_ref(), same, ungrantable_scopes),
+                expected,
+                "{held:?} {same}"
+            );
         }
     }
 
@@ -257,21 +271,25 @@ mod tests {
     fn causes_are_read_from_the_challenge() {
         let backend = Url::parse("https://mcp.example.com/mcp").unwrap();
         let table = [
-            (401, vec![], Cause::Unauthorized),
-            (401, vec!["Basic realm=x"], Cause::Unauthorized),
-            (403, vec![], Cause::Other),
-            (403, vec!["Bearer error=\"insufficient_scope\", scope=\"a b\""], Cause::Scope(scopes("a b"))),
-            (403, vec!["Basic x", "bearer scope=\"a\", error=\"insufficient_scope\""], Cause::Scope(scopes("a"))),
-            (403, vec!["Bearer error=\"insufficient_scope\""], Cause::Other),
-            (403, vec!["Bearer error=\"invalid_token\", scope=\"a\""], Cause::Other),
-            (404, vec!["Bearer error=\"insufficient_scope\", scope=\"a\""], Cause::Other),
+            (401, vec![], RefusalCause::Unauthorized),
+            (401, vec!["Basic realm=x"], RefusalCause::Unauthorized),
+            (403, vec![], RefusalCause::Other),
+            (403, vec!["Bearer error=\"insufficient_scope\", scope=\"a b\""], RefusalCause::Scope(scopes("a b"))),
+            (
+                403,
+                vec!["Basic x", "bearer scope=\"a\", error=\"insufficient_scope\""],
+                RefusalCause::Scope(scopes("a")),
+            ),
+            (403, vec!["Bearer error=\"insufficient_scope\""], RefusalCause::Other),
+            (403, vec!["Bearer error=\"invalid_token\", scope=\"a\""], RefusalCause::Other),
+            (404, vec!["Bearer error=\"insufficient_scope\", scope=\"a\""], RefusalCause::Other),
         ];
         for (status, challenges, expected) in table {
             let refusal =
                 AuthRefusal { status, challenges: challenges.iter().map(|text| (*text).to_owned()).collect() };
-            assert_eq!(cause(&refusal, &backend).0, expected, "{refusal:?}");
+            assert_eq!(cause_of(&refusal, &backend).0, expected, "{refusal:?}");
         }
         let two = AuthRefusal { status: 401, challenges: vec!["Basic x".to_owned(), "Bearer y=z".to_owned()] };
-        assert_eq!(cause(&two, &backend).1.as_deref(), Some("Bearer y=z"));
+        assert_eq!(cause_of(&two, &backend).1.as_deref(), Some("Bearer y=z"));
     }
 }

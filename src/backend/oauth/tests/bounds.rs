@@ -76,14 +76,14 @@ async fn a_public_backend_does_not_reach_this_machine() {
     let inside = Server::start(open_house()).await;
     let port = Url::parse(&inside.origin).unwrap().port().unwrap();
     // The backend itself is nowhere, so all that could be reached is what its challenge names.
-    let lookup: Lookup = Arc::new(|name| {
+    let lookup: HostLookup = Arc::new(|name| {
         Box::pin(async move {
             let address: &str = if name == "mcp.example.com" { "203.0.114.1" } else { "127.0.0.1" };
             Ok(vec![address.parse::<IpAddr>().unwrap()])
         })
     });
     let backend = Url::parse("https://mcp.example.com/mcp").unwrap();
-    let client = client::Client::open(&backend, lookup.clone()).await.unwrap();
+    let client = http_client::LoginClient::open(&backend, lookup.clone()).await.unwrap();
     for url in [
         format!("https://127.0.0.1:{port}{AUTHORITY}"),
         format!("http://127.0.0.1:{port}{AUTHORITY}"),
@@ -120,7 +120,7 @@ async fn a_compressed_answer_is_measured_unpacked() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await });
-    let client = client::Client::open(&url, client::system_lookup()).await.unwrap();
+    let client = http_client::LoginClient::open(&url, http_client::system_lookup()).await.unwrap();
     let trouble = client.get(&url).await.unwrap_err().to_string();
     assert!(trouble.contains("larger than"), "{trouble}");
 }
@@ -134,7 +134,7 @@ async fn a_stream_without_end_is_left() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await });
-    let client = client::Client::open(&url, client::system_lookup()).await.unwrap();
+    let client = http_client::LoginClient::open(&url, http_client::system_lookup()).await.unwrap();
     let body = tokio::time::timeout(Duration::from_secs(10), client.get(&url)).await.unwrap();
     assert_eq!(body, Ok(Vec::new()));
 }

@@ -135,7 +135,7 @@ async fn who_says_no_is_not_asked_at_once_again() {
     assert!(page.contains("&lt;b&gt;no") && !page.contains("<b>"), "{page}");
     stage.server.script().denies = false;
     tokio::time::pause();
-    tokio::time::advance(PAUSE).await;
+    tokio::time::advance(FAILED_LOGIN_PAUSE).await;
     tokio::time::resume();
     assert_eq!(stage.request("").await, Ok(200));
 }

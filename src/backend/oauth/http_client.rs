@@ -1,8 +1,8 @@
 //! The HTTP client that all of a login goes through: what rmcp asks for passes here, and nowhere else.
 //!
-//! It talks only to where [`Reach`] permits, with names resolved here, so that a name which stands for something else a
-//! moment later is caught too. It follows no redirect, takes no more than [`LARGEST`], unpacked, and waits no longer than
-//! [`PATIENCE`].
+//! It talks only to where [`AddressPolicy`] permits, with names resolved here, so that a name which stands for something else a
+//! moment later is caught too. It follows no redirect, takes no more than [`MAX_RESPONSE`], unpacked, and waits no longer than
+//! [`LOGIN_REQUEST_TIMEOUT`].
 
 use std::error::Error;
 use std::fmt;
@@ -21,127 +21,134 @@ use serde::Deserialize;
 use tokio::time::timeout;
 use url::{Url, form_urlencoded};
 
-use super::reach::{Barred, Reach};
+use super::address_policy::{AddressPolicy, UrlRefusal};
 use crate::backend::tls;
 
 /// The largest answer, in bytes as they are after unpacking.
-const LARGEST: usize = 1024 * 1024;
+const MAX_RESPONSE: usize = 1024 * 1024;
 /// How long one request may take.
-const PATIENCE: Duration = Duration::from_secs(30);
-const CONNECT: Duration = Duration::from_secs(10);
+const LOGIN_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of what an authorization server says is told on, in characters.
-const QUOTED: usize = 200;
+const MAX_QUOTED: usize = 200;
 
 /// Where the proxy that requests go through is named.
-const PROXIES: [&str; 6] = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+const PROXY_VARIABLES: [&str; 6] = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
 /// The addresses that a name stands for.
-pub(super) type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, std::io::Result<Vec<IpAddr>>> + Send + Sync>;
+pub(super) type HostLookup = Arc<dyn Fn(String) -> BoxFuture<'static, std::io::Result<Vec<IpAddr>>> + Send + Sync>;
 
 /// Asks the system.
-pub(super) fn system_lookup() -> Lookup {
+pub(super) fn system_lookup() -> HostLookup {
     Arc::new(|name| {
         Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect()) })
     })
 }
 
-/// The client of one errand: a login, a refresh.
-pub(super) struct Client {
-    reach: Reach,
+/// The client of one task: a login, a refresh.
+pub(super) struct LoginClient {
+    policy: AddressPolicy,
     tls: reqwest::Client,
     plain: reqwest::Client,
-    last: Mutex<Option<Trouble>>,
+    last_error: Mutex<Option<ExchangeError>>,
 }
 
 /// What went wrong last, because rmcp tells only that something did.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(super) enum ExchangeError {
     /// The address is not to be talked to.
-    Barred { url: String, barred: Barred },
+    Refused { url: String, refusal: UrlRefusal },
     /// Nobody answered, or not as they should.
     Failed { url: String, reason: String },
     /// An OAuth error (RFC 6749, section 5.2).
-    Said { error: String, description: String },
+    OAuth { error: String, description: String },
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for ExchangeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Barred { url, barred } => write!(f, "{url} is refused: {}", barred.reason()),
+            Self::Refused { url, refusal } => write!(f, "{url} is refused: {}", refusal.reason()),
             Self::Failed { url, reason } => write!(f, "{url}: {reason}"),
-            Self::Said { error, description } if description.is_empty() => f.write_str(error),
-            Self::Said { error, description } => write!(f, "{error}: {description}"),
+            Self::OAuth { error, description } if description.is_empty() => f.write_str(error),
+            Self::OAuth { error, description } => write!(f, "{error}: {description}"),
         }
     }
 }
 
-impl Error for Trouble {}
+impl Error for ExchangeError {}
 
-impl Client {
+impl LoginClient {
     /// A client for logging in to `backend`.
-    pub(super) async fn open(backend: &Url, lookup: Lookup) -> Result<Self, String> {
+    pub(super) async fn open(backend: &Url, lookup: HostLookup) -> Result<Self, String> {
         tls::ensure_provider();
         let resolved = match backend.domain() {
-            // A name that cannot be resolved here may well be known to a proxy; then all that is not public stays barred.
-            Some(name) => timeout(CONNECT, lookup(name.to_owned())).await.ok().and_then(Result::ok).unwrap_or_default(),
+            // A name that cannot be resolved here may well be known to a proxy; then all that is not public stays refused.
+            Some(name) => {
+                timeout(CONNECT_TIMEOUT, lookup(name.to_owned())).await.ok().and_then(Result::ok).unwrap_or_default()
+            }
             None => Vec::new(),
         };
-        let reach = Reach::of(backend, &resolved);
+        let policy = AddressPolicy::of(backend, &resolved);
         let build = |plain| {
             let builder = reqwest::Client::builder();
-            let builder = if plain && reach.is_here() { builder.no_proxy() } else { builder };
+            let builder = if plain && policy.is_loopback() { builder.no_proxy() } else { builder };
             builder
                 .redirect(reqwest::redirect::Policy::none())
                 .referer(false)
                 .retry(reqwest::retry::never())
-                .connect_timeout(CONNECT)
-                .timeout(PATIENCE)
+                .connect_timeout(CONNECT_TIMEOUT)
+                .timeout(LOGIN_REQUEST_TIMEOUT)
                 .user_agent(concat!("sessile/", env!("CARGO_PKG_VERSION")))
-                .dns_resolver(Arc::new(Names {
-                    reach: reach.clone(),
+                .dns_resolver(Arc::new(CheckedResolver {
+                    policy: policy.clone(),
                     plain,
                     proxies: proxy_hosts(|variable| std::env::var(variable).ok()).into(),
                     lookup: lookup.clone(),
                 }))
                 .build()
-                .map_err(|error| chain(&error))
+                .map_err(|error| error_chain(&error))
         };
-        Ok(Self { tls: build(false)?, plain: build(true)?, reach, last: Mutex::new(None) })
+        Ok(Self { tls: build(false)?, plain: build(true)?, policy, last_error: Mutex::new(None) })
     }
 
-    pub(super) fn reach(&self) -> &Reach {
-        &self.reach
+    pub(super) fn policy(&self) -> &AddressPolicy {
+        &self.policy
     }
 
     /// What went wrong last, and forgets it.
-    pub(super) fn trouble(&self) -> Option<Trouble> {
-        self.last().take()
+    pub(super) fn take_error(&self) -> Option<ExchangeError> {
+        self.last_error().take()
     }
 
-    fn last(&self) -> MutexGuard<'_, Option<Trouble>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last_error(&self) -> MutexGuard<'_, Option<ExchangeError>> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The body of what is at `url`, if it is there.
-    pub(super) async fn get(&self, url: &Url) -> Result<Vec<u8>, Trouble> {
-        let failed = |reason| Trouble::Failed { url: bare(url), reason };
+    pub(super) async fn get(&self, url: &Url) -> Result<Vec<u8>, ExchangeError> {
+        let failed = |reason| ExchangeError::Failed { url: without_secrets(url), reason };
         let request = Request::get(url.as_str()).body(Vec::new()).map_err(|error| failed(error.to_string()))?;
-        let answer = timeout(PATIENCE, self.send(request, true)).await.map_err(|_| failed(slow()))??;
+        let answer =
+            timeout(LOGIN_REQUEST_TIMEOUT, self.send(request, true)).await.map_err(|_| failed(timed_out()))??;
         if answer.status().is_success() { Ok(answer.into_body()) } else { Err(failed(answer.status().to_string())) }
     }
 
-    async fn send(&self, request: Request<Vec<u8>>, stay: bool) -> Result<Response<Vec<u8>>, Trouble> {
-        let secrets = Form::of(request.body());
+    async fn send(
+        &self,
+        request: Request<Vec<u8>>,
+        refuse_redirects: bool,
+    ) -> Result<Response<Vec<u8>>, ExchangeError> {
+        let secrets = SentForm::of(request.body());
         let request = reqwest::Request::try_from(request)
-            .map_err(|error| Trouble::Failed { url: "a request".to_owned(), reason: chain(&error) })?;
-        let url = bare(request.url());
-        self.reach.check(request.url()).map_err(|barred| Trouble::Barred { url: url.clone(), barred })?;
-        let failed = |reason| Trouble::Failed { url: url.clone(), reason };
+            .map_err(|error| ExchangeError::Failed { url: "a request".to_owned(), reason: error_chain(&error) })?;
+        let url = without_secrets(request.url());
+        self.policy.check(request.url()).map_err(|refusal| ExchangeError::Refused { url: url.clone(), refusal })?;
+        let failed = |reason| ExchangeError::Failed { url: url.clone(), reason };
 
         let client = if request.url().scheme() == "http" { &self.plain } else { &self.tls };
-        let response = client.execute(request).await.map_err(|error| failed(chain(&error.without_url())))?;
+        let response = client.execute(request).await.map_err(|error| failed(error_chain(&error.without_url())))?;
         // rmcp follows those within one origin itself, where it asks for `Stop`.
-        if response.status().is_redirection() && stay {
+        if response.status().is_redirection() && refuse_redirects {
             return Err(failed("it sends the request elsewhere, and such redirects are not followed".to_owned()));
         }
         let mut answer = Response::builder().status(response.status());
@@ -158,42 +165,44 @@ impl Client {
         if !events {
             let mut chunks = response.bytes_stream();
             while let Some(chunk) = chunks.next().await {
-                let chunk = chunk.map_err(|error| failed(chain(&error.without_url())))?;
-                if chunk.len() > LARGEST - body.len() {
-                    return Err(failed(format!("its answer is larger than {LARGEST} bytes")));
+                let chunk = chunk.map_err(|error| failed(error_chain(&error.without_url())))?;
+                if chunk.len() > MAX_RESPONSE - body.len() {
+                    return Err(failed(format!("its answer is larger than {MAX_RESPONSE} bytes")));
                 }
                 body.extend_from_slice(&chunk);
             }
         }
-        if refused && let Some(said) = secrets.and_then(|form| form.said(&body)) {
-            *self.last() = Some(said);
+        if refused && let Some(said) = secrets.and_then(|form| form.error_in(&body)) {
+            *self.last_error() = Some(said);
         }
         answer.body(body).map_err(|error| failed(error.to_string()))
     }
 }
 
-impl OAuthHttpClient for Client {
+impl OAuthHttpClient for LoginClient {
     fn execute(&self, request: OAuthHttpRequest) -> OAuthHttpClientFuture<'_> {
         Box::pin(async move {
-            *self.last() = None;
+            *self.last_error() = None;
             let OAuthHttpRequest { request, redirect_policy, .. } = request;
-            let stay = redirect_policy == OAuthHttpRedirectPolicy::Follow;
-            let outcome = match timeout(PATIENCE, self.send(request, stay)).await {
+            let refuse_redirects = redirect_policy == OAuthHttpRedirectPolicy::Follow;
+            let outcome = match timeout(LOGIN_REQUEST_TIMEOUT, self.send(request, refuse_redirects)).await {
                 Ok(outcome) => outcome,
-                Err(_) => Err(Trouble::Failed { url: "the authorization server".to_owned(), reason: slow() }),
+                Err(_) => {
+                    Err(ExchangeError::Failed { url: "the authorization server".to_owned(), reason: timed_out() })
+                }
             };
-            outcome.map_err(|trouble| {
-                *self.last() = Some(trouble.clone());
-                Box::new(trouble) as OAuthHttpClientError
+            outcome.map_err(|error| {
+                *self.last_error() = Some(error.clone());
+                Box::new(error) as OAuthHttpClientError
             })
         })
     }
 }
 
 /// What was sent to a token or registration endpoint: a server that repeats it in an error must not have it told on.
-struct Form(Vec<String>);
+struct SentForm(Vec<String>);
 
-impl Form {
+impl SentForm {
     /// `None` where nothing was sent, which is how metadata is asked for.
     fn of(body: &[u8]) -> Option<Self> {
         let hidden = ["code", "code_verifier", "refresh_token", "client_secret"];
@@ -207,15 +216,15 @@ impl Form {
         })
     }
 
-    fn said(&self, body: &[u8]) -> Option<Trouble> {
+    fn error_in(&self, body: &[u8]) -> Option<ExchangeError> {
         #[derive(Deserialize)]
-        struct Said {
+        struct OAuthErrorBody {
             error: String,
             #[serde(default)]
             error_description: Option<String>,
         }
-        let said: Said = serde_json::from_slice(body).ok()?;
-        Some(Trouble::Said {
+        let said: OAuthErrorBody = serde_json::from_slice(body).ok()?;
+        Some(ExchangeError::OAuth {
             error: self.quote(&said.error),
             description: self.quote(said.error_description.as_deref().unwrap_or_default()),
         })
@@ -227,18 +236,18 @@ impl Form {
     }
 }
 
-fn slow() -> String {
-    format!("no answer within {} seconds", PATIENCE.as_secs())
+fn timed_out() -> String {
+    format!("no answer within {} seconds", LOGIN_REQUEST_TIMEOUT.as_secs())
 }
 
 /// Foreign text, short and on one line.
 pub(super) fn quote(text: &str) -> String {
-    let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(QUOTED).collect();
+    let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_QUOTED).collect();
     plain.trim().to_owned()
 }
 
 /// A URL without what may be secret in it.
-pub(super) fn bare(url: &Url) -> String {
+pub(super) fn without_secrets(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
     url.set_fragment(None);
@@ -248,7 +257,7 @@ pub(super) fn bare(url: &Url) -> String {
 }
 
 /// An error with its causes, which is where reqwest says what happened.
-fn chain(error: &dyn Error) -> String {
+fn error_chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -264,28 +273,28 @@ fn proxy_hosts(variable: impl Fn(&str) -> Option<String>) -> Vec<String> {
         let proxy = if proxy.contains("://") { proxy } else { format!("http://{proxy}") };
         Url::parse(&proxy).ok()?.host_str().map(str::to_ascii_lowercase)
     };
-    PROXIES.iter().filter_map(|name| host(variable(name)?)).collect()
+    PROXY_VARIABLES.iter().filter_map(|name| host(variable(name)?)).collect()
 }
 
 /// Resolves names, and keeps what may be connected to.
-struct Names {
-    reach: Reach,
+struct CheckedResolver {
+    policy: AddressPolicy,
     plain: bool,
     proxies: Arc<[String]>,
-    lookup: Lookup,
+    lookup: HostLookup,
 }
 
-impl Resolve for Names {
+impl Resolve for CheckedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let host = name.as_str().trim_end_matches('.').to_ascii_lowercase();
-        let (reach, plain) = (self.reach.clone(), self.plain);
+        let (policy, plain) = (self.policy.clone(), self.plain);
         let proxy = self.proxies.contains(&host);
         let lookup = (self.lookup)(name.as_str().to_owned());
         Box::pin(async move {
             let mut found = lookup.await?;
-            found.retain(|address| proxy || reach.permits(*address, plain));
+            found.retain(|address| proxy || policy.permits(*address, plain));
             if found.is_empty() {
-                return Err(format!("the addresses of {host} are refused: {}", Barred::Address.reason()).into());
+                return Err(format!("the addresses of {host} are refused: {}", UrlRefusal::Address.reason()).into());
             }
             Ok(Box::new(found.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs)
         })
@@ -298,17 +307,17 @@ mod tests {
 
     #[test]
     fn what_was_sent_is_not_told_on() {
-        let form = Form::of(b"grant_type=x&code=c0de&client_secret=s3cret").unwrap();
-        let said = form.said(br#"{"error":"invalid_grant","error_description":"no c0de\n s3cret"}"#).unwrap();
+        let form = SentForm::of(b"grant_type=x&code=c0de&client_secret=s3cret").unwrap();
+        let said = form.error_in(br#"{"error":"invalid_grant","error_description":"no c0de\n s3cret"}"#).unwrap();
         assert_eq!(said.to_string(), "invalid_grant: no ***  ***");
-        assert_eq!(form.said(b"<html>"), None);
-        assert!(Form::of(b"").is_none());
+        assert_eq!(form.error_in(b"<html>"), None);
+        assert!(SentForm::of(b"").is_none());
     }
 
     #[test]
     fn urls_are_shown_without_their_secrets() {
         let url = Url::parse("https://me:word@a.test/cb?code=c0de#x").unwrap();
-        assert_eq!(bare(&url), "https://a.test/cb");
+        assert_eq!(without_secrets(&url), "https://a.test/cb");
     }
 
     #[test]
@@ -325,7 +334,7 @@ mod tests {
     async fn a_name_that_changes_its_mind_is_caught() {
         // Public when the policy is made and when it is checked, and this machine when it is connected to.
         let asked = Arc::new(Mutex::new(0));
-        let lookup: Lookup = Arc::new(move |_| {
+        let lookup: HostLookup = Arc::new(move |_| {
             let asked = asked.clone();
             Box::pin(async move {
                 let mut asked = asked.lock().unwrap();
@@ -334,16 +343,16 @@ mod tests {
                 Ok(vec![address.parse().unwrap()])
             })
         });
-        let client = Client::open(&Url::parse("https://mcp.example.com/mcp").unwrap(), lookup).await.unwrap();
-        let names = Names {
-            reach: client.reach().clone(),
+        let client = LoginClient::open(&Url::parse("https://mcp.example.com/mcp").unwrap(), lookup).await.unwrap();
+        let names = CheckedResolver {
+            policy: client.policy().clone(),
             plain: false,
             proxies: Arc::new([]),
             lookup: Arc::new(|_| Box::pin(async { Ok(vec!["127.0.0.1".parse().unwrap()]) })),
         };
         let error = names.resolve("auth.example.com".parse().unwrap()).await.err().unwrap().to_string();
         assert!(error.contains("auth.example.com") && error.contains("not public"), "{error}");
-        let mixed = Names {
+        let mixed = CheckedResolver {
             lookup: Arc::new(|_| {
                 Box::pin(async { Ok(vec!["10.0.0.1".parse().unwrap(), "93.184.216.35".parse().unwrap()]) })
             }),

@@ -11,7 +11,7 @@ use url::{Host, Url};
 
 /// What kind of address it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum AddressKind {
     Public,
     Loopback,
     /// Private, unique local, or shared between a provider's customers.
@@ -20,7 +20,7 @@ pub(super) enum Kind {
     Other,
 }
 
-impl Kind {
+impl AddressKind {
     pub(super) fn of(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(address) => Self::of_v4(address),
@@ -78,25 +78,25 @@ fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
 
 /// Where a login to one backend may go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Reach {
+pub(super) struct AddressPolicy {
     /// Whether plain http will do: only where the backend itself is spoken to so, and is not public.
     plain: bool,
     /// The kind of the backend's addresses.
-    kind: Kind,
+    kind: AddressKind,
     /// The backend's own address, where its URL has one in place of a name.
     own: Option<IpAddr>,
 }
 
 /// Why a URL is not to be talked to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Barred {
+pub(super) enum UrlRefusal {
     NotHttps,
     NoHost,
     Userinfo,
     Address,
 }
 
-impl Barred {
+impl UrlRefusal {
     /// In words.
     pub(super) fn reason(self) -> &'static str {
         match self {
@@ -108,55 +108,57 @@ impl Barred {
     }
 }
 
-impl Reach {
+impl AddressPolicy {
     /// `resolved` is what the backend's name stands for; it counts only if all of it is of one kind, because a name that
     /// is here and there at once is made to be.
     pub(super) fn of(backend: &Url, resolved: &[IpAddr]) -> Self {
         let own = literal(backend);
         let kind = match (own, backend.host()) {
-            (Some(address), _) => Kind::of(address),
-            (None, Some(Host::Domain(name))) if is_localhost(name) => Kind::Loopback,
+            (Some(address), _) => AddressKind::of(address),
+            (None, Some(Host::Domain(name))) if is_localhost(name) => AddressKind::Loopback,
             _ => match resolved.split_first() {
-                Some((first, rest)) if rest.iter().all(|other| Kind::of(*other) == Kind::of(*first)) => {
-                    Kind::of(*first)
+                Some((first, rest)) if rest.iter().all(|other| AddressKind::of(*other) == AddressKind::of(*first)) => {
+                    AddressKind::of(*first)
                 }
-                _ => Kind::Public,
+                _ => AddressKind::Public,
             },
         };
-        Self { plain: backend.scheme() == "http" && kind != Kind::Public, kind, own }
+        Self { plain: backend.scheme() == "http" && kind != AddressKind::Public, kind, own }
     }
 
     /// Whether the backend is on this machine, which no proxy can know.
-    pub(super) fn is_here(&self) -> bool {
-        self.kind == Kind::Loopback
+    pub(super) fn is_loopback(&self) -> bool {
+        self.kind == AddressKind::Loopback
     }
 
     /// Whether an address may be connected to. Plain http does not leave the backend's own kind of addresses, because
     /// everybody on the way would see the tokens.
     pub(super) fn permits(&self, address: IpAddr, plain: bool) -> bool {
-        match Kind::of(address) {
-            Kind::Public => !plain,
-            kind @ (Kind::Loopback | Kind::Private) => kind == self.kind || self.own == Some(address),
-            Kind::Other => self.own == Some(address),
+        match AddressKind::of(address) {
+            AddressKind::Public => !plain,
+            kind @ (AddressKind::Loopback | AddressKind::Private) => kind == self.kind || self.own == Some(address),
+            AddressKind::Other => self.own == Some(address),
         }
     }
 
     /// Whether a URL may be talked to, as far as can be told without resolving its name.
-    pub(super) fn check(&self, url: &Url) -> Result<(), Barred> {
+    pub(super) fn check(&self, url: &Url) -> Result<(), UrlRefusal> {
         let plain = match url.scheme() {
             "https" => false,
             "http" if self.plain => true,
-            _ => return Err(Barred::NotHttps),
+            _ => return Err(UrlRefusal::NotHttps),
         };
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(Barred::Userinfo);
+            return Err(UrlRefusal::Userinfo);
         }
         match (url.host(), literal(url)) {
-            (None, _) => Err(Barred::NoHost),
+            (None, _) => Err(UrlRefusal::NoHost),
             (_, Some(address)) if self.permits(address, plain) => Ok(()),
-            (_, Some(address)) if self.permits(address, false) => Err(Barred::NotHttps),
-            (_, Some(_)) => Err(Barred::Address),
-            (Some(Host::Domain(name)), _) if is_localhost(name) && self.kind != Kind::Loopback => Err(Barred::Address),
+            (_, Some(address)) if self.permits(address, false) => Err(UrlRefusal::NotHttps),
+            (_, Some(_)) => Err(UrlRefusal::Address),
+            (Some(Host::Domain(name)), _) if is_localhost(name) && self.kind != AddressKind::Loopback => {
+                Err(UrlRefusal::Address)
+            }
             _ => Ok(()),
         }
     }
@@ -180,98 +182,98 @@ pub(super) fn literal(url: &Url) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    fn reach(backend: &str, resolved: &[&str]) -> Reach {
+    fn policy(backend: &str, resolved: &[&str]) -> AddressPolicy {
         let resolved: Vec<IpAddr> = resolved.iter().map(|address| address.parse().unwrap()).collect();
-        Reach::of(&Url::parse(backend).unwrap(), &resolved)
+        AddressPolicy::of(&Url::parse(backend).unwrap(), &resolved)
     }
 
     #[test]
     fn kinds_of_addresses() {
         let table = [
-            ("93.184.216.34", Kind::Public),
-            ("100.63.255.255", Kind::Public),
-            ("172.15.0.1", Kind::Public),
-            ("2606:4700::1111", Kind::Public),
-            ("64:ff9b::5db8:d822", Kind::Public),
-            ("127.8.9.1", Kind::Loopback),
-            ("::1", Kind::Loopback),
-            ("::ffff:127.0.0.1", Kind::Loopback),
-            ("2002:7f00:1::", Kind::Loopback),
-            ("10.0.0.9", Kind::Private),
-            ("172.16.0.1", Kind::Private),
-            ("172.31.255.255", Kind::Private),
-            ("192.168.1.1", Kind::Private),
-            ("100.64.0.1", Kind::Private),
-            ("fd00::1", Kind::Private),
-            ("fc00::1", Kind::Private),
-            ("64:ff9b::a00:9", Kind::Private),
-            ("::10.0.0.1", Kind::Private),
-            ("169.254.169.254", Kind::Other),
-            ("::ffff:169.254.169.254", Kind::Other),
-            ("fe80::1", Kind::Other),
-            ("fec0::1", Kind::Other),
-            ("ff02::1", Kind::Other),
-            ("0.0.0.0", Kind::Other),
-            ("::", Kind::Other),
-            ("255.255.255.255", Kind::Other),
-            ("240.0.0.1", Kind::Other),
-            ("198.18.0.1", Kind::Other),
-            ("2001:0:4136:e378::1", Kind::Other),
-            ("2001:db8::1", Kind::Other),
-            ("64:ff9b:1::1", Kind::Other),
+            ("93.184.216.34", AddressKind::Public),
+            ("100.63.255.255", AddressKind::Public),
+            ("172.15.0.1", AddressKind::Public),
+            ("2606:4700::1111", AddressKind::Public),
+            ("64:ff9b::5db8:d822", AddressKind::Public),
+            ("127.8.9.1", AddressKind::Loopback),
+            ("::1", AddressKind::Loopback),
+            ("::ffff:127.0.0.1", AddressKind::Loopback),
+            ("2002:7f00:1::", AddressKind::Loopback),
+            ("10.0.0.9", AddressKind::Private),
+            ("172.16.0.1", AddressKind::Private),
+            ("172.31.255.255", AddressKind::Private),
+            ("192.168.1.1", AddressKind::Private),
+            ("100.64.0.1", AddressKind::Private),
+            ("fd00::1", AddressKind::Private),
+            ("fc00::1", AddressKind::Private),
+            ("64:ff9b::a00:9", AddressKind::Private),
+            ("::10.0.0.1", AddressKind::Private),
+            ("169.254.169.254", AddressKind::Other),
+            ("::ffff:169.254.169.254", AddressKind::Other),
+            ("fe80::1", AddressKind::Other),
+            ("fec0::1", AddressKind::Other),
+            ("ff02::1", AddressKind::Other),
+            ("0.0.0.0", AddressKind::Other),
+            ("::", AddressKind::Other),
+            ("255.255.255.255", AddressKind::Other),
+            ("240.0.0.1", AddressKind::Other),
+            ("198.18.0.1", AddressKind::Other),
+            ("2001:0:4136:e378::1", AddressKind::Other),
+            ("2001:db8::1", AddressKind::Other),
+            ("64:ff9b:1::1", AddressKind::Other),
         ];
         for (address, kind) in table {
-            assert_eq!(Kind::of(address.parse().unwrap()), kind, "{address}");
+            assert_eq!(AddressKind::of(address.parse().unwrap()), kind, "{address}");
         }
     }
 
     #[test]
     fn which_urls_may_be_talked_to() {
-        let public = reach("https://mcp.example.com/mcp", &["93.184.216.34"]);
-        let plain = reach("http://mcp.example.com/mcp", &["93.184.216.34"]);
-        let office = reach("https://mcp.corp/mcp", &["10.0.0.4", "10.0.0.5"]);
-        let office_plain = reach("http://10.0.0.4/mcp", &[]);
-        let local = reach("http://localhost:3000/mcp", &[]);
-        let two_faced = reach("https://mcp.example.com/mcp", &["93.184.216.34", "127.0.0.1"]);
+        let public = policy("https://mcp.example.com/mcp", &["93.184.216.34"]);
+        let plain = policy("http://mcp.example.com/mcp", &["93.184.216.34"]);
+        let office = policy("https://mcp.corp/mcp", &["10.0.0.4", "10.0.0.5"]);
+        let office_plain = policy("http://10.0.0.4/mcp", &[]);
+        let local = policy("http://localhost:3000/mcp", &[]);
+        let two_faced = policy("https://mcp.example.com/mcp", &["93.184.216.34", "127.0.0.1"]);
         let table = [
             (&public, "https://auth.example.com/token", Ok(())),
-            (&public, "http://auth.example.com/token", Err(Barred::NotHttps)),
-            (&public, "ftp://auth.example.com/", Err(Barred::NotHttps)),
-            (&public, "javascript:alert(1)", Err(Barred::NotHttps)),
-            (&public, "https://user:word@auth.example.com/", Err(Barred::Userinfo)),
-            (&public, "https://localhost/token", Err(Barred::Address)),
-            (&public, "https://a.localhost./token", Err(Barred::Address)),
-            (&public, "https://127.0.0.1/token", Err(Barred::Address)),
-            (&public, "https://[::1]/token", Err(Barred::Address)),
-            (&public, "https://0x7f.1/token", Err(Barred::Address)),
-            (&public, "https://2130706433/token", Err(Barred::Address)),
-            (&public, "https://10.0.0.1/token", Err(Barred::Address)),
-            (&public, "https://169.254.169.254/latest", Err(Barred::Address)),
-            (&plain, "http://auth.example.com/token", Err(Barred::NotHttps)),
+            (&public, "http://auth.example.com/token", Err(UrlRefusal::NotHttps)),
+            (&public, "ftp://auth.example.com/", Err(UrlRefusal::NotHttps)),
+            (&public, "javascript:alert(1)", Err(UrlRefusal::NotHttps)),
+            (&public, "https://user:word@auth.example.com/", Err(UrlRefusal::Userinfo)),
+            (&public, "https://localhost/token", Err(UrlRefusal::Address)),
+            (&public, "https://a.localhost./token", Err(UrlRefusal::Address)),
+            (&public, "https://127.0.0.1/token", Err(UrlRefusal::Address)),
+            (&public, "https://[::1]/token", Err(UrlRefusal::Address)),
+            (&public, "https://0x7f.1/token", Err(UrlRefusal::Address)),
+            (&public, "https://2130706433/token", Err(UrlRefusal::Address)),
+            (&public, "https://10.0.0.1/token", Err(UrlRefusal::Address)),
+            (&public, "https://169.254.169.254/latest", Err(UrlRefusal::Address)),
+            (&plain, "http://auth.example.com/token", Err(UrlRefusal::NotHttps)),
             (&plain, "https://auth.example.com/token", Ok(())),
-            (&two_faced, "https://127.0.0.1/token", Err(Barred::Address)),
+            (&two_faced, "https://127.0.0.1/token", Err(UrlRefusal::Address)),
             (&office, "https://10.9.9.9/token", Ok(())),
-            (&office, "http://10.9.9.9/token", Err(Barred::NotHttps)),
-            (&office, "https://127.0.0.1/token", Err(Barred::Address)),
+            (&office, "http://10.9.9.9/token", Err(UrlRefusal::NotHttps)),
+            (&office, "https://127.0.0.1/token", Err(UrlRefusal::Address)),
             (&office_plain, "http://10.0.0.4/token", Ok(())),
-            (&office_plain, "http://93.184.216.34/token", Err(Barred::NotHttps)),
-            (&office_plain, "http://169.254.169.254/", Err(Barred::Address)),
+            (&office_plain, "http://93.184.216.34/token", Err(UrlRefusal::NotHttps)),
+            (&office_plain, "http://169.254.169.254/", Err(UrlRefusal::Address)),
             (&local, "http://127.0.0.1:9/token", Ok(())),
             (&local, "http://localhost:9/token", Ok(())),
             (&local, "https://auth.example.com/token", Ok(())),
-            (&local, "https://10.0.0.1/token", Err(Barred::Address)),
+            (&local, "https://10.0.0.1/token", Err(UrlRefusal::Address)),
         ];
-        for (reach, url, expected) in table {
-            assert_eq!(reach.check(&Url::parse(url).unwrap()), expected, "{url} from {reach:?}");
+        for (policy, url, expected) in table {
+            assert_eq!(policy.check(&Url::parse(url).unwrap()), expected, "{url} from {policy:?}");
         }
     }
 
     #[test]
     fn a_backend_may_always_be_reached_where_it_is() {
         for backend in ["http://169.254.1.1/mcp", "http://0.0.0.0:3000/mcp", "http://[fe80::1]/mcp"] {
-            let reach = reach(backend, &[]);
-            assert_eq!(reach.check(&Url::parse(backend).unwrap()), Ok(()), "{backend}");
-            assert!(!reach.permits("169.254.169.254".parse().unwrap(), false), "{backend}");
+            let policy = policy(backend, &[]);
+            assert_eq!(policy.check(&Url::parse(backend).unwrap()), Ok(()), "{backend}");
+            assert!(!policy.permits("169.254.169.254".parse().unwrap(), false), "{backend}");
         }
     }
 }

@@ -13,30 +13,30 @@ use tracing::instrument::WithSubscriber as _;
 use tracing::subscriber::NoSubscriber;
 use url::Url;
 
-use super::Scene;
-use super::client::{Client, Trouble, bare, quote};
+use super::LoginContext;
+use super::http_client::{ExchangeError, LoginClient, quote, without_secrets};
 use super::plan;
-use super::store::{KnownClient, Server};
+use super::store::{ClientIdentity, ServerIdentity};
 use crate::backend::credentials::CredentialError;
 use crate::config::Secret;
 
 /// How an authorization server says that it takes client id metadata documents.
 const TAKES_DOCUMENTS: &str = "client_id_metadata_document_supported";
 
-/// An authorization server that was found, for one errand.
-pub(super) struct Authority {
-    scene: Arc<Scene>,
-    client: Arc<Client>,
+/// An authorization server that was found, for one task.
+pub(super) struct AuthorizationServer {
+    context: Arc<LoginContext>,
+    client: Arc<LoginClient>,
     manager: AuthorizationManager,
     metadata: AuthorizationMetadata,
     /// Whether its endpoints were published, and not guessed as in the first days of the protocol.
     published: bool,
     /// Where rmcp leaves what it was given.
-    shelf: InMemoryCredentialStore,
+    received: InMemoryCredentialStore,
 }
 
 /// Why a refresh token was not traded for a token.
-pub(super) enum NotRenewed {
+pub(super) enum RenewalError {
     /// It never will be.
     Rejected(String),
     /// The client is not known any more.
@@ -45,18 +45,21 @@ pub(super) enum NotRenewed {
     Failed(String),
 }
 
-impl Authority {
+impl AuthorizationServer {
     /// Finds out who gives tokens for the backend, from its `WWW-Authenticate` where there is one.
-    pub(super) async fn find(scene: &Arc<Scene>, challenge: Option<&str>) -> Result<Self, CredentialError> {
-        let name = || scene.name.clone();
+    pub(super) async fn discover(
+        context: &Arc<LoginContext>,
+        challenge: Option<&str>,
+    ) -> Result<Self, CredentialError> {
+        let name = || context.name.clone();
         let internal = |reason| CredentialError::Internal { backend: name(), reason };
-        let client = Client::open(&scene.backend, scene.lookup.clone()).await.map_err(internal)?;
+        let client = LoginClient::open(&context.backend, context.lookup.clone()).await.map_err(internal)?;
         let client = Arc::new(client);
-        let mut manager = AuthorizationManager::new_with_oauth_http_client(scene.backend.clone(), client.clone())
+        let mut manager = AuthorizationManager::new_with_oauth_http_client(context.backend.clone(), client.clone())
             .await
             .map_err(|error| internal(quote(&error.to_string())))?;
-        let shelf = InMemoryCredentialStore::new();
-        manager.set_credential_store(shelf.clone());
+        let received = InMemoryCredentialStore::new();
+        manager.set_credential_store(received.clone());
 
         let (metadata, published) = match manager.resolve_metadata_from_challenge(challenge).await {
             Ok(found) => {
@@ -64,15 +67,15 @@ impl Authority {
                 (found.metadata, published)
             }
             Err(AuthError::AuthorizationServersUnavailable { authorization_servers, .. }) => {
-                (ask_again(scene, &client, &authorization_servers).await?, true)
+                (discover_among(context, &client, &authorization_servers).await?, true)
             }
-            Err(error) => return Err(not_found(scene, &client, &error)),
+            Err(error) => return Err(not_found(context, &client, &error)),
         };
         manager.set_metadata(metadata.clone());
-        let found = Self { scene: scene.clone(), client, manager, metadata, published, shelf };
+        let found = Self { context: context.clone(), client, manager, metadata, published, received };
         found.check(&found.metadata.token_endpoint)?;
         found.check(&found.metadata.authorization_endpoint)?;
-        if let Some(expected) = &scene.settings.issuer {
+        if let Some(expected) = &context.settings.issuer {
             let issuer = found.metadata.issuer.clone().unwrap_or_default();
             if issuer.trim_end_matches('/') != expected.trim_end_matches('/') {
                 return Err(CredentialError::OtherIssuer {
@@ -86,13 +89,13 @@ impl Authority {
     }
 
     /// Who it is.
-    pub(super) fn server(&self) -> Server {
-        Server { issuer: self.metadata.issuer.clone(), token_endpoint: self.metadata.token_endpoint.clone() }
+    pub(super) fn identity(&self) -> ServerIdentity {
+        ServerIdentity { issuer: self.metadata.issuer.clone(), token_endpoint: self.metadata.token_endpoint.clone() }
     }
 
     /// The scopes to ask for: those that were configured, else those that the backend says it needs; and `more`.
     pub(super) async fn scopes(&self, more: &[String]) -> Vec<String> {
-        let configured = &self.scene.settings.scopes;
+        let configured = &self.context.settings.scopes;
         if configured.is_empty() {
             return plan::union(&self.manager.select_initial_scopes(&[]).await, more);
         }
@@ -109,18 +112,18 @@ impl Authority {
     /// for the same redirect, or a new one (MCP 2025-11-25, authorization, "Client Registration Approaches").
     pub(super) async fn identify(
         &mut self,
-        known: Option<&KnownClient>,
+        known: Option<&ClientIdentity>,
         redirect_uri: &str,
         scopes: &[String],
-    ) -> Result<KnownClient, CredentialError> {
+    ) -> Result<ClientIdentity, CredentialError> {
         let redirect_uri = redirect_uri.to_owned();
-        let named = |id: &str| KnownClient {
+        let named = |id: &str| ClientIdentity {
             id: id.to_owned(),
             secret: None,
             redirect_uri: redirect_uri.clone(),
             registered: false,
         };
-        let settings = &self.scene.settings;
+        let settings = &self.context.settings;
         if let Some(id) = &settings.client_id {
             return Ok(named(id));
         }
@@ -133,33 +136,36 @@ impl Authority {
         if let Some(known) = known.filter(|known| known.registered && known.redirect_uri == redirect_uri) {
             return Ok(known.clone());
         }
-        let refused = |reason| CredentialError::Registration { backend: self.scene.name.clone(), reason };
+        let refused = |reason| CredentialError::Registration { backend: self.context.name.clone(), reason };
         let Some(endpoint) = &self.metadata.registration_endpoint else {
             return Err(refused("it does not offer registration".to_owned()));
         };
         self.check(endpoint)?;
         let name = settings.client_name.clone();
         let asked: Vec<&str> = scopes.iter().map(String::as_str).collect();
-        match quietly(self.manager.register_client(&name, &redirect_uri, &asked)).await {
-            Ok(config) => {
-                Ok(KnownClient { id: config.client_id, secret: config.client_secret, redirect_uri, registered: true })
-            }
+        match without_logging(self.manager.register_client(&name, &redirect_uri, &asked)).await {
+            Ok(config) => Ok(ClientIdentity {
+                id: config.client_id,
+                secret: config.client_secret,
+                redirect_uri,
+                registered: true,
+            }),
             Err(AuthError::PkceUnsupported) => Err(self.no_pkce()),
             Err(_) if !self.published => Err(CredentialError::NoLogin {
-                backend: self.scene.name.clone(),
+                backend: self.context.name.clone(),
                 reason: "it publishes no OAuth metadata".to_owned(),
             }),
             Err(_) => Err(CredentialError::Registration {
-                backend: self.scene.name.clone(),
-                reason: self.trouble("its answer is no client registration"),
+                backend: self.context.name.clone(),
+                reason: self.last_error_or("its answer is no client registration"),
             }),
         }
     }
 
     /// Where the person is to go, and the `state` that they have to bring back.
-    pub(super) async fn ask(
+    pub(super) async fn authorization_url(
         &mut self,
-        client: &KnownClient,
+        client: &ClientIdentity,
         scopes: &[String],
     ) -> Result<(Url, Secret), CredentialError> {
         self.configure(client)?;
@@ -174,80 +180,85 @@ impl Authority {
         match state {
             Some(state) => Ok((url, state)),
             None => Err(CredentialError::Internal {
-                backend: self.scene.name.clone(),
+                backend: self.context.name.clone(),
                 reason: "the address of the login has no `state`".to_owned(),
             }),
         }
     }
 
     /// Trades the code for tokens.
-    pub(super) async fn redeem(
+    pub(super) async fn exchange_code(
         self,
         code: &Secret,
         state: &Secret,
         issuer: Option<&str>,
     ) -> Result<StoredCredentials, CredentialError> {
         let exchange = self.manager.exchange_code_for_token_with_issuer(code.expose(), state.expose(), issuer);
-        match quietly(exchange).await {
-            Ok(_) => self.taken().await,
-            Err(error) => {
-                Err(CredentialError::NotGranted { backend: self.scene.name.clone(), reason: self.why(&error) })
-            }
+        match without_logging(exchange).await {
+            Ok(_) => self.received_credentials().await,
+            Err(error) => Err(CredentialError::NotGranted {
+                backend: self.context.name.clone(),
+                reason: self.failure_reason(&error),
+            }),
         }
     }
 
     /// Trades the refresh token for new tokens.
     pub(super) async fn renew(
         mut self,
-        client: &KnownClient,
+        client: &ClientIdentity,
         credentials: StoredCredentials,
-    ) -> Result<StoredCredentials, NotRenewed> {
-        let failed = |error: CredentialError| NotRenewed::Failed(error.to_string());
+    ) -> Result<StoredCredentials, RenewalError> {
+        let failed = |error: CredentialError| RenewalError::Failed(error.to_string());
         self.configure(client).map_err(failed)?;
-        self.shelf.save(credentials).await.map_err(|error| failed(self.internal(&error)))?;
-        let Err(error) = quietly(self.manager.refresh_token()).await else {
-            return self.taken().await.map_err(failed);
+        self.received.save(credentials).await.map_err(|error| failed(self.internal(&error)))?;
+        let Err(error) = without_logging(self.manager.refresh_token()).await else {
+            return self.received_credentials().await.map_err(failed);
         };
-        let trouble = self.client.trouble();
-        let reason = match &trouble {
-            Some(trouble) => trouble.to_string(),
+        let exchange = self.client.take_error();
+        let reason = match &exchange {
+            Some(error) => error.to_string(),
             None => "the answer is no token".to_owned(),
         };
-        Err(match (error, trouble) {
-            (AuthError::TokenRefreshRejected(_) | AuthError::AuthorizationRequired, _) => NotRenewed::Rejected(reason),
-            (_, Some(Trouble::Said { error, .. })) if is_client_error(&error) => NotRenewed::ClientUnknown(reason),
-            _ => NotRenewed::Failed(reason),
+        Err(match (error, exchange) {
+            (AuthError::TokenRefreshRejected(_) | AuthError::AuthorizationRequired, _) => {
+                RenewalError::Rejected(reason)
+            }
+            (_, Some(ExchangeError::OAuth { error, .. })) if is_client_error(&error) => {
+                RenewalError::ClientUnknown(reason)
+            }
+            _ => RenewalError::Failed(reason),
         })
     }
 
     /// Gets a token for the client itself.
     pub(super) async fn grant(mut self, more: &[String]) -> Result<StoredCredentials, CredentialError> {
-        let settings = &self.scene.settings;
+        let settings = &self.context.settings;
         let config = ClientCredentialsConfig::ClientSecret {
             client_id: settings.client_id.clone().unwrap_or_default(),
             client_secret: settings.client_secret.as_ref().map(Secret::expose).unwrap_or_default().to_owned(),
             scopes: self.scopes(more).await,
             resource: Some(self.resource().await),
         };
-        let refused = |this: &Self, reason| CredentialError::NotGranted { backend: this.scene.name.clone(), reason };
+        let refused = |this: &Self, reason| CredentialError::NotGranted { backend: this.context.name.clone(), reason };
         if let Err(error) = self.manager.validate_client_credentials_metadata(&config) {
             return Err(refused(&self, quote(&error.to_string())));
         }
         if let Err(error) = self.manager.configure_client_credentials(&config) {
             return Err(self.internal(&error));
         }
-        let Err(error) = quietly(self.manager.exchange_client_credentials(&config)).await else {
-            return self.taken().await;
+        let Err(error) = without_logging(self.manager.exchange_client_credentials(&config)).await else {
+            return self.received_credentials().await;
         };
-        match self.client.trouble() {
-            Some(Trouble::Said { error, description }) if is_client_error(&error) => {
+        match self.client.take_error() {
+            Some(ExchangeError::OAuth { error, description }) if is_client_error(&error) => {
                 Err(CredentialError::ClientRefused {
-                    backend: self.scene.name.clone(),
-                    reason: Trouble::Said { error, description }.to_string(),
+                    backend: self.context.name.clone(),
+                    reason: ExchangeError::OAuth { error, description }.to_string(),
                 })
             }
-            Some(trouble) => Err(refused(&self, trouble.to_string())),
-            None => Err(refused(&self, self.why(&error))),
+            Some(error) => Err(refused(&self, error.to_string())),
+            None => Err(refused(&self, self.failure_reason(&error))),
         }
     }
 
@@ -262,13 +273,13 @@ impl Authority {
         };
         match named.await {
             Some(resource) if !resource.is_empty() => resource,
-            _ => self.scene.backend.to_string(),
+            _ => self.context.backend.to_string(),
         }
     }
 
-    fn configure(&mut self, client: &KnownClient) -> Result<(), CredentialError> {
+    fn configure(&mut self, client: &ClientIdentity) -> Result<(), CredentialError> {
         let mut config = OAuthClientConfig::new(&client.id, &client.redirect_uri);
-        let configured = self.scene.settings.client_secret.as_ref().filter(|_| !client.registered);
+        let configured = self.context.settings.client_secret.as_ref().filter(|_| !client.registered);
         if let Some(secret) = configured.map(Secret::expose).or(client.secret.as_deref()) {
             config = config.with_client_secret(secret);
         }
@@ -276,24 +287,24 @@ impl Authority {
     }
 
     /// What rmcp was given.
-    async fn taken(&self) -> Result<StoredCredentials, CredentialError> {
-        self.shelf.load().await.ok().flatten().ok_or_else(|| CredentialError::Internal {
-            backend: self.scene.name.clone(),
+    async fn received_credentials(&self) -> Result<StoredCredentials, CredentialError> {
+        self.received.load().await.ok().flatten().ok_or_else(|| CredentialError::Internal {
+            backend: self.context.name.clone(),
             reason: "what was given is gone".to_owned(),
         })
     }
 
     fn check(&self, url: &str) -> Result<Url, CredentialError> {
-        check(&self.scene, &self.client, url)
+        check(&self.context, &self.client, url)
     }
 
-    fn trouble(&self, otherwise: &str) -> String {
-        self.client.trouble().map_or_else(|| otherwise.to_owned(), |trouble| trouble.to_string())
+    fn last_error_or(&self, otherwise: &str) -> String {
+        self.client.take_error().map_or_else(|| otherwise.to_owned(), |error| error.to_string())
     }
 
     /// Errors of rmcp's may quote an answer that could not be read, and the tokens in it.
-    fn why(&self, error: &AuthError) -> String {
-        self.trouble(&match error {
+    fn failure_reason(&self, error: &AuthError) -> String {
+        self.last_error_or(&match error {
             AuthError::AuthorizationServerMismatch { .. } | AuthError::AuthorizationServerMissingIssuer { .. } => {
                 quote(&error.to_string())
             }
@@ -302,47 +313,49 @@ impl Authority {
     }
 
     fn internal(&self, error: &AuthError) -> CredentialError {
-        CredentialError::Internal { backend: self.scene.name.clone(), reason: quote(&error.to_string()) }
+        CredentialError::Internal { backend: self.context.name.clone(), reason: quote(&error.to_string()) }
     }
 
     fn no_pkce(&self) -> CredentialError {
         CredentialError::NoLogin {
-            backend: self.scene.name.clone(),
+            backend: self.context.name.clone(),
             reason: "its authorization server does not support PKCE with S256".to_owned(),
         }
     }
 }
 
-/// Whether an OAuth error says that the client, and not its grant, is the trouble.
+/// Whether an OAuth error says that the client, and not its grant, is refused.
 fn is_client_error(error: &str) -> bool {
     matches!(error, "invalid_client" | "unauthorized_client")
 }
 
 /// rmcp writes codes and whole answers to its log when it trades something for tokens.
-async fn quietly<F: Future>(work: F) -> F::Output {
+async fn without_logging<F: Future>(work: F) -> F::Output {
     work.with_subscriber(NoSubscriber::default()).await
 }
 
-fn check(scene: &Scene, client: &Client, url: &str) -> Result<Url, CredentialError> {
+fn check(context: &LoginContext, client: &LoginClient, url: &str) -> Result<Url, CredentialError> {
     let parsed = Url::parse(url).map_err(|_| CredentialError::Discovery {
-        backend: scene.name.clone(),
+        backend: context.name.clone(),
         reason: format!("`{}` is no URL", quote(url)),
     })?;
-    match client.reach().check(&parsed) {
+    match client.policy().check(&parsed) {
         Ok(()) => Ok(parsed),
-        Err(barred) => Err(CredentialError::Barred {
-            backend: scene.name.clone(),
-            url: quote(&bare(&parsed)),
-            reason: barred.reason(),
+        Err(refusal) => Err(CredentialError::UrlRefused {
+            backend: context.name.clone(),
+            url: quote(&without_secrets(&parsed)),
+            reason: refusal.reason(),
         }),
     }
 }
 
-fn not_found(scene: &Scene, client: &Client, error: &AuthError) -> CredentialError {
-    let backend = scene.name.clone();
-    match client.trouble() {
-        Some(Trouble::Barred { url, barred }) => CredentialError::Barred { backend, url, reason: barred.reason() },
-        Some(trouble) => CredentialError::Discovery { backend, reason: trouble.to_string() },
+fn not_found(context: &LoginContext, client: &LoginClient, error: &AuthError) -> CredentialError {
+    let backend = context.name.clone();
+    match client.take_error() {
+        Some(ExchangeError::Refused { url, refusal }) => {
+            CredentialError::UrlRefused { backend, url, reason: refusal.reason() }
+        }
+        Some(error) => CredentialError::Discovery { backend, reason: error.to_string() },
         None => {
             let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
             CredentialError::Discovery { backend, reason: quote(&format!("{error}{cause}")) }
@@ -352,14 +365,14 @@ fn not_found(scene: &Scene, client: &Client, error: &AuthError) -> CredentialErr
 
 /// Asks authorization servers of which rmcp had nothing: it talks to none on a private address, also where the backend is
 /// on one, and to none that has no page for people to log in.
-async fn ask_again(
-    scene: &Scene,
-    client: &Client,
+async fn discover_among(
+    context: &LoginContext,
+    client: &LoginClient,
     servers: &[String],
 ) -> Result<AuthorizationMetadata, CredentialError> {
     let mut why = None;
     for server in servers {
-        let url = match check(scene, client, server) {
+        let url = match check(context, client, server) {
             Ok(url) => url,
             Err(error) => {
                 why.get_or_insert(error);
@@ -377,7 +390,7 @@ async fn ask_again(
         }
     }
     Err(why.unwrap_or_else(|| CredentialError::Discovery {
-        backend: scene.name.clone(),
+        backend: context.name.clone(),
         reason: format!("{} publishes no usable metadata", quote(&servers.join(", "))),
     }))
 }
