@@ -9,9 +9,9 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use smallvec::SmallVec;
-use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::send_gate::SentSignal;
 use crate::budget::{Backlog, Budget, Held};
 use crate::frame::{Permit, Wire};
 
@@ -22,9 +22,6 @@ const MAX_REPLAYABLE: usize = 1024 * 1024;
 pub(super) const FREE_COPY: usize = 16 * 1024;
 /// How much of a message is handed to its connection at once, in bytes: when it has left, the server is seen to read.
 const UPLOAD_STEP: usize = 64 * 1024;
-
-/// Fires when it is dropped.
-pub(super) type SentSignal = oneshot::Sender<()>;
 
 /// A message, until something of it is taken to be sent.
 type Unsent = Arc<Mutex<Option<FirstSend>>>;
@@ -177,6 +174,7 @@ mod tests {
     use std::time::Duration;
 
     use http_body_util::BodyExt as _;
+    use tokio::sync::oneshot;
     use tokio::time::timeout;
 
     use super::*;

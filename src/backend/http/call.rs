@@ -12,11 +12,12 @@ use bytes::Bytes;
 use reqwest::Response;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::body::SentSignal;
-use super::events::StreamPosition;
 use super::link::{Delivered, HttpLink, error_with_404, json_rpc_error};
+use super::position::StreamPosition;
 use super::reader::{self, BodyError, EventReader, StreamItem};
-use super::rules::{self, ReconnectPace, ReplyKind};
+use super::reconnect::{self, ReconnectPace};
+use super::rules::{self, ReplyKind};
+use super::send_gate::SentSignal;
 use super::upstream::{ClientHeaders, UploadGaveWay};
 use crate::backend::delivery;
 use crate::frame::{FrameErrorKind, Lost, Permit};
@@ -232,7 +233,7 @@ impl HttpCall {
                 return self.fail(CallFailure::Broken { reason });
             }
             reader = loop {
-                if pace.failures >= rules::MAX_RESUMES || broken_at.elapsed() > rules::RESUME_PERIOD {
+                if pace.failures >= reconnect::MAX_RESUMES || broken_at.elapsed() > reconnect::RESUME_PERIOD {
                     reason = format!("{reason}; and its stream could not be resumed");
                     return self.fail(CallFailure::Broken { reason });
                 }

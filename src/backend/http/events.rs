@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-use super::rules::StreamProgress;
+use super::position::{StreamPosition, StreamProgress};
 use crate::budget::{fitted, grown};
 use crate::frame::{Id, Skimmer};
 
@@ -31,15 +31,6 @@ pub(super) enum SseEvent {
     /// An event whose data is over the limit and is gone. If it was a JSON-RPC message: its id, and whether it was a
     /// request or notification.
     Oversized { id: Option<Id>, request: bool, size: usize },
-}
-
-/// Where a stream can be taken up again, and when.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct StreamPosition {
-    /// The id of the last event, to be sent as `Last-Event-ID`. `None` if there was none, or none that can be sent.
-    pub id: Option<Bytes>,
-    /// How long the server wants a client to wait before it comes again.
-    pub retry: Option<Duration>,
 }
 
 /// What is done with the line that is being read.

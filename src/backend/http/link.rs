@@ -13,10 +13,11 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 use url::Url;
 
-use super::body::{FREE_COPY, ReplayableBody, SentSignal};
-use super::events::StreamPosition;
+use super::body::{FREE_COPY, ReplayableBody};
+use super::position::StreamPosition;
 use super::reader::{self, EventReader, StreamItem};
 use super::rules::{self, ReplyKind};
+use super::send_gate::SentSignal;
 use super::upstream::{ClientHeaders, Upstream, UpstreamRequest};
 use crate::backend::delivery;
 use crate::budget::Budget;

@@ -1,60 +1,24 @@
 //! Which transport carries a link (2025-11-25, basic/transports, "Backwards Compatibility").
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::Transport;
 use super::call::RefusedInitialize;
+use super::input::LinkInput;
 use super::link::HttpLink;
 use super::sse;
 use super::streamable::{self, StreamableEnd};
 use super::upstream::Upstream;
-use crate::backend::queue_writer::{fail_unsent, may_be_dropped};
-use crate::link::{CallFailure, Inlet, Launch, Outward, Purpose};
-
-/// The session's end of a link.
-pub(super) struct LinkInput {
-    pub outgoing: mpsc::Receiver<Outward>,
-    /// Messages that were taken out of `outgoing` and not sent yet.
-    kept: VecDeque<Outward>,
-    /// Notified when the server is stalled and others need the memory of what waits for it.
-    pub stalled: Arc<Notify>,
-    pub stop: CancellationToken,
-}
-
-impl LinkInput {
-    /// The next message; `None` if there will be none. Nothing is lost if the future is dropped.
-    pub(super) async fn next(&mut self) -> Option<Outward> {
-        match self.kept.pop_front() {
-            Some(message) => Some(message),
-            None => self.outgoing.recv().await,
-        }
-    }
-
-    /// Drops the messages that others need the memory of, and fails their calls: nothing of them was sent.
-    pub(super) fn give_way(&mut self, inlet: &dyn Inlet) {
-        while let Ok(message) = self.outgoing.try_recv() {
-            self.kept.push_back(message);
-        }
-        for message in std::mem::take(&mut self.kept) {
-            if may_be_dropped(&message) {
-                fail_unsent(&message, inlet);
-            } else {
-                self.kept.push_back(message);
-            }
-        }
-    }
-}
+use crate::link::{CallFailure, Launch, Outward, Purpose};
 
 /// Runs a link with the transport that was asked for, or with the one that the server turns out to speak.
 pub(super) async fn run(upstream: Arc<Upstream>, transport: Transport, launch: Launch) {
     let Launch { name, message_size, inlet, outgoing, outgoing_budget, stalled, stop, .. } = launch;
     let link = Arc::new(HttpLink::new(upstream, inlet, message_size, name, outgoing_budget));
-    let mut input = LinkInput { outgoing, kept: VecDeque::new(), stalled, stop };
+    let mut input = LinkInput::new(outgoing, stalled, stop);
     let stop = input.stop.clone();
     match transport {
         Transport::Http => drop(streamable::run(&link, &mut input, None, false).await),

@@ -8,8 +8,9 @@ use bytes::{Bytes, BytesMut};
 use reqwest::Response;
 use tokio::time::{sleep, timeout};
 
-use super::events::{SseDecoder, SseEvent, StreamPosition};
-use super::rules::{self, ReplyKind, StreamProgress};
+use super::events::{SseDecoder, SseEvent};
+use super::position::{StreamPosition, StreamProgress};
+use super::rules::{self, ReplyKind};
 use super::secrets::RequestSecrets;
 use crate::budget::{Budget, FREE, GaveWay, Growth, fitted, grown};
 use crate::frame::{Lost, Permit};

@@ -10,14 +10,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::warn;
 use url::Url;
 
-use super::body::SentSignal;
 use super::call::{self, failure_text};
-use super::events::StreamPosition;
+use super::input::LinkInput;
 use super::link::{HttpLink, has_id, json_rpc_error};
-use super::negotiation::LinkInput;
+use super::position::StreamPosition;
 use super::reader::{self, EventReader, StreamItem};
 use super::rules::{self, ReplyKind};
-use super::streamable::SendGate;
+use super::send_gate::{ACCEPT_WAIT, SendGate, SentSignal, WRITE_WAIT};
 use super::upstream::UpstreamRequest;
 use crate::backend::panics;
 use crate::frame::Kind;
@@ -25,10 +24,6 @@ use crate::link::{CallFailure, LinkExit, Outward, Purpose};
 
 /// How long a server may take to open its stream, and then to say where messages go.
 const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long one message may keep the next one waiting until it has been accepted.
-const ACCEPT_WAIT: Duration = Duration::from_secs(3);
-/// How long it takes a call to leave at most, before the next message follows.
-const WRITE_WAIT: Duration = Duration::from_secs(1);
 /// The number of a call that there is none of.
 const NO_HANDSHAKE: u64 = u64::MAX;
 

@@ -8,26 +8,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, warn};
 
-use super::body::SentSignal;
 use super::call::{CallEnd, HANDSHAKE_TIMEOUT, HttpCall, RefusedInitialize, failure_text};
-use super::events::StreamPosition;
+use super::input::LinkInput;
 use super::link::HttpLink;
-use super::negotiation::LinkInput;
+use super::position::StreamPosition;
 use super::random;
 use super::reader::{self, EventReader};
-use super::rules::{ReconnectPace, ReplyKind};
+use super::reconnect::ReconnectPace;
+use super::rules::ReplyKind;
+use super::send_gate::{ACCEPT_WAIT, SendGate, SentSignal, WRITE_WAIT};
 use crate::backend::panics;
 use crate::link::{CallFailure, LinkExit, Outward, Purpose};
 
-/// How long a call may keep the next message waiting until it has been written.
-const WRITE_WAIT: Duration = Duration::from_secs(1);
-/// How long a notification or answer may keep the next message waiting until it has been accepted.
-const ACCEPT_WAIT: Duration = Duration::from_secs(3);
 /// How long the first message behind the handshake waits for the stream of the server's own messages: most servers drop what
 /// they have to say while nobody listens.
 const OWN_STREAM_WAIT: Duration = Duration::from_millis(300);
@@ -56,26 +52,6 @@ enum TaskEnd {
     /// The handshake is over. What waits for that is given on.
     Initialized(SentSignal),
     SessionLost(LinkExit),
-}
-
-/// What the next message waits for.
-pub(super) struct SendGate {
-    sent_signal: oneshot::Receiver<()>,
-    until: Instant,
-}
-
-impl SendGate {
-    /// A gate that opens when what comes with it is dropped, or at the latest after this time.
-    pub(super) fn new(longest: Duration) -> (SentSignal, Option<Self>) {
-        let (sent_signal, waiting) = oneshot::channel();
-        (sent_signal, Some(Self { sent_signal: waiting, until: Instant::now() + longest }))
-    }
-
-    pub(super) async fn wait(gate: &mut Option<Self>) {
-        if let Some(Self { sent_signal, until }) = gate {
-            let _ = timeout_at(*until, sent_signal).await;
-        }
-    }
 }
 
 /// Carries a session's messages until it ends. With `may_be_sse`, a refused `initialize` is given back.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::backend::http::HttpBackend;
-use crate::backend::http::events::StreamPosition;
+use crate::backend::http::position::StreamPosition;
 use crate::backend::http::reader::{BodyError, EventReader, StreamItem, read_body};
 use crate::budget::FREE;
 use crate::frame::Lost;

@@ -7,8 +7,9 @@ use http::header::HeaderValue;
 use http::{Method, StatusCode};
 use url::Url;
 
-use crate::backend::http::events::StreamPosition;
-use crate::backend::http::rules::{self, ReconnectPace, RedirectDecision, ReplyKind, StreamProgress};
+use crate::backend::http::position::{StreamPosition, StreamProgress};
+use crate::backend::http::reconnect::ReconnectPace;
+use crate::backend::http::rules::{self, RedirectDecision, ReplyKind};
 use crate::headers::why_not_sent;
 
 fn url(text: &str) -> Url {
