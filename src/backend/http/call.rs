@@ -12,10 +12,12 @@ use bytes::Bytes;
 use reqwest::Response;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::link::{Delivered, HttpLink, error_with_404, json_rpc_error};
+use super::link::HttpLink;
 use super::position::StreamPosition;
 use super::reader::{self, BodyError, EventReader, StreamItem};
+use super::receive::Delivered;
 use super::reconnect::{self, ReconnectPace};
+use super::responses::{error_with_404, json_rpc_error};
 use super::rules::{self, ReplyKind};
 use super::send_gate::SentSignal;
 use super::upstream::{ClientHeaders, UploadGaveWay};

@@ -1,10 +1,8 @@
 //! One session's side of a server: what its requests carry, and how what comes back is handed on.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::Method;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::Response;
@@ -15,15 +13,16 @@ use url::Url;
 
 use super::body::{FREE_COPY, ReplayableBody};
 use super::position::StreamPosition;
-use super::reader::{self, EventReader, StreamItem};
+use super::reader;
+use super::responses::error_with_404;
 use super::rules::{self, ReplyKind};
 use super::send_gate::SentSignal;
+use super::server_requests::OpenServerRequests;
 use super::upstream::{ClientHeaders, Upstream, UpstreamRequest};
-use crate::backend::delivery;
 use crate::budget::Budget;
-use crate::frame::{Frame, FrameError, Id, Incoming, Kind, Permit, Wire, split};
+use crate::frame::{Frame, Wire};
 use crate::headers::is_credential;
-use crate::link::{CallFailure, Inlet, LinkExit, LostMessage};
+use crate::link::{CallFailure, Inlet, LinkExit};
 
 /// How long a server may take to accept a notification or an answer.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -46,12 +45,6 @@ const FIRST_RESEND_DELAY: Duration = Duration::from_millis(250);
 const RESEND_PERIOD: Duration = Duration::from_secs(60);
 /// The longest answer that is kept to be sent again, in bytes.
 const MAX_RESENT_RESPONSE: usize = 1024 * 1024;
-/// Of how many open questions it is known on which call's stream they came.
-const MAX_OPEN_SERVER_REQUESTS: usize = 1024;
-
-/// The number of no call: the first one is 1.
-const NO_CALL: u64 = 0;
-
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -71,8 +64,7 @@ pub(super) struct HttpLink {
     /// A name for logs.
     pub name: Arc<str>,
     known: Mutex<Known>,
-    /// The server's open questions, each with the call on whose stream it came.
-    questions: Mutex<VecDeque<(Id, u64)>>,
+    pub server_requests: OpenServerRequests,
 }
 
 /// What is known of the session on the server.
@@ -92,7 +84,15 @@ impl HttpLink {
         name: Arc<str>,
         outgoing: Budget,
     ) -> Self {
-        Self { upstream, inlet, limit, outgoing, name, known: Mutex::default(), questions: Mutex::default() }
+        Self {
+            upstream,
+            inlet,
+            limit,
+            outgoing,
+            name,
+            known: Mutex::default(),
+            server_requests: OpenServerRequests::default(),
+        }
     }
 
     fn known<T>(&self, read: impl FnOnce(&mut Known) -> T) -> T {
@@ -144,7 +144,7 @@ impl HttpLink {
     }
 
     /// Takes the protocol version from the answer to `initialize`.
-    fn take_protocol_version(&self, answer: &Frame) {
+    pub(super) fn take_protocol_version(&self, answer: &Frame) {
         let version = answer.lookup(&["result", "protocolVersion"]).ok().flatten();
         let version = version.and_then(|raw| serde_json::from_slice::<String>(raw).ok());
         self.known(|known| known.version = version.as_deref().and_then(rules::version));
@@ -271,46 +271,6 @@ impl HttpLink {
         }
     }
 
-    fn questions<T>(&self, read: impl FnOnce(&mut VecDeque<(Id, u64)>) -> T) -> T {
-        read(&mut self.questions.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Remembers on which call's stream a question came.
-    fn note_server_request(&self, frame: &Frame, call: u64) {
-        if let (Kind::Request, Some(id)) = (frame.kind(), frame.id()) {
-            self.questions(|questions| {
-                if questions.len() >= MAX_OPEN_SERVER_REQUESTS {
-                    questions.pop_front();
-                }
-                questions.push_back((id, call));
-            });
-        }
-    }
-
-    /// Forgets the questions of a call that is over.
-    pub(super) fn forget_call(&self, call: u64) {
-        self.questions(|questions| questions.retain(|(_, on)| *on != call));
-    }
-
-    /// The questions that are answered here are open no more. The calls on whose streams they came.
-    pub(super) fn take_answered(&self, answers: &Wire) -> Vec<u64> {
-        if answers.len() > MAX_RESENT_RESPONSE || self.questions(|questions| questions.is_empty()) {
-            return Vec::new();
-        }
-        let ids: Vec<_> = match split(answers.clone_parts().into_bytes()) {
-            Ok(Incoming::One(frame)) => frame.id().into_iter().collect(),
-            Ok(Incoming::Batch(frames)) => frames.iter().flatten().filter_map(Frame::id).collect(),
-            Err(_) => Vec::new(),
-        };
-        self.questions(|questions| {
-            let find = |id: &Id| questions.iter().position(|(open, _)| open == id);
-            let places: Vec<_> = ids.iter().filter_map(find).collect();
-            let calls = places.iter().map(|place| questions[*place].1).collect();
-            questions.retain(|(open, _)| !ids.contains(open));
-            calls
-        })
-    }
-
     /// Ends the session on the server, if there is one. That it may not be ended in this way is fine.
     pub(super) async fn delete(&self) {
         // Whoever takes it away ends it: once.
@@ -337,142 +297,9 @@ impl HttpLink {
             reason: "it does not know this session any more, and answered with HTTP status 404".to_owned(),
         }
     }
-
-    /// Hands on what comes on a stream of no call's own, until it ends. With `answers` the server's answers come there too;
-    /// else what cannot be read there is taken for the answer to no call.
-    pub(super) async fn deliver_stream(
-        &self,
-        reader: &mut EventReader,
-        answers: bool,
-        mut see: impl FnMut(&Frame),
-    ) -> Result<(), String> {
-        let on = (!answers).then_some(NO_CALL);
-        while let Some(event) = reader.next().await? {
-            match event {
-                StreamItem::Message(data, grown) => {
-                    let size = data.len();
-                    let received = split(data);
-                    match &received {
-                        Ok(Incoming::One(frame)) => see(frame),
-                        Ok(Incoming::Batch(frames)) => frames.iter().flatten().for_each(&mut see),
-                        Err(_) => {}
-                    }
-                    delivery::deliver_parsed(received, size, grown, on, &*self.inlet).await;
-                }
-                StreamItem::Other(..) => {}
-                StreamItem::Lost(message) => {
-                    let request = message.request || message.id.is_none() && !answers;
-                    delivery::deliver_lost(LostMessage { request, ..message }, &*self.inlet).await;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Hands on what came for a call, and says what it was.
-    pub(super) async fn deliver_for_call(
-        &self,
-        data: Bytes,
-        grown: Option<Permit>,
-        call: u64,
-        opening: bool,
-    ) -> Delivered {
-        let size = data.len();
-        let mut received = split(data);
-        let id = Id::number(call);
-        if let Ok(Incoming::One(frame)) = &received
-            && let Some(mended) = with_call_id(frame, &id)
-        {
-            received = split(mended);
-        }
-        let answers = |frame: &Frame| frame.kind() == Kind::Response && has_id(frame, call);
-        let answer = match &received {
-            Ok(Incoming::One(frame)) => answers(frame).then_some(frame),
-            Ok(Incoming::Batch(frames)) => frames.iter().flatten().find(|frame| answers(frame)),
-            Err(error) => return Delivered::Unreadable(error.clone()),
-        };
-        let is_unreadable = match &received {
-            // With one of them the session fails the call.
-            Ok(Incoming::Batch(frames)) => {
-                frames.iter().any(|frame| frame.as_ref().is_err_and(|error| error.is_answer_to(call)))
-            }
-            _ => false,
-        };
-        let handed = if answer.is_some() || is_unreadable { Delivered::Response } else { Delivered::Other };
-        if let (Some(answer), true) = (answer, opening) {
-            self.take_protocol_version(answer);
-        }
-        match &received {
-            Ok(Incoming::One(frame)) => self.note_server_request(frame, call),
-            Ok(Incoming::Batch(frames)) => {
-                frames.iter().flatten().for_each(|frame| self.note_server_request(frame, call))
-            }
-            Err(_) => {}
-        }
-        delivery::deliver_parsed(received, size, grown, Some(call), &*self.inlet).await;
-        handed
-    }
-
-    /// Hands on that what came for a call is no message. True if that is the call's outcome.
-    pub(super) async fn deliver_unreadable(&self, error: FrameError, call: u64) -> bool {
-        let answered = error.is_answer_to(call);
-        delivery::deliver_parsed(Err(error), 0, None, Some(call), &*self.inlet).await;
-        answered
-    }
 }
 
 /// The session id that came with the answer to `initialize`.
 fn session(headers: &HeaderMap) -> Result<Option<HeaderValue>, String> {
     headers.get(&SESSION_ID).map(rules::session_id).transpose()
-}
-
-/// What came for a call.
-pub(super) enum Delivered {
-    /// Its answer, alone or among others.
-    Response,
-    /// Something else.
-    Other,
-    /// No message, and it was not handed on.
-    Unreadable(FrameError),
-}
-
-/// An error that does not say what it answers, with the id of the call that it came for.
-fn with_call_id(frame: &Frame, id: &Id) -> Option<Bytes> {
-    if !frame.is_error() || frame.id().is_some() {
-        return None;
-    }
-    Some(frame.splice().set(&["id"], id.raw()).ok()?.finish().into_bytes())
-}
-
-/// The JSON-RPC error in the body of a 404, if it is the answer to this request, by its id, and not word of a session that is
-/// not known. `None` for the id stands for that of sessile's own ping.
-pub(super) fn error_with_404(body: &Bytes, call: Option<u64>) -> Option<Bytes> {
-    let Ok(Incoming::One(frame)) = split(body.clone()) else { return None };
-    let found = frame.id()?;
-    let same = match call {
-        Some(call) => found.as_u64() == Some(call),
-        None => found.to_text().as_deref() == Some("sessile-ping"),
-    };
-    let code = frame.lookup(&["error", "code"]).ok().flatten()?;
-    let code = serde_json::from_slice::<i64>(code).ok()?;
-    (frame.is_error() && same && rules::is_response_with_404(code)).then(|| frame.bytes().clone())
-}
-
-/// The JSON-RPC error in the body of a refusal, as the answer to this call; `None` if it is none.
-pub(super) fn json_rpc_error(body: &Bytes, call: u64) -> Option<Bytes> {
-    let Ok(Incoming::One(frame)) = split(body.clone()) else { return None };
-    if !frame.is_error() {
-        return None;
-    }
-    if has_id(&frame, call) {
-        return Some(frame.bytes().clone());
-    }
-    // Some servers put in what they like; it came with this call and answers no other.
-    let id = Id::number(call);
-    Some(frame.splice().set(&["id"], id.raw()).ok()?.finish().into_bytes())
-}
-
-/// Whether the id of the message is this number, however the server spells it.
-pub(super) fn has_id(frame: &Frame, call: u64) -> bool {
-    frame.id().is_some_and(|id| id.as_u64() == Some(call))
 }

@@ -6,17 +6,21 @@
 mod address;
 mod body;
 mod call;
-mod events;
 mod input;
 mod link;
 mod negotiation;
+mod partial_event;
 mod position;
 mod reader;
+mod receive;
 mod reconnect;
+mod responses;
 mod rules;
 mod secrets;
 mod send_gate;
+mod server_requests;
 mod sse;
+mod sse_decoder;
 mod streamable;
 mod upstream;
 

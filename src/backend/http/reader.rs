@@ -8,10 +8,10 @@ use bytes::{Bytes, BytesMut};
 use reqwest::Response;
 use tokio::time::{sleep, timeout};
 
-use super::events::{SseDecoder, SseEvent};
 use super::position::{StreamPosition, StreamProgress};
 use super::rules::{self, ReplyKind};
 use super::secrets::RequestSecrets;
+use super::sse_decoder::{SseDecoder, SseEvent};
 use crate::budget::{Budget, FREE, GaveWay, Growth, fitted, grown};
 use crate::frame::{Lost, Permit};
 use crate::link::LostMessage;

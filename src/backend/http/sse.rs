@@ -12,9 +12,10 @@ use url::Url;
 
 use super::call::{self, failure_text};
 use super::input::LinkInput;
-use super::link::{HttpLink, has_id, json_rpc_error};
+use super::link::HttpLink;
 use super::position::StreamPosition;
 use super::reader::{self, EventReader, StreamItem};
+use super::responses::{has_id, json_rpc_error};
 use super::rules::{self, ReplyKind};
 use super::send_gate::{ACCEPT_WAIT, SendGate, SentSignal, WRITE_WAIT};
 use super::upstream::UpstreamRequest;

@@ -72,7 +72,7 @@ pub(super) async fn run(
             Some(done) = tasks.set.join_next() => match done {
                 Ok(TaskEnd::CallOver(number, ended)) => {
                     tasks.calls.remove(&number);
-                    link.forget_call(number);
+                    link.server_requests.forget_call(number);
                     match ended {
                         CallEnd::Done => {}
                         CallEnd::SessionLost(exit) => break Some(exit),
@@ -180,7 +180,7 @@ impl LinkTasks<'_> {
 
     /// Gives up a call. False if it was over already.
     fn end(&mut self, number: u64) -> bool {
-        self.link.forget_call(number);
+        self.link.server_requests.forget_call(number);
         let Some(call) = self.calls.remove(&number) else { return false };
         let is_running = !call.task.is_finished();
         call.task.abort();
@@ -202,7 +202,7 @@ async fn send_without_response(link: Arc<HttpLink>, outward: Outward, sent_signa
     let had_session = link.has_session();
     let mut calls = Vec::new();
     let sent = if matches!(purpose, Purpose::Answer) {
-        calls = link.take_answered(&wire);
+        calls = link.server_requests.take_answered(&wire);
         link.send_response(&link.upstream.url, wire).await
     } else {
         link.upstream.send(link.post_without_response(&link.upstream.url, wire)).await

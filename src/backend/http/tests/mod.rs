@@ -8,13 +8,13 @@ mod bodies;
 mod bounds;
 mod credentials;
 mod ends;
-mod events;
 mod order;
 mod panics;
 mod redirects;
 mod resume;
 mod rules;
 mod sse;
+mod sse_decoder;
 mod streamable;
 
 use std::convert::Infallible;

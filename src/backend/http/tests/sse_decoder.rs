@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use crate::backend::http::events::{SseDecoder, SseEvent};
 use crate::backend::http::position::{StreamPosition, StreamProgress};
+use crate::backend::http::sse_decoder::{SseDecoder, SseEvent};
 
 /// What a stream comes to, in words that are easy to compare.
 fn decode(stream: &[u8], limit: usize, cuts: &[usize]) -> (Vec<String>, StreamPosition, StreamProgress) {

@@ -7,8 +7,9 @@
 
 use std::time::Duration;
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes};
 
+use super::partial_event::{EventData, IdField, PartialEvent, skim_line};
 use super::position::{StreamPosition, StreamProgress};
 use crate::budget::{fitted, grown};
 use crate::frame::{Id, Skimmer};
@@ -66,107 +67,6 @@ pub(super) struct SseDecoder {
     event: PartialEvent,
     /// How many bytes the buffer of the last message takes.
     message_takes: usize,
-}
-
-/// The event that is being read.
-#[derive(Debug, Default)]
-struct PartialEvent {
-    /// Whether there was any field.
-    begun: bool,
-    kind: Option<Bytes>,
-    data: Option<EventData>,
-    id: IdField,
-    /// Where the data goes that is over the limit.
-    skimmer: Option<Skimmer>,
-}
-
-/// What an event says of its id.
-#[derive(Debug, Default)]
-enum IdField {
-    #[default]
-    Nothing,
-    /// There is none any more, or one that cannot be sent back.
-    None,
-    Some(Bytes),
-}
-
-#[derive(Debug)]
-enum EventData {
-    /// One line, which may be a slice of the chunk that it came in, and how many bytes its buffer takes.
-    Line(Bytes, usize),
-    Lines(BytesMut),
-}
-
-impl EventData {
-    fn is_empty(&self) -> bool {
-        match self {
-            Self::Line(line, _) => line.is_empty(),
-            Self::Lines(lines) => lines.is_empty(),
-        }
-    }
-}
-
-impl PartialEvent {
-    fn capacity(&self) -> usize {
-        match &self.data {
-            None => 0,
-            Some(EventData::Line(_, capacity)) => *capacity,
-            Some(EventData::Lines(lines)) => lines.capacity(),
-        }
-    }
-
-    fn len(&self) -> usize {
-        match &self.data {
-            None => 0,
-            Some(EventData::Line(line, _)) => line.len(),
-            Some(EventData::Lines(lines)) => lines.len(),
-        }
-    }
-
-    /// From here on the data is not kept.
-    fn skim(&mut self) -> &mut Skimmer {
-        let data = self.data.take();
-        self.skimmer.get_or_insert_with(|| {
-            let mut skimmer = Skimmer::new();
-            match data {
-                None => {}
-                Some(EventData::Line(line, _)) => skim_line(&mut skimmer, &line),
-                Some(EventData::Lines(lines)) => skim_line(&mut skimmer, &lines),
-            }
-            skimmer
-        })
-    }
-
-    /// Adds a line of data, whose buffer takes so many bytes.
-    fn push(&mut self, value: Bytes, capacity: usize, limit: usize) {
-        if self.skimmer.is_some() || self.len() + value.len() > limit {
-            skim_line(self.skim(), &value);
-            return;
-        }
-        self.data = Some(match self.data.take() {
-            None => EventData::Line(value, capacity),
-            Some(EventData::Line(line, _)) => {
-                let mut lines = BytesMut::with_capacity(line.len() + value.len() + 1);
-                lines.extend_from_slice(&line);
-                EventData::Lines(join(lines, &value))
-            }
-            Some(EventData::Lines(lines)) => EventData::Lines(join(lines, &value)),
-        });
-    }
-}
-
-fn join(mut lines: BytesMut, line: &[u8]) -> BytesMut {
-    lines.extend_from_slice(b"\n");
-    lines.extend_from_slice(line);
-    lines
-}
-
-/// Lines of data are joined by a line break, which between the tokens of JSON is white space.
-fn skim_line(skimmer: &mut Skimmer, line: &[u8]) {
-    if skimmer.size() > 0 {
-        skimmer.feed(b"\n");
-    }
-    skimmer.feed(line);
 }
 
 impl SseDecoder {
@@ -301,7 +201,7 @@ impl SseDecoder {
             }
         } else if line.len() > MAX_FIELD_LINE {
             if line.starts_with(b"id:") {
-                self.event.id = IdField::None;
+                self.event.id = IdField::Unusable;
             }
             self.line = Vec::new();
             self.first_line = false;
@@ -374,7 +274,7 @@ impl SseDecoder {
             b"id" if !value.contains(&0) => {
                 self.event.begun = true;
                 let usable = (1..=MAX_FIELD_LINE).contains(&value.len()) && !value.iter().any(u8::is_ascii_control);
-                self.event.id = if usable { IdField::Some(Bytes::copy_from_slice(value)) } else { IdField::None };
+                self.event.id = if usable { IdField::Given(Bytes::copy_from_slice(value)) } else { IdField::Unusable };
             }
             b"retry" if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
                 let millis = std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok());
@@ -389,11 +289,11 @@ impl SseDecoder {
         let PartialEvent { begun, kind, data, id, skimmer } = std::mem::take(&mut self.event);
         let resumed_behind = if begun { self.resumed_behind.take() } else { None };
         let repeated =
-            matches!((&id, &resumed_behind), (IdField::Some(id), Some(resumed_behind)) if id == resumed_behind);
+            matches!((&id, &resumed_behind), (IdField::Given(id), Some(resumed_behind)) if id == resumed_behind);
         match id {
-            IdField::Nothing => {}
-            IdField::None => self.position.id = None,
-            IdField::Some(id) => self.position.id = Some(id),
+            IdField::Absent => {}
+            IdField::Unusable => self.position.id = None,
+            IdField::Given(id) => self.position.id = Some(id),
         }
         if repeated {
             return None;
