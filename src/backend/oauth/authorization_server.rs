@@ -14,7 +14,8 @@ use tracing::subscriber::NoSubscriber;
 use url::Url;
 
 use super::LoginContext;
-use super::http_client::{ExchangeError, LoginClient, quote, without_secrets};
+use super::discovery::{check, discover_among, not_found};
+use super::http_client::{ExchangeError, LoginClient, quote};
 use super::plan;
 use super::store::{ClientIdentity, ServerIdentity};
 use crate::backend::credentials::CredentialError;
@@ -332,122 +333,4 @@ fn is_client_error(error: &str) -> bool {
 /// rmcp writes codes and whole answers to its log when it trades something for tokens.
 async fn without_logging<F: Future>(work: F) -> F::Output {
     work.with_subscriber(NoSubscriber::default()).await
-}
-
-fn check(context: &LoginContext, client: &LoginClient, url: &str) -> Result<Url, CredentialError> {
-    let parsed = Url::parse(url).map_err(|_| CredentialError::Discovery {
-        backend: context.name.clone(),
-        reason: format!("`{}` is no URL", quote(url)),
-    })?;
-    match client.policy().check(&parsed) {
-        Ok(()) => Ok(parsed),
-        Err(refusal) => Err(CredentialError::UrlRefused {
-            backend: context.name.clone(),
-            url: quote(&without_secrets(&parsed)),
-            reason: refusal.reason(),
-        }),
-    }
-}
-
-fn not_found(context: &LoginContext, client: &LoginClient, error: &AuthError) -> CredentialError {
-    let backend = context.name.clone();
-    match client.take_error() {
-        Some(ExchangeError::Refused { url, refusal }) => {
-            CredentialError::UrlRefused { backend, url, reason: refusal.reason() }
-        }
-        Some(error) => CredentialError::Discovery { backend, reason: error.to_string() },
-        None => {
-            let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
-            CredentialError::Discovery { backend, reason: quote(&format!("{error}{cause}")) }
-        }
-    }
-}
-
-/// Asks authorization servers of which rmcp had nothing: it talks to none on a private address, also where the backend is
-/// on one, and to none that has no page for people to log in.
-async fn discover_among(
-    context: &LoginContext,
-    client: &LoginClient,
-    servers: &[String],
-) -> Result<AuthorizationMetadata, CredentialError> {
-    let mut why = None;
-    for server in servers {
-        let url = match check(context, client, server) {
-            Ok(url) => url,
-            Err(error) => {
-                why.get_or_insert(error);
-                continue;
-            }
-        };
-        for place in well_known(&url) {
-            if let Ok(body) = client.get(&place).await
-                && let Some(metadata) = read_metadata(&body)
-                && metadata.issuer.as_deref().map(|issuer| issuer.trim_end_matches('/'))
-                    == Some(url.as_str().trim_end_matches('/'))
-            {
-                return Ok(metadata);
-            }
-        }
-    }
-    Err(why.unwrap_or_else(|| CredentialError::Discovery {
-        backend: context.name.clone(),
-        reason: format!("{} publishes no usable metadata", quote(&servers.join(", "))),
-    }))
-}
-
-/// Where an issuer's metadata is (RFC 8414, section 3.1; `OpenID`'s Discovery 1.0, section 4).
-fn well_known(issuer: &Url) -> Vec<Url> {
-    let path = issuer.path().trim_matches('/');
-    let (before, after) =
-        if path.is_empty() { (String::new(), String::new()) } else { (format!("/{path}"), format!("/{path}")) };
-    [
-        format!("/.well-known/oauth-authorization-server{after}"),
-        format!("/.well-known/openid-configuration{after}"),
-        format!("{before}/.well-known/openid-configuration"),
-    ]
-    .into_iter()
-    .map(|path| {
-        let mut url = issuer.clone();
-        url.set_path(&path);
-        url.set_query(None);
-        url.set_fragment(None);
-        url
-    })
-    .collect()
-}
-
-/// Metadata, also of a server that lets only programs in and so has no authorization endpoint (RFC 8414, section 2).
-fn read_metadata(body: &[u8]) -> Option<AuthorizationMetadata> {
-    let mut metadata: Value = serde_json::from_slice(body).ok()?;
-    let token_endpoint = metadata.get("token_endpoint")?.clone();
-    metadata.as_object_mut()?.entry("authorization_endpoint").or_insert(token_endpoint);
-    serde_json::from_value(metadata).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn metadata_is_looked_for_where_it_belongs() {
-        let places =
-            |issuer: &str| well_known(&Url::parse(issuer).unwrap()).iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(places("https://a.test")[0], "https://a.test/.well-known/oauth-authorization-server");
-        assert_eq!(
-            places("https://a.test/team/"),
-            [
-                "https://a.test/.well-known/oauth-authorization-server/team",
-                "https://a.test/.well-known/openid-configuration/team",
-                "https://a.test/team/.well-known/openid-configuration",
-            ]
-        );
-    }
-
-    #[test]
-    fn a_server_for_programs_needs_no_page() {
-        let metadata = read_metadata(br#"{"issuer":"https://a.test","token_endpoint":"https://a.test/t"}"#).unwrap();
-        assert_eq!(metadata.authorization_endpoint, "https://a.test/t");
-        assert!(read_metadata(br#"{"issuer":"https://a.test"}"#).is_none());
-        assert!(read_metadata(b"[]").is_none());
-    }
 }

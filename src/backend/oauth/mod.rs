@@ -10,6 +10,7 @@ mod address_policy;
 mod authorization_server;
 mod browser;
 mod current_token;
+mod discovery;
 mod http_client;
 mod login;
 mod plan;
@@ -17,6 +18,7 @@ mod redirect_listener;
 mod store;
 #[cfg(test)]
 mod tests;
+mod token_task;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,11 +33,11 @@ use url::Url;
 use super::credentials::{AuthRefusal, BearerToken, CredentialError, TokenSource};
 use crate::config::{OAuthFlow, OAuthSettings};
 
-use authorization_server::{AuthorizationServer, RenewalError};
 use current_token::CurrentToken;
 use http_client::HostLookup;
 use plan::{AfterRefusal, BeforeRequest, RefusalCause, TokenAge, TokenOrigin};
-use store::{LockKind, ServerIdentity, StoredLogin, TokenStore};
+use store::{ServerIdentity, StoredLogin, TokenStore};
+use token_task::TokenTask;
 
 /// How often a request is thought over again when things change while it waits.
 const MAX_ROUNDS: usize = 5;
@@ -79,12 +81,6 @@ struct TokenState {
     ungrantable_scopes: Vec<String>,
     failed: Option<(Instant, CredentialError)>,
     work: Option<WeakShared<BoxFuture<'static, TaskOutcome>>>,
-}
-
-/// What gets a token.
-enum TokenTask {
-    Renew,
-    Obtain(Vec<String>),
 }
 
 impl OAuth {
@@ -225,108 +221,6 @@ impl OAuthTokens {
         // What a backend may have us remember is bounded.
         state.ungrantable_scopes =
             plan::union(&state.ungrantable_scopes, &missing).into_iter().rev().take(100).collect();
-    }
-
-    /// Runs a task, or waits for the one that is under way, whichever it is.
-    async fn run(self: &Arc<Self>, token_task: TokenTask) -> TaskOutcome {
-        let work = {
-            let mut state = self.state();
-            state.under_way().unwrap_or_else(|| {
-                let work: SharedTask = self.clone().run_task(token_task).boxed().shared();
-                state.work = work.downgrade();
-                work
-            })
-        };
-        work.await
-    }
-
-    async fn run_task(self: Arc<Self>, token_task: TokenTask) -> TaskOutcome {
-        let whole = |work: BoxFuture<'static, TaskOutcome>| async {
-            // Torn off in the middle, it would lose a token that the server has given out already.
-            tokio::spawn(work).await
-        };
-        let program = self.context.settings.flow == OAuthFlow::ClientCredentials;
-        let outcome = match (token_task, &self.store) {
-            (TokenTask::Renew, Some(store)) if !program => whole(self.clone().renew(store.clone()).boxed()).await,
-            (TokenTask::Obtain(scopes), Some(store)) if !program => {
-                let outcome = login::login(self.clone(), store.clone(), scopes).await;
-                let failed = outcome.as_ref().err().cloned();
-                self.state().failed = failed.map(|error| (Instant::now(), error));
-                Ok(outcome)
-            }
-            (TokenTask::Obtain(scopes), _) => whole(self.clone().grant(scopes).boxed()).await,
-            (TokenTask::Renew, _) => whole(self.clone().grant(Vec::new()).boxed()).await,
-        };
-        outcome.unwrap_or_else(|error| {
-            Err(CredentialError::Internal { backend: self.context.name.clone(), reason: error.to_string() })
-        })
-    }
-
-    /// Trades the refresh token for new tokens, unless another process has done so already.
-    async fn renew(self: Arc<Self>, store: TokenStore) -> TaskOutcome {
-        let name = || self.context.name.clone();
-        let ended = |reason: &str| CredentialError::Ended { backend: name(), reason: reason.to_owned() };
-        let _lock = store.lock(LockKind::Change, LOCK_TIMEOUT).await?;
-        let mut kept = store.load().await;
-        if self.adopt_if_better(&kept, &[]) {
-            return Ok(());
-        }
-        let (Some(credentials), Some(client)) = (kept.credentials.clone(), kept.client.clone()) else {
-            self.state().held = None;
-            return Err(ended("the tokens are gone"));
-        };
-        let challenge = self.state().challenge.clone();
-        let authority = AuthorizationServer::discover(&self.context, challenge.as_deref()).await?;
-        if kept.server.as_ref() != Some(&authority.identity()) {
-            // The refresh token is nobody else's business.
-            self.forget(&store, kept, false).await;
-            return Err(ended("the backend names another authorization server now"));
-        }
-        match authority.renew(&client, credentials).await {
-            Ok(credentials) => {
-                kept.credentials = Some(credentials.clone());
-                store.save(kept).await;
-                self.adopt(&credentials, TokenOrigin::Renewed)
-            }
-            Err(RenewalError::Rejected(reason)) => {
-                self.forget(&store, kept, false).await;
-                Err(ended(&reason))
-            }
-            Err(RenewalError::ClientUnknown(reason)) if client.registered => {
-                self.forget(&store, kept, true).await;
-                Err(ended(&reason))
-            }
-            Err(RenewalError::ClientUnknown(reason)) => Err(CredentialError::ClientRefused { backend: name(), reason }),
-            Err(RenewalError::Failed(reason)) => Err(CredentialError::NotRenewed { backend: name(), reason }),
-        }
-    }
-
-    /// Gets a token with the program's own credentials.
-    async fn grant(self: Arc<Self>, scopes: Vec<String>) -> TaskOutcome {
-        let challenge = self.state().challenge.clone();
-        let authority = AuthorizationServer::discover(&self.context, challenge.as_deref()).await?;
-        let server = authority.identity();
-        let first = self.state().server.get_or_insert_with(|| server.clone()).clone();
-        if first != server {
-            let issuer =
-                |server: &ServerIdentity| server.issuer.clone().unwrap_or_else(|| server.token_endpoint.clone());
-            return Err(CredentialError::OtherIssuer {
-                backend: self.context.name.clone(),
-                found: http_client::quote(&issuer(&server)),
-                expected: http_client::quote(&issuer(&first)),
-            });
-        }
-        let credentials = authority.grant(&scopes).await?;
-        self.adopt(&credentials, TokenOrigin::Granted)
-    }
-
-    async fn forget(&self, store: &TokenStore, mut kept: StoredLogin, client: bool) {
-        kept.credentials = None;
-        if client {
-            kept.client = None;
-        }
-        store.save(kept).await;
-        self.state().held = None;
     }
 
     fn adopt(&self, credentials: &StoredCredentials, origin: TokenOrigin) -> TaskOutcome {
