@@ -2,11 +2,21 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use http::HeaderValue;
 
 /// What is shorter is not masked: it would make what a server says unreadable, and is no secret.
 const MIN_MASKED: usize = 6;
 const MASK: &str = "***";
+/// Reads base64 as leniently as any server may.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
 /// What stands in front of credentials and says of what kind they are.
 const SCHEMES: [&str; 5] = ["basic", "bearer", "digest", "negotiate", "signature"];
 
@@ -83,31 +93,17 @@ fn begun(text: &str, secret: &str) -> Option<usize> {
     starts.filter(|end| text.ends_with(&secret[..*end])).map(|end| text.len() - end).next()
 }
 
-/// The user's name and password in basic credentials (RFC 7617, section 2).
+/// The user's name and password in basic credentials (RFC 7617, section 2). Either alphabet is read, with padding or without,
+/// and a last digit that says nothing is left out: what some server can read out of the header has to be masked.
 fn basic(value: &str) -> Option<String> {
     let (scheme, encoded) = value.trim().split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
-    let mut bytes = Vec::with_capacity(encoded.len());
-    let (mut bits, mut count) = (0_u32, 0);
-    for byte in encoded.trim().trim_end_matches('=').bytes() {
-        let digit = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' | b'-' => 62,
-            b'/' | b'_' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6) | u32::from(digit);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count).to_be_bytes()[3]);
-        }
-    }
-    Some(String::from_utf8_lossy(&bytes).into_owned())
+    let digits = encoded.trim().trim_end_matches('=').replace('-', "+").replace('_', "/");
+    let digits = if digits.len() % 4 == 1 { digits.get(..digits.len() - 1)? } else { &digits };
+    let pair = BASE64.decode(digits).ok()?;
+    Some(String::from_utf8_lossy(&pair).into_owned())
 }
 
 #[cfg(test)]
@@ -139,6 +135,10 @@ mod tests {
         assert_eq!(masked(&basic, text), "Basic *** is ***, bob with ***");
         assert_eq!(super::basic("basic dXNlcjpwQHNz").as_deref(), Some("user:p@ss"));
         assert_eq!(super::basic("Basic YQ==").as_deref(), Some("a"));
+        assert_eq!(super::basic("Basic YR").as_deref(), Some("a"), "bits behind the last byte");
+        assert_eq!(super::basic("Basic _-A=").as_deref(), super::basic("Basic /+A").as_deref(), "either alphabet");
+        assert_eq!(super::basic("Basic dXNlcjpwQHNzd").as_deref(), Some("user:p@ss"), "a digit too many");
+        assert_eq!(super::basic("Basic d\u{e9}"), None);
         assert_eq!(super::basic("Basic a b"), None);
     }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine as _};
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -316,7 +317,7 @@ fn client_of(headers: &HeaderMap, asked: &HashMap<String, String>) -> (String, O
     let basic = headers.get("authorization").and_then(|value| value.to_str().ok()?.strip_prefix("Basic "));
     match basic {
         Some(basic) => {
-            let text = String::from_utf8(unbase64(basic)).unwrap();
+            let text = String::from_utf8(BASE64_STANDARD.decode(basic).unwrap()).unwrap();
             let (id, secret) = text.split_once(':').unwrap();
             (id.to_owned(), Some(secret.to_owned()))
         }
@@ -324,39 +325,9 @@ fn client_of(headers: &HeaderMap, asked: &HashMap<String, String>) -> (String, O
     }
 }
 
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-fn unbase64(text: &str) -> Vec<u8> {
-    let mut bits = 0_u32;
-    let mut count = 0;
-    let mut out = Vec::new();
-    for byte in text.bytes().filter(|byte| *byte != b'=') {
-        let at = ALPHABET.iter().position(|known| *known == byte).unwrap();
-        bits = (bits << 6) | u32::try_from(at).unwrap();
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            out.push(u8::try_from((bits >> count) & 0xff).unwrap());
-        }
-    }
-    out
-}
-
 /// The challenge of a verifier (RFC 7636, section 4.2).
 fn challenge(verifier: &str) -> String {
-    let mut out = String::new();
-    for chunk in Sha256::digest(verifier).chunks(3) {
-        let bits = chunk.iter().enumerate().fold(0_u32, |bits, (at, byte)| bits | (u32::from(*byte) << (16 - 8 * at)));
-        for at in 0..=chunk.len() {
-            let letter = ALPHABET[((bits >> (18 - 6 * at)) & 63) as usize];
-            out.push(match letter {
-                b'+' => '-',
-                b'/' => '_',
-                letter => char::from(letter),
-            });
-        }
-    }
-    out
+    BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(verifier))
 }
 
 fn fields(text: &[u8]) -> HashMap<String, String> {
