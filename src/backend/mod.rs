@@ -20,6 +20,8 @@ pub mod spawn;
 mod tls;
 
 #[cfg(test)]
+mod scripted_peer;
+#[cfg(test)]
 mod tests;
 
 use std::panic::AssertUnwindSafe;

@@ -66,7 +66,7 @@ async fn bodies_that_end_all_come_through() {
         })
         .collect();
     for body in bodies {
-        let (read, charged) = timeout(LONG, body).await.expect("they wait for each other").unwrap();
+        let (read, charged) = timeout(TEST_TIMEOUT, body).await.expect("they wait for each other").unwrap();
         assert_eq!(read, 32 * FREE);
         assert!(charged.is_some_and(|charged| charged >= read), "it is charged for what it takes");
     }
@@ -125,11 +125,11 @@ async fn messages_that_wait_for_their_answer_are_not_all_kept() {
     const CALLS: u64 = 8;
     // Calls wait until all of them are there, and then are sent elsewhere.
     let (sender, _) = tokio::sync::watch::channel(0_u64);
-    let server = Server::start(move |request: Seen| {
+    let server = ScriptedPeer::start(move |request: PeerRequest| {
         let arrived = sender.clone();
         async move {
-            if request.what() != "POST tools/call" || request.path == "/there" {
-                return plainly(&request);
+            if request.kind() != "POST tools/call" || request.path == "/there" {
+                return plain_response(&request);
             }
             arrived.send_modify(|arrived| *arrived += 1);
             arrived.subscribe().wait_for(|arrived| *arrived >= CALLS).await.unwrap();
@@ -137,16 +137,16 @@ async fn messages_that_wait_for_their_answer_are_not_all_kept() {
         }
     })
     .await;
-    let mut session = Session::start(HttpBackend::new(&server.url()).unwrap());
+    let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap());
     session.open().await;
     for number in 2..2 + CALLS {
-        session.say(Purpose::Call(number), long_call(number, 400_000));
+        session.send(Purpose::Call(number), long_call(number, 400_000));
     }
     let (mut sent, mut refused) = (0, 0);
     for _ in 0..CALLS {
-        match session.hear().await {
-            Heard::Message { .. } => sent += 1,
-            Heard::Failed(_, CallFailure::Refused { status: 307, reason }) => {
+        match session.receive().await {
+            Received::Message { .. } => sent += 1,
+            Received::Failed(_, CallFailure::Refused { status: 307, reason }) => {
                 assert!(reason.contains("too long") && reason.contains("/there"), "{reason}");
                 refused += 1;
             }
@@ -155,14 +155,14 @@ async fn messages_that_wait_for_their_answer_are_not_all_kept() {
     }
     assert_eq!((sent, refused), (2, CALLS - 2), "there is room for two of them");
     // Their room is given back.
-    session.say(Purpose::Call(100), long_call(100, 400_000));
+    session.send(Purpose::Call(100), long_call(100, 400_000));
     session.answer(100).await;
 }
 
 /// A server that repeats what it is sent, with this status.
-async fn echo(code: u16) -> Server {
-    Server::start(move |request: Seen| async move {
-        if matches!(request.what().as_str(), "POST tools/call" | "POST notifications/n1") {
+async fn echo(code: u16) -> ScriptedPeer {
+    ScriptedPeer::start(move |request: PeerRequest| async move {
+        if matches!(request.kind().as_str(), "POST tools/call" | "POST notifications/n1") {
             let headers: Vec<_> =
                 request.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
             let said = format!("{} {}", request.path, headers.join("\n"));
@@ -171,12 +171,12 @@ async fn echo(code: u16) -> Server {
             answer.headers_mut().insert("www-authenticate", challenge.parse().unwrap());
             return answer;
         }
-        if request.what() == "POST initialize" {
-            let mut answer = welcome();
+        if request.kind() == "POST initialize" {
+            let mut answer = initialize_response();
             answer.headers_mut().insert("mcp-session-id", "session0secret".parse().unwrap());
             return answer;
         }
-        plainly(&request)
+        plain_response(&request)
     })
     .await
 }
@@ -191,7 +191,7 @@ const SECRETS: [&str; 7] = [
     "dXNlcjpi",
 ];
 
-fn secretive(server: &Server) -> HttpBackend {
+fn secretive(server: &ScriptedPeer) -> HttpBackend {
     HttpBackend::new(&format!("{}?k=querysecret777", server.url()))
         .and_then(|backend| backend.header("Cookie", "sid=cookiesecret999; theme=secret1dark"))
         .and_then(|backend| backend.forward_header("x-tenant"))
@@ -206,7 +206,7 @@ async fn what_a_server_repeats_is_not_shown() {
             secretive(&server).bearer("tokensecret7").unwrap(),
             secretive(&server).header("authorization", "Basic dXNlcjpiYXNpY3Bhc3N3b3Jk").unwrap(),
         ] {
-            let mut session = Session::start(backend);
+            let mut session = TestLink::start(backend);
             session.open().await;
             session.call_with(2, &[("x-tenant", "Bearer clientsecret42")]);
             let (_, failure) = session.failure().await;
@@ -215,7 +215,7 @@ async fn what_a_server_repeats_is_not_shown() {
             for secret in SECRETS {
                 assert!(!said.contains(secret), "{secret}: {said}");
             }
-            let seen = server.saw("POST tools/call", 1).await;
+            let seen = server.wait_for("POST tools/call", 1).await;
             let sent = format!("{:?} {}", seen.last().unwrap().headers, seen.last().unwrap().path);
             assert!(sent.contains("cookiesecret999") && sent.contains("session0secret"), "it was sent: {sent}");
         }
@@ -225,7 +225,7 @@ async fn what_a_server_repeats_is_not_shown() {
 #[tokio::test]
 async fn challenges_hold_no_secrets_and_are_short() {
     let server = echo(401).await;
-    let mut session = Session::start(secretive(&server));
+    let mut session = TestLink::start(secretive(&server));
     session.open().await;
     session.call_with(2, &[("x-tenant", "Bearer clientsecret42")]);
     match session.failure().await {
@@ -238,7 +238,7 @@ async fn challenges_hold_no_secrets_and_are_short() {
         other => panic!("{other:?}"),
     }
 
-    let server = Server::start(async |_| {
+    let server = ScriptedPeer::start(async |_| {
         let mut answer = status(401);
         for size in [10_000, 900, 900, 900, 10] {
             let value = format!("Bearer realm=\"{}\"", "r".repeat(size));
@@ -247,7 +247,7 @@ async fn challenges_hold_no_secrets_and_are_short() {
         answer
     })
     .await;
-    let mut session = Session::start(HttpBackend::new(&server.url()).unwrap());
+    let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap());
     session.initialize();
     match session.failure().await {
         (1, CallFailure::Unauthorized { challenge: Some(challenge), .. }) => {
@@ -260,12 +260,12 @@ async fn challenges_hold_no_secrets_and_are_short() {
 
 #[tokio::test]
 async fn a_long_redirect_is_not_shown_whole() {
-    let server = Server::start(async |_| {
+    let server = ScriptedPeer::start(async |_| {
         let to = format!("http://elsewhere.test/{}", "long/".repeat(14_000));
         Response::builder().status(307).header("location", to).body(Body::empty()).unwrap()
     })
     .await;
-    let mut session = Session::start(HttpBackend::new(&server.url()).unwrap());
+    let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap());
     session.initialize();
     match session.failure().await {
         (1, CallFailure::Refused { status: 307, reason }) => {

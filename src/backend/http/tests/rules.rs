@@ -230,7 +230,7 @@ fn which_headers_may_be_named() {
         "Proxy-Connection",
         "accept",
         "Accept-Encoding",
-        "Mcp-Session-Id",
+        "Mcp-TestLink-Id",
         "mcp-protocol-version",
         "MCP-Method",
         "last-event-id",

@@ -175,7 +175,7 @@ proptest! {
         prop_assert_eq!(&decode(stream.as_bytes(), 100, &[1]), &whole);
     }
 
-    /// Against the standard's algorithm, written down as plainly as it stands there.
+    /// Against the standard's algorithm, written down as plain_response as it stands there.
     #[test]
     fn agrees_with_the_standard(stream in streams(), cut in 1..40_usize) {
         let (events, position, _) = decode(stream.as_bytes(), usize::MAX, &[cut]);

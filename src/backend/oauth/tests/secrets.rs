@@ -35,8 +35,8 @@ async fn nothing_secret_is_logged() {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
-    let script = Script { gives_secrets: true, rotates: true, ..open_house() };
-    let stage = Stage::new(script, OAuthSettings::default(), Person::LogsIn).await;
+    let script = Script { gives_secrets: true, rotates: true, ..open_registration() };
+    let stage = LoginHarness::new(script, OAuthSettings::default(), Person::LogsIn).await;
     let mut errors = Vec::new();
     assert_eq!(stage.request("").await, Ok(200));
     assert_eq!(stage.request("write").await, Ok(200));
