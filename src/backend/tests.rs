@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc as blocking;
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::io::AsyncWriteExt as _;
@@ -10,12 +9,11 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::scripted_peer::TEST_TIMEOUT;
 use super::*;
 use crate::budget::Budget;
 use crate::frame::{FrameError, Incoming, Permit, Wire};
 use crate::link::{CallFailure, Exit, Inlet, LinkExit, LostMessage, Outward, Purpose};
-
-const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A session's end of a link. Its inlet tells only how the link ends, and panics when the server says something.
 struct TestSession {
@@ -233,9 +231,9 @@ async fn the_log_says_what_panicked() {
     use std::sync::Mutex;
 
     #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
+    struct CapturedLog(Arc<Mutex<Vec<u8>>>);
 
-    impl std::io::Write for Log {
+    impl std::io::Write for CapturedLog {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             std::io::Write::write(&mut *self.0.lock().unwrap(), bytes)
         }
@@ -245,7 +243,7 @@ async fn the_log_says_what_panicked() {
         }
     }
 
-    let log = Log::default();
+    let log = CapturedLog::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);

@@ -1,4 +1,6 @@
-//! The body of a request: a message's own bytes, and word of when they are gone.
+//! The body of a POST: the bytes of one message, kept for a second sending where that is allowed.
+//!
+//! When the last byte is in the socket, the message's permit is given back and its [`SentSignal`] is dropped.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -15,37 +17,41 @@ use super::send_gate::SentSignal;
 use crate::budget::{Backlog, Budget, Held};
 use crate::frame::{Permit, Wire};
 
-/// The longest message that is kept until it was accepted, in bytes, so that it can be sent again after a redirect or with
-/// other credentials. What is longer is freed as it is written, as on any other transport.
+/// The longest message of which a copy is kept until the server has accepted it, in bytes: the copy is sent after a redirect
+/// or with renewed credentials. A longer message is freed as it is written, as on any other transport.
 const MAX_REPLAYABLE: usize = 1024 * 1024;
-/// Up to so many bytes are kept without asking for room: there are never more of them than calls in flight.
+/// The longest message of which a copy is kept without a permit, in bytes. There are no more such copies than calls in
+/// flight, so they need no bound of their own.
 pub(super) const FREE_COPY: usize = 16 * 1024;
-/// How much of a message is handed to its connection at once, in bytes: when it has left, the server is seen to read.
+/// How much of a charged message is handed to its connection at once, in bytes. The backlog counts a server as reading when
+/// such a step has been written; with the whole message as one step, a slow server would look like one that reads nothing.
 const UPLOAD_STEP: usize = 64 * 1024;
 
-/// A message, until something of it is taken to be sent.
+/// A message, until its first byte is handed to a connection.
 type Unsent = Arc<Mutex<Option<FirstSend>>>;
 
-/// The message, what waits until it has been written, and what it holds of the bytes that others could have.
+/// The message, what waits until it has been written, and its share of the bytes that all sessions have in common.
 type FirstSend = (Wire, Option<SentSignal>, Option<Held>);
 
-/// A message to be sent, more than once if it has to be.
+/// A message to be sent: again from its copy if the first sending was redirected or refused.
 pub(super) struct ReplayableBody {
     first: Unsent,
+    /// The copy, with its permit if it is not small.
     again: Option<(Bytes, Option<Permit>)>,
-    /// Only of a message that takes memory which others may need.
+    /// Set only if the message is charged to the pool of all sessions.
     backlog: Option<(Backlog, CancellationToken)>,
 }
 
 impl ReplayableBody {
-    /// `sent_signal` is dropped when the message has been written. A copy is kept if it is small or `budget` has memory for it.
+    /// `sent_signal` is dropped when the message has been written. A copy is kept if the message is small, or if `budget` has
+    /// memory for the copy.
     pub(super) fn new(wire: Wire, sent_signal: Option<SentSignal>, budget: &Budget) -> Self {
         let permit = match wire.len() {
             0..=FREE_COPY => Some(None),
             size if size <= MAX_REPLAYABLE => budget.keep(size).map(Some),
             _ => None,
         };
-        // The original may be a small part of something large, which would live as long as it does.
+        // The bytes are copied, because the original may be a small slice of a large batch, which a clone would keep alive.
         let again = permit.map(|permit| (wire.parts().concat().into(), permit));
         let backlog = (wire.pooled() > 0).then(|| {
             let gave_way = CancellationToken::new();
@@ -61,12 +67,13 @@ impl ReplayableBody {
         self.backlog.as_ref().map(|(_, gave_way)| gave_way.clone())
     }
 
-    /// Whether it was sent and not kept.
+    /// Whether the message was sent and no copy of it was kept.
     pub(super) fn is_spent(&self) -> bool {
         self.again.is_none() && lock(&self.first).is_none()
     }
 
-    /// The message as a body, and whether anything of it was taken to be sent; `None` if it [is spent](Self::is_spent).
+    /// Returns the message as a body, with a flag that is set when its first byte is handed to a connection. Returns `None` if
+    /// the message [is spent](Self::is_spent).
     pub(super) fn begin(&mut self) -> Option<(reqwest::Body, Arc<AtomicBool>)> {
         let waiting = lock(&self.first).as_ref().map(|(wire, ..)| wire.len());
         let (source, len) = match (waiting, &self.again) {
@@ -95,7 +102,8 @@ fn lock(unsent: &Unsent) -> MutexGuard<'_, Option<FirstSend>> {
     unsent.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Never read: its drop gives the room back, and tells that the message has left.
+/// Held by each part of a body, and dropped with the last one: that gives the memory back and signals that the message has
+/// been written.
 struct UntilSent {
     _held: Option<Held>,
     _permit: Option<Permit>,
@@ -103,9 +111,9 @@ struct UntilSent {
 }
 
 struct SendingBody {
-    /// What is to be sent, until it is begun: a connection that cannot be made leaves it where it is.
+    /// The message, until the first poll: if the connection cannot be made, the message stays unsent and can be sent again.
     source: Unsent,
-    /// The last one comes first.
+    /// The parts that are still to be sent, in reverse order.
     parts: SmallVec<[Bytes; 3]>,
     left: u64,
     until_sent: Option<Arc<UntilSent>>,
@@ -113,7 +121,7 @@ struct SendingBody {
     begun: Arc<AtomicBool>,
 }
 
-/// A part on its way into a socket.
+/// A part of the message on its way into a socket. Its drop tells the backlog how many bytes have moved.
 struct BodyPart {
     bytes: Bytes,
     backlog: Option<Backlog>,

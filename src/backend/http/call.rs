@@ -1,8 +1,8 @@
-//! One call over streamable HTTP: it is sent as a POST, and its answer comes as JSON or on a stream, which is taken up again when it
-//! breaks (2025-11-25, basic/transports, "Sending Messages to the Server", "Resumability and Redelivery").
+//! One call over streamable HTTP. The call is sent as a POST; its response comes as JSON, or on a stream that is resumed when
+//! it breaks (2025-11-25, basic/transports, "Sending Messages to the Server", "Resumability and Redelivery").
 //!
-//! A call is sent once. Whatever happens then, it has one outcome: its answer, or a [`CallFailure`] that says whether it may
-//! have been carried out.
+//! A call is sent once. Whatever happens then, the call has one outcome: its response, or a [`CallFailure`] that says whether
+//! the server may have carried it out.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,41 +25,42 @@ use crate::backend::delivery;
 use crate::frame::{FrameErrorKind, Lost, Permit};
 use crate::link::{CallFailure, LinkExit, LostMessage, Outward};
 
-/// How long a stream is still read behind the answer: most servers end it there, and the connection can be used again.
+/// How long a stream is read on behind the response. Most servers end the stream there, and a stream that was read to its end
+/// leaves a connection that can be used again.
 const READ_ON_AFTER_RESPONSE: Duration = Duration::from_secs(1);
-/// How long a handshake may take once the server has accepted the connection.
+/// How long the response to `initialize` may take once the server has accepted the connection.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// One call.
+/// One call, and what it needs to come to its outcome.
 pub(super) struct HttpCall {
     pub link: Arc<HttpLink>,
     pub number: u64,
-    /// Whether it is `initialize`; what then waits for its end.
+    /// Set if the call is `initialize`, until the handshake is over: its drop lets the next message go.
     pub handshake_over: Option<SentSignal>,
     pub is_handshake: bool,
-    /// Whether it may turn out that the server speaks HTTP+SSE.
+    /// Whether a refusal of the call may mean that the server speaks HTTP+SSE.
     pub may_be_sse: bool,
-    /// Set when nobody waits for its answer any more: what is under way is still heard, and nothing else is done for it.
+    /// Set when the client has cancelled the call: what is under way is still delivered, but its stream is not resumed.
     pub cancelled: Arc<AtomicBool>,
     client_headers: ClientHeaders,
 }
 
-/// What a call came to.
+/// How a call ended.
 pub(super) enum CallEnd {
-    /// It has its outcome.
+    /// The session has been told the call's outcome.
     Done,
-    /// The server does not know the session.
+    /// The server does not know the session any more.
     SessionLost(LinkExit),
-    /// The server may speak HTTP+SSE: there is no outcome yet.
+    /// The call has no outcome yet: the server may speak HTTP+SSE.
     TrySse(Box<RefusedInitialize>),
 }
 
-/// An `initialize` that was refused in a way that a server of the older transport would.
+/// An `initialize` that was refused as a server would refuse it that speaks HTTP+SSE.
 pub(super) struct RefusedInitialize {
     pub outward: Outward,
     pub number: u64,
     refusal: CallFailure,
-    /// The server's own words, as the answer.
+    /// The JSON-RPC error of the refusal, if it had one: the response of the call, if HTTP+SSE does not work either.
     json_rpc_error: Option<Bytes>,
 }
 
@@ -77,14 +78,14 @@ impl HttpCall {
         }
     }
 
-    /// Sends the call and sees it through. `sent_signal` is dropped when it has been written.
+    /// Sends the call and sees it through to its end. `sent_signal` is dropped when the call has been written.
     pub(super) async fn run(mut self, outward: Outward, sent_signal: Option<SentSignal>) -> CallEnd {
         if self.is_handshake {
             self.link.reset_for_handshake().await;
         }
         self.client_headers = self.link.client_headers(&outward.wire);
         let Outward { wire, purpose, held, response: _ } = outward;
-        // From here on the request itself holds what it takes.
+        // The body of the request charges the message from here on.
         drop(held);
         let again = if self.may_be_sse { self.link.copy_for_resend(&wire) } else { None };
         let had_session = self.link.has_session();
@@ -131,14 +132,14 @@ impl HttpCall {
         }
     }
 
-    /// Reads the answer, which to `initialize` must come within a time.
+    /// Reads the response with `how`, unless other sessions need the memory of a message that the server does not take.
     async fn read_response(
         &mut self,
         mut response: Response,
         how: impl AsyncFnOnce(&mut Self, Response) -> CallEnd,
     ) -> CallEnd {
         let untaken = response.extensions_mut().remove();
-        // Boxed, because it is large: every move of the task's future would copy it.
+        // Boxed, because the future is large: every move of the task would copy it.
         let reading = Box::pin(self.read_in_time(response, how));
         let Some(UploadGaveWay(gave_way)) = untaken else { return reading.await };
         if let Some(ended) = gave_way.run_until_cancelled(reading).await {
@@ -186,7 +187,7 @@ impl HttpCall {
         handed
     }
 
-    /// The answer is a JSON body.
+    /// Reads a response that is a JSON body.
     async fn read_json(&mut self, response: Response) -> CallEnd {
         let (body, grown) = match reader::read_body(response, self.link.limit, self.link.inlet.budget()).await {
             Ok(body) => body,
@@ -199,7 +200,7 @@ impl HttpCall {
             Delivered::Other => {
                 self.fail(CallFailure::BadAnswer { reason: "what came is no answer to this call".to_owned() })
             }
-            // Whether a body that ends with its connection was all there, only the JSON in it can tell.
+            // A body without a length ends with its connection. Only the JSON in it tells whether the body was complete.
             Delivered::Unreadable(error) if matches!(error.kind, FrameErrorKind::Truncated | FrameErrorKind::Empty) => {
                 self.fail(CallFailure::Broken { reason: "the answer was cut off".to_owned() })
             }
@@ -214,7 +215,7 @@ impl HttpCall {
         }
     }
 
-    /// The answer comes on a stream of events, or on several in turn.
+    /// Reads a response that comes on a stream of events, or on several in turn where the stream breaks.
     async fn read_events(&mut self, response: Response) -> CallEnd {
         let mut reader =
             EventReader::new(response, self.link.limit, StreamPosition::default(), self.link.inlet.budget());
@@ -271,7 +272,7 @@ impl HttpCall {
         let status = response.status();
         match reader::reply_kind(&response) {
             ReplyKind::Events => ResumeOutcome::Open(response),
-            // The server may know the session, and not this place on one of its streams any more.
+            // With 404 the server may mean the session, or only that it does not keep this place on the stream any more.
             ReplyKind::NotFound if self.link.is_session_forgotten().await => ResumeOutcome::Lost,
             _ if status.is_server_error() || matches!(status.as_u16(), 408 | 409 | 425 | 429) => {
                 ResumeOutcome::NotYet(format!("resuming its stream failed with HTTP status {}", status.as_u16()))
@@ -283,7 +284,7 @@ impl HttpCall {
         }
     }
 
-    /// Hands on what comes on a stream until it ends. `None` if the call has its outcome; else how the stream ended.
+    /// Delivers the messages of a stream until it ends. Returns `None` if the call has its outcome, else how the stream ended.
     async fn deliver_events(&mut self, reader: &mut EventReader) -> Option<String> {
         loop {
             match self.deliver_next(reader).await {
@@ -292,13 +293,13 @@ impl HttpCall {
                 Err(reason) => return Some(reason),
             }
         }
-        // Nor is there a wait for room for what stands behind the answer.
+        // The time limit also bounds the wait for memory: messages behind the response are no reason to keep the stream.
         let rest = async { while self.deliver_next(reader).await.is_ok() {} };
         let _ = timeout(READ_ON_AFTER_RESPONSE, rest).await;
         None
     }
 
-    /// Hands on one event. True if the call has its outcome with it; an error at the end of the stream.
+    /// Delivers one event. Returns whether the call has its outcome with it, and an error at the end of the stream.
     async fn deliver_next(&mut self, reader: &mut EventReader) -> Result<bool, String> {
         match reader.next().await? {
             Some(StreamItem::Message(data, grown)) => Ok(match self.deliver_for_call(data, grown).await {
@@ -312,7 +313,7 @@ impl HttpCall {
         }
     }
 
-    /// True if what was not kept was the answer, or may have been.
+    /// Reports a message that was not kept. Returns whether that message was the call's response, or may have been.
     async fn on_lost_message(&mut self, message: LostMessage) -> bool {
         let LostMessage { id, request, size, why } = &message;
         let answer = !request && id.as_ref().is_none_or(|id| id.as_u64() == Some(self.number));
@@ -330,14 +331,14 @@ impl HttpCall {
 
 enum ResumeOutcome {
     Open(Response),
-    /// Another attempt may do.
+    /// Another attempt may succeed.
     NotYet(String),
     Never(String),
     Lost,
 }
 
 impl RefusedInitialize {
-    /// It was no HTTP+SSE either: the call gets its outcome.
+    /// Gives the call its outcome when HTTP+SSE has failed as well, with `sse` as the reason.
     pub(super) async fn fail(self, link: &HttpLink, sse: CallFailure) {
         if let Some(error) = self.json_rpc_error
             && matches!(link.deliver_for_call(error, None, self.number, true).await, Delivered::Response)
@@ -345,7 +346,7 @@ impl RefusedInitialize {
             return;
         }
         let failure = match (self.refusal, sse) {
-            // It wants credentials: with them it may turn out what it is.
+            // The server wants credentials first. Which transport it speaks may show when it has them.
             (_, failure @ CallFailure::Unauthorized { .. }) => failure,
             (CallFailure::Refused { status, reason }, sse) => CallFailure::Refused {
                 status,
@@ -360,7 +361,7 @@ impl RefusedInitialize {
     }
 }
 
-/// Why something failed, as a part of a longer sentence.
+/// Returns why something failed, as a part of a longer sentence.
 pub(super) fn failure_text(failure: CallFailure) -> String {
     match failure {
         CallFailure::Unreachable { reason } | CallFailure::Broken { reason } | CallFailure::BadAnswer { reason } => {

@@ -9,12 +9,12 @@ use tokio_util::sync::CancellationToken;
 use crate::backend::queue_writer::{fail_unsent, may_be_dropped};
 use crate::link::{Inlet, Outward};
 
-/// The session's end of a link.
+/// The messages of a session for its link, and what the session tells the link besides.
 pub(super) struct LinkInput {
     outgoing: mpsc::Receiver<Outward>,
-    /// Messages that were taken out of `outgoing` and not sent yet.
+    /// Messages that [`LinkInput::give_way`] has taken out of `outgoing` and that are still to be sent.
     kept: VecDeque<Outward>,
-    /// Notified when the server is stalled and others need the memory of what waits for it.
+    /// Notified when the server is stalled and other sessions need the memory of the messages that wait for it.
     pub stalled: Arc<Notify>,
     pub stop: CancellationToken,
 }
@@ -24,7 +24,7 @@ impl LinkInput {
         Self { outgoing, kept: VecDeque::new(), stalled, stop }
     }
 
-    /// The next message; `None` if there will be none. Nothing is lost if the future is dropped.
+    /// Returns the next message, or `None` when the session has no more. No message is lost if the future is dropped.
     pub(super) async fn next(&mut self) -> Option<Outward> {
         match self.kept.pop_front() {
             Some(message) => Some(message),
@@ -32,7 +32,7 @@ impl LinkInput {
         }
     }
 
-    /// Drops the messages that others need the memory of, and fails their calls: nothing of them was sent.
+    /// Drops the queued messages whose memory other sessions need, and fails their calls: nothing of them was sent.
     pub(super) fn give_way(&mut self, inlet: &dyn Inlet) {
         while let Ok(message) = self.outgoing.try_recv() {
             self.kept.push_back(message);

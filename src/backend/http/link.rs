@@ -1,4 +1,5 @@
-//! One session's side of a server: what its requests carry, and how what comes back is handed on.
+//! One session's link to an HTTP server: the requests that the link sends, with the headers of its session, and the session
+//! that it has on the server.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,26 +25,26 @@ use crate::frame::{Frame, Wire};
 use crate::headers::is_credential;
 use crate::link::{CallFailure, Inlet, LinkExit};
 
-/// How long a server may take to accept a notification or an answer.
+/// How long a server may take to accept a notification or a response.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a server may take to let a stream be resumed.
+/// How long a server may take to begin its response to a request that resumes a stream.
 const RESUME_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long the end of a session may take.
+/// How long the DELETE of a session may take.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long the session is waited for that an `initialize` may yet open which nobody wants any more.
+/// How long the response to `initialize` is waited for when the link has ended meanwhile: it may open a session on the
+/// server, which then has to be deleted.
 const UNWANTED_SESSION_WAIT: Duration = Duration::from_secs(10);
-/// How many of those are waited for at a time, over all servers.
+/// How many such responses are waited for at a time, over all servers.
 static UNWANTED_SESSION_WAITERS: Semaphore = Semaphore::const_new(256);
-/// How long a server may take to say whether it knows the session.
+/// How long a server may take to answer the ping that finds out whether it knows the session.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// What it is asked.
 const PING: &str = r#"{"jsonrpc":"2.0","id":"sessile-ping","method":"ping"}"#;
-/// How often an answer is sent to a server that is busy, in all, how long to wait before it is sent again, and how long all
-/// of that may take.
+/// How often in all a response is sent to a server that is busy, how long to wait before the second time, and how long all
+/// attempts may take.
 const MAX_RESPONSE_SENDS: u32 = 5;
 const FIRST_RESEND_DELAY: Duration = Duration::from_millis(250);
 const RESEND_PERIOD: Duration = Duration::from_secs(60);
-/// The longest answer that is kept to be sent again, in bytes.
+/// The longest response that is kept to be sent again, in bytes.
 const MAX_RESENT_RESPONSE: usize = 1024 * 1024;
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -52,7 +53,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 const JSON_OR_EVENTS: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
 
-/// What a session's tasks share.
+/// One session's link to an HTTP server. All tasks of the link share it.
 pub(super) struct HttpLink {
     pub upstream: Arc<Upstream>,
     pub inlet: Arc<dyn Inlet>,
@@ -61,19 +62,19 @@ pub(super) struct HttpLink {
     /// Bounds the bytes of this session that are on their way to the server, and the copies of them that are kept to be
     /// sent a second time.
     pub outgoing: Budget,
-    /// A name for logs.
+    /// The session's name, for logs.
     pub name: Arc<str>,
-    known: Mutex<Known>,
+    session: Mutex<UpstreamSession>,
     pub server_requests: OpenServerRequests,
 }
 
-/// What is known of the session on the server.
+/// The session that this link has on the server, as far as the server has one.
 #[derive(Default)]
-struct Known {
-    session: Option<HeaderValue>,
-    version: Option<HeaderValue>,
-    /// The client's credentials, as they came last: for requests that are made on its behalf and not for one message.
-    client: ClientHeaders,
+struct UpstreamSession {
+    id: Option<HeaderValue>,
+    protocol_version: Option<HeaderValue>,
+    /// The credentials that came with the client's last message: for requests that belong to no message, such as a DELETE.
+    client_credentials: ClientHeaders,
 }
 
 impl HttpLink {
@@ -90,23 +91,23 @@ impl HttpLink {
             limit,
             outgoing,
             name,
-            known: Mutex::default(),
+            session: Mutex::default(),
             server_requests: OpenServerRequests::default(),
         }
     }
 
-    fn known<T>(&self, read: impl FnOnce(&mut Known) -> T) -> T {
-        read(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with_session<T>(&self, read: impl FnOnce(&mut UpstreamSession) -> T) -> T {
+        read(&mut self.session.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Another handshake begins. A session that the last one opened, although it failed, is ended.
+    /// Prepares for a handshake. If the last one failed and opened a session all the same, that session is deleted.
     pub(super) async fn reset_for_handshake(&self) {
         self.delete().await;
-        self.known(|known| known.version = None);
+        self.with_session(|session| session.protocol_version = None);
     }
 
-    /// Sends `initialize`, and takes the session that it opens. If the caller goes away, a session that opens nevertheless is
-    /// ended, for as long as the process lives.
+    /// Sends `initialize`, and remembers the session that the response opens. If this future is dropped, the response is
+    /// still waited for, and a session that it opens is deleted: nobody else could.
     pub(super) async fn handshake(self: &Arc<Self>, request: UpstreamRequest) -> Result<Response, CallFailure> {
         let (mut answer, answered) = oneshot::channel();
         let link = self.clone();
@@ -125,10 +126,10 @@ impl HttpLink {
                 |response: &Response| matches!(reader::reply_kind(response), ReplyKind::Json | ReplyKind::Events);
             let sent = match sent {
                 Ok(response) if opens(&response) => match session(response.headers()) {
-                    // What the link knows by now may be another session.
+                    // The link may know another session by now, so this one is not written over it.
                     Ok(Some(session)) if answer.is_closed() => return link.delete_session(session).await,
                     Ok(session) => {
-                        link.known(|known| known.session = session);
+                        link.with_session(|known| known.id = session);
                         Ok(response)
                     }
                     Err(reason) => Err(CallFailure::BadAnswer { reason }),
@@ -143,24 +144,24 @@ impl HttpLink {
         answered.await.unwrap_or_else(|_| Err(lost()))
     }
 
-    /// Takes the protocol version from the answer to `initialize`.
+    /// Remembers the protocol version from the response to `initialize`.
     pub(super) fn take_protocol_version(&self, answer: &Frame) {
         let version = answer.lookup(&["result", "protocolVersion"]).ok().flatten();
         let version = version.and_then(|raw| serde_json::from_slice::<String>(raw).ok());
-        self.known(|known| known.version = version.as_deref().and_then(rules::version));
+        self.with_session(|session| session.protocol_version = version.as_deref().and_then(rules::version));
     }
 
     /// Whether the server keeps a session for this link.
     pub(super) fn has_session(&self) -> bool {
-        self.known(|known| known.session.is_some())
+        self.with_session(|session| session.id.is_some())
     }
 
-    /// The headers of the client's that are to go with this message.
+    /// Returns the client's headers that are to be sent with this message, and remembers the credentials among them.
     pub(super) fn client_headers(&self, wire: &Wire) -> ClientHeaders {
         let client_headers = self.upstream.client_headers(wire.forwarded());
         if wire.forwarded().is_some() {
             let credentials = client_headers.iter().filter(|(name, _)| is_credential(name));
-            self.known(|known| known.client = credentials.cloned().collect());
+            self.with_session(|session| session.client_credentials = credentials.cloned().collect());
         }
         client_headers
     }
@@ -168,14 +169,14 @@ impl HttpLink {
     fn transport_headers(&self, accept: HeaderValue) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(header::ACCEPT, accept);
-        self.known(|known| {
-            headers.extend(known.session.iter().map(|session| (SESSION_ID, session.clone())));
-            headers.extend(known.version.iter().map(|version| (PROTOCOL_VERSION, version.clone())));
+        self.with_session(|session| {
+            headers.extend(session.id.iter().map(|session| (SESSION_ID, session.clone())));
+            headers.extend(session.protocol_version.iter().map(|version| (PROTOCOL_VERSION, version.clone())));
         });
         headers
     }
 
-    /// A message as a POST. `sent_signal` is dropped when it has been written.
+    /// Returns a message as a POST. `sent_signal` is dropped when the message has been written.
     pub(super) fn post(
         &self,
         url: &Url,
@@ -193,7 +194,7 @@ impl HttpLink {
         }
     }
 
-    /// A message as a POST that has no answer: it may be sent again until somebody is there to take it.
+    /// Returns a message that has no response as a POST, which is sent again while the server cannot be reached.
     pub(super) fn post_without_response(&self, url: &Url, wire: Wire) -> UpstreamRequest {
         let client_headers = self.client_headers(&wire);
         UpstreamRequest {
@@ -203,15 +204,15 @@ impl HttpLink {
         }
     }
 
-    /// A stream of the server's messages, on behalf of the client and not for one message.
+    /// Returns the GET for a stream of the server's own messages, with the client's last credentials.
     pub(super) fn open_stream(&self, position: &StreamPosition) -> UpstreamRequest {
-        let client_headers = self.known(|known| known.client.clone());
+        let client_headers = self.with_session(|session| session.client_credentials.clone());
         let mut headers = self.transport_headers(EVENTS);
         headers.extend(rules::last_event_id(position).map(|id| (LAST_EVENT_ID, id)));
         UpstreamRequest { headers, client_headers, ..UpstreamRequest::new(Method::GET, &self.upstream.url) }
     }
 
-    /// The rest of the stream of a call that came with `client_headers`.
+    /// Asks for the rest of a call's stream, behind `position`, with the headers that came with the call.
     pub(super) async fn resume_stream(
         &self,
         position: &StreamPosition,
@@ -225,13 +226,13 @@ impl HttpLink {
         self.upstream.send(request).await
     }
 
-    /// Whether the server says that it does not know the session. Only its reply to a message says that: for a stream, 404
+    /// Asks the server with a ping whether it knows the session. Only 404 to a message means that it does not: 404 to a GET
     /// may mean that there is no such stream.
     pub(super) async fn is_session_forgotten(&self) -> bool {
         if !self.has_session() {
             return false;
         }
-        let client_headers = self.known(|known| known.client.clone());
+        let client_headers = self.with_session(|session| session.client_credentials.clone());
         let request = self.post(&self.upstream.url, PING.to_owned().into(), client_headers, None);
         let asking = async {
             let response = self.upstream.send(request).await.ok()?;
@@ -242,14 +243,14 @@ impl HttpLink {
         timeout(PING_TIMEOUT, asking).await.ok().flatten().unwrap_or_default()
     }
 
-    /// A copy of a message, for a second sending, if there is memory for it.
+    /// Returns a copy of a message for a second sending, if there is memory for one.
     pub(super) fn copy_for_resend(&self, wire: &Wire) -> Option<Wire> {
         let permit = if wire.len() <= FREE_COPY { None } else { Some(self.outgoing.keep(wire.len())?) };
         Some(wire.clone_parts().with_forwarded(wire.forwarded().cloned()).with_permit(permit))
     }
 
-    /// Sends an answer to a question of the server's, more than once if the server is busy: it waits for it. Sending it twice
-    /// does no harm, because a question is answered once.
+    /// Sends a response to a server request, several times if the server is busy, because the server waits for it. A second
+    /// copy does no harm: the server has forgotten the id of a request that was answered.
     pub(super) async fn send_response(&self, url: &Url, wire: Wire) -> Result<Response, CallFailure> {
         let kept = if wire.len() <= MAX_RESENT_RESPONSE { self.copy_for_resend(&wire) } else { None };
         let begun_at = Instant::now();
@@ -271,10 +272,10 @@ impl HttpLink {
         }
     }
 
-    /// Ends the session on the server, if there is one. That it may not be ended in this way is fine.
+    /// Deletes the session on the server, if there is one. Servers may refuse to (405), which is no error.
     pub(super) async fn delete(&self) {
-        // Whoever takes it away ends it: once.
-        if let Some(session) = self.known(|known| known.session.take()) {
+        // The id is taken out first, so that the session is deleted once even if several tasks come here.
+        if let Some(session) = self.with_session(|session| session.id.take()) {
             self.delete_session(session).await;
         }
     }
@@ -291,7 +292,7 @@ impl HttpLink {
         }
     }
 
-    /// That the server does not know the session any more.
+    /// The end of a link whose server does not know the session any more.
     pub(super) fn session_lost() -> LinkExit {
         LinkExit::Lost {
             reason: "it does not know this session any more, and answered with HTTP status 404".to_owned(),
@@ -299,7 +300,7 @@ impl HttpLink {
     }
 }
 
-/// The session id that came with the answer to `initialize`.
+/// Returns the session id in the headers of the response to `initialize`.
 fn session(headers: &HeaderMap) -> Result<Option<HeaderValue>, String> {
     headers.get(&SESSION_ID).map(rules::session_id).transpose()
 }

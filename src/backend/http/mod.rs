@@ -172,7 +172,7 @@ impl HttpBackend {
     /// Logs in as the server says, and sends the tokens that it is given. Credentials that were set before are not used.
     pub fn oauth(self, settings: OAuthSettings) -> Result<Self, HttpBackendError> {
         settings.check().map_err(|error| HttpBackendError::Credentials(error.to_string()))?;
-        let oauth = OAuth::new(&self.address.bare(), settings);
+        let oauth = OAuth::new(&self.address.without_userinfo(), settings);
         Ok(self.with_token_source(oauth))
     }
 
@@ -252,7 +252,7 @@ impl HttpBackend {
             return Err(format!("there are no unix sockets on this system: leave {} out", path.display()));
         }
         let client = client.build().map_err(reader::error_chain)?;
-        let (url, bare) = (self.address.url(), self.address.bare());
+        let (url, bare) = (self.address.url(), self.address.without_userinfo());
         let mut headers = self.headers.clone();
         if !url.username().is_empty() || url.password().is_some() {
             // Building a request turns what the URL says into a header.
@@ -269,7 +269,7 @@ impl HttpBackend {
             forwards: self.forwards.clone().into(),
             token_source: self.token_source.clone(),
             token: Mutex::default(),
-            sse: AtomicBool::new(false),
+            speaks_sse: AtomicBool::new(false),
         })
     }
 }

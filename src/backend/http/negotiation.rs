@@ -1,4 +1,5 @@
-//! Which transport carries a link (2025-11-25, basic/transports, "Backwards Compatibility").
+//! Chooses the transport of a link: the configured one, or the one that the server turns out to speak (2025-11-25,
+//! basic/transports, "Backwards Compatibility").
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,7 +15,7 @@ use super::streamable::{self, StreamableEnd};
 use super::upstream::Upstream;
 use crate::link::{CallFailure, Launch, Outward, Purpose};
 
-/// Runs a link with the transport that was asked for, or with the one that the server turns out to speak.
+/// Runs a link from its first message to its end.
 pub(super) async fn run(upstream: Arc<Upstream>, transport: Transport, launch: Launch) {
     let Launch { name, message_size, inlet, outgoing, outgoing_budget, stalled, stop, .. } = launch;
     let link = Arc::new(HttpLink::new(upstream, inlet, message_size, name, outgoing_budget));
@@ -27,7 +28,7 @@ pub(super) async fn run(upstream: Arc<Upstream>, transport: Transport, launch: L
     }
 }
 
-/// The next message; `None` if the link has to end.
+/// Returns the next message, or `None` if the link has to end.
 async fn next(input: &mut LinkInput) -> Option<Outward> {
     let stop = input.stop.clone();
     tokio::select! {
@@ -37,7 +38,7 @@ async fn next(input: &mut LinkInput) -> Option<Outward> {
     }
 }
 
-/// Opens a stream of HTTP+SSE; `None` if the link has to end before.
+/// Opens a stream of HTTP+SSE. Returns `None` if the link has to end before the stream is open.
 async fn connect(
     link: &HttpLink,
     first: &Outward,
@@ -62,14 +63,15 @@ async fn run_sse(link: &Arc<HttpLink>, input: &mut LinkInput, stop: &Cancellatio
 
 async fn run_either(link: &Arc<HttpLink>, input: &mut LinkInput, stop: &CancellationToken) {
     let mut first = None;
-    while first.is_none() && link.upstream.sse.load(Ordering::Relaxed) {
+    while first.is_none() && link.upstream.speaks_sse.load(Ordering::Relaxed) {
         let Some(message) = next(input).await else { return };
         match connect(link, &message, stop).await {
             None => return,
             Some(Ok(connection)) => return sse::run(link, input, connection, message).await,
             Some(Err(CallFailure::Refused { .. } | CallFailure::BadAnswer { .. })) => {
-                // It was another server then, or is another one now.
-                link.upstream.sse.store(false, Ordering::Relaxed);
+                // The server spoke HTTP+SSE when the last session opened and does not any more: it was replaced, or
+                // upgraded. `initialize` is tried over streamable HTTP.
+                link.upstream.speaks_sse.store(false, Ordering::Relaxed);
                 first = Some(message);
             }
             Some(Err(failure)) => fail(link, message.purpose, failure),
@@ -83,7 +85,7 @@ async fn run_either(link: &Arc<HttpLink>, input: &mut LinkInput, stop: &Cancella
         match connect(link, &attempt.outward, stop).await {
             None => return,
             Some(Ok(connection)) => {
-                link.upstream.sse.store(true, Ordering::Relaxed);
+                link.upstream.speaks_sse.store(true, Ordering::Relaxed);
                 let RefusedInitialize { outward, .. } = *attempt;
                 return sse::run(link, input, connection, outward).await;
             }
@@ -92,7 +94,7 @@ async fn run_either(link: &Arc<HttpLink>, input: &mut LinkInput, stop: &Cancella
     }
 }
 
-/// A message could not be sent. Only of a call does anybody wait for word.
+/// Reports that a message could not be sent. For messages other than calls the session expects no report.
 fn fail(link: &HttpLink, purpose: Purpose, failure: CallFailure) {
     match purpose {
         Purpose::Initialize(call) | Purpose::Call(call) => link.inlet.failed(call, failure),

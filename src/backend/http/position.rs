@@ -4,22 +4,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-/// Where a stream can be taken up again, and when.
+/// From where on a stream can be resumed, and how soon.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct StreamPosition {
-    /// The id of the last event, to be sent as `Last-Event-ID`. `None` if there was none, or none that can be sent.
+    /// The id of the last event, for `Last-Event-ID`. `None` if no event had an id, or the last id cannot stand in a header.
     pub id: Option<Bytes>,
-    /// How long the server wants a client to wait before it comes again.
+    /// How long the server asks its client to wait before it reconnects (the `retry` field).
     pub retry: Option<Duration>,
 }
 
-/// What came on a stream.
+/// How far a stream has got its reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum StreamProgress {
-    /// Nothing, or only what had come before.
+    /// No event, or only a repetition of the last event before the stream was resumed.
     Nothing,
-    /// Events without data: a place from which to go on.
+    /// Events without data: a newer position to resume from, and no message.
     PositionsOnly,
-    /// Messages, or parts of some.
+    /// At least one message.
     Messages,
 }

@@ -1,4 +1,4 @@
-//! What a server says on a link: found out what it is, and delivered to the session.
+//! Delivers the messages of a server to the session, and finds the responses among them.
 
 use bytes::Bytes;
 
@@ -9,12 +9,12 @@ use crate::backend::delivery;
 use crate::frame::{Frame, FrameError, Id, Incoming, Kind, Permit, split};
 use crate::link::LostMessage;
 
-/// The number of no call: the first one is 1.
+/// The number of no call, for messages that come on the server's own stream. Calls are numbered from 1.
 const NO_CALL: u64 = 0;
 
 impl HttpLink {
-    /// Hands on what comes on a stream of no call's own, until it ends. With `answers` the server's answers come there too;
-    /// else what cannot be read there is taken for the answer to no call.
+    /// Delivers the messages of a stream that belongs to no call, until the stream ends. `answers` is whether responses come
+    /// on this stream too (HTTP+SSE); if not, a message that cannot be read is never taken for a response.
     pub(super) async fn deliver_stream(
         &self,
         reader: &mut EventReader,
@@ -44,7 +44,8 @@ impl HttpLink {
         Ok(())
     }
 
-    /// Hands on what came for a call, and says what it was.
+    /// Delivers a message that came for a call, and returns what the message was. `opening` is whether the call is
+    /// `initialize`.
     pub(super) async fn deliver_for_call(
         &self,
         data: Bytes,
@@ -67,7 +68,7 @@ impl HttpLink {
             Err(error) => return Delivered::Unreadable(error.clone()),
         };
         let is_unreadable = match &received {
-            // With one of them the session fails the call.
+            // The session fails the call when it is given such an entry.
             Ok(Incoming::Batch(frames)) => {
                 frames.iter().any(|frame| frame.as_ref().is_err_and(|error| error.is_answer_to(call)))
             }
@@ -88,7 +89,7 @@ impl HttpLink {
         handed
     }
 
-    /// Hands on that what came for a call is no message. True if that is the call's outcome.
+    /// Delivers the error that what came for a call is no message. Returns whether that is the call's outcome.
     pub(super) async fn deliver_unreadable(&self, error: FrameError, call: u64) -> bool {
         let answered = error.is_answer_to(call);
         delivery::deliver_parsed(Err(error), 0, None, Some(call), &*self.inlet).await;
@@ -96,12 +97,12 @@ impl HttpLink {
     }
 }
 
-/// What came for a call.
+/// What a message was that came for a call.
 pub(super) enum Delivered {
-    /// Its answer, alone or among others.
+    /// The call's response, alone or in a batch.
     Response,
     /// Something else.
     Other,
-    /// No message, and it was not handed on.
+    /// No message that could be read. Nothing was delivered.
     Unreadable(FrameError),
 }

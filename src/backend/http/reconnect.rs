@@ -4,31 +4,32 @@ use std::time::Duration;
 
 use super::position::StreamProgress;
 
-/// The first wait before a stream is opened again, and the longest.
+/// How long to wait before a stream is opened again the first time, and at most after many failures.
 const FIRST_RECONNECT_DELAY: Duration = Duration::from_secs(1);
 const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(60);
-/// What a server may set that wait to.
+/// The bounds of the wait that a server may set with `retry`.
 const MIN_SERVER_RETRY: Duration = Duration::from_millis(50);
 const MAX_SERVER_RETRY: Duration = Duration::from_secs(300);
-/// Most attempts to resume a call's stream without an event in between, and how long they go on.
+/// How many attempts in a row to resume a call's stream may bring no event, and for how long attempts go on.
 pub(super) const MAX_RESUMES: u32 = 8;
 pub(super) const RESUME_PERIOD: Duration = Duration::from_secs(300);
-/// A stream that was open for so long was no failure, even if nothing came on it.
+/// How long a stream has to be open to count as a success even if no event came on it.
 const LASTING_STREAM: Duration = Duration::from_secs(10);
-/// How many streams in a row may end without a message before the next ones have to wait longer than the server says.
+/// How many streams in a row may end without a message before the wait grows past the server's `retry`: a server that lets
+/// its client poll with a `retry` of 0 would keep both busy for ever.
 const FREE_POLLS: u32 = 4;
 
 /// How fast a stream that ends is opened again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct ReconnectPace {
-    /// Attempts in a row that came to nothing.
+    /// Attempts in a row that failed.
     pub failures: u32,
-    /// Streams in a row that brought positions only: the server lets its client poll.
+    /// Streams in a row that ended without a message, as those of a server do that lets its client poll.
     pub polls: u32,
 }
 
 impl ReconnectPace {
-    /// A stream has ended that was open for so long. True if it was no failure.
+    /// Counts the end of a stream that was open for `after`. Returns whether that stream was a success.
     pub(super) fn ended(&mut self, progress: StreamProgress, after: Duration) -> bool {
         match progress {
             StreamProgress::Messages => *self = Self::default(),
@@ -39,8 +40,9 @@ impl ReconnectPace {
         true
     }
 
-    /// How long to wait before the stream is opened again: as the server says, longer after failures, and no less than a
-    /// second for a server that lets its client poll without an end. `random` spreads those who were cut off together.
+    /// Returns how long to wait before the stream is opened again: as long as the server says, longer after failures, and up
+    /// to a second for a server that lets its client poll without end. `random` adds up to a quarter, so that clients whose
+    /// streams broke at the same moment do not all come back at the same moment.
     pub(super) fn wait(self, retry: Option<Duration>, random: u32) -> Duration {
         let shortest = MIN_SERVER_RETRY
             .saturating_mul(1 << self.polls.saturating_sub(FREE_POLLS).min(10))

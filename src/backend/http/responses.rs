@@ -1,11 +1,12 @@
-//! Which message is the response to a call, where servers do not say it as JSON-RPC has it. Pure.
+//! Finds the response to a call where servers depart from JSON-RPC: errors without an id, and errors in the bodies of HTTP
+//! refusals. Pure.
 
 use bytes::Bytes;
 
 use super::rules;
 use crate::frame::{Frame, Id, Incoming, split};
 
-/// An error that does not say what it answers, with the id of the call that it came for.
+/// Gives an error that has no id the id of the call that it came for. Returns `None` for all other messages.
 pub(super) fn with_call_id(frame: &Frame, id: &Id) -> Option<Bytes> {
     if !frame.is_error() || frame.id().is_some() {
         return None;
@@ -13,8 +14,8 @@ pub(super) fn with_call_id(frame: &Frame, id: &Id) -> Option<Bytes> {
     Some(frame.splice().set(&["id"], id.raw()).ok()?.finish().into_bytes())
 }
 
-/// The JSON-RPC error in the body of a 404, if it is the answer to this request, by its id, and not word of a session that is
-/// not known. `None` for the id stands for that of sessile's own ping.
+/// Returns the JSON-RPC error in the body of a 404 if that error is the response to this call, and does not say that the
+/// session is unknown. `None` stands for sessile's own ping.
 pub(super) fn error_with_404(body: &Bytes, call: Option<u64>) -> Option<Bytes> {
     let Ok(Incoming::One(frame)) = split(body.clone()) else { return None };
     let found = frame.id()?;
@@ -27,7 +28,7 @@ pub(super) fn error_with_404(body: &Bytes, call: Option<u64>) -> Option<Bytes> {
     (frame.is_error() && same && rules::is_response_with_404(code)).then(|| frame.bytes().clone())
 }
 
-/// The JSON-RPC error in the body of a refusal, as the answer to this call; `None` if it is none.
+/// Returns the JSON-RPC error in the body of a refusal as the response to this call, if the body is one.
 pub(super) fn json_rpc_error(body: &Bytes, call: u64) -> Option<Bytes> {
     let Ok(Incoming::One(frame)) = split(body.clone()) else { return None };
     if !frame.is_error() {
@@ -36,7 +37,7 @@ pub(super) fn json_rpc_error(body: &Bytes, call: u64) -> Option<Bytes> {
     if has_id(&frame, call) {
         return Some(frame.bytes().clone());
     }
-    // Some servers put in what they like; it came with this call and answers no other.
+    // Some servers put in `null` or an id of their own. The error came with this call, so it answers no other.
     let id = Id::number(call);
     Some(frame.splice().set(&["id"], id.raw()).ok()?.finish().into_bytes())
 }

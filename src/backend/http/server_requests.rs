@@ -10,7 +10,7 @@ use crate::frame::{Frame, Id, Incoming, Kind, Wire, split};
 
 /// Most requests that are remembered: the oldest ones are forgotten first.
 const MAX_OPEN_SERVER_REQUESTS: usize = 1024;
-/// The longest response that is read for the request which it answers, in bytes.
+/// The longest response that is parsed for the id of the request that it answers, in bytes.
 const MAX_READ_RESPONSE: usize = 1024 * 1024;
 
 /// The open requests of one link's server.

@@ -1,5 +1,5 @@
-//! A link over HTTP+SSE, the transport of 2024-11-05 (basic/transports, "HTTP with SSE"): one stream for all that the server
-//! says, and an endpoint that takes messages. The stream is the session: it cannot be taken up again.
+//! A link over HTTP+SSE, the transport of 2024-11-05 (basic/transports, "HTTP with SSE"): one stream for all messages of the
+//! server, and an endpoint that takes messages. The stream is the session, and cannot be resumed: its end is the link's.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,12 +23,12 @@ use crate::backend::panics;
 use crate::frame::Kind;
 use crate::link::{CallFailure, LinkExit, Outward, Purpose};
 
-/// How long a server may take to open its stream, and then to say where messages go.
+/// How long a server may take to open its stream, and then to send the `endpoint` event.
 const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(15);
-/// The number of a call that there is none of.
+/// The number that stands for no handshake under way.
 const NO_HANDSHAKE: u64 = u64::MAX;
 
-/// An open stream, and where messages go.
+/// An open stream, and the URL that takes messages.
 pub(super) struct SseConnection {
     reader: EventReader,
     endpoint: Url,
@@ -36,7 +36,7 @@ pub(super) struct SseConnection {
 
 /// Opens the stream on behalf of the client that sent `first`.
 pub(super) async fn connect(link: &HttpLink, first: &Outward) -> Result<SseConnection, CallFailure> {
-    // Its credentials are what the stream is opened with.
+    // Remembers the message's credentials, with which the stream is opened.
     link.client_headers(&first.wire);
     let request =
         UpstreamRequest { head_timeout: Some(ENDPOINT_TIMEOUT), ..link.open_stream(&StreamPosition::default()) };
@@ -70,16 +70,16 @@ pub(super) async fn connect(link: &HttpLink, first: &Outward) -> Result<SseConne
     Ok(SseConnection { reader, endpoint: endpoint.map_err(|reason| CallFailure::BadAnswer { reason })? })
 }
 
-/// What a task came to.
+/// How a task of the link ended.
 enum SseTaskEnd {
     Sent,
-    /// The call with this number has its outcome.
+    /// The session has been told the outcome of the call with this number.
     CallOver(u64),
-    /// The stream is over, and with it the link.
+    /// The stream has ended, and the link with it.
     StreamOver(String),
 }
 
-/// Carries a session's messages until it ends.
+/// Carries the messages of a session until the session or the stream ends.
 pub(super) async fn run(link: &Arc<HttpLink>, input: &mut LinkInput, connection: SseConnection, first: Outward) {
     let SseConnection { mut reader, endpoint } = connection;
     let endpoint = Arc::new(endpoint);
@@ -87,7 +87,7 @@ pub(super) async fn run(link: &Arc<HttpLink>, input: &mut LinkInput, connection:
     let mut tasks = JoinSet::new();
     let (own, seen) = (link.clone(), handshake.clone());
     tasks.spawn(async move {
-        let ended = own.deliver_stream(&mut reader, true, |frame| seen.see(frame)).await;
+        let ended = own.deliver_stream(&mut reader, true, |frame| seen.on_frame(frame)).await;
         SseTaskEnd::StreamOver(ended.err().unwrap_or_else(|| "its stream ended".to_owned()))
     });
     let begin = |tasks: &mut JoinSet<SseTaskEnd>, outward: Outward, deadline: &mut Instant| {
@@ -100,7 +100,7 @@ pub(super) async fn run(link: &Arc<HttpLink>, input: &mut LinkInput, connection:
         tasks.spawn(post(link.clone(), endpoint.clone(), outward, sent_signal));
         gate
     };
-    // When the handshake has to be over that is under way.
+    // When the handshake that is under way has to be answered.
     let mut deadline = Instant::now();
     let mut gate = begin(&mut tasks, first, &mut deadline);
     let (stop, stalled) = (input.stop.clone(), input.stalled.clone());
@@ -114,12 +114,12 @@ pub(super) async fn run(link: &Arc<HttpLink>, input: &mut LinkInput, connection:
                     break Some(if is_open { LinkExit::Lost { reason } } else { LinkExit::Failed { reason } });
                 }
                 Err(error) if error.is_panic() => break Some(panics::exit(&link.name, error)),
-                Ok(SseTaskEnd::CallOver(number)) => drop(handshake.settle(number)),
+                Ok(SseTaskEnd::CallOver(number)) => drop(handshake.finish(number)),
                 Ok(SseTaskEnd::Sent) | Err(_) => {}
             },
             () = sleep_until(deadline), if handshake.is_awaited() => {
                 let number = handshake.number.load(Ordering::Relaxed);
-                if handshake.settle(number) {
+                if handshake.finish(number) {
                     let reason = format!("it did not answer `initialize` within {} seconds", call::HANDSHAKE_TIMEOUT.as_secs());
                     link.inlet.failed(number, CallFailure::Broken { reason });
                 }
@@ -138,7 +138,7 @@ pub(super) async fn run(link: &Arc<HttpLink>, input: &mut LinkInput, connection:
     }
 }
 
-/// Whether the handshake has been answered.
+/// Whether a handshake is under way, and whether one has succeeded.
 struct PendingHandshake {
     /// The number of the `initialize` that waits for its answer.
     number: AtomicU64,
@@ -152,12 +152,12 @@ impl Default for PendingHandshake {
 }
 
 impl PendingHandshake {
-    fn see(&self, frame: &crate::frame::Frame) {
+    fn on_frame(&self, frame: &crate::frame::Frame) {
         if !self.is_awaited() || frame.kind() != Kind::Response {
             return;
         }
         let number = self.number.load(Ordering::Relaxed);
-        if has_id(frame, number) && self.settle(number) {
+        if has_id(frame, number) && self.finish(number) {
             self.is_open.fetch_or(!frame.is_error(), Ordering::Relaxed);
         }
     }
@@ -166,8 +166,8 @@ impl PendingHandshake {
         self.number.load(Ordering::Relaxed) != NO_HANDSHAKE
     }
 
-    /// The call with this number has its outcome. True if it was what is waited for.
-    fn settle(&self, number: u64) -> bool {
+    /// Notes that the call with this number has its outcome. Returns whether that call was the handshake.
+    fn finish(&self, number: u64) -> bool {
         self.number.compare_exchange(number, NO_HANDSHAKE, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
@@ -179,10 +179,10 @@ fn number_of(purpose: Purpose) -> Option<u64> {
     }
 }
 
-/// Sends one message. Its answer, if there is one, comes on the stream.
+/// Sends one message. Its response, if it has one, comes on the stream.
 async fn post(link: Arc<HttpLink>, endpoint: Arc<Url>, outward: Outward, sent_signal: SentSignal) -> SseTaskEnd {
     let Outward { wire, purpose, held, response: _ } = outward;
-    // From here on the request itself holds what it takes.
+    // The body of the request charges the message from here on.
     drop(held);
     let call = number_of(purpose);
     let mut waiting = None;
@@ -200,7 +200,7 @@ async fn post(link: Arc<HttpLink>, endpoint: Arc<Url>, outward: Outward, sent_si
     let failure = match sent {
         Ok(response) if response.status().is_success() => {
             drop(waiting);
-            // Read to its end, so that the connection can be used again.
+            // The body is read to its end, so that the connection can be used again.
             reader::read_refusal(response).await;
             return SseTaskEnd::Sent;
         }

@@ -1,7 +1,7 @@
 //! A link over streamable HTTP (2025-11-25, basic/transports, "Streamable HTTP").
 //!
-//! One loop takes the session's messages in turn and gives each a task of its own: calls run side by side, and the next
-//! message waits until the one before it has left ([`SendGate`]). All tasks end with the loop.
+//! One loop takes the session's messages in turn and spawns a task for each: calls run side by side, and the next message
+//! waits until the one before it has been sent ([`SendGate`]). All tasks end with the loop.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,37 +24,38 @@ use super::send_gate::{ACCEPT_WAIT, SendGate, SentSignal, WRITE_WAIT};
 use crate::backend::panics;
 use crate::link::{CallFailure, LinkExit, Outward, Purpose};
 
-/// How long the first message behind the handshake waits for the stream of the server's own messages: most servers drop what
-/// they have to say while nobody listens.
+/// How long the first message behind the handshake waits for the stream of the server's own messages to open: most servers
+/// drop such messages while there is no stream.
 const OWN_STREAM_WAIT: Duration = Duration::from_millis(300);
-/// How long the stream of a call is still read that was cancelled.
+/// How long the stream of a cancelled call is read on.
 const READ_ON_AFTER_CANCEL: Duration = Duration::from_secs(1);
-/// How long a link that has to end waits for the answer to `initialize`: before it there is no session that could be deleted.
-/// Behind it, [`HttpLink::handshake`] waits alone.
+/// How long a link that has to end waits for the response to `initialize`, with which there is a session to be deleted. When
+/// that time is over, [`HttpLink::handshake`] goes on waiting in a task of its own.
 const ABANDONED_HANDSHAKE_WAIT: Duration = Duration::from_secs(2);
 
-/// How a link's loop ended.
+/// How the loop of a link ended.
 pub(super) enum StreamableEnd {
-    /// With the link.
+    /// The link is over.
     LinkOver,
-    /// It seems that the server speaks HTTP+SSE.
+    /// The server seems to speak HTTP+SSE.
     TrySse(Box<RefusedInitialize>),
 }
 
-/// What a task came to.
+/// How a task of the link ended.
 enum TaskEnd {
     CallOver(u64, CallEnd),
     Nothing,
-    /// An answer could not be delivered to a question that came on the streams of these calls.
+    /// A response to server requests that came on the streams of these calls could not be delivered, and why.
     ResponseUndelivered(Vec<u64>, String),
     /// The call with this number was cancelled.
     Cancelled(u64),
-    /// The handshake is over. What waits for that is given on.
+    /// `notifications/initialized` was sent. The signal goes on to the task that opens the server's own stream.
     Initialized(SentSignal),
     SessionLost(LinkExit),
 }
 
-/// Carries a session's messages until it ends. With `may_be_sse`, a refused `initialize` is given back.
+/// Carries the messages of a session until the session or the link ends. With `may_be_sse`, a refused `initialize` that may
+/// mean HTTP+SSE is given back.
 pub(super) async fn run(
     link: &Arc<HttpLink>,
     input: &mut LinkInput,
@@ -84,7 +85,7 @@ pub(super) async fn run(
                 }
                 Ok(TaskEnd::ResponseUndelivered(calls, why)) => {
                     for number in calls {
-                        // It would wait for that answer for ever.
+                        // The server would wait for that response, and the call for its own, for ever.
                         if tasks.end(number) {
                             let reason = format!("it did not take the answer to a question that it asked: {why}");
                             link.inlet.failed(number, CallFailure::Broken { reason });
@@ -96,7 +97,7 @@ pub(super) async fn run(
                         gate.until = gate.until.min(Instant::now() + OWN_STREAM_WAIT);
                     }
                     let listening = tasks.set.spawn(hold_own_stream(link.clone(), sent_signal));
-                    // There is one such stream, however often a client says that it is ready.
+                    // There is one such stream for each link, however often a client sends `initialized`.
                     if let Some(before) = tasks.listening.replace(listening) {
                         before.abort();
                     }
@@ -136,7 +137,7 @@ struct LinkTasks<'a> {
     may_be_sse: bool,
     set: JoinSet<TaskEnd>,
     calls: HashMap<u64, RunningCall>,
-    /// Whether the gate waits for the end of the handshake.
+    /// Whether the gate waits for the response to `initialize`.
     opening: bool,
     listening: Option<AbortHandle>,
 }
@@ -144,12 +145,12 @@ struct LinkTasks<'a> {
 /// A call that is under way.
 struct RunningCall {
     task: AbortHandle,
-    /// Nobody waits for its answer any more.
+    /// Set when the client has cancelled the call.
     cancelled: Arc<AtomicBool>,
 }
 
 impl LinkTasks<'_> {
-    /// Sends a message, and says what the next one waits for.
+    /// Sends a message, and returns the gate that the next one waits for.
     fn begin(&mut self, outward: Outward) -> Option<SendGate> {
         let link = self.link.clone();
         let (sent_signal, gate) = match outward.purpose {
@@ -178,7 +179,7 @@ impl LinkTasks<'_> {
         gate
     }
 
-    /// Gives up a call. False if it was over already.
+    /// Aborts a call. Returns whether the call was still running.
     fn end(&mut self, number: u64) -> bool {
         self.link.server_requests.forget_call(number);
         let Some(call) = self.calls.remove(&number) else { return false };
@@ -194,10 +195,10 @@ impl LinkTasks<'_> {
     }
 }
 
-/// Sends a message that has no answer.
+/// Sends a message that has no response.
 async fn send_without_response(link: Arc<HttpLink>, outward: Outward, sent_signal: SentSignal) -> TaskEnd {
     let Outward { wire, purpose, held, response: _ } = outward;
-    // From here on the request itself holds what it takes.
+    // The body of the request charges the message from here on.
     drop(held);
     let had_session = link.has_session();
     let mut calls = Vec::new();
@@ -238,13 +239,13 @@ async fn send_without_response(link: Arc<HttpLink>, outward: Outward, sent_signa
     }
 }
 
-/// Keeps the stream open on which the server says what belongs to no call (2025-11-25, basic/transports, "Listening for
-/// Messages from the Server"), for as long as the link lasts. `sent_signal` is dropped when it is open, or seems not to be.
+/// Keeps the stream of the server's own messages open for as long as the link lasts (2025-11-25, basic/transports,
+/// "Listening for Messages from the Server"). `sent_signal` is dropped when the server has responded to the first GET.
 async fn hold_own_stream(link: Arc<HttpLink>, sent_signal: SentSignal) -> TaskEnd {
     let mut sent_signal = Some(sent_signal);
     let mut position = StreamPosition::default();
     let mut pace = ReconnectPace::default();
-    // Whether there was such a stream; and whether the server was asked since then if it knows the session.
+    // Whether there was such a stream, and whether the server was asked since then if it knows the session.
     let (mut had_stream, mut asked) = (false, false);
     loop {
         let response = link.upstream.send(link.open_stream(&position)).await;
@@ -264,8 +265,8 @@ async fn hold_own_stream(link: Arc<HttpLink>, sent_signal: SentSignal) -> TaskEn
                         (had_stream, asked) = (true, false);
                         debug!(link = %link.name, ?carried, "the backend's stream has ended");
                     }
-                    // It may be the place that is not there any more, or something in between that has lost its way; only
-                    // what is said to a message tells whether it is the session.
+                    // With 404 the server may mean the session, or that it does not keep the position, or the 404 comes from
+                    // a gateway. So the GET is repeated without a position, and then the server is asked with a message.
                     ReplyKind::NotFound if had_stream => {
                         debug!(link = %link.name, "the backend has no such stream any more");
                         if position.id.take().is_none()
@@ -275,12 +276,12 @@ async fn hold_own_stream(link: Arc<HttpLink>, sent_signal: SentSignal) -> TaskEn
                             return TaskEnd::SessionLost(HttpLink::session_lost());
                         }
                     }
-                    // There is no such stream, or no more of it.
+                    // The server has no such stream.
                     ReplyKind::NotFound | ReplyKind::NotAllowed | ReplyKind::Accepted => return TaskEnd::Nothing,
                     ReplyKind::Refused if status == http::StatusCode::NOT_IMPLEMENTED => return TaskEnd::Nothing,
                     ReplyKind::Json | ReplyKind::Foreign(_) | ReplyKind::Refused => {
                         debug!(link = %link.name, status = status.as_u16(), "the backend gave no stream");
-                        // It may be the place that it does not know.
+                        // The server may refuse the position, so the next GET goes without one.
                         position.id = position.id.filter(|_| !status.is_client_error());
                     }
                 }

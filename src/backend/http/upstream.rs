@@ -41,7 +41,7 @@ pub(super) struct Upstream {
     /// The token that was sent last.
     pub token: Mutex<Option<BearerToken>>,
     /// Whether the last session found that the server speaks HTTP+SSE.
-    pub sse: AtomicBool,
+    pub speaks_sse: AtomicBool,
 }
 
 /// Cancelled when the server does not take the rest of the message that it has responded to, and others need the memory.

@@ -75,7 +75,7 @@ async fn what_is_too_large_and_no_answer_is_told_apart() {
     .await;
     session.call(2);
     let lost = LostMessage { id: Some(Id::from("q")), request: true, size, why: Lost::Oversized };
-    assert_eq!(session.receive().await, Received::Lost(lost));
+    assert_eq!(session.receive().await, Delivery::Lost(lost));
     session.answer(2).await;
 }
 

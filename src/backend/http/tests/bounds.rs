@@ -145,8 +145,8 @@ async fn messages_that_wait_for_their_answer_are_not_all_kept() {
     let (mut sent, mut refused) = (0, 0);
     for _ in 0..CALLS {
         match session.receive().await {
-            Received::Message { .. } => sent += 1,
-            Received::Failed(_, CallFailure::Refused { status: 307, reason }) => {
+            Delivery::Message { .. } => sent += 1,
+            Delivery::Failed(_, CallFailure::Refused { status: 307, reason }) => {
                 assert!(reason.contains("too long") && reason.contains("/there"), "{reason}");
                 refused += 1;
             }

@@ -15,7 +15,7 @@ async fn a_session_that_the_server_forgot_is_lost_once() {
     session.call(2);
     session.call(3);
     let heard = session.rest().await;
-    assert!(matches!(&heard[..], [Received::Closed(LinkExit::Lost { reason })] if reason.contains("404")), "{heard:?}");
+    assert!(matches!(&heard[..], [Delivery::Closed(LinkExit::Lost { reason })] if reason.contains("404")), "{heard:?}");
     timeout(TEST_TIMEOUT, &mut session.link).await.unwrap().unwrap();
     assert!(!server.kinds().contains(&"DELETE".to_owned()), "there is nothing to be deleted");
 }
@@ -30,7 +30,7 @@ async fn a_notification_finds_out_as_well() {
     let mut session = TestLink::start(http(&server));
     session.open().await;
     session.notice(0);
-    assert!(matches!(&session.rest().await[..], [Received::Closed(LinkExit::Lost { .. })]));
+    assert!(matches!(&session.rest().await[..], [Delivery::Closed(LinkExit::Lost { .. })]));
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn a_404_that_answers_the_call_is_no_lost_session() {
         let (_server, mut session) = with_calls(move |_| text(404, "application/json", said.clone())).await;
         session.call(2);
         let heard = session.rest().await;
-        assert!(matches!(&heard[..], [Received::Closed(LinkExit::Lost { .. })]), "{body}: {heard:?}");
+        assert!(matches!(&heard[..], [Delivery::Closed(LinkExit::Lost { .. })]), "{body}: {heard:?}");
     }
 }
 

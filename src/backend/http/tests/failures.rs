@@ -41,7 +41,7 @@ async fn what_is_no_answer_is_said_to_be_none() {
     bad(session.failure().await, "<p>Log in");
     let (_server, mut session) = with_calls(|_| json("nonsense")).await;
     session.call(2);
-    assert_eq!(session.receive().await, Received::Bad { on: Some(2) });
+    assert_eq!(session.receive().await, Delivery::Bad { on: Some(2) });
     bad(session.failure().await, "at byte 1");
     let (_server, mut session) = with_calls(|_| json("")).await;
     session.call(2);
@@ -127,8 +127,8 @@ async fn an_answer_cut_at_any_byte_is_broken_and_never_asked_for_again() {
             session.answer(1).await;
             session.call(2);
             match session.receive().await {
-                Received::Message { text, .. } => assert!(text == body && cut >= enough, "{cut} of {whole:?}"),
-                Received::Failed(2, CallFailure::Broken { .. }) => assert!(cut < enough, "{cut} of {whole:?}"),
+                Delivery::Message { text, .. } => assert!(text == body && cut >= enough, "{cut} of {whole:?}"),
+                Delivery::Failed(2, CallFailure::Broken { .. }) => assert!(cut < enough, "{cut} of {whole:?}"),
                 other => panic!("{cut} of {whole:?}: {other:?}"),
             }
             assert_eq!(session.stop().await, [], "{cut} of {whole:?}");

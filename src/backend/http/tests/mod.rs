@@ -47,7 +47,7 @@ const MESSAGE_LIMIT: usize = 64 * 1024;
 
 /// What a session heard from its link.
 #[derive(Debug, PartialEq)]
-enum Received {
+enum Delivery {
     Message { text: String, on: Option<u64> },
     Bad { on: Option<u64> },
     Failed(u64, CallFailure),
@@ -55,10 +55,10 @@ enum Received {
     Closed(LinkExit),
 }
 
-struct RecordingInlet(mpsc::Sender<Received>, Budget);
+struct RecordingInlet(mpsc::Sender<Delivery>, Budget);
 
 impl RecordingInlet {
-    fn record(&self, heard: Received) {
+    fn record(&self, heard: Delivery) {
         self.0.try_send(heard).unwrap();
     }
 }
@@ -75,35 +75,35 @@ impl Inlet for RecordingInlet {
     fn deliver(&self, frames: Result<Incoming, FrameError>, _: Option<Permit>, on: Option<u64>) {
         let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
         match frames {
-            Ok(Incoming::One(frame)) => self.record(Received::Message { text: text(frame.bytes()), on }),
+            Ok(Incoming::One(frame)) => self.record(Delivery::Message { text: text(frame.bytes()), on }),
             Ok(Incoming::Batch(frames)) => {
                 for frame in frames.into_iter().flatten() {
-                    self.record(Received::Message { text: text(frame.bytes()), on });
+                    self.record(Delivery::Message { text: text(frame.bytes()), on });
                 }
             }
-            Err(_) => self.record(Received::Bad { on }),
+            Err(_) => self.record(Delivery::Bad { on }),
         }
     }
 
     fn failed(&self, call: u64, failure: CallFailure) {
-        self.record(Received::Failed(call, failure));
+        self.record(Delivery::Failed(call, failure));
     }
 
     fn lost(&self, message: LostMessage, _: Permit) {
-        self.record(Received::Lost(message));
+        self.record(Delivery::Lost(message));
     }
 
     fn started(&self, _: u32) {}
 
     fn closed(&self, exit: LinkExit) {
-        self.record(Received::Closed(exit));
+        self.record(Delivery::Closed(exit));
     }
 }
 
 /// A session with a running link.
 struct TestLink {
     outgoing: Option<mpsc::Sender<Outward>>,
-    heard: mpsc::Receiver<Received>,
+    heard: mpsc::Receiver<Delivery>,
     stop: CancellationToken,
     link: JoinHandle<()>,
 }
@@ -177,21 +177,21 @@ impl TestLink {
         self.send(Purpose::Notice, format!(r#"{{"jsonrpc":"2.0","method":"notifications/n{number}"}}"#));
     }
 
-    async fn receive(&mut self) -> Received {
+    async fn receive(&mut self) -> Delivery {
         timeout(TEST_TIMEOUT, self.heard.recv()).await.expect("nothing is heard").expect("the link is gone")
     }
 
     /// What failed, and how.
     async fn failure(&mut self) -> (u64, CallFailure) {
         match self.receive().await {
-            Received::Failed(call, failure) => (call, failure),
+            Delivery::Failed(call, failure) => (call, failure),
             other => panic!("{other:?}"),
         }
     }
 
     async fn answer(&mut self, call: u64) -> String {
         match self.receive().await {
-            Received::Message { text, on } => {
+            Delivery::Message { text, on } => {
                 assert!(text.contains(&format!(r#""id":{call}"#)), "{text}");
                 assert!(on.is_none_or(|on| on == call), "{text} on {on:?}");
                 text
@@ -208,14 +208,14 @@ impl TestLink {
     }
 
     /// Stops the link, and returns what it had said besides.
-    async fn stop(mut self) -> Vec<Received> {
+    async fn stop(mut self) -> Vec<Delivery> {
         self.stop.cancel();
         timeout(TEST_TIMEOUT, &mut self.link).await.expect("the link does not end").unwrap();
         self.rest().await
     }
 
     /// What is heard until the link is gone.
-    async fn rest(&mut self) -> Vec<Received> {
+    async fn rest(&mut self) -> Vec<Delivery> {
         let mut rest = Vec::new();
         while let Some(heard) = timeout(TEST_TIMEOUT, self.heard.recv()).await.expect("the link does not end") {
             rest.push(heard);
@@ -232,8 +232,8 @@ fn forwarded(headers: &[(&str, &str)]) -> Forwarded {
     Forwarded::new(headers.iter().map(|(name, value)| ((*name).into(), value.as_bytes().into())))
 }
 
-fn message(text: &str, on: Option<u64>) -> Received {
-    Received::Message { text: text.to_owned(), on }
+fn message(text: &str, on: Option<u64>) -> Delivery {
+    Delivery::Message { text: text.to_owned(), on }
 }
 
 fn http(server: &ScriptedPeer) -> HttpBackend {

@@ -92,7 +92,7 @@ async fn calls_run_side_by_side() {
     let mut answered = Vec::new();
     for _ in 2..7 {
         match session.receive().await {
-            Received::Message { on, .. } => answered.push(on.unwrap()),
+            Delivery::Message { on, .. } => answered.push(on.unwrap()),
             other => panic!("{other:?}"),
         }
     }

@@ -50,7 +50,7 @@ async fn a_panic_ends_the_link_of_either_transport() {
         let backend = HttpBackend::new(&server.url()).unwrap().transport(transport);
         let mut session = TestLink::start_with(backend, |ear| Arc::new(PanickingInlet(ear)));
         session.initialize();
-        let lost = Received::Closed(LinkExit::Lost { reason: "the link to it failed within sessile".to_owned() });
+        let lost = Delivery::Closed(LinkExit::Lost { reason: "the link to it failed within sessile".to_owned() });
         assert_eq!(session.rest().await, [lost]);
     }
 }

@@ -88,7 +88,7 @@ async fn a_server_that_does_not_resume_says_so() {
         session.answer(1).await;
         session.call(2);
         match session.receive().await {
-            Received::Failed(2, CallFailure::Broken { reason }) => {
+            Delivery::Failed(2, CallFailure::Broken { reason }) => {
                 assert!(reason.contains(&code.to_string()), "{reason}")
             }
             other => panic!("{code}: {other:?}"),
@@ -122,11 +122,11 @@ async fn a_session_is_lost_with_a_stream_if_a_message_is_not_known_either() {
     session.initialize();
     session.answer(1).await;
     session.call(2);
-    assert!(matches!(&session.rest().await[..], [Received::Closed(LinkExit::Lost { .. })]));
+    assert!(matches!(&session.rest().await[..], [Delivery::Closed(LinkExit::Lost { .. })]));
 
     let (server, mut session) = forgetful(vec![events("retry: 50\nid: 1\n\n")], 404).await;
     session.open().await;
-    assert!(matches!(&session.rest().await[..], [Received::Closed(LinkExit::Lost { .. })]));
+    assert!(matches!(&session.rest().await[..], [Delivery::Closed(LinkExit::Lost { .. })]));
     let gets = server.wait_for("GET", 3).await;
     assert_eq!(gets.iter().map(|get| get.header("last-event-id")).collect::<Vec<_>>(), [None, Some("1"), None]);
 }
@@ -162,7 +162,7 @@ async fn a_server_that_repeats_itself_is_not_asked_for_ever() {
         assert!(server.kinds().len() < 50, "there is no end to it");
         sleep(Duration::from_millis(500)).await;
     };
-    assert!(matches!(failure, Received::Failed(2, CallFailure::Broken { .. })), "{failure:?}");
+    assert!(matches!(failure, Delivery::Failed(2, CallFailure::Broken { .. })), "{failure:?}");
 }
 
 #[tokio::test]
@@ -204,7 +204,7 @@ async fn resuming_comes_to_an_end() {
         sleep(Duration::from_millis(500)).await;
     };
     match failure {
-        Received::Failed(2, CallFailure::Broken { reason }) => {
+        Delivery::Failed(2, CallFailure::Broken { reason }) => {
             assert!(reason.contains("could not be resumed"), "{reason}");
         }
         other => panic!("{other:?}"),

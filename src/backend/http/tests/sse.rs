@@ -123,7 +123,7 @@ async fn the_streams_end_is_the_sessions() {
     let mut session = old.session(Transport::Sse);
     session.open().await;
     old.hang_up();
-    assert!(matches!(&session.rest().await[..], [Received::Closed(LinkExit::Lost { .. })]));
+    assert!(matches!(&session.rest().await[..], [Delivery::Closed(LinkExit::Lost { .. })]));
 
     let (said, answer) = live();
     let answer = Arc::new(Mutex::new(Some(answer)));
@@ -138,7 +138,7 @@ async fn the_streams_end_is_the_sessions() {
     server.wait_for("POST initialize", 1).await;
     drop(said);
     let rest = session.rest().await;
-    assert!(matches!(&rest[..], [Received::Closed(LinkExit::Failed { .. })]), "nothing was lost yet: {rest:?}");
+    assert!(matches!(&rest[..], [Delivery::Closed(LinkExit::Failed { .. })]), "nothing was lost yet: {rest:?}");
 }
 
 #[tokio::test]
@@ -201,7 +201,7 @@ async fn a_handshake_that_is_accepted_and_never_answered_comes_to_an_end() {
     };
     assert!(begun.elapsed() > Duration::from_secs(100));
     match heard {
-        Received::Failed(1, CallFailure::Broken { reason }) => assert!(reason.contains("120 seconds"), "{reason}"),
+        Delivery::Failed(1, CallFailure::Broken { reason }) => assert!(reason.contains("120 seconds"), "{reason}"),
         other => panic!("{other:?}"),
     }
     sleep(Duration::from_secs(300)).await;
