@@ -104,7 +104,7 @@ async fn a_login_that_is_refused_is_told_to_the_client() {
     let proxy = proxy(&server, login(&folder, &asked));
     let refused = Client::connect(&proxy).open().await;
     let message = refused["error"]["message"].as_str().unwrap();
-    assert!(message.contains("access_denied") && message.contains("sessile check"), "{refused}");
+    assert!(message.contains("access_denied") && message.contains("begins a new one"), "{refused}");
 }
 
 #[tokio::test]

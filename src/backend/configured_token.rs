@@ -74,7 +74,7 @@ impl TokenSource for ConfiguredToken {
                 Ok(_) => Ok(false),
                 Err(error) => Err(error),
             },
-            Self::Given(place, _) if unauthorized => refused(place.clone(), ", and start sessile again"),
+            Self::Given(place, _) if unauthorized => refused(place.clone(), ", and start the proxy again"),
             Self::Given(..) => Ok(false),
         };
         future::ready(outcome).boxed()

@@ -103,13 +103,13 @@ pub(crate) enum CredentialError {
     Redirect { backend: String, address: String, reason: String },
     /// The person, or the authorization server, said no.
     #[error(
-        "the login to {backend} was refused ({reason}): run `sessile check {backend} --oauth login` in a terminal to try again"
+        "the login to {backend} was refused ({reason}): a later request begins a new one, to be completed by somebody with access"
     )]
     Denied { backend: String, reason: String },
     /// Nobody logged in.
     #[error(
-        "nobody logged in to {backend} in time: run `sessile check {backend} --oauth login` in a terminal, and open the URL \
-         that it prints{hint}"
+        "nobody logged in to {backend} in time: a later request begins a new login, whose URL the proxy logs or announces; \
+         open it in a browser on the machine of the proxy{hint}"
     )]
     TimedOut { backend: String, hint: String },
     /// The authorization server gave no token for the code, or for the client's own credentials.
@@ -124,19 +124,19 @@ pub(crate) enum CredentialError {
     #[error("the token for {backend} could not be renewed ({reason}): try again in a moment")]
     NotRenewed { backend: String, reason: String },
     /// The token is stale, and can never be renewed.
-    #[error("the login to {backend} has ended ({reason}): run `sessile check {backend} --oauth login` in a terminal")]
+    #[error("the login to {backend} has ended ({reason}): log in again, which a later request asks for")]
     Ended { backend: String, reason: String },
     /// A token that was just given is refused.
     #[error(
         "{backend} refuses the token that its own authorization server has just given: \
-         whoever runs it has to see why"
+         whoever runs the backend has to find out why"
     )]
     StillRefused { backend: String },
     /// The scopes that a request needs were not given.
     #[error("{backend} wants the scopes `{scopes}`, which the login did not give: log in as somebody who has them")]
     ScopeRefused { backend: String, scopes: String },
     /// Another process does something with the same tokens, and does not come to an end.
-    #[error("another sessile has held {} for too long: end it, or wait for its login", .path.display())]
+    #[error("another process has held the lock {} for too long: end that process, or wait for its login", .path.display())]
     Locked { path: PathBuf },
     /// Something here went wrong that nobody outside can mend.
     #[error("the login to {backend} failed: {reason}")]

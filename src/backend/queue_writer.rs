@@ -77,7 +77,7 @@ pub(super) fn may_be_dropped(message: &Outward) -> bool {
 pub(super) fn fail_unsent(message: &Outward, inlet: &dyn Inlet) {
     match message.purpose {
         Purpose::Call(call) => {
-            let reason = "it reads nothing, and the memory that the call took while it waited was needed for others: \
+            let reason = "it reads nothing, and other sessions needed the memory of the calls that wait for it: \
                           try again later";
             inlet.failed(call, CallFailure::Unreachable { reason: reason.to_owned() });
         }

@@ -145,7 +145,8 @@ impl HttpCall {
         if let Some(ended) = gave_way.run_until_cancelled(reading).await {
             return ended;
         }
-        let reason = "it does not take the message, and others needed the memory that it took".to_owned();
+        let reason =
+            "it does not read the message, and other sessions needed the memory that the message took".to_owned();
         self.fail(CallFailure::Broken { reason })
     }
 

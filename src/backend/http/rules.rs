@@ -89,7 +89,7 @@ pub(super) fn redirect(
     };
     let location = location.and_then(|location| std::str::from_utf8(location).ok());
     let Some(to) = location.and_then(|location| from.join(location).ok()) else {
-        return RedirectDecision::Refuse("a redirect to nowhere".to_owned());
+        return RedirectDecision::Refuse("it redirects, and names no URL that can be read".to_owned());
     };
     if to.origin() != from.origin() || !to.origin().is_tuple() {
         return RedirectDecision::Refuse(format!(

@@ -87,7 +87,7 @@ pub(super) async fn run(
                     for number in calls {
                         // The server would wait for that response, and the call for its own, for ever.
                         if tasks.end(number) {
-                            let reason = format!("it did not take the answer to a question that it asked: {why}");
+                            let reason = format!("it did not take the response to a request that it made: {why}");
                             link.inlet.failed(number, CallFailure::Broken { reason });
                         }
                     }

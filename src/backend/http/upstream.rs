@@ -213,7 +213,9 @@ impl Upstream {
             },
         };
         let Some(response) = response else {
-            return Err(failed("it does not take the message, and others needed the memory that it took".to_owned()));
+            return Err(failed(
+                "it does not read the message, and other sessions needed the memory that the message took".to_owned(),
+            ));
         };
         let mut response = response.map_err(|error| failed(reader::error_chain(error)))?;
         if let Some(gave_way) = gave_way {
@@ -259,13 +261,13 @@ impl Upstream {
             (true, _) => (Whose::Client, "what the client sent with this request was not accepted".to_owned()),
             (false, true) => {
                 let names = self.forwards.iter().map(HeaderName::as_str).collect::<Vec<_>>().join(", ");
-                (Whose::Client, format!("the client has to send them, as one of {names}"))
+                (Whose::Client, format!("the client has to send some, in one of these headers: {names}"))
             }
             (false, false) if self.token_source.is_some() || self.headers.keys().any(is_credential) => {
-                (Whose::Operator, "the operator of the proxy has to see to those that it is configured with".to_owned())
+                (Whose::Operator, "the operator of the proxy has to replace the configured ones".to_owned())
             }
             (false, false) => {
-                (Whose::Operator, "none are configured: the operator of the proxy has to give it some".to_owned())
+                (Whose::Operator, "none are configured: the operator of the proxy has to configure some".to_owned())
             }
         };
         CallFailure::Unauthorized { status, challenge, whose, reason }
@@ -328,14 +330,13 @@ fn credential_failure(error: CredentialError) -> CallFailure {
 
 fn too_long_to_redirect(status: StatusCode, to: &Url) -> CallFailure {
     let reason = format!(
-        "it redirects a message that is too long to be kept until it was accepted: configure {} in its place",
+        "it redirects a message that is too long for the proxy to send twice: configure {} as the server's URL",
         shown(to)
     );
     CallFailure::Refused { status: status.as_u16(), reason }
 }
 
 fn too_long_to_repeat(status: StatusCode) -> CallFailure {
-    let reason = "there are new credentials now, but the message was too long to be kept until it was accepted: it can be \
-                  sent once more";
+    let reason = "the credentials were renewed, but the message is too long for the proxy to send twice: send it again";
     CallFailure::Refused { status: status.as_u16(), reason: reason.to_owned() }
 }

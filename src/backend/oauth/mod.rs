@@ -277,7 +277,7 @@ impl OAuthTokens {
     fn unstable_tokens(&self) -> CredentialError {
         CredentialError::Internal {
             backend: self.context.name.clone(),
-            reason: "tokens come and go faster than they can be used".to_owned(),
+            reason: "its tokens were replaced again and again before a request could be sent with one".to_owned(),
         }
     }
 }

@@ -181,7 +181,10 @@ async fn a_call_fails_whose_question_cannot_be_answered() {
         let (server, mut session, said) = asking(statuses.to_vec()).await;
         match session.failure().await {
             (2, CallFailure::Broken { reason }) => {
-                assert!(reason.contains("question") && reason.contains(&statuses[0].to_string()), "{reason}");
+                assert!(
+                    reason.contains("a request that it made") && reason.contains(&statuses[0].to_string()),
+                    "{reason}"
+                );
             }
             other => panic!("{other:?}"),
         }

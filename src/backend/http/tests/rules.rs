@@ -84,7 +84,7 @@ fn where_a_redirect_leads() {
     refused(post(307, "/x", 5), "more than 5");
     refused(post(301, "/x", 0), "loses the message");
     refused(post(303, "/x", 0), "loses the message");
-    refused(rules::redirect(&Method::POST, StatusCode::TEMPORARY_REDIRECT, &from, None, 0), "nowhere");
+    refused(rules::redirect(&Method::POST, StatusCode::TEMPORARY_REDIRECT, &from, None, 0), "names no URL");
     let get = rules::redirect(&Method::GET, StatusCode::FOUND, &from, Some(b"/sse/"), 0);
     assert_eq!(get, follow("https://example.com/sse/"));
     match post(307, "https://example.org/x?secret=1", 0) {

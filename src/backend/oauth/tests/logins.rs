@@ -135,7 +135,7 @@ async fn who_says_no_is_not_asked_at_once_again() {
             .await;
     for _ in 0..3 {
         let error = stage.request("").await.unwrap_err().to_string();
-        assert!(error.contains("access_denied: <b>no</b>") && error.contains("sessile check"), "{error}");
+        assert!(error.contains("access_denied: <b>no</b>") && error.contains("begins a new one"), "{error}");
     }
     assert_eq!(stage.asked(), 1);
     let page = stage.pages.lock().unwrap().concat();
@@ -166,7 +166,7 @@ async fn nobody_waits_for_ever() {
     tokio::time::pause();
     let before = Instant::now();
     let error = login.await.unwrap_err().to_string();
-    assert!(error.contains("nobody logged in") && error.contains("sessile check"), "{error}");
+    assert!(error.contains("nobody logged in") && error.contains("begins a new login"), "{error}");
     assert!(error.contains(&stage.token_file().display().to_string()), "{error}");
     let waited = before.elapsed();
     assert!(waited > Duration::from_secs(290) && waited <= Duration::from_secs(301), "{waited:?}");
