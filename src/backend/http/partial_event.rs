@@ -7,29 +7,31 @@ use crate::frame::Skimmer;
 /// The event that is being read.
 #[derive(Debug, Default)]
 pub(super) struct PartialEvent {
-    /// Whether there was any field.
+    /// Whether any field has come.
     pub begun: bool,
     pub kind: Option<Bytes>,
     pub data: Option<EventData>,
     pub id: IdField,
-    /// Where the data goes that is over the limit.
+    /// Set when the data is not kept, because it is over the limit.
     pub skimmer: Option<Skimmer>,
 }
 
-/// What an event says of its id.
+/// What an event says of the stream's position.
 #[derive(Debug, Default)]
 pub(super) enum IdField {
     #[default]
     Absent,
-    /// There is none any more, or one that cannot be sent back.
+    /// The id is empty, or cannot be sent back: the stream cannot be resumed behind this event.
     Unusable,
     Given(Bytes),
 }
 
+/// The data of an event as far as it has come.
 #[derive(Debug)]
 pub(super) enum EventData {
     /// One line, which may be a slice of the chunk that it came in, and how many bytes its buffer takes.
     Line(Bytes, usize),
+    /// Several lines, joined.
     Lines(BytesMut),
 }
 
@@ -59,7 +61,7 @@ impl PartialEvent {
         }
     }
 
-    /// From here on the data is not kept.
+    /// Stops keeping the data, and returns the skimmer that it goes to.
     pub(super) fn skim(&mut self) -> &mut Skimmer {
         let data = self.data.take();
         self.skimmer.get_or_insert_with(|| {
@@ -73,7 +75,7 @@ impl PartialEvent {
         })
     }
 
-    /// Adds a line of data, whose buffer takes so many bytes.
+    /// Adds a line of data, whose buffer takes `capacity` bytes. Beyond `limit` the data is skimmed.
     pub(super) fn push(&mut self, value: Bytes, capacity: usize, limit: usize) {
         if self.skimmer.is_some() || self.len() + value.len() > limit {
             skim_line(self.skim(), &value);
@@ -97,7 +99,7 @@ fn join(mut lines: BytesMut, line: &[u8]) -> BytesMut {
     lines
 }
 
-/// Lines of data are joined by a line break, which between the tokens of JSON is white space.
+/// Gives a line of data to the skimmer, behind a line break, which is white space between the tokens of JSON.
 pub(super) fn skim_line(skimmer: &mut Skimmer, line: &[u8]) {
     if skimmer.size() > 0 {
         skimmer.feed(b"\n");

@@ -1,4 +1,4 @@
-//! Reads responses, within bounds.
+//! Reads the bodies of responses, within limits of size, memory and time.
 
 use std::error::Error;
 use std::ops::Deref;
@@ -16,16 +16,16 @@ use crate::budget::{Budget, FREE, GaveWay, Growth, fitted, grown};
 use crate::frame::{Lost, Permit};
 use crate::link::LostMessage;
 
-/// How much longer than the limit an event may become before its end is waited for no more, in bytes.
+/// How many bytes past the message limit an event may have before it is given up as endless.
 const MAX_OVERSIZED_REST: usize = 16 * 1024 * 1024;
-/// How large the buffer of a body is at the beginning at most, in bytes.
+/// How large the buffer of a body is at first, at most, in bytes.
 const INITIAL_BODY_BUFFER: usize = 1024 * 1024;
-/// What is read of the body of a refusal, in bytes, and how long that may take.
+/// How much of the body of a refusal is read, in bytes, and for how long.
 const MAX_REFUSAL: usize = 64 * 1024;
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a server may be silent in the middle of a body or of a large event: what has come of it is kept in the meantime.
+/// How long a server may be silent in the middle of a body or of a large event, whose bytes take memory in the meantime.
 const MID_MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How much of it an error quotes, in characters.
+/// How much of a refusal's body an error quotes, in characters.
 const MAX_EXCERPT: usize = 300;
 
 /// A response that is a stream of events.
@@ -33,37 +33,37 @@ pub(super) struct EventReader {
     response: Response,
     decoder: SseDecoder,
     limit: usize,
-    /// The charge for the event that is being read. Its bytes would be bounded by nothing otherwise.
+    /// The charge for the event that is being read.
     growth: Growth,
-    /// Whether an event was given up because it had no end.
+    /// Whether an event was given up as endless. The stream ends with it.
     endless: bool,
-    /// Set while the rest of an event is read whose server was stalled: whether it was told of already.
+    /// Set while the rest of an event is skipped whose memory was given to others: whether its loss was reported already.
     stalled: Option<bool>,
 }
 
-/// An event of a server's stream.
+/// What came on a server's stream.
 #[derive(Debug)]
 pub(super) enum StreamItem {
-    /// A message, and the permit that it was received with, if it was large.
+    /// A message, and the permit under which it was received, if it was large.
     Message(Bytes, Option<Permit>),
-    /// An event of another type: that type, and its data, which may be empty.
+    /// An event of another type than `message`: that type, and its data, which may be empty.
     Other(Bytes, Bytes),
-    /// A message that was not kept.
+    /// A message that was too large or stalled, and was not kept.
     Lost(LostMessage),
 }
 
 impl EventReader {
-    /// Events may have up to `limit` bytes of data, and large ones are charged to `budget` as they come. The stream is taken
-    /// up at `position`.
+    /// Reads a stream that was resumed at `position`. Events may have up to `limit` bytes of data, and large ones are charged
+    /// to `budget` as they come.
     pub(super) fn new(response: Response, limit: usize, position: StreamPosition, budget: &Budget) -> Self {
         let (decoder, growth) = (SseDecoder::new(limit, position), budget.growth());
         Self { response, decoder, limit, growth, endless: false, stalled: None }
     }
 
-    /// The next event; `None` at the end of the stream, and an error where it broke off. An event over the limit that does not
-    /// end is given up, and the stream with it.
+    /// Returns the next event, `None` at the end of the stream, and an error where the stream broke off. An event over the
+    /// limit that does not end is given up, and the stream with it.
     ///
-    /// Nothing is lost if the future is dropped.
+    /// No event is lost if the future is dropped.
     pub(super) async fn next(&mut self) -> Result<Option<StreamItem>, String> {
         loop {
             if let Some(event) = self.decoder.next() {
@@ -80,7 +80,7 @@ impl EventReader {
                 return Ok(self.decoder.give_up().and_then(|event| self.take(event)));
             }
             if self.decoder.gathered() == 0 {
-                // The event before it may have been dropped, because it had come before.
+                // The last event may have been dropped as a repetition, and its charge with it.
                 self.growth.clear();
             }
             self.growth.reach(self.decoder.will_take()).await;
@@ -112,7 +112,7 @@ impl EventReader {
         }
     }
 
-    /// Makes a complete event into an item. Returns `None` if the event's loss was reported already: its call would fail
+    /// Makes a complete event into an item. Returns `None` if the loss of the event was reported already: its call would fail
     /// twice otherwise.
     fn take(&mut self, event: SseEvent) -> Option<StreamItem> {
         let item = match event {
@@ -131,36 +131,36 @@ impl EventReader {
         item
     }
 
-    /// What has come in complete events.
+    /// How far the stream has got.
     pub(super) fn progress(&self) -> StreamProgress {
         self.decoder.progress()
     }
 
-    /// Where the stream can be taken up again.
+    /// The position from which the stream can be resumed.
     pub(super) fn position(&self) -> StreamPosition {
         self.decoder.position().clone()
     }
 }
 
-/// What kind of reply a response is.
+/// Returns what kind of reply a response is.
 pub(super) fn reply_kind(response: &Response) -> ReplyKind {
     let content_type = response.headers().get(http::header::CONTENT_TYPE);
     rules::reply_kind(response.status(), content_type.map(http::HeaderValue::as_bytes))
 }
 
-/// Why a body is not there.
+/// Why a body could not be read.
 #[derive(Debug)]
 pub(super) enum BodyError {
-    /// It has so many bytes at least, which is over the limit.
+    /// The body is over the limit: it has so many bytes at least.
     TooLarge(usize),
-    /// It broke off.
+    /// The body broke off, and how.
     Cut(String),
-    /// Its rest did not come for a while, and others needed the memory.
+    /// The rest of the body did not come for a while, and other sessions needed the memory.
     Stalled,
 }
 
-/// The whole body, if it is within the limit, with the permit that it was received with, if it was large. What is over the
-/// limit is not read.
+/// Reads the whole body, and returns it with the permit under which it was received, if it was large. A body over the limit
+/// is not read on.
 pub(super) async fn read_body(
     mut response: Response,
     limit: usize,
@@ -171,7 +171,7 @@ pub(super) async fn read_body(
         return Err(BodyError::TooLarge(length));
     }
     let mut growth = budget.growth();
-    // How long the first byte of the answer takes is up to the call.
+    // No time limit here: how long a call may take until its response begins is not the transport's business.
     let Some(first) = response.chunk().await.map_err(|error| BodyError::Cut(error_chain(error)))? else {
         return Ok((Bytes::new(), None));
     };
@@ -192,8 +192,8 @@ pub(super) async fn read_body(
             return Err(BodyError::TooLarge(size));
         }
         if size > body.capacity() {
-            // A server may announce more than it sends. So the buffer begins with a part of the announced length: a lie would
-            // take the memory of others otherwise.
+            // A server may announce more than it sends. So the buffer begins with a part of the announced length: a false
+            // length would take the memory of other sessions otherwise.
             let most = announced.unwrap_or(limit).clamp(size, limit);
             let begin = announced.map_or(0, |length| length.min(INITIAL_BODY_BUFFER));
             let capacity = grown(body.capacity(), size).max(begin).clamp(size, most);
@@ -229,7 +229,7 @@ fn silent() -> String {
     format!("it said nothing for {} seconds in the middle of its answer", MID_MESSAGE_TIMEOUT.as_secs())
 }
 
-/// The start of the body of a refusal, and what must not be shown of it.
+/// The start of the body of a refusal, and the secrets that must not be shown of it.
 pub(super) struct RefusalBody {
     body: Bytes,
     cut: bool,
@@ -245,8 +245,8 @@ impl Deref for RefusalBody {
 }
 
 impl RefusalBody {
-    /// What a server said, for people: on one line, cut short, and without what is secret in the request, should the server
-    /// repeat it.
+    /// Returns what the server said, for people: on one line, cut short, and without the secrets of the request, which the
+    /// server may have repeated.
     pub(super) fn excerpt(&self) -> String {
         let text = String::from_utf8_lossy(&self.body);
         let clean = |character: char| if character.is_control() { ' ' } else { character };
@@ -261,7 +261,7 @@ impl RefusalBody {
     }
 }
 
-/// The start of the body of a refusal, or what came of it.
+/// Reads the start of the body of a refusal, as far as it comes in time.
 pub(super) async fn read_refusal(mut response: Response) -> RefusalBody {
     let secrets = response.extensions_mut().remove().unwrap_or_default();
     let mut body = BytesMut::new();
@@ -275,12 +275,12 @@ pub(super) async fn read_refusal(mut response: Response) -> RefusalBody {
         }
         false
     };
-    // What did not come in time is cut off as well.
+    // A body that did not come in time counts as cut off.
     let cut = timeout(REFUSAL_TIMEOUT, reading).await.unwrap_or(true);
     RefusalBody { body: body.freeze(), cut, secrets }
 }
 
-/// What went wrong, without the URL, in which there may be secrets.
+/// Returns what went wrong, with its causes and without the URL, in which there may be secrets.
 pub(super) fn error_chain(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut words: Vec<String> = Vec::new();

@@ -1,4 +1,5 @@
-//! What follows from what a server said: statuses, redirects, endpoints, session ids, and how long to wait. Pure.
+//! Decides what follows from a server's response: from its status, and from the redirects, endpoints and session ids in it.
+//! Pure.
 
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, StatusCode};
@@ -7,11 +8,11 @@ use url::Url;
 use super::address::shown;
 use super::position::StreamPosition;
 
-/// The longest session id that is taken, in bytes. Some are signed tokens.
+/// The longest session id that is accepted, in bytes. Some are signed tokens.
 const MAX_SESSION_ID: usize = 4096;
 /// Most redirects that one request follows.
 pub(super) const MAX_REDIRECTS: usize = 5;
-/// What a JSON-RPC error says of a session that is not known: implementations have no common code for it.
+/// The codes of JSON-RPC errors that mean an unknown session: implementations have no common code for it.
 const UNKNOWN_SESSION_CODES: [i64; 2] = [-32001, -32000];
 
 /// What kind of reply a response is.
@@ -21,19 +22,20 @@ pub(super) enum ReplyKind {
     Json,
     /// Server-sent events.
     Events,
-    /// Accepted, with nothing to say.
+    /// Accepted, without a body.
     Accepted,
-    /// Accepted, with a body that is neither.
+    /// A success with a body that is neither, and its media type.
     Foreign(String),
-    /// There is no such session, where one was named; else no such page (404).
+    /// 404: no such session if the request named one, else no such page.
     NotFound,
-    /// Not allowed in this way (405).
+    /// 405: the server does not have this method.
     NotAllowed,
     /// Any other status.
     Refused,
 }
 
-/// What a response is by its status and its `Content-Type` (2025-11-25, basic/transports, "Sending Messages to the Server").
+/// Returns what a response is by its status and its `Content-Type` (2025-11-25, basic/transports, "Sending Messages to the
+/// Server").
 pub(super) fn reply_kind(status: StatusCode, content_type: Option<&[u8]>) -> ReplyKind {
     match status {
         StatusCode::ACCEPTED | StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT => ReplyKind::Accepted,
@@ -53,7 +55,7 @@ pub(super) fn reply_kind(status: StatusCode, content_type: Option<&[u8]>) -> Rep
 }
 
 /// Whether a refused `initialize` may mean that the server speaks HTTP+SSE (2025-11-25, basic/transports, "Backwards
-/// Compatibility"). One that explains a 400 in JSON-RPC has understood the message.
+/// Compatibility"). A server that explains a 400 in JSON-RPC has understood the message, so it speaks streamable HTTP.
 pub(super) fn may_be_sse(status: StatusCode, json_rpc_error: bool) -> bool {
     match status {
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => true,
@@ -62,19 +64,19 @@ pub(super) fn may_be_sse(status: StatusCode, json_rpc_error: bool) -> bool {
     }
 }
 
-/// Where a redirect leads.
+/// What is done about a redirect.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RedirectDecision {
-    /// It is none.
+    /// The response is no redirect.
     None,
-    /// There.
+    /// The request is sent to this URL.
     Follow(Url),
-    /// Nowhere, and why.
+    /// The redirect is not followed, and why.
     Refuse(String),
 }
 
-/// Redirects are followed within the origin only: elsewhere credentials, and what clients say, are nobody's business. One
-/// that would make another request of it is not followed either.
+/// Redirects are followed within the origin only: another origin must not get the credentials and messages that were meant
+/// for this one. A redirect that would make a GET of a POST is not followed either, because the message would be lost.
 pub(super) fn redirect(
     method: &Method,
     status: StatusCode,
@@ -107,14 +109,14 @@ pub(super) fn redirect(
         return RedirectDecision::Refuse(format!("more than {MAX_REDIRECTS} redirects"));
     }
     let mut to = to;
-    // What the address had of these is sent as a header.
+    // The credentials of the configured URL are sent as a header already.
     let _ = to.set_username("");
     let _ = to.set_password(None);
     RedirectDecision::Follow(to)
 }
 
-/// Where messages go, by the `endpoint` event (2024-11-05, basic/transports, "HTTP with SSE"): within the origin of the URL
-/// that the event came from, or a server could make sessile send anything anywhere.
+/// Returns the URL that takes messages, by the `endpoint` event (2024-11-05, basic/transports, "HTTP with SSE"). It has to be
+/// within the origin of the URL that the event came from, or a server could make sessile send messages to any address.
 pub(super) fn endpoint(from: &Url, said: &[u8]) -> Result<Url, String> {
     let said = std::str::from_utf8(said).unwrap_or_default().trim();
     if said.is_empty() {
@@ -134,7 +136,7 @@ pub(super) fn endpoint(from: &Url, said: &[u8]) -> Result<Url, String> {
     Ok(url)
 }
 
-/// The session id that came with the answer to `initialize` (2025-11-25, basic/transports, "Session Management").
+/// Checks the session id that came with the response to `initialize` (2025-11-25, basic/transports, "Session Management").
 pub(super) fn session_id(value: &HeaderValue) -> Result<HeaderValue, String> {
     let bytes = value.as_bytes();
     if bytes.is_empty() || !bytes.iter().all(u8::is_ascii_graphic) {
@@ -148,24 +150,24 @@ pub(super) fn session_id(value: &HeaderValue) -> Result<HeaderValue, String> {
     Ok(value)
 }
 
-/// The protocol version that a server chose, if it can stand in a header.
+/// Returns the protocol version that a server chose as a header, if it can be one.
 pub(super) fn version(text: &str) -> Option<HeaderValue> {
     let fits = !text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_graphic());
     if fits { HeaderValue::from_str(text).ok() } else { None }
 }
 
-/// The `Last-Event-ID` with which a stream is taken up, where it can be.
+/// Returns the `Last-Event-ID` with which a stream is resumed, if its position has one.
 pub(super) fn last_event_id(position: &StreamPosition) -> Option<HeaderValue> {
     HeaderValue::from_maybe_shared(position.id.clone().unwrap_or_default()).ok().filter(|id| !id.is_empty())
 }
 
-/// Whether an error of this code that came with HTTP status 404, and with the id of the request, is the request's answer.
-/// Otherwise the status says that the session is not known (2025-11-25, basic/transports, "Session Management").
+/// Whether an error of this code that came with HTTP status 404 and the id of the request is the response to the request.
+/// If not, the status says that the session is unknown (2025-11-25, basic/transports, "Session Management").
 pub(super) fn is_response_with_404(code: i64) -> bool {
     !UNKNOWN_SESSION_CODES.contains(&code)
 }
 
-/// Whether a message that came to nothing in this way may be sent again: the server is busy, or is not there for a moment.
+/// Whether a refusal with this status is likely to pass: the server is busy, or restarts behind its gateway.
 pub(super) fn is_passing(status: StatusCode) -> bool {
     matches!(status.as_u16(), 429 | 502 | 503 | 504)
 }
@@ -175,7 +177,7 @@ pub(super) fn wants_more_scope(challenges: &[String]) -> bool {
     challenges.iter().any(|challenge| challenge.contains("insufficient_scope"))
 }
 
-/// The name of a header that an operator wants sent, or passed on from clients; `why_not` has the rule.
+/// Checks the name of a header that the operator wants sent, or passed on from clients. `why_not` has the rule.
 pub(super) fn header_name(
     name: &str,
     why_not: impl Fn(&HeaderName) -> Option<&'static str>,

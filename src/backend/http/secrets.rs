@@ -1,4 +1,4 @@
-//! What must not be shown of a request, should its server repeat it. Pure.
+//! Masks the secrets of a request in what its server says, because servers repeat headers and URLs in their errors. Pure.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use http::HeaderValue;
 
-/// What is shorter is not masked: it would make what a server says unreadable, and is no secret.
+/// The shortest text that is masked, in bytes: shorter ones are no secrets, and masking them would make errors unreadable.
 const MIN_MASKED: usize = 6;
 const MASK: &str = "***";
 /// Reads base64 as leniently as any server may.
@@ -17,14 +17,14 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::Indifferent)
         .with_decode_allow_trailing_bits(true),
 );
-/// What stands in front of credentials and says of what kind they are.
+/// The schemes that may stand in front of credentials. They are not secret.
 const SCHEMES: [&str; 5] = ["basic", "bearer", "digest", "negotiate", "signature"];
 
-/// Texts that are masked wherever they stand.
+/// The texts to be masked, longest first.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RequestSecrets(Arc<[SecretText]>);
 
-/// Its `Debug` shows nothing.
+/// A text whose `Debug` is `***`.
 #[derive(Clone, PartialEq, Eq)]
 struct SecretText(String);
 
@@ -35,7 +35,7 @@ impl std::fmt::Debug for SecretText {
 }
 
 impl RequestSecrets {
-    /// The values of these headers, and what they are made of; and what else is given, such as the parts of a URL.
+    /// Takes the values of headers and `others`, such as the parts of a URL, as secrets, whole and in their pieces.
     pub(super) fn new<'a>(
         values: impl IntoIterator<Item = &'a HeaderValue>,
         others: impl IntoIterator<Item = String>,
@@ -51,13 +51,14 @@ impl RequestSecrets {
         }
         others.into_iter().for_each(|other| pieces(&other, &mut found));
         found.retain(|secret| secret.len() >= MIN_MASKED);
-        // A long one may hold a shorter one.
+        // The longest first: a long secret may contain a shorter one.
         found.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         found.dedup();
         Self(found.into_iter().map(SecretText).collect())
     }
 
-    /// The text without them. Where the text was `cut` off, so may be a secret at its end.
+    /// Returns the text with `***` in place of secrets. If the text was `cut` off, the start of a secret at its end is masked
+    /// too.
     pub(super) fn mask(&self, text: String, cut: bool) -> String {
         let mut text = text;
         if cut && let Some(start) = self.0.iter().filter_map(|SecretText(secret)| begun(&text, secret)).min() {
@@ -69,7 +70,7 @@ impl RequestSecrets {
     }
 }
 
-/// The scheme in front of credentials is no secret.
+/// Returns credentials without the scheme in front of them.
 fn without_scheme(value: &str) -> &str {
     match value.trim().split_once(' ') {
         Some((scheme, rest)) if SCHEMES.iter().any(|known| scheme.eq_ignore_ascii_case(known)) => rest,
@@ -77,17 +78,17 @@ fn without_scheme(value: &str) -> &str {
     }
 }
 
-/// A value on one line, as answers are shown, and what stands between its spaces and signs.
+/// Adds a value with single spaces, as refusals are shown, and the pieces between its spaces and signs.
 fn pieces(value: &str, found: &mut Vec<String>) {
     found.push(value.split_whitespace().collect::<Vec<_>>().join(" "));
     let signs = |sign: char| sign.is_whitespace() || matches!(sign, ';' | ',' | '=' | '"');
     found.extend(value.split(signs).map(str::to_owned));
-    // The parameter as a whole, and one that has `=` in it or at its end.
+    // Parameters as a whole, and values with `=` in them or at their end.
     found.extend(value.split([' ', ';', ',']).map(|piece| piece.trim().to_owned()));
     found.extend(value.split([' ', ';', ',']).filter_map(|piece| Some(piece.split_once('=')?.1.to_owned())));
 }
 
-/// Where the text ends with the start of this secret.
+/// Returns where the start of this secret begins, if the text ends with one that is long enough to be masked.
 fn begun(text: &str, secret: &str) -> Option<usize> {
     let starts = secret.char_indices().map(|(end, _)| end).rev().take_while(|end| *end >= MIN_MASKED);
     starts.filter(|end| text.ends_with(&secret[..*end])).map(|end| text.len() - end).next()

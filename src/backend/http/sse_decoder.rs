@@ -1,9 +1,11 @@
-//! Takes a stream of server-sent events apart (WHATWG HTML, "Server-sent events", "Parsing an event stream").
+//! Takes a stream of server-sent events apart (WHATWG HTML, "Server-sent events", "Parsing an event stream"). Pure: chunks go
+//! in, events come out, however the chunks were cut.
 //!
-//! Pure: chunks go in, events come out, however the chunks were cut. An event's data is copied only when it comes in several
-//! chunks; what is over the limit is skimmed for its id on its way past, and not kept. Unlike a browser's
-//! `EventSource` it keeps what has no use for a page and some for a client of MCP: an event without data still moves the
-//! position from which the stream can be resumed.
+//! It is written by hand because the crates for this (`sse-stream`, `eventsource-stream`) gather an event of any size before
+//! they give it out, so that a server could fill the memory, and copy it into a `String`. This decoder has a limit, charges
+//! what it gathers, copies data only where an event comes in several chunks, and skims an event over the limit for the
+//! JSON-RPC id in it: with that id the call fails at once, and without it the call would wait for ever. And unlike a browser's
+//! `EventSource` it reports events without data, which move the position from which the stream can be resumed.
 
 use std::time::Duration;
 
@@ -14,63 +16,62 @@ use super::position::{StreamPosition, StreamProgress};
 use crate::budget::{fitted, grown};
 use crate::frame::{Id, Skimmer};
 
-/// The longest line that is not data, in bytes: a comment, a name, an id. Longer ones are dropped.
+/// The longest line that is not data, in bytes: a comment, an event's type, an id. Longer lines are dropped.
 const MAX_FIELD_LINE: usize = 4 * 1024;
-/// A chunk is hardly ever larger, in bytes.
+/// A size that chunks hardly ever exceed, in bytes.
 const USUAL_CHUNK: usize = 16 * 1024;
-/// What stands in front of an event's data at most.
+/// The longest form of what stands in front of data.
 const DATA_PREFIX: &[u8] = b"data: ";
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
-/// What came.
+/// A complete event.
 #[derive(Debug, PartialEq)]
 pub(super) enum SseEvent {
-    /// A message: its data. Never empty.
+    /// The data of a message, which is never empty.
     Message(Bytes),
     /// An event of another type: that type, and its data, which may be empty.
     Other(Bytes, Bytes),
-    /// An event whose data is over the limit and is gone. If it was a JSON-RPC message: its id, and whether it was a
-    /// request or notification.
+    /// An event whose data was over the limit and was not kept. If the data was a JSON-RPC message, `id` is its id, and
+    /// `request` whether it was a request or notification.
     Oversized { id: Option<Id>, request: bool, size: usize },
 }
 
-/// What is done with the line that is being read.
+/// What becomes of the line that is being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LineMode {
-    /// It is gathered until its end is there.
+    /// The line is gathered until its end has come.
     Gathered,
-    /// It is data over the limit: the skimmer has it.
+    /// The line is data over the limit, and goes to the skimmer.
     Skimmed,
-    /// It is too long to be of use.
+    /// The line is too long for what it is, and is skipped.
     Dropped,
 }
 
-/// Reads one stream.
+/// The decoder of one stream.
 #[derive(Debug)]
 pub(super) struct SseDecoder {
     limit: usize,
     position: StreamPosition,
-    /// What has come so far.
+    /// How far the stream has got.
     progress: StreamProgress,
     chunk: Bytes,
-    /// How long the chunk at hand was when it came.
+    /// The length of the current chunk when it came.
     chunk_len: usize,
-    /// Whether the last byte was a CR: a LF behind it belongs to it.
+    /// Whether the last byte was a CR: an LF behind it ends the same line.
     after_cr: bool,
     first_line: bool,
-    /// The id behind which the stream was taken up, until its first event has come: some servers repeat the event that
-    /// their client had last.
+    /// The id behind which the stream was resumed, until the first event has come: some servers repeat the event with that id.
     resumed_behind: Option<Bytes>,
     /// The start of a line whose end has not come yet.
     line: Vec<u8>,
     state: LineMode,
     event: PartialEvent,
-    /// How many bytes the buffer of the last message takes.
+    /// The capacity of the last message's buffer, in bytes.
     message_takes: usize,
 }
 
 impl SseDecoder {
-    /// A decoder for events with up to `limit` bytes of data, on a stream that is taken up at `position`.
+    /// A decoder for events with up to `limit` bytes of data, on a stream that was resumed at `position`.
     pub(super) fn new(limit: usize, position: StreamPosition) -> Self {
         Self {
             limit,
@@ -88,13 +89,13 @@ impl SseDecoder {
         }
     }
 
-    /// Takes the next chunk. All events of the one before must have been taken.
+    /// Takes the next chunk. All events of the last chunk must have been taken with [`Self::next`].
     pub(super) fn feed(&mut self, chunk: Bytes) {
         self.chunk_len = chunk.len();
         self.chunk = chunk;
     }
 
-    /// The next event of the chunk; `None` if another chunk is needed.
+    /// Returns the next event of the chunk, or `None` if another chunk is needed.
     pub(super) fn next(&mut self) -> Option<SseEvent> {
         loop {
             if self.after_cr && !self.chunk.is_empty() {
@@ -120,38 +121,38 @@ impl SseDecoder {
         }
     }
 
-    /// Where the stream could be resumed: behind the last event that was complete.
+    /// The position from which the stream can be resumed: behind the last complete event.
     pub(super) fn position(&self) -> &StreamPosition {
         &self.position
     }
 
-    /// What has come in complete events. One that is repeated brings nothing.
+    /// How far complete events have got the stream. A repeated event does not count.
     pub(super) fn progress(&self) -> StreamProgress {
         self.progress
     }
 
-    /// How many bytes of memory the last message takes that was returned.
+    /// The memory that the last message takes which was returned, in bytes.
     pub(super) fn message_takes(&self) -> usize {
         self.message_takes
     }
 
-    /// How much is kept of an event whose end has not come yet, in bytes.
+    /// How many bytes are kept of the event whose end has not come yet.
     pub(super) fn gathered(&self) -> usize {
         self.line.len() + self.event.len()
     }
 
-    /// How much memory that will take when the next chunk is there, in bytes.
+    /// How much memory that event will take when the next chunk has come, in bytes.
     pub(super) fn will_take(&self) -> usize {
         self.event.capacity() + self.capacity_for(USUAL_CHUNK)
     }
 
-    /// How much has come of an event over the limit whose end has not come yet, in bytes.
+    /// How many bytes have come of an event over the limit whose end has not come yet.
     pub(super) fn skimmed(&self) -> usize {
         self.event.skimmer.as_ref().map_or(0, Skimmer::size)
     }
 
-    /// From here on the data of the event that is being read is not kept, although it is within the limit. Its id, if it
-    /// has shown that it is a response.
+    /// Stops keeping the data of the event that is being read, although it is within the limit. Returns its id, if it is
+    /// known by now to be a response.
     pub(super) fn drop_event(&mut self) -> Option<Id> {
         if self.line.starts_with(b"data:") {
             let line = self.take_line();
@@ -163,7 +164,7 @@ impl SseDecoder {
         self.event.skim().answers()
     }
 
-    /// Gives up an event over the limit whose end has not come yet.
+    /// Gives up an event over the limit whose end has not come yet, and returns what is known of it.
     pub(super) fn give_up(&mut self) -> Option<SseEvent> {
         let skimmer = std::mem::take(&mut self.event).skimmer?;
         let size = skimmer.size();
@@ -171,7 +172,7 @@ impl SseDecoder {
         Some(SseEvent::Oversized { id, request, size })
     }
 
-    /// How many bytes wait for the rest of their event.
+    /// How many bytes are held for the rest of an event.
     #[cfg(test)]
     pub(super) fn kept(&self) -> usize {
         self.line.capacity() + self.chunk.len() + self.event.len()
@@ -191,7 +192,7 @@ impl SseDecoder {
         let line = if self.first_line { self.line.strip_prefix(BOM).unwrap_or(&self.line) } else { &self.line };
         if line.starts_with(b"data:") {
             let room = self.limit.saturating_sub(self.event.len()).saturating_add(DATA_PREFIX.len());
-            // One byte more, or the space behind the colon could be cut off from it.
+            // More than the prefix has to be there, or the space behind the colon could be taken for data.
             if line.len() > room || self.event.skimmer.is_some() && line.len() >= DATA_PREFIX.len() {
                 let line = self.take_line();
                 let (_, value) = field(&line);
@@ -231,7 +232,7 @@ impl SseDecoder {
         None
     }
 
-    /// How large the buffer of the line is with so many more bytes in it.
+    /// Returns how large the buffer of the line has to be for so many more bytes.
     fn capacity_for(&self, more: usize) -> usize {
         let needed = self.line.len() + more;
         grown(self.line.capacity(), needed)
@@ -240,13 +241,13 @@ impl SseDecoder {
             .max(self.line.capacity())
     }
 
-    /// What was gathered of a line that is not kept.
+    /// Takes what was gathered of a line that is not kept.
     fn take_line(&mut self) -> Bytes {
         let line = std::mem::take(&mut self.line).into();
         self.without_mark(line)
     }
 
-    /// The line without the byte order mark that the first line of a stream may begin with.
+    /// Returns the line without the byte order mark with which the first line of a stream may begin.
     fn without_mark(&mut self, mut line: Bytes) -> Bytes {
         if std::mem::take(&mut self.first_line) && line.starts_with(BOM) {
             line.advance(BOM.len());
@@ -254,7 +255,7 @@ impl SseDecoder {
         line
     }
 
-    /// A complete line, whose buffer takes so many bytes.
+    /// Handles a complete line, whose buffer takes `capacity` bytes.
     fn whole_line(&mut self, line: &Bytes, capacity: usize) -> Option<SseEvent> {
         if line.is_empty() {
             return self.end_of_event();
@@ -311,7 +312,7 @@ impl SseDecoder {
         let (data, takes) = match data {
             None => return None,
             Some(EventData::Line(line, _)) if line.len() < self.chunk_len / 2 => {
-                // A small message must not keep a large chunk.
+                // Copied, because a small slice would keep all of a large chunk alive.
                 (Bytes::copy_from_slice(&line), line.len())
             }
             Some(EventData::Line(line, capacity)) => (line, capacity),
@@ -329,7 +330,7 @@ impl SseDecoder {
     }
 }
 
-/// A line's field and value. A comment is a field without a name.
+/// Splits a line into its field and value. A comment is a field without a name.
 fn field(line: &[u8]) -> (&[u8], &[u8]) {
     let Some(colon) = memchr::memchr(b':', line) else { return (line, b"") };
     let value = &line[colon + 1..];

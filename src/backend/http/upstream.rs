@@ -22,44 +22,46 @@ use crate::frame::Forwarded;
 use crate::headers::is_credential;
 use crate::link::{CallFailure, Whose};
 
-/// How often a message is sent again whose server could not be reached.
+/// How often a message without a response is sent again while its server cannot be reached, and how long to wait before the
+/// first time.
 const MAX_CONNECT_RETRIES: u32 = 4;
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(200);
 
-/// The longest challenges of a server that are read, and the longest that are handed to a client, in bytes.
+/// The longest `WWW-Authenticate` of a server that is read, and the most that is passed on to a client, in bytes.
 const MAX_CHALLENGE: usize = 2048;
 
-/// A server, and how to talk to it.
+/// A server behind a URL, and what all sessions share of it.
 pub(super) struct Upstream {
     pub client: Client,
     pub url: Url,
-    /// What every request carries: the operator's headers.
+    /// The operator's headers, which every request carries.
     pub headers: HeaderMap,
-    /// The headers that the client's requests may bring.
+    /// The names of the headers that are passed on from clients.
     pub forwards: Arc<[HeaderName]>,
     pub token_source: Option<Arc<dyn TokenSource>>,
-    /// The token that was sent last.
+    /// The token that was sent last, so that it is masked in what the server says.
     pub token: Mutex<Option<BearerToken>>,
     /// Whether the last session found that the server speaks HTTP+SSE.
     pub speaks_sse: AtomicBool,
 }
 
-/// Cancelled when the server does not take the rest of the message that it has responded to, and others need the memory.
+/// An extension of a response whose message was still being written when the response came: cancelled when the server does
+/// not read the rest of that message and other sessions need the memory.
 #[derive(Debug, Clone)]
 pub(super) struct UploadGaveWay(pub CancellationToken);
 
-/// Headers of a client's request, for this server.
+/// The headers of a client's request that are passed on to the server.
 pub(super) type ClientHeaders = Vec<(HeaderName, HeaderValue)>;
 
-/// One request.
+/// A request to the server, before credentials and the operator's headers are added.
 pub(super) struct UpstreamRequest {
     pub method: Method,
     pub url: Url,
-    /// Those of the transport.
+    /// The headers of the transport.
     pub headers: HeaderMap,
     pub client_headers: ClientHeaders,
     pub body: Option<ReplayableBody>,
-    /// How long to wait for the response's head.
+    /// How long to wait for the head of the response.
     pub head_timeout: Option<Duration>,
     /// Whether to try again when the server cannot be reached.
     pub retry_unreachable: bool,
@@ -80,7 +82,7 @@ impl UpstreamRequest {
 }
 
 impl Upstream {
-    /// Of the headers that came with a message, those that were asked for.
+    /// Returns those headers that came with a message and are to be passed on.
     pub(super) fn client_headers(&self, forwarded: Option<&Forwarded>) -> ClientHeaders {
         let wanted = |(name, value): (&str, &[u8])| {
             let name = self.forwards.iter().find(|wanted| wanted.as_str().eq_ignore_ascii_case(name))?;
@@ -91,7 +93,8 @@ impl Upstream {
         forwarded.into_iter().flat_map(Forwarded::iter).filter_map(wanted).collect()
     }
 
-    /// What is secret in this request: the operator's headers, the client's, the token, the session's id, and parts of the URL.
+    /// Returns the secrets in this request: the operator's headers, the client's, the token, the session id, and parts of the
+    /// URL. A server may repeat them in an error.
     fn secrets(&self, request: &UpstreamRequest, token: Option<&BearerToken>) -> RequestSecrets {
         let last = self.last_token().clone();
         let tokens: Vec<_> = last.iter().chain(token).map(BearerToken::header).collect();
@@ -107,8 +110,8 @@ impl Upstream {
         self.token.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends one request, and waits for the head of the response. Follows redirects within the origin, and tries once more
-    /// with better credentials if there are any: what was refused had no effect.
+    /// Sends one request, and waits for the head of the response. Follows redirects within the origin, and sends a request
+    /// that was refused for its credentials once more if there are better ones: a refused request had no effect.
     pub(super) async fn send(&self, mut request: UpstreamRequest) -> Result<Response, CallFailure> {
         let (mut hops, mut tries, mut renewed) = (0, 0, false);
         loop {
@@ -144,7 +147,7 @@ impl Upstream {
                 }
                 return Ok(response);
             };
-            // Read to its end, so that the connection can be used again.
+            // The body is read to its end, so that the connection can be used again.
             reader::read_refusal(response).await;
             if !renewed && self.renew(&request, token.as_ref(), &refusal).await? {
                 if request.is_spent() {
@@ -169,7 +172,7 @@ impl Upstream {
         headers.extend(request.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         let mut last = None;
         for (name, value) in &request.client_headers {
-            // The client's own stand in place of the operator's; a header that came twice goes twice.
+            // A client's header replaces the operator's of that name. A header that came twice is sent twice.
             if last == Some(name) {
                 headers.append(name.clone(), value.clone());
             } else {
@@ -190,7 +193,7 @@ impl Upstream {
             packed = Some(begun);
             gave_way = body.gave_way();
         }
-        // Without a body there is nothing that could have had an effect.
+        // A request whose body was not begun cannot have had an effect.
         let was_sent = || packed.as_ref().is_some_and(|begun| begun.load(Ordering::Acquire));
         let failed = |reason: String| {
             let reason = format!("{}: {reason}", shown(&request.url));
@@ -225,7 +228,7 @@ impl Upstream {
         Ok(response)
     }
 
-    /// The operator's token, unless the client sent credentials of its own in that place.
+    /// Returns the operator's token, unless the client's own `Authorization` is passed on.
     async fn token(&self, request: &UpstreamRequest) -> Result<Option<BearerToken>, CallFailure> {
         match &self.token_source {
             Some(token_source) if !request.has(&header::AUTHORIZATION) => {
@@ -254,7 +257,7 @@ impl Upstream {
     fn refused(&self, request: &UpstreamRequest, refusal: AuthRefusal, secrets: &RequestSecrets) -> CallFailure {
         let AuthRefusal { status, challenges } = refusal;
         let sent = request.client_headers.iter().any(|(name, _)| is_credential(name));
-        // Where the client is to bring credentials and brought none, it can mend that.
+        // If clients are expected to send credentials, a client that sent none can do something about the refusal.
         let expected = self.token_source.is_none() && self.forwards.iter().any(is_credential);
         let challenge = challenge_for_client(challenges, secrets);
         let (whose, reason) = match (sent, expected) {
@@ -279,18 +282,18 @@ impl UpstreamRequest {
         self.client_headers.iter().any(|(client_headers, _)| client_headers == name)
     }
 
-    /// Whether its message was sent and not kept.
+    /// Whether its message was sent and no copy of it was kept.
     fn is_spent(&self) -> bool {
         self.body.as_ref().is_some_and(ReplayableBody::is_spent)
     }
 }
 
-/// What a client is challenge_for_client of a server's challenges: as many as fit, without secrets.
+/// Returns what a client is told of a server's challenges: as many as fit, without secrets.
 fn challenge_for_client(challenges: Vec<String>, secrets: &RequestSecrets) -> Option<String> {
     let mut challenge_for_client = String::new();
     for challenge in challenges {
         let challenge = secrets.mask(challenge, false);
-        // The start of a challenge would be another one.
+        // A challenge that does not fit is left out: cut off, it would be another, valid challenge.
         if challenge_for_client.len() + challenge.len() + 2 > MAX_CHALLENGE {
             continue;
         }
@@ -302,7 +305,7 @@ fn challenge_for_client(challenges: Vec<String>, secrets: &RequestSecrets) -> Op
     Some(challenge_for_client).filter(|challenge_for_client| !challenge_for_client.is_empty())
 }
 
-/// Whether a response asks for other credentials.
+/// Returns the refusal if a response asks for other credentials: 401, or 403 with a challenge.
 fn refusal_of(response: &Response) -> Option<AuthRefusal> {
     let challenges = || {
         let values = response.headers().get_all(header::WWW_AUTHENTICATE).into_iter();
