@@ -1,8 +1,8 @@
 //! Pipes that grow when a large message comes.
 //!
 //! A pipe holds 64 KiB, so a megabyte goes through it in sixteen pieces, and for each of them both sides are put to sleep
-//! and woken. Pipes that never see a large message stay as they are: what all pipes of a user may hold together is
-//! bounded, and past that bound new ones get 8 KiB only (`fs.pipe-user-pages-soft`).
+//! and woken. Pipes that never carry a large message stay small, because what all pipes of a user hold together is bounded,
+//! and past that bound new pipes get only 8 KiB (`fs.pipe-user-pages-soft`).
 
 /// The pipe, which grows when it is needed. Elsewhere than on Linux it stays as it is.
 #[cfg(not(target_os = "linux"))]
@@ -23,9 +23,9 @@ mod linux {
     use rustix::pipe::fcntl_setpipe_size;
     use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-    /// So much at once is a part of something larger, or soon will be.
+    /// A read or write of so many bytes counts as a part of a large message.
     const LARGE_TRANSFER: usize = 32 * 1024;
-    /// What a pipe holds that has grown. Four times this saves no more than another tenth.
+    /// The size of a grown pipe, in bytes. With four times this, a large message takes only a tenth less time.
     const GROWN_PIPE: usize = 256 * 1024;
 
     /// The pipe, which grows when it is needed.
@@ -41,7 +41,7 @@ mod linux {
     impl<P: AsFd> AutoGrowPipe<P> {
         fn grow_for(&mut self, size: usize) {
             if size >= LARGE_TRANSFER && !self.grown {
-                // One that may not grow, because the user's bound is reached, works all the same.
+                // A pipe that may not grow, because the user's bound is reached, goes on working at its size.
                 self.grown = true;
                 let _ = fcntl_setpipe_size(&self.pipe, GROWN_PIPE);
             }

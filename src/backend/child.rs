@@ -20,15 +20,16 @@ use crate::config::speaks_of_secrets;
 use crate::lines::{Line, LineReader};
 use crate::link::{Connect, Exit, Launch, LinkExit};
 
-/// How long a server may take to leave by itself when its stdin has closed. Playwright needs about a second to close its browser.
+/// How long a server may take to exit by itself when its stdin was closed. Playwright takes about a second to close its
+/// browser.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long its processes may take after SIGTERM, before SIGKILL.
+/// How long the server's processes may take after SIGTERM, before they get SIGKILL.
 const TERM_GRACE: Duration = Duration::from_secs(2);
-/// How long the output of a server that has exited may go on: something that it left behind may hold the pipe open.
+/// How long the output of a server that has exited is read on: a process that it left behind may hold the pipe open.
 const OUTPUT_TIMEOUT: Duration = Duration::from_millis(300);
-/// How long a server that closed its output may take to exit, before it is said to be gone without a status.
+/// How long a server that closed its output may take to exit. After that its exit is reported without a status.
 const EXIT_STATUS_WAIT: Duration = Duration::from_millis(500);
-/// The lines of stderr that an error quotes.
+/// How many lines of stderr an error quotes.
 const STDERR_LINES: usize = 10;
 /// The longest line of stderr that is kept, in bytes.
 const MAX_STDERR_LINE: usize = 4096;
@@ -74,7 +75,8 @@ impl ChildBackend {
         self
     }
 
-    /// Sets what it inherits of this process's environment: all of it, if nothing is said. `SESSILE_*` never is.
+    /// Sets what the program inherits of this process's environment: all of it, unless this is called. `SESSILE_*` is never
+    /// inherited.
     #[must_use]
     pub fn inherit(mut self, inherit: Inherit) -> Self {
         self.inherit = inherit;
@@ -88,8 +90,8 @@ impl ChildBackend {
         self
     }
 
-    /// A text that is never shown: where the server prints it on stderr, or it stands in the command, logs and errors show
-    /// `***`.
+    /// Adds a text that is never shown: where the server prints it on stderr, or it stands in the command, logs and errors
+    /// show `***`.
     ///
     /// Values of the environment whose names speak of keys, tokens, secrets or passwords are secrets already. Texts of
     /// fewer than six characters are not masked: they would make the log unreadable, and are not secrets.
@@ -216,13 +218,13 @@ fn spawn_task<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static)
     AbortOnDropHandle::new(tokio::spawn(task))
 }
 
-/// How a server ended whose pipes say that it has; it may take a moment longer.
+/// Waits a moment for the exit status of a server that has closed a pipe.
 async fn exit_status(child: &Child) -> ExitStatusKind {
     timeout(EXIT_STATUS_WAIT, child.exit()).await.unwrap_or(ExitStatusKind::Unknown)
 }
 
 async fn end(child: Child, mut writing: AbortOnDropHandle<std::io::Result<()>>, gone: bool) {
-    // What is queued is written if the server still reads; one that does not must not hold up its own end.
+    // Queued messages are written if the server still reads. A server that does not read must not hold up its own end.
     if !writing.is_finished() && (gone || timeout(OUTPUT_TIMEOUT, &mut writing).await.is_err()) {
         writing.abort();
         let _ = writing.await;

@@ -1,4 +1,4 @@
-//! A bearer token that somebody else provides: in a file, which they may replace at any time, or in the environment.
+//! A bearer token that the operator provides: in a file, which may be replaced at any time, or in the environment.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,15 +12,15 @@ use super::credentials::{AuthRefusal, BearerToken, CredentialError, TokenSource}
 
 /// The largest token file, in bytes.
 const MAX_TOKEN_FILE: u64 = 64 * 1024;
-/// How long a file is taken to be as it was: to look at it is cheap, but not for each of a thousand requests.
+/// How long the file is not looked at again: a look is cheap, but not for each of a thousand requests a second.
 const RECHECK_AFTER: Duration = Duration::from_secs(1);
 
 /// A token as it was configured.
 #[derive(Debug)]
 pub(crate) enum ConfiguredToken {
-    /// In a file: read again when it changes, and when the backend refused what was in it.
+    /// A token in a file, which is read again when it changes, and when the backend has refused the token.
     File(TokenFile),
-    /// From elsewhere; the text names the place.
+    /// A token that was read once, and the name of the place where it stood.
     Given(String, BearerToken),
 }
 
@@ -81,14 +81,14 @@ impl TokenSource for ConfiguredToken {
     }
 }
 
-/// A file with nothing in it but a token.
+/// A file that holds nothing but a token.
 #[derive(Debug)]
 pub(crate) struct TokenFile {
     path: PathBuf,
     snapshot: Mutex<Option<FileSnapshot>>,
 }
 
-/// What the file was when it was last looked at.
+/// The file as it was when it was last looked at.
 #[derive(Debug)]
 struct FileSnapshot {
     at: Instant,
@@ -101,8 +101,8 @@ impl TokenFile {
         self.path.display().to_string()
     }
 
-    /// The token as it is now. The file is small and local, so it is read in place; `afresh` is whether to read it even if
-    /// it looks as it did.
+    /// Returns the token as it is now. The file is small and local, so this blocks. With `afresh` the file is read even if its
+    /// size and time have not changed.
     fn read_token(&self, afresh: bool) -> Result<BearerToken, CredentialError> {
         let now = Instant::now();
         if !afresh
@@ -141,7 +141,7 @@ impl TokenFile {
     }
 }
 
-/// Reads no more than a token can have, whatever the file has become since it was measured.
+/// Reads the file up to the limit, even if the file has grown since its size was checked.
 fn read(path: &Path) -> std::io::Result<String> {
     use std::io::Read as _;
 
@@ -150,7 +150,7 @@ fn read(path: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// A token, with the white space around it and the word before it that people put there.
+/// Takes the token out of a text that may have white space around it, and the word `Bearer` in front of it.
 fn parse(place: &str, text: &str) -> Result<BearerToken, CredentialError> {
     let text = text.trim();
     let bare = match text.split_once(char::is_whitespace) {

@@ -1,7 +1,6 @@
-//! Where an HTTP backend's own `Authorization` comes from: what its link knows of tokens.
+//! The contract between an HTTP backend and what gives it the token for its `Authorization`.
 //!
-//! How a token is come by is the business of those who implement [`TokenSource`]: `configured_token.rs` (a file or an environment
-//! variable) and `oauth/`.
+//! Two modules implement [`TokenSource`]: `configured_token.rs` (a file or an environment variable) and `oauth/` (a login).
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,14 +9,14 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use http::HeaderValue;
 
-/// Where an HTTP backend's own `Authorization` comes from. One for each configured backend, shared by its sessions.
+/// Gives out the tokens for an HTTP backend. There is one for each configured backend, shared by all sessions.
 pub(crate) trait TokenSource: Send + Sync + fmt::Debug {
-    /// The bearer token for the next request, if there is one; waits for a refresh or a login that is under way.
+    /// Returns the bearer token for the next request, if there is one. Waits for a refresh or a login that is under way.
     fn token(&self) -> BoxFuture<'_, Result<Option<BearerToken>, CredentialError>>;
 
-    /// The backend refused a request that carried `used` (401, or 403 with `insufficient_scope`). `Ok(true)`: there is a
-    /// better token now, and the refused request may be sent once more (a refused request had no effect). `Ok(false)`:
-    /// nothing to be done.
+    /// Takes note that the backend refused a request that carried `used` (401, or 403 with `insufficient_scope`), and gets a
+    /// better token if it can. Returns whether there is one: then the request may be sent once more, because a refused
+    /// request had no effect.
     fn refused(
         &self,
         used: Option<&BearerToken>,
@@ -47,7 +46,7 @@ impl BearerToken {
 
     /// The `Authorization` that carries it, marked so that HTTP code does not log it.
     pub(crate) fn header(&self) -> HeaderValue {
-        // It was seen to fit when it was made.
+        // `Self::new` has checked that the token can stand in a header.
         let mut value = HeaderValue::from_str(&format!("Bearer {}", self.0)).unwrap_or(HeaderValue::from_static(""));
         value.set_sensitive(true);
         value
@@ -66,10 +65,10 @@ pub(crate) enum CredentialError {
     /// A configured token cannot be read.
     #[error("{place} cannot be read ({reason}): put the backend's token there")]
     Unreadable { place: String, reason: String },
-    /// What was read is no token.
+    /// The configured place holds no token.
     #[error("{place} holds no bearer token ({reason}): put the token there, and nothing else")]
     NoToken { place: String, reason: &'static str },
-    /// A configured token is no good to the backend.
+    /// The backend refused a configured token.
     #[error("the token in {place} was refused by the backend: put a valid one there{then}")]
     TokenRefused { place: String, then: &'static str },
     /// The backend wants a login, but does not say where.
@@ -81,27 +80,27 @@ pub(crate) enum CredentialError {
     /// What the backend or its authorization server says about itself cannot be fetched or is not acceptable.
     #[error("where to log in to {backend} cannot be found out: {reason}")]
     Discovery { backend: String, reason: String },
-    /// An address that metadata named is not to be talked to.
+    /// Metadata named a URL that a login may not talk to.
     #[error("the login to {backend} would go to {url}, which is refused: {reason}")]
     UrlRefused { backend: String, url: String, reason: &'static str },
-    /// Another authorization server than that which the client belongs to.
+    /// The backend names another authorization server than the one that the client belongs to.
     #[error(
         "{backend} names the authorization server {found} and not {expected}, to which the client belongs: \
          if that is right, change the configured issuer"
     )]
     OtherIssuer { backend: String, found: String, expected: String },
-    /// The authorization server takes no new clients, or not this one.
+    /// The authorization server registers no clients, or refused to register this one.
     #[error(
         "the authorization server of {backend} did not register sessile as a client ({reason}): \
          get a client id from whoever runs it, and configure it"
     )]
     Registration { backend: String, reason: String },
-    /// Nothing can listen for the end of the login.
+    /// The address to which the browser returns cannot be listened on.
     #[error(
         "the login to {backend} cannot begin, because {address} cannot be listened on ({reason}): free that port, or configure another"
     )]
     Redirect { backend: String, address: String, reason: String },
-    /// The person, or the authorization server, said no.
+    /// The person, or the authorization server, refused the login.
     #[error(
         "the login to {backend} was refused ({reason}): a later request begins a new one, to be completed by somebody with access"
     )]
@@ -115,30 +114,30 @@ pub(crate) enum CredentialError {
     /// The authorization server gave no token for the code, or for the client's own credentials.
     #[error("the authorization server of {backend} gave no token: {reason}")]
     NotGranted { backend: String, reason: String },
-    /// The client id and secret are no good.
+    /// The authorization server does not accept the client id and secret.
     #[error(
         "the authorization server of {backend} does not know the client ({reason}): check the client id and secret"
     )]
     ClientRefused { backend: String, reason: String },
-    /// The token is stale, and a new one could not be had this time.
+    /// The token has expired, and the attempt to renew it failed for now.
     #[error("the token for {backend} could not be renewed ({reason}): try again in a moment")]
     NotRenewed { backend: String, reason: String },
-    /// The token is stale, and can never be renewed.
+    /// The token has expired, and cannot be renewed any more.
     #[error("the login to {backend} has ended ({reason}): log in again, which a later request asks for")]
     Ended { backend: String, reason: String },
-    /// A token that was just given is refused.
+    /// The backend refuses a token that was granted a moment ago.
     #[error(
         "{backend} refuses the token that its own authorization server has just given: \
          whoever runs the backend has to find out why"
     )]
     StillRefused { backend: String },
-    /// The scopes that a request needs were not given.
+    /// The login did not grant the scopes that a request needs.
     #[error("{backend} wants the scopes `{scopes}`, which the login did not give: log in as somebody who has them")]
     ScopeRefused { backend: String, scopes: String },
-    /// Another process does something with the same tokens, and does not come to an end.
+    /// Another process holds the lock on the same tokens.
     #[error("another process has held the lock {} for too long: end that process, or wait for its login", .path.display())]
     Locked { path: PathBuf },
-    /// Something here went wrong that nobody outside can mend.
+    /// The login failed for a reason that neither the operator nor the person can do anything about.
     #[error("the login to {backend} failed: {reason}")]
     Internal { backend: String, reason: String },
 }

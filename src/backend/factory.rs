@@ -1,7 +1,7 @@
-//! Runs the code that makes a server or a client: an embedder's closure, or the reading of the certificate store.
+//! Runs code that makes a server or an HTTP client: an embedder's closure, or the reading of the certificate store.
 //!
-//! Such code may block or panic. It runs on the runtime's blocking threads, because a worker that is blocked stops the
-//! other sessions too, and its panic ends the link that it was to open and nothing else.
+//! Such code may block or panic. On a worker thread of the runtime it would stop other sessions as well, so it runs on a
+//! blocking thread, and a panic ends only the link that was to be opened.
 
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;

@@ -1,4 +1,4 @@
-//! Servers that run in this process: any rmcp server, or anything that takes and gives messages.
+//! Servers that run in this process: any rmcp server, or a closure that reads and writes messages.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::link::{Connect, Exit, Launch, LinkExit};
 const DUPLEX_BUFFER: usize = 64 * 1024;
 /// How long a server may go on after its input has ended.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a server that closed its output may take to end, before it is said to be gone without a reason.
+/// How long a server that closed its output may take to end. After that its exit is reported without a reason.
 const EXIT_WAIT: Duration = Duration::from_millis(500);
 
 /// A server in this process; each session gets a new one.
@@ -34,14 +34,14 @@ pub struct InProcessBackend {
     name: &'static str,
 }
 
-/// One end of a pair of message queues, for a server that brings its own way to read them.
+/// The server's ends of a pair of message queues.
 ///
-/// Messages are JSON texts without newlines. The server ends by dropping `outgoing`, and ends when `incoming` has.
+/// Messages are JSON texts without newlines. The server ends by dropping `outgoing`, and has to end when `incoming` does.
 #[derive(Debug)]
 pub struct Channel {
-    /// What the client says.
+    /// Messages from the client.
     pub incoming: mpsc::Receiver<bytes::Bytes>,
-    /// What the server says.
+    /// Messages to the client.
     pub outgoing: mpsc::Sender<bytes::Bytes>,
 }
 
@@ -119,7 +119,7 @@ impl Connect for InProcessBackend {
         Box::pin(async move {
             let (ours, theirs) = duplex(DUPLEX_BUFFER);
             match factory::make(&launch, move || (self.start)(theirs)).await {
-                // Nobody wants it any more.
+                // The link was stopped while the factory ran: the server is not started.
                 Some(Ok(_server)) if launch.stop.is_cancelled() => {}
                 Some(Ok(server)) => run(launch, ours, server).await,
                 Some(Err(exit)) => launch.inlet.closed(exit),
@@ -138,7 +138,7 @@ async fn run(launch: Launch, io: DuplexStream, server: BoxFuture<'static, Result
     let (reader, writer) = tokio::io::split(io);
     let mut server = spawn(server);
     let queue_writer = QueueWriter { queue: outgoing, backlog, stalled, inlet: inlet.clone() };
-    // Ends with the actor's end of the queue: the server sees its input end.
+    // When the session drops its end of the queue, the writer ends, and the server sees its input end.
     let mut writing = spawn(async move {
         let mut writer = writer;
         let written = queue_writer.write(&mut writer).await;
@@ -147,7 +147,7 @@ async fn run(launch: Launch, io: DuplexStream, server: BoxFuture<'static, Result
     });
     let mut reading = spawn(delivery::deliver_lines(reader, message_size, inlet.clone()));
     let exit = tokio::select! {
-        // What it said last is still in the pipe; or it gave its end to somebody who goes on for it.
+        // Its last messages are still in the pipe; or it has given its end of the pipe to another task, which goes on.
         ended = &mut server => tokio::select! {
             read = &mut reading => Some(match read {
                 Ok(()) => exit_of(Some(ended)),
@@ -156,7 +156,7 @@ async fn run(launch: Launch, io: DuplexStream, server: BoxFuture<'static, Result
             () = stop.cancelled() => None,
         },
         read = &mut reading => Some(match read {
-            // It will say nothing more. Most likely it is about to end, and can tell how.
+            // The server has closed its output. Most likely it is about to end, with a reason.
             Ok(()) => exit_of(timeout(EXIT_WAIT, &mut server).await.ok()),
             Err(error) => panics::exit(&name, error),
         }),
@@ -177,7 +177,7 @@ fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> A
     AbortOnDropHandle::new(tokio::spawn(task))
 }
 
-/// How a server ended, if it has.
+/// Returns the exit of a server, with its error if it has ended with one.
 fn exit_of(ended: Option<Result<Result<(), String>, JoinError>>) -> LinkExit {
     let words = match ended {
         Some(Ok(Err(reason))) => vec![reason],

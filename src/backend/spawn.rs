@@ -1,7 +1,7 @@
-//! A server as a child process: launching a command, its three pipes, and its end.
+//! A server as a child process: its command and environment, its three pipes, and its end.
 //!
-//! This knows nothing of frames. How a whole tree of processes is ended is the reaper's business; here is what a
-//! command is, which environment it gets, and what it is told to those who ask why it did not start.
+//! Nothing here knows of frames. The reaper ends whole trees of processes; this module tells it what to start, and puts into
+//! words why a command did not start.
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -24,9 +24,9 @@ pub type Stdout = reaper::Stdout;
 /// The reading end of a server's standard error.
 pub type Stderr = reaper::Stderr;
 
-/// How much longer than its grace a tree may take to be gone before [`Child::end`] stops waiting for it.
+/// How long beyond its grace a tree of processes may take to be gone before [`Child::end`] stops waiting for it.
 const GONE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a server may take after SIGTERM that was ended while it started: it holds nothing yet that is worth saving.
+/// How long a server may take after SIGTERM if it is ended while it starts, when it has nothing to save yet.
 const UNSTARTED_GRACE: Duration = Duration::from_millis(500);
 
 /// A server's command line and surroundings.
@@ -168,8 +168,8 @@ pub async fn spawn(command: &ServerCommand) -> Result<Child, SpawnError> {
     spawned.ok_or_else(|| SpawnError::Reaper(io::ErrorKind::Interrupted.into()))
 }
 
-/// The same; `None` if `stop` is cancelled before it runs, and then nothing is left of it. To drop the future would leave
-/// nothing either, but a moment later, and nobody would know when.
+/// Starts a server as [`spawn`] does. Returns `None` if `stop` is cancelled before the server runs, when nothing of it is
+/// left. If the future were dropped instead, nobody would know when its processes are gone.
 pub(crate) async fn spawn_until(
     command: &ServerCommand,
     stop: &CancellationToken,
@@ -200,7 +200,7 @@ pub(crate) async fn spawn_until(
         Ok(Life::Refused(fault, errno)) => {
             return Err(SpawnError::new(command, Refusal { fault, error: io::Error::from_raw_os_error(errno) }));
         }
-        // It ran, but not for long enough to be seen doing so.
+        // The server ran, and exited before it was seen running.
         Ok(Life::Starting | Life::Ended(_) | Life::Gone(_)) => {}
         Err(_) => return Err(SpawnError::Reaper(io::ErrorKind::BrokenPipe.into())),
     }
@@ -208,8 +208,8 @@ pub(crate) async fn spawn_until(
 }
 
 impl Child {
-    /// Resolves when the server itself has ended, even if something that it left behind has not. It may be dropped and
-    /// asked for again, and several may wait at once.
+    /// Resolves when the server itself has exited, even if a process that it left behind has not. The future may be dropped
+    /// and made again, and several tasks may wait at once.
     pub fn exit(&self) -> impl Future<Output = ExitStatusKind> + Send + use<> {
         let mut life = self.life.clone();
         async move {
@@ -228,7 +228,7 @@ impl Child {
         if timeout(patience, self.exit()).await.is_err()
             && let Some(end_request) = self.end_request.take()
         {
-            // If nobody takes it, the tree is at its end already.
+            // Sending fails only if the tree has ended already.
             let _ = end_request.send(term_grace);
         }
         let gone = self.life.wait_for(|life| matches!(life, Life::Gone(_)));
