@@ -1,11 +1,11 @@
-//! What is known of HTTP headers by their names alone: whose they are, and which say who somebody is. Pure.
+//! Rules for HTTP headers by their names: which may be sent or passed on to a server, and which are credentials. Pure.
 //!
-//! The front, the HTTP backends and the configuration all ask here, so that what one of them lets through is what the
-//! others expect.
+//! The front, the HTTP backends and the configuration share these rules, so that a header which one of them lets
+//! through is treated by the others as expected.
 
 use http::HeaderName;
 
-/// Headers that belong to one connection (RFC 9110, section 7.6.1), and their old relatives.
+/// Headers that belong to one connection (RFC 9110, section 7.6.1), and older ones of that kind.
 const HOP_BY_HOP: [&str; 9] = [
     "connection",
     "keep-alive",
@@ -18,7 +18,7 @@ const HOP_BY_HOP: [&str; 9] = [
     "upgrade",
 ];
 
-/// Why an operator may not have a header of this name sent to a server, if it may not be.
+/// Returns why the operator may not configure a header of this name, or `None` if it may be sent to servers.
 pub(crate) fn why_not_sent(name: &HeaderName) -> Option<&'static str> {
     match name.as_str() {
         name if HOP_BY_HOP.contains(&name) => Some("belongs to a connection, and sessile sets it"),
@@ -34,7 +34,7 @@ pub(crate) fn why_not_sent(name: &HeaderName) -> Option<&'static str> {
     }
 }
 
-/// Why a client's header of this name may not be passed on to a server, if it may not be.
+/// Returns why a client's header of this name may not be passed on to a server, or `None` if it may be.
 pub(crate) fn why_not_forwarded(name: &HeaderName) -> Option<&'static str> {
     match name.as_str() {
         name if HOP_BY_HOP.contains(&name) => Some("it belongs to the connection between the client and sessile"),
@@ -44,22 +44,22 @@ pub(crate) fn why_not_forwarded(name: &HeaderName) -> Option<&'static str> {
         }
         name if name.starts_with("content-") => Some("it describes a message that sessile may send in another form"),
         name if name.starts_with("mcp-") => Some("it belongs to the session between the client and sessile"),
-        name if name.starts_with("sec-") => Some("it is a browser's word about sessile, not about the server"),
+        name if name.starts_with("sec-") => Some("a browser sets it for the request to sessile, not for the server"),
         _ => None,
     }
 }
 
-/// Whether a header of this name says who somebody is.
+/// Whether a header of this name is likely to hold credentials.
 ///
-/// A session belongs to the credentials that it was opened with, and they go with all that is done for its client, its
-/// stream for example. One that is not seen to would let a session be taken over by who learns its name; one that is taken
-/// for one and is none costs a client its session when the value changes. So the rule is wide, and leaves out what is known
-/// to change with each request.
+/// A session belongs to the credentials with which it was opened, and they are sent with all that is done for its
+/// client. A credential that is not recognised would let others take over a session whose id they learn; a header that
+/// is wrongly recognised costs a client its session when the value changes. So the rule is wide, and leaves out headers
+/// that are known to change with each request.
 pub(crate) fn is_credential(name: &HeaderName) -> bool {
-    const SPEAKS_OF: [&str; 10] =
+    const CREDENTIAL_WORDS: [&str; 10] =
         ["auth", "token", "key", "secret", "credential", "password", "jwt", "assertion", "cookie", "session"];
     let name = name.as_str();
-    SPEAKS_OF.iter().any(|word| name.contains(word)) && !name.contains("idempotency")
+    CREDENTIAL_WORDS.iter().any(|word| name.contains(word)) && !name.contains("idempotency")
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Pipes that grow when a large message comes.
 //!
-//! A pipe holds 64 KiB, so a megabyte goes through it in sixteen pieces, and for each of them both sides are put to sleep
-//! and woken. Pipes that never carry a large message stay small, because what all pipes of a user hold together is bounded,
-//! and past that bound new pipes get only 8 KiB (`fs.pipe-user-pages-soft`).
+//! A pipe holds 64 KiB, so a megabyte goes through it in sixteen pieces, and for each of them both sides are put to
+//! sleep and woken. Pipes that never carry a large message stay small, because what all pipes of a user hold together
+//! is bounded, and past that bound new pipes get only 8 KiB (`fs.pipe-user-pages-soft`).
 
 /// The pipe, which grows when it is needed. Elsewhere than on Linux it stays as it is.
 #[cfg(not(target_os = "linux"))]

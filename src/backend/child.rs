@@ -36,8 +36,8 @@ const MAX_STDERR_LINE: usize = 4096;
 
 /// A program that is started once for each session.
 ///
-/// Unless told otherwise, it inherits the environment except for `SESSILE_*`. `TMPDIR` is a folder of the session's own,
-/// which is removed at its end.
+/// Unless told otherwise, it inherits the environment except for `SESSILE_*`. `TMPDIR` is a folder of the session's
+/// own, which is removed at its end.
 #[derive(Clone)]
 pub struct ChildBackend {
     program: OsString,
@@ -75,8 +75,8 @@ impl ChildBackend {
         self
     }
 
-    /// Sets what the program inherits of this process's environment: all of it, unless this is called. `SESSILE_*` is never
-    /// inherited.
+    /// Sets what the program inherits of this process's environment: all of it, unless this is called. `SESSILE_*` is
+    /// never inherited.
     #[must_use]
     pub fn inherit(mut self, inherit: Inherit) -> Self {
         self.inherit = inherit;
@@ -90,8 +90,8 @@ impl ChildBackend {
         self
     }
 
-    /// Adds a text that is never shown: where the server prints it on stderr, or it stands in the command, logs and errors
-    /// show `***`.
+    /// Adds a text that is never shown: where the server prints it on stderr, or it stands in the command, logs and
+    /// errors show `***`.
     ///
     /// Values of the environment whose names speak of keys, tokens, secrets or passwords are secrets already. Texts of
     /// fewer than six characters are not masked: they would make the log unreadable, and are not secrets.
@@ -189,7 +189,8 @@ async fn run(command: ServerCommand, secrets: Arc<[String]>, launch: Launch) {
             Err(error) => Err(error),
         }),
         written @ (Ok(Err(_)) | Err(_)) = &mut writing => Some(match written {
-            // A server that takes no more input cannot answer further calls: without an end here they would wait for ever.
+            // A server that takes no more input cannot answer further calls: without an end here they would wait for
+            // ever.
             Ok(_) => {
                 let status = exit_status(&child).await;
                 let _ = timeout(OUTPUT_TIMEOUT, &mut reading).await;

@@ -101,8 +101,8 @@ impl TokenFile {
         self.path.display().to_string()
     }
 
-    /// Returns the token as it is now. The file is small and local, so this blocks. With `afresh` the file is read even if its
-    /// size and time have not changed.
+    /// Returns the token as it is now. The file is small and local, so this blocks. With `afresh` the file is read even
+    /// if its size and time have not changed.
     fn read_token(&self, afresh: bool) -> Result<BearerToken, CredentialError> {
         let now = Instant::now();
         if !afresh

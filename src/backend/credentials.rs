@@ -1,6 +1,7 @@
 //! The contract between an HTTP backend and what gives it the token for its `Authorization`.
 //!
-//! Two modules implement [`TokenSource`]: `configured_token.rs` (a file or an environment variable) and `oauth/` (a login).
+//! Two modules implement [`TokenSource`]: `configured_token.rs` (a file or an environment variable) and `oauth/` (a
+//! login).
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,12 +12,13 @@ use http::HeaderValue;
 
 /// Gives out the tokens for an HTTP backend. There is one for each configured backend, shared by all sessions.
 pub(crate) trait TokenSource: Send + Sync + fmt::Debug {
-    /// Returns the bearer token for the next request, if there is one. Waits for a refresh or a login that is under way.
+    /// Returns the bearer token for the next request, if there is one. Waits for a refresh or a login that is under
+    /// way.
     fn token(&self) -> BoxFuture<'_, Result<Option<BearerToken>, CredentialError>>;
 
-    /// Takes note that the backend refused a request that carried `used` (401, or 403 with `insufficient_scope`), and gets a
-    /// better token if it can. Returns whether there is one: then the request may be sent once more, because a refused
-    /// request had no effect.
+    /// Takes note that the backend refused a request that carried `used` (401, or 403 with `insufficient_scope`), and
+    /// gets a better token if it can. Returns whether there is one: then the request may be sent once more, because a
+    /// refused request had no effect.
     fn refused(
         &self,
         used: Option<&BearerToken>,

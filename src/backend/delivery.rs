@@ -17,14 +17,14 @@ pub(super) async fn deliver_lines(reader: impl AsyncRead + Unpin, limit: usize, 
         match line {
             Line::Message { bytes, permit } => deliver(bytes, permit, None, &*inlet).await,
             Line::Lost { id, request, size, why } => {
-                deliver_lost(LostMessage { id, request, size, why }, &*inlet).await
+                deliver_lost(LostMessage { id, request, size, why }, &*inlet).await;
             }
         }
     }
 }
 
-/// Parses one message and delivers it when it has a permit. `grown` is the permit under which the message was received, and
-/// `on` the call on whose response stream it came.
+/// Parses one message and delivers it when it has a permit. `grown` is the permit under which the message was received,
+/// and `on` the call on whose response stream it came.
 pub(super) async fn deliver(bytes: Bytes, grown: Option<Permit>, on: Option<u64>, inlet: &dyn Inlet) {
     let size = bytes.len();
     deliver_parsed(frame::split(bytes), size, grown, on, inlet).await;

@@ -1,7 +1,7 @@
 //! Runs code that makes a server or an HTTP client: an embedder's closure, or the reading of the certificate store.
 //!
-//! Such code may block or panic. On a worker thread of the runtime it would stop other sessions as well, so it runs on a
-//! blocking thread, and a panic ends only the link that was to be opened.
+//! Such code may block or panic. On a worker thread of the runtime it would stop other sessions as well, so it runs on
+//! a blocking thread, and a panic ends only the link that was to be opened.
 
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
@@ -10,12 +10,12 @@ use tracing::error;
 use super::panics;
 use crate::link::{Launch, LinkExit};
 
-/// Most factories that run at the same time. tokio has 512 blocking threads; factories that never return must leave some
-/// of them to the start of processes and to the look-up of host names.
+/// Most factories that run at the same time. tokio has 512 blocking threads; factories that never return must leave
+/// some of them to the start of processes and to the look-up of host names.
 static RUNNING_FACTORIES: Semaphore = Semaphore::const_new(256);
 
-/// Runs `factory` on a blocking thread and returns what it made. Returns `None` if the link is stopped while it waits for
-/// a thread.
+/// Runs `factory` on a blocking thread and returns what it made. Returns `None` if the link is stopped while it waits
+/// for a thread.
 ///
 /// A factory cannot be interrupted: once it has begun, this returns when it has.
 pub(super) async fn make<T: Send + 'static>(

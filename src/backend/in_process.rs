@@ -26,8 +26,8 @@ const EXIT_WAIT: Duration = Duration::from_millis(500);
 
 /// A server in this process; each session gets a new one.
 ///
-/// The closure that makes the servers may block: it runs on one of the runtime's blocking threads. If it panics, the client
-/// of that session gets an error in place of its server, and no other session is affected.
+/// The closure that makes the servers may block: it runs on one of the runtime's blocking threads. If it panics, the
+/// client of that session gets an error in place of its server, and no other session is affected.
 #[derive(Clone)]
 pub struct InProcessBackend {
     start: Arc<dyn Fn(DuplexStream) -> BoxFuture<'static, Result<(), String>> + Send + Sync>,
@@ -36,7 +36,8 @@ pub struct InProcessBackend {
 
 /// The server's ends of a pair of message queues.
 ///
-/// Messages are JSON texts without newlines. The server ends by dropping `outgoing`, and has to end when `incoming` does.
+/// Messages are JSON texts without newlines. The server ends by dropping `outgoing`, and has to end when `incoming`
+/// does.
 #[derive(Debug)]
 pub struct Channel {
     /// Messages from the client.
@@ -161,7 +162,8 @@ async fn run(launch: Launch, io: DuplexStream, server: BoxFuture<'static, Result
             Err(error) => panics::exit(&name, error),
         }),
         written @ (Ok(Err(_)) | Err(_)) = &mut writing => Some(match written {
-            // A server that takes no more input cannot answer further calls: without an end here they would wait for ever.
+            // A server that takes no more input cannot answer further calls: without an end here they would wait for
+            // ever.
             Ok(_) => exit_of(timeout(EXIT_WAIT, &mut server).await.ok()),
             Err(error) => panics::exit(&name, error),
         }),

@@ -1,7 +1,8 @@
-//! Backends: the servers that are proxied. A backend carries frames to a server and back, and knows nothing of sessions.
+//! Backends: the servers that are proxied. A backend carries frames to a server and back, and knows nothing of
+//! sessions.
 //!
-//! A [`Backend`] says how to reach a server. Its `run` is one link's whole life: `run` connects, carries frames both ways
-//! until it is told to stop or the server goes away, and returns when nothing of the server is left.
+//! A [`Backend`] says how to reach a server. Its `run` is one link's whole life: `run` connects, carries frames both
+//! ways until it is told to stop or the server goes away, and returns when nothing of the server is left.
 
 mod auto_grow_pipe;
 mod child;
@@ -72,8 +73,8 @@ impl Backend {
         self.0.makes_scratch()
     }
 
-    /// Runs one link to its end. None of the backend's code runs before the future is polled, and a panic of that code ends
-    /// this link and nothing else.
+    /// Runs one link to its end. None of the backend's code runs before the future is polled, and a panic of that code
+    /// ends this link and nothing else.
     pub(crate) fn run(&self, launch: Launch) -> impl Future<Output = ()> + Send + use<> {
         let connect = self.0.clone();
         async move {

@@ -1,5 +1,5 @@
-//! Turns a panic in a link's own code into the link's exit. The panic is a defect in sessile, and ends this link and nothing
-//! else.
+//! Turns a panic in a link's own code into the link's exit. The panic is a defect in sessile, and ends this link and
+//! nothing else.
 //!
 //! The session has to be told: a session whose link vanished without a word would wait for its responses for ever.
 
@@ -25,8 +25,8 @@ pub(super) fn exit_of(session: &str, panic: &(dyn Any + Send)) -> LinkExit {
     LinkExit::Lost { reason: "the link to it failed within sessile".to_owned() }
 }
 
-/// Returns the message of a panic. It is for the log only: it was not written for clients, and may quote what they must not
-/// see.
+/// Returns the message of a panic. It is for the log only: it was not written for clients, and may quote what they must
+/// not see.
 pub(super) fn message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no text)")

@@ -23,11 +23,12 @@ pub(super) struct QueueWriter {
 }
 
 impl QueueWriter {
-    /// Writes messages as lines until the session has no more, or the server is gone. The permit of a message is given back
-    /// when the message has been written.
+    /// Writes messages as lines until the session has no more, or the server is gone. The permit of a message is given
+    /// back when the message has been written.
     ///
-    /// When the server is stalled, calls and notifications of which nothing was written are dropped, and the calls fail. If
-    /// there are none, and a message that was begun holds the memory that others need, the server counts as gone.
+    /// When the server is stalled, calls and notifications of which nothing was written are dropped, and the calls
+    /// fail. If there are none, and a message that was begun holds the memory that others need, the server counts as
+    /// gone.
     pub(super) async fn write<W: AsyncWrite + Unpin>(mut self, mut writer: W) -> io::Result<()> {
         let (mut unwritten, backlog) = (Unwritten::default(), self.backlog.clone());
         while unwritten.receive(&mut self.queue).await {
@@ -67,8 +68,8 @@ impl Unwritten<Outward> {
     }
 }
 
-/// Whether a message that was not sent yet may be dropped to give its memory to other sessions. A response or a message of
-/// the handshake may not: the server or the session would wait for it for ever.
+/// Whether a message that was not sent yet may be dropped to give its memory to other sessions. A response or a message
+/// of the handshake may not: the server or the session would wait for it for ever.
 pub(super) fn may_be_dropped(message: &Outward) -> bool {
     message.held.is_some() && matches!(message.purpose, Purpose::Call(_) | Purpose::Notice)
 }

@@ -1,8 +1,8 @@
-//! The scripted HTTP server of all tests of backends: a test says what comes back for each request, and asks afterwards what
-//! was asked.
+//! The scripted HTTP server of all tests of backends: a test says what comes back for each request, and asks afterwards
+//! what was asked.
 //!
-//! The peer of `tests/backends/` is another one: there a test holds the connection, and writes a response byte by byte while
-//! it looks at what the proxy does. Here a test answers with whole responses, which a real HTTP server sends.
+//! The peer of `tests/backends/` is another one: there a test holds the connection, and writes a response byte by byte
+//! while it looks at what the proxy does. Here a test answers with whole responses, which a real HTTP server sends.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -110,8 +110,8 @@ impl ScriptedPeer {
         Self { origin, requests, serving }
     }
 
-    /// Writes `bytes`, which need not be HTTP, to each POST of a call and closes the connection; answers everything else as
-    /// [`plain_response`] does, and remembers nothing.
+    /// Writes `bytes`, which need not be HTTP, to each POST of a call and closes the connection; answers everything
+    /// else as [`plain_response`] does, and remembers nothing.
     pub(crate) async fn start_raw(bytes: Vec<u8>) -> Self {
         let (listener, origin) = Self::listen().await;
         let serving = tokio::spawn(async move {

@@ -1,7 +1,7 @@
 //! A server as a child process: its command and environment, its three pipes, and its end.
 //!
-//! Nothing here knows of frames. The reaper ends whole trees of processes; this module tells it what to start, and puts into
-//! words why a command did not start.
+//! Nothing here knows of frames. The reaper ends whole trees of processes; this module tells it what to start, and puts
+//! into words why a command did not start.
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -168,8 +168,8 @@ pub async fn spawn(command: &ServerCommand) -> Result<Child, SpawnError> {
     spawned.ok_or_else(|| SpawnError::Reaper(io::ErrorKind::Interrupted.into()))
 }
 
-/// Starts a server as [`spawn`] does. Returns `None` if `stop` is cancelled before the server runs, when nothing of it is
-/// left. If the future were dropped instead, nobody would know when its processes are gone.
+/// Starts a server as [`spawn`] does. Returns `None` if `stop` is cancelled before the server runs, when nothing of it
+/// is left. If the future were dropped instead, nobody would know when its processes are gone.
 pub(crate) async fn spawn_until(
     command: &ServerCommand,
     stop: &CancellationToken,
@@ -208,8 +208,8 @@ pub(crate) async fn spawn_until(
 }
 
 impl Child {
-    /// Resolves when the server itself has exited, even if a process that it left behind has not. The future may be dropped
-    /// and made again, and several tasks may wait at once.
+    /// Resolves when the server itself has exited, even if a process that it left behind has not. The future may be
+    /// dropped and made again, and several tasks may wait at once.
     pub fn exit(&self) -> impl Future<Output = ExitStatusKind> + Send + use<> {
         let mut life = self.life.clone();
         async move {

@@ -59,8 +59,8 @@ impl fmt::Display for Address {
     }
 }
 
-/// Returns the URL without its parts that may be secret, cut short if it is long. Many services put a key into the path, so a
-/// part of the path that looks like a key is masked.
+/// Returns the URL without its parts that may be secret, cut short if it is long. Many services put a key into the
+/// path, so a part of the path that looks like a key is masked.
 pub(super) fn shown(url: &Url) -> String {
     let parts = url.path().split('/').map(|part| if looks_like_a_key(part) { "***" } else { part });
     // Not `Url::origin`: for a `file:` URL, to which a redirect may lead, that is `null`.
@@ -87,8 +87,8 @@ pub(super) fn shown(url: &Url) -> String {
     shown
 }
 
-/// Returns the parts of the URL that may be secret: the query, its values with and without percent-encoding, and what looks
-/// like a key in the path.
+/// Returns the parts of the URL that may be secret: the query, its values with and without percent-encoding, and what
+/// looks like a key in the path.
 pub(super) fn secrets(url: &Url) -> Vec<String> {
     let query = url.query_pairs().map(|(_, value)| value.into_owned());
     let keys = url.path().split('/').filter(|part| looks_like_a_key(part)).map(str::to_owned);

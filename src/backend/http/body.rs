@@ -17,14 +17,15 @@ use super::send_gate::SentSignal;
 use crate::budget::{Backlog, Budget, Held};
 use crate::frame::{Permit, Wire};
 
-/// The longest message of which a copy is kept until the server has accepted it, in bytes: the copy is sent after a redirect
-/// or with renewed credentials. A longer message is freed as it is written, as on any other transport.
+/// The longest message of which a copy is kept until the server has accepted it, in bytes: the copy is sent after a
+/// redirect or with renewed credentials. A longer message is freed as it is written, as on any other transport.
 const MAX_REPLAYABLE: usize = 1024 * 1024;
 /// The longest message of which a copy is kept without a permit, in bytes. There are no more such copies than calls in
 /// flight, so they need no bound of their own.
 pub(super) const FREE_COPY: usize = 16 * 1024;
-/// How much of a charged message is handed to its connection at once, in bytes. The backlog counts a server as reading when
-/// such a step has been written; with the whole message as one step, a slow server would look like one that reads nothing.
+/// How much of a charged message is handed to its connection at once, in bytes. The backlog counts a server as reading
+/// when such a step has been written; with the whole message as one step, a slow server would look like one that reads
+/// nothing.
 const UPLOAD_STEP: usize = 64 * 1024;
 
 /// A message, until its first byte is handed to a connection.
@@ -43,15 +44,16 @@ pub(super) struct ReplayableBody {
 }
 
 impl ReplayableBody {
-    /// `sent_signal` is dropped when the message has been written. A copy is kept if the message is small, or if `budget` has
-    /// memory for the copy.
+    /// `sent_signal` is dropped when the message has been written. A copy is kept if the message is small, or if
+    /// `budget` has memory for the copy.
     pub(super) fn new(wire: Wire, sent_signal: Option<SentSignal>, budget: &Budget) -> Self {
         let permit = match wire.len() {
             0..=FREE_COPY => Some(None),
             size if size <= MAX_REPLAYABLE => budget.keep(size).map(Some),
             _ => None,
         };
-        // The bytes are copied, because the original may be a small slice of a large batch, which a clone would keep alive.
+        // The bytes are copied, because the original may be a small slice of a large batch, which a clone would keep
+        // alive.
         let again = permit.map(|permit| (wire.parts().concat().into(), permit));
         let backlog = (wire.pooled() > 0).then(|| {
             let gave_way = CancellationToken::new();
@@ -72,8 +74,8 @@ impl ReplayableBody {
         self.again.is_none() && lock(&self.first).is_none()
     }
 
-    /// Returns the message as a body, with a flag that is set when its first byte is handed to a connection. Returns `None` if
-    /// the message [is spent](Self::is_spent).
+    /// Returns the message as a body, with a flag that is set when its first byte is handed to a connection. Returns
+    /// `None` if the message [is spent](Self::is_spent).
     pub(super) fn begin(&mut self) -> Option<(reqwest::Body, Arc<AtomicBool>)> {
         let waiting = lock(&self.first).as_ref().map(|(wire, ..)| wire.len());
         let (source, len) = match (waiting, &self.again) {
@@ -102,8 +104,8 @@ fn lock(unsent: &Unsent) -> MutexGuard<'_, Option<FirstSend>> {
     unsent.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Held by each part of a body, and dropped with the last one: that gives the memory back and signals that the message has
-/// been written.
+/// Held by each part of a body, and dropped with the last one: that gives the memory back and signals that the message
+/// has been written.
 struct UntilSent {
     _held: Option<Held>,
     _permit: Option<Permit>,
@@ -111,7 +113,8 @@ struct UntilSent {
 }
 
 struct SendingBody {
-    /// The message, until the first poll: if the connection cannot be made, the message stays unsent and can be sent again.
+    /// The message, until the first poll: if the connection cannot be made, the message stays unsent and can be sent
+    /// again.
     source: Unsent,
     /// The parts that are still to be sent, in reverse order.
     parts: SmallVec<[Bytes; 3]>,

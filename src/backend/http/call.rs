@@ -1,8 +1,9 @@
-//! One call over streamable HTTP. The call is sent as a POST; its response comes as JSON, or on a stream that is resumed when
-//! it breaks (2025-11-25, basic/transports, "Sending Messages to the Server", "Resumability and Redelivery").
+//! One call over streamable HTTP. The call is sent as a POST; its response comes as JSON, or on a stream that is
+//! resumed when it breaks (2025-11-25, basic/transports, "Sending Messages to the Server", "Resumability and
+//! Redelivery").
 //!
-//! A call is sent once. Whatever happens then, the call has one outcome: its response, or a [`CallFailure`] that says whether
-//! the server may have carried it out.
+//! A call is sent once. Whatever happens then, the call has one outcome: its response, or a [`CallFailure`] that says
+//! whether the server may have carried it out.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,8 +26,8 @@ use crate::backend::delivery;
 use crate::frame::{FrameErrorKind, Lost, Permit};
 use crate::link::{CallFailure, LinkExit, LostMessage, Outward};
 
-/// How long a stream is read on behind the response. Most servers end the stream there, and a stream that was read to its end
-/// leaves a connection that can be used again.
+/// How long a stream is read on behind the response. Most servers end the stream there, and a stream that was read to
+/// its end leaves a connection that can be used again.
 const READ_ON_AFTER_RESPONSE: Duration = Duration::from_secs(1);
 /// How long the response to `initialize` may take once the server has accepted the connection.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -201,7 +202,8 @@ impl HttpCall {
             Delivered::Other => {
                 self.fail(CallFailure::BadAnswer { reason: "what came is no answer to this call".to_owned() })
             }
-            // A body without a length ends with its connection. Only the JSON in it tells whether the body was complete.
+            // A body without a length ends with its connection. Only the JSON in it tells whether the body was
+            // complete.
             Delivered::Unreadable(error) if matches!(error.kind, FrameErrorKind::Truncated | FrameErrorKind::Empty) => {
                 self.fail(CallFailure::Broken { reason: "the answer was cut off".to_owned() })
             }
@@ -273,7 +275,8 @@ impl HttpCall {
         let status = response.status();
         match reader::reply_kind(&response) {
             ReplyKind::Events => ResumeOutcome::Open(response),
-            // With 404 the server may mean the session, or only that it does not keep this place on the stream any more.
+            // With 404 the server may mean the session, or only that it does not keep this place on the stream any
+            // more.
             ReplyKind::NotFound if self.link.is_session_forgotten().await => ResumeOutcome::Lost,
             _ if status.is_server_error() || matches!(status.as_u16(), 408 | 409 | 425 | 429) => {
                 ResumeOutcome::NotYet(format!("resuming its stream failed with HTTP status {}", status.as_u16()))
@@ -285,7 +288,8 @@ impl HttpCall {
         }
     }
 
-    /// Delivers the messages of a stream until it ends. Returns `None` if the call has its outcome, else how the stream ended.
+    /// Delivers the messages of a stream until it ends. Returns `None` if the call has its outcome, else how the stream
+    /// ended.
     async fn deliver_events(&mut self, reader: &mut EventReader) -> Option<String> {
         loop {
             match self.deliver_next(reader).await {
@@ -294,7 +298,8 @@ impl HttpCall {
                 Err(reason) => return Some(reason),
             }
         }
-        // The time limit also bounds the wait for memory: messages behind the response are no reason to keep the stream.
+        // The time limit also bounds the wait for memory: messages behind the response are no reason to keep the
+        // stream.
         let rest = async { while self.deliver_next(reader).await.is_ok() {} };
         let _ = timeout(READ_ON_AFTER_RESPONSE, rest).await;
         None

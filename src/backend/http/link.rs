@@ -1,5 +1,5 @@
-//! One session's link to an HTTP server: the requests that the link sends, with the headers of its session, and the session
-//! that it has on the server.
+//! One session's link to an HTTP server: the requests that the link sends, with the headers of its session, and the
+//! session that it has on the server.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -39,8 +39,8 @@ static UNWANTED_SESSION_WAITERS: Semaphore = Semaphore::const_new(256);
 /// How long a server may take to answer the ping that finds out whether it knows the session.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 const PING: &str = r#"{"jsonrpc":"2.0","id":"sessile-ping","method":"ping"}"#;
-/// How often in all a response is sent to a server that is busy, how long to wait before the second time, and how long all
-/// attempts may take.
+/// How often in all a response is sent to a server that is busy, how long to wait before the second time, and how long
+/// all attempts may take.
 const MAX_RESPONSE_SENDS: u32 = 5;
 const FIRST_RESEND_DELAY: Duration = Duration::from_millis(250);
 const RESEND_PERIOD: Duration = Duration::from_secs(60);
@@ -73,7 +73,8 @@ pub(super) struct HttpLink {
 struct UpstreamSession {
     id: Option<HeaderValue>,
     protocol_version: Option<HeaderValue>,
-    /// The credentials that came with the client's last message: for requests that belong to no message, such as a DELETE.
+    /// The credentials that came with the client's last message: for requests that belong to no message, such as a
+    /// DELETE.
     client_credentials: ClientHeaders,
 }
 
@@ -106,8 +107,8 @@ impl HttpLink {
         self.with_session(|session| session.protocol_version = None);
     }
 
-    /// Sends `initialize`, and remembers the session that the response opens. If this future is dropped, the response is
-    /// still waited for, and a session that it opens is deleted: nobody else could.
+    /// Sends `initialize`, and remembers the session that the response opens. If this future is dropped, the response
+    /// is still waited for, and a session that it opens is deleted: nobody else could.
     pub(super) async fn handshake(self: &Arc<Self>, request: UpstreamRequest) -> Result<Response, CallFailure> {
         let (mut answer, answered) = oneshot::channel();
         let link = self.clone();
@@ -226,8 +227,8 @@ impl HttpLink {
         self.upstream.send(request).await
     }
 
-    /// Asks the server with a ping whether it knows the session. Only 404 to a message means that it does not: 404 to a GET
-    /// may mean that there is no such stream.
+    /// Asks the server with a ping whether it knows the session. Only 404 to a message means that it does not: 404 to a
+    /// GET may mean that there is no such stream.
     pub(super) async fn is_session_forgotten(&self) -> bool {
         if !self.has_session() {
             return false;
@@ -249,8 +250,8 @@ impl HttpLink {
         Some(wire.clone_parts().with_forwarded(wire.forwarded().cloned()).with_permit(permit))
     }
 
-    /// Sends a response to a server request, several times if the server is busy, because the server waits for it. A second
-    /// copy does no harm: the server has forgotten the id of a request that was answered.
+    /// Sends a response to a server request, several times if the server is busy, because the server waits for it. A
+    /// second copy does no harm: the server has forgotten the id of a request that was answered.
     pub(super) async fn send_response(&self, url: &Url, wire: Wire) -> Result<Response, CallFailure> {
         let kept = if wire.len() <= MAX_RESENT_RESPONSE { self.copy_for_resend(&wire) } else { None };
         let begun_at = Instant::now();

@@ -53,14 +53,16 @@ pub use crate::config::Transport;
 
 /// How long it may take to connect, unless another time is set.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an unused connection is kept. A connection that its server closes at the moment when a call is sent on it takes
-/// that call with it, and nobody knows whether the call was carried out. Plain servers such as Node's and uvicorn close after
-/// five seconds, and a new connection to them costs little; gateways on the internet wait for a minute or more.
+/// How long an unused connection is kept. A connection that its server closes at the moment when a call is sent on it
+/// takes that call with it, and nobody knows whether the call was carried out. Plain servers such as Node's and uvicorn
+/// close after five seconds, and a new connection to them costs little; gateways on the internet wait for a minute or
+/// more.
 const IDLE_PLAIN: Duration = Duration::from_secs(4);
 const IDLE_TLS: Duration = Duration::from_secs(50);
 /// Most unused connections that are kept for each server.
 const MAX_IDLE_CONNECTIONS: usize = 64;
-/// TCP keep-alive: calls and streams may be quiet for hours, so a peer that has vanished would not be noticed without it.
+/// TCP keep-alive: calls and streams may be quiet for hours, so a peer that has vanished would not be noticed without
+/// it.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_RETRIES: u32 = 3;
 
@@ -89,9 +91,9 @@ pub enum HttpBackendError {
 
 /// A server behind a URL. Each session gets a session of its own there; connections are shared.
 ///
-/// Compressed responses are decoded, redirects are followed within the server's origin only, and HTTP proxies are taken from
-/// the usual environment variables, but not used for servers on this machine. HTTP/1.1 is spoken: a stream that nobody reads
-/// then holds up nothing but itself, and there may be as many streams as there are sessions.
+/// Compressed responses are decoded, redirects are followed within the server's origin only, and HTTP proxies are taken
+/// from the usual environment variables, but not used for servers on this machine. HTTP/1.1 is spoken: a stream that
+/// nobody reads then holds up nothing but itself, and there may be as many streams as there are sessions.
 #[derive(Clone)]
 pub struct HttpBackend {
     address: Address,
@@ -142,8 +144,8 @@ impl HttpBackend {
 
     /// Passes a header of the client's own request on with its message, if the client sent it.
     ///
-    /// `Authorization` and `Cookie` are passed on only if they are named here. Headers of the connection and of the message
-    /// cannot be passed on: `Host`, `Accept`, `Content-*`, `Mcp-*` and the like.
+    /// `Authorization` and `Cookie` are passed on only if they are named here. Headers of the connection and of the
+    /// message cannot be passed on: `Host`, `Accept`, `Content-*`, `Mcp-*` and the like.
     pub fn forward_header(mut self, name: &str) -> Result<Self, HttpBackendError> {
         let refuse = |reason| HttpBackendError::Header { name: name.to_owned(), reason };
         let known = rules::header_name(name, why_not_forwarded).map_err(refuse)?;
@@ -153,7 +155,8 @@ impl HttpBackend {
         Ok(self.changed())
     }
 
-    /// Sends the bearer token in this file, which is read again when it changes. Replaces credentials that were set before.
+    /// Sends the bearer token in this file, which is read again when it changes. Replaces credentials that were set
+    /// before.
     pub fn bearer_file(self, path: impl Into<PathBuf>) -> Result<Self, HttpBackendError> {
         ConfiguredToken::file(path.into()).map_err(no_credentials).map(|configured| self.with_token_source(configured))
     }
@@ -169,7 +172,8 @@ impl HttpBackend {
         configured.map_err(no_credentials).map(|configured| self.with_token_source(configured))
     }
 
-    /// Logs in as the server says, and sends the tokens that the login brings. Replaces credentials that were set before.
+    /// Logs in as the server says, and sends the tokens that the login brings. Replaces credentials that were set
+    /// before.
     pub fn oauth(self, settings: OAuthSettings) -> Result<Self, HttpBackendError> {
         settings.check().map_err(|error| HttpBackendError::Credentials(error.to_string()))?;
         let oauth = OAuth::new(&self.address.without_userinfo(), settings);
@@ -201,7 +205,8 @@ impl HttpBackend {
         self
     }
 
-    /// Returns the [`Upstream`] that all links of this server share, or `None` if this link is stopped before it is built.
+    /// Returns the [`Upstream`] that all links of this server share, or `None` if this link is stopped before it is
+    /// built.
     ///
     /// The first link builds it while the others wait. To build it reads the system's certificates, which may block.
     async fn upstream(self: Arc<Self>, launch: &Launch) -> Option<Result<Arc<Upstream>, LinkExit>> {

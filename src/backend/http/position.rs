@@ -7,7 +7,8 @@ use bytes::Bytes;
 /// From where on a stream can be resumed, and how soon.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct StreamPosition {
-    /// The id of the last event, for `Last-Event-ID`. `None` if no event had an id, or the last id cannot stand in a header.
+    /// The id of the last event, for `Last-Event-ID`. `None` if no event had an id, or the last id cannot stand in a
+    /// header.
     pub id: Option<Bytes>,
     /// How long the server asks its client to wait before it reconnects (the `retry` field).
     pub retry: Option<Duration>,

@@ -23,7 +23,8 @@ const INITIAL_BODY_BUFFER: usize = 1024 * 1024;
 /// How much of the body of a refusal is read, in bytes, and for how long.
 const MAX_REFUSAL: usize = 64 * 1024;
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a server may be silent in the middle of a body or of a large event, whose bytes take memory in the meantime.
+/// How long a server may be silent in the middle of a body or of a large event, whose bytes take memory in the
+/// meantime.
 const MID_MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How much of a refusal's body an error quotes, in characters.
 const MAX_EXCERPT: usize = 300;
@@ -37,7 +38,8 @@ pub(super) struct EventReader {
     growth: Growth,
     /// Whether an event was given up as endless. The stream ends with it.
     endless: bool,
-    /// Set while the rest of an event is skipped whose memory was given to others: whether its loss was reported already.
+    /// Set while the rest of an event is skipped whose memory was given to others: whether its loss was reported
+    /// already.
     stalled: Option<bool>,
 }
 
@@ -53,15 +55,15 @@ pub(super) enum StreamItem {
 }
 
 impl EventReader {
-    /// Reads a stream that was resumed at `position`. Events may have up to `limit` bytes of data, and large ones are charged
-    /// to `budget` as they come.
+    /// Reads a stream that was resumed at `position`. Events may have up to `limit` bytes of data, and large ones are
+    /// charged to `budget` as they come.
     pub(super) fn new(response: Response, limit: usize, position: StreamPosition, budget: &Budget) -> Self {
         let (decoder, growth) = (SseDecoder::new(limit, position), budget.growth());
         Self { response, decoder, limit, growth, endless: false, stalled: None }
     }
 
-    /// Returns the next event, `None` at the end of the stream, and an error where the stream broke off. An event over the
-    /// limit that does not end is given up, and the stream with it.
+    /// Returns the next event, `None` at the end of the stream, and an error where the stream broke off. An event over
+    /// the limit that does not end is given up, and the stream with it.
     ///
     /// No event is lost if the future is dropped.
     pub(super) async fn next(&mut self) -> Result<Option<StreamItem>, String> {
@@ -112,8 +114,8 @@ impl EventReader {
         }
     }
 
-    /// Makes a complete event into an item. Returns `None` if the loss of the event was reported already: its call would fail
-    /// twice otherwise.
+    /// Makes a complete event into an item. Returns `None` if the loss of the event was reported already: its call
+    /// would fail twice otherwise.
     fn take(&mut self, event: SseEvent) -> Option<StreamItem> {
         let item = match event {
             SseEvent::Message(data) => {
@@ -159,8 +161,8 @@ pub(super) enum BodyError {
     Stalled,
 }
 
-/// Reads the whole body, and returns it with the permit under which it was received, if it was large. A body over the limit
-/// is not read on.
+/// Reads the whole body, and returns it with the permit under which it was received, if it was large. A body over the
+/// limit is not read on.
 pub(super) async fn read_body(
     mut response: Response,
     limit: usize,
@@ -192,8 +194,8 @@ pub(super) async fn read_body(
             return Err(BodyError::TooLarge(size));
         }
         if size > body.capacity() {
-            // A server may announce more than it sends. So the buffer begins with a part of the announced length: a false
-            // length would take the memory of other sessions otherwise.
+            // A server may announce more than it sends. So the buffer begins with a part of the announced length: a
+            // false length would take the memory of other sessions otherwise.
             let most = announced.unwrap_or(limit).clamp(size, limit);
             let begin = announced.map_or(0, |length| length.min(INITIAL_BODY_BUFFER));
             let capacity = grown(body.capacity(), size).max(begin).clamp(size, most);
@@ -245,8 +247,8 @@ impl Deref for RefusalBody {
 }
 
 impl RefusalBody {
-    /// Returns what the server said, for people: on one line, cut short, and without the secrets of the request, which the
-    /// server may have repeated.
+    /// Returns what the server said, for people: on one line, cut short, and without the secrets of the request, which
+    /// the server may have repeated.
     pub(super) fn excerpt(&self) -> String {
         let text = String::from_utf8_lossy(&self.body);
         let clean = |character: char| if character.is_control() { ' ' } else { character };

@@ -13,8 +13,8 @@ use crate::link::LostMessage;
 const NO_CALL: u64 = 0;
 
 impl HttpLink {
-    /// Delivers the messages of a stream that belongs to no call, until the stream ends. `answers` is whether responses come
-    /// on this stream too (HTTP+SSE); if not, a message that cannot be read is never taken for a response.
+    /// Delivers the messages of a stream that belongs to no call, until the stream ends. `answers` is whether responses
+    /// come on this stream too (HTTP+SSE); if not, a message that cannot be read is never taken for a response.
     pub(super) async fn deliver_stream(
         &self,
         reader: &mut EventReader,
@@ -81,7 +81,7 @@ impl HttpLink {
         match &received {
             Ok(Incoming::One(frame)) => self.server_requests.note(frame, call),
             Ok(Incoming::Batch(frames)) => {
-                frames.iter().flatten().for_each(|frame| self.server_requests.note(frame, call))
+                frames.iter().flatten().for_each(|frame| self.server_requests.note(frame, call));
             }
             Err(_) => {}
         }

@@ -15,8 +15,8 @@ pub(super) const MAX_RESUMES: u32 = 8;
 pub(super) const RESUME_PERIOD: Duration = Duration::from_secs(300);
 /// How long a stream has to be open to count as a success even if no event came on it.
 const LASTING_STREAM: Duration = Duration::from_secs(10);
-/// How many streams in a row may end without a message before the wait grows past the server's `retry`: a server that lets
-/// its client poll with a `retry` of 0 would keep both busy for ever.
+/// How many streams in a row may end without a message before the wait grows past the server's `retry`: a server that
+/// lets its client poll with a `retry` of 0 would keep both busy for ever.
 const FREE_POLLS: u32 = 4;
 
 /// How fast a stream that ends is opened again.
@@ -40,9 +40,9 @@ impl ReconnectPace {
         true
     }
 
-    /// Returns how long to wait before the stream is opened again: as long as the server says, longer after failures, and up
-    /// to a second for a server that lets its client poll without end. `random` adds up to a quarter, so that clients whose
-    /// streams broke at the same moment do not all come back at the same moment.
+    /// Returns how long to wait before the stream is opened again: as long as the server says, longer after failures,
+    /// and up to a second for a server that lets its client poll without end. `random` adds up to a quarter, so that
+    /// clients whose streams broke at the same moment do not all come back at the same moment.
     pub(super) fn wait(self, retry: Option<Duration>, random: u32) -> Duration {
         let shortest = MIN_SERVER_RETRY
             .saturating_mul(1 << self.polls.saturating_sub(FREE_POLLS).min(10))

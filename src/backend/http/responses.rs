@@ -1,5 +1,5 @@
-//! Finds the response to a call where servers depart from JSON-RPC: errors without an id, and errors in the bodies of HTTP
-//! refusals. Pure.
+//! Finds the response to a call where servers depart from JSON-RPC: errors without an id, and errors in the bodies of
+//! HTTP refusals. Pure.
 
 use bytes::Bytes;
 
@@ -14,8 +14,8 @@ pub(super) fn with_call_id(frame: &Frame, id: &Id) -> Option<Bytes> {
     Some(frame.splice().set(&["id"], id.raw()).ok()?.finish().into_bytes())
 }
 
-/// Returns the JSON-RPC error in the body of a 404 if that error is the response to this call, and does not say that the
-/// session is unknown. `None` stands for sessile's own ping.
+/// Returns the JSON-RPC error in the body of a 404 if that error is the response to this call, and does not say that
+/// the session is unknown. `None` stands for sessile's own ping.
 pub(super) fn error_with_404(body: &Bytes, call: Option<u64>) -> Option<Bytes> {
     let Ok(Incoming::One(frame)) = split(body.clone()) else { return None };
     let found = frame.id()?;

@@ -1,5 +1,5 @@
-//! Decides what follows from a server's response: from its status, and from the redirects, endpoints and session ids in it.
-//! Pure.
+//! Decides what follows from a server's response: from its status, and from the redirects, endpoints and session ids in
+//! it. Pure.
 
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, StatusCode};
@@ -34,8 +34,8 @@ pub(super) enum ReplyKind {
     Refused,
 }
 
-/// Returns what a response is by its status and its `Content-Type` (2025-11-25, basic/transports, "Sending Messages to the
-/// Server").
+/// Returns what a response is by its status and its `Content-Type` (2025-11-25, basic/transports, "Sending Messages to
+/// the Server").
 pub(super) fn reply_kind(status: StatusCode, content_type: Option<&[u8]>) -> ReplyKind {
     match status {
         StatusCode::ACCEPTED | StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT => ReplyKind::Accepted,
@@ -75,8 +75,9 @@ pub(super) enum RedirectDecision {
     Refuse(String),
 }
 
-/// Redirects are followed within the origin only: another origin must not get the credentials and messages that were meant
-/// for this one. A redirect that would make a GET of a POST is not followed either, because the message would be lost.
+/// Redirects are followed within the origin only: another origin must not get the credentials and messages that were
+/// meant for this one. A redirect that would make a GET of a POST is not followed either, because the message would be
+/// lost.
 pub(super) fn redirect(
     method: &Method,
     status: StatusCode,
@@ -115,8 +116,9 @@ pub(super) fn redirect(
     RedirectDecision::Follow(to)
 }
 
-/// Returns the URL that takes messages, by the `endpoint` event (2024-11-05, basic/transports, "HTTP with SSE"). It has to be
-/// within the origin of the URL that the event came from, or a server could make sessile send messages to any address.
+/// Returns the URL that takes messages, by the `endpoint` event (2024-11-05, basic/transports, "HTTP with SSE"). It has
+/// to be within the origin of the URL that the event came from, or a server could make sessile send messages to any
+/// address.
 pub(super) fn endpoint(from: &Url, said: &[u8]) -> Result<Url, String> {
     let said = std::str::from_utf8(said).unwrap_or_default().trim();
     if said.is_empty() {
@@ -136,7 +138,8 @@ pub(super) fn endpoint(from: &Url, said: &[u8]) -> Result<Url, String> {
     Ok(url)
 }
 
-/// Checks the session id that came with the response to `initialize` (2025-11-25, basic/transports, "Session Management").
+/// Checks the session id that came with the response to `initialize` (2025-11-25, basic/transports, "Session
+/// Management").
 pub(super) fn session_id(value: &HeaderValue) -> Result<HeaderValue, String> {
     let bytes = value.as_bytes();
     if bytes.is_empty() || !bytes.iter().all(u8::is_ascii_graphic) {
@@ -161,8 +164,8 @@ pub(super) fn last_event_id(position: &StreamPosition) -> Option<HeaderValue> {
     HeaderValue::from_maybe_shared(position.id.clone().unwrap_or_default()).ok().filter(|id| !id.is_empty())
 }
 
-/// Whether an error of this code that came with HTTP status 404 and the id of the request is the response to the request.
-/// If not, the status says that the session is unknown (2025-11-25, basic/transports, "Session Management").
+/// Whether an error of this code that came with HTTP status 404 and the id of the request is the response to the
+/// request. If not, the status says that the session is unknown (2025-11-25, basic/transports, "Session Management").
 pub(super) fn is_response_with_404(code: i64) -> bool {
     !UNKNOWN_SESSION_CODES.contains(&code)
 }

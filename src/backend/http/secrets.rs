@@ -1,4 +1,5 @@
-//! Masks the secrets of a request in what its server says, because servers repeat headers and URLs in their errors. Pure.
+//! Masks the secrets of a request in what its server says, because servers repeat headers and URLs in their errors.
+//! Pure.
 
 use std::sync::Arc;
 
@@ -7,7 +8,8 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use http::HeaderValue;
 
-/// The shortest text that is masked, in bytes: shorter ones are no secrets, and masking them would make errors unreadable.
+/// The shortest text that is masked, in bytes: shorter ones are no secrets, and masking them would make errors
+/// unreadable.
 const MIN_MASKED: usize = 6;
 const MASK: &str = "***";
 /// Reads base64 as leniently as any server may.
@@ -57,8 +59,8 @@ impl RequestSecrets {
         Self(found.into_iter().map(SecretText).collect())
     }
 
-    /// Returns the text with `***` in place of secrets. If the text was `cut` off, the start of a secret at its end is masked
-    /// too.
+    /// Returns the text with `***` in place of secrets. If the text was `cut` off, the start of a secret at its end is
+    /// masked too.
     pub(super) fn mask(&self, text: String, cut: bool) -> String {
         let mut text = text;
         if cut && let Some(start) = self.0.iter().filter_map(|SecretText(secret)| begun(&text, secret)).min() {
@@ -94,8 +96,9 @@ fn begun(text: &str, secret: &str) -> Option<usize> {
     starts.filter(|end| text.ends_with(&secret[..*end])).map(|end| text.len() - end).next()
 }
 
-/// The user's name and password in basic credentials (RFC 7617, section 2). Either alphabet is read, with padding or without,
-/// and a last digit that says nothing is left out: what some server can read out of the header has to be masked.
+/// The user's name and password in basic credentials (RFC 7617, section 2). Either alphabet is read, with padding or
+/// without, and a last digit that says nothing is left out: what some server can read out of the header has to be
+/// masked.
 fn basic(value: &str) -> Option<String> {
     let (scheme, encoded) = value.trim().split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {

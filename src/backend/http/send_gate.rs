@@ -1,5 +1,5 @@
-//! What the next message of a link waits for: that the one before it has been sent, so that messages reach the server in
-//! their order although each has a request of its own.
+//! What the next message of a link waits for: that the one before it has been sent, so that messages reach the server
+//! in their order although each has a request of its own.
 
 use std::time::Duration;
 

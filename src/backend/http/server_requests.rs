@@ -1,7 +1,7 @@
 //! The requests of a server that have no response yet, each with the call on whose stream it came.
 //!
-//! A server that asks on the stream of a call waits for the response before it answers the call. If the response cannot be
-//! delivered, that call has to fail, or it would wait for ever.
+//! A server that asks on the stream of a call waits for the response before it answers the call. If the response cannot
+//! be delivered, that call has to fail, or it would wait for ever.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};

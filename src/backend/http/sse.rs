@@ -1,5 +1,6 @@
-//! A link over HTTP+SSE, the transport of 2024-11-05 (basic/transports, "HTTP with SSE"): one stream for all messages of the
-//! server, and an endpoint that takes messages. The stream is the session, and cannot be resumed: its end is the link's.
+//! A link over HTTP+SSE, the transport of 2024-11-05 (basic/transports, "HTTP with SSE"): one stream for all messages
+//! of the server, and an endpoint that takes messages. The stream is the session, and cannot be resumed: its end is the
+//! link's.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

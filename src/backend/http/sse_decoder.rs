@@ -1,11 +1,12 @@
-//! Takes a stream of server-sent events apart (WHATWG HTML, "Server-sent events", "Parsing an event stream"). Pure: chunks go
-//! in, events come out, however the chunks were cut.
+//! Takes a stream of server-sent events apart (WHATWG HTML, "Server-sent events", "Parsing an event stream"). Pure:
+//! chunks go in, events come out, however the chunks were cut.
 //!
-//! It is written by hand because the crates for this (`sse-stream`, `eventsource-stream`) gather an event of any size before
-//! they give it out, so that a server could fill the memory, and copy it into a `String`. This decoder has a limit, charges
-//! what it gathers, copies data only where an event comes in several chunks, and skims an event over the limit for the
-//! JSON-RPC id in it: with that id the call fails at once, and without it the call would wait for ever. And unlike a browser's
-//! `EventSource` it reports events without data, which move the position from which the stream can be resumed.
+//! It is written by hand because the crates for this (`sse-stream`, `eventsource-stream`) gather an event of any size
+//! before they give it out, so that a server could fill the memory, and copy it into a `String`. This decoder has a
+//! limit, charges what it gathers, copies data only where an event comes in several chunks, and skims an event over the
+//! limit for the JSON-RPC id in it: with that id the call fails at once, and without it the call would wait for ever.
+//! And unlike a browser's `EventSource` it reports events without data, which move the position from which the stream
+//! can be resumed.
 
 use std::time::Duration;
 
@@ -60,7 +61,8 @@ pub(super) struct SseDecoder {
     /// Whether the last byte was a CR: an LF behind it ends the same line.
     after_cr: bool,
     first_line: bool,
-    /// The id behind which the stream was resumed, until the first event has come: some servers repeat the event with that id.
+    /// The id behind which the stream was resumed, until the first event has come: some servers repeat the event with
+    /// that id.
     resumed_behind: Option<Bytes>,
     /// The start of a line whose end has not come yet.
     line: Vec<u8>,
@@ -151,8 +153,8 @@ impl SseDecoder {
         self.event.skimmer.as_ref().map_or(0, Skimmer::size)
     }
 
-    /// Stops keeping the data of the event that is being read, although it is within the limit. Returns its id, if it is
-    /// known by now to be a response.
+    /// Stops keeping the data of the event that is being read, although it is within the limit. Returns its id, if it
+    /// is known by now to be a response.
     pub(super) fn drop_event(&mut self) -> Option<Id> {
         if self.line.starts_with(b"data:") {
             let line = self.take_line();

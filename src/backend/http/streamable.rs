@@ -1,7 +1,7 @@
 //! A link over streamable HTTP (2025-11-25, basic/transports, "Streamable HTTP").
 //!
-//! One loop takes the session's messages in turn and spawns a task for each: calls run side by side, and the next message
-//! waits until the one before it has been sent ([`SendGate`]). All tasks end with the loop.
+//! One loop takes the session's messages in turn and spawns a task for each: calls run side by side, and the next
+//! message waits until the one before it has been sent ([`SendGate`]). All tasks end with the loop.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,13 +24,13 @@ use super::send_gate::{ACCEPT_WAIT, SendGate, SentSignal, WRITE_WAIT};
 use crate::backend::panics;
 use crate::link::{CallFailure, LinkExit, Outward, Purpose};
 
-/// How long the first message behind the handshake waits for the stream of the server's own messages to open: most servers
-/// drop such messages while there is no stream.
+/// How long the first message behind the handshake waits for the stream of the server's own messages to open: most
+/// servers drop such messages while there is no stream.
 const OWN_STREAM_WAIT: Duration = Duration::from_millis(300);
 /// How long the stream of a cancelled call is read on.
 const READ_ON_AFTER_CANCEL: Duration = Duration::from_secs(1);
-/// How long a link that has to end waits for the response to `initialize`, with which there is a session to be deleted. When
-/// that time is over, [`HttpLink::handshake`] goes on waiting in a task of its own.
+/// How long a link that has to end waits for the response to `initialize`, with which there is a session to be deleted.
+/// When that time is over, [`HttpLink::handshake`] goes on waiting in a task of its own.
 const ABANDONED_HANDSHAKE_WAIT: Duration = Duration::from_secs(2);
 
 /// How the loop of a link ended.
@@ -54,8 +54,8 @@ enum TaskEnd {
     SessionLost(LinkExit),
 }
 
-/// Carries the messages of a session until the session or the link ends. With `may_be_sse`, a refused `initialize` that may
-/// mean HTTP+SSE is given back.
+/// Carries the messages of a session until the session or the link ends. With `may_be_sse`, a refused `initialize` that
+/// may mean HTTP+SSE is given back.
 pub(super) async fn run(
     link: &Arc<HttpLink>,
     input: &mut LinkInput,
@@ -165,7 +165,7 @@ impl LinkTasks<'_> {
                 self.call(number, call, outward, None);
             }
             Purpose::Call(number) => {
-                self.call(number, HttpCall::new(link, number, None, false), outward, Some(sent_signal))
+                self.call(number, HttpCall::new(link, number, None, false), outward, Some(sent_signal));
             }
             Purpose::Initialized | Purpose::Cancel(_) | Purpose::Notice | Purpose::Answer => {
                 if let Purpose::Cancel(number) = outward.purpose
@@ -265,8 +265,9 @@ async fn hold_own_stream(link: Arc<HttpLink>, sent_signal: SentSignal) -> TaskEn
                         (had_stream, asked) = (true, false);
                         debug!(link = %link.name, ?carried, "the backend's stream has ended");
                     }
-                    // With 404 the server may mean the session, or that it does not keep the position, or the 404 comes from
-                    // a gateway. So the GET is repeated without a position, and then the server is asked with a message.
+                    // With 404 the server may mean the session, or that it does not keep the position, or the 404 comes
+                    // from a gateway. So the GET is repeated without a position, and then the server is asked with a
+                    // message.
                     ReplyKind::NotFound if had_stream => {
                         debug!(link = %link.name, "the backend has no such stream any more");
                         if position.id.take().is_none()

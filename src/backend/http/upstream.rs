@@ -1,5 +1,5 @@
-//! What all sessions share of a server behind a URL: one pool of connections, the operator's headers and credentials, and
-//! what is known of the server.
+//! What all sessions share of a server behind a URL: one pool of connections, the operator's headers and credentials,
+//! and what is known of the server.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,8 +22,8 @@ use crate::frame::Forwarded;
 use crate::headers::is_credential;
 use crate::link::{CallFailure, Whose};
 
-/// How often a message without a response is sent again while its server cannot be reached, and how long to wait before the
-/// first time.
+/// How often a message without a response is sent again while its server cannot be reached, and how long to wait before
+/// the first time.
 const MAX_CONNECT_RETRIES: u32 = 4;
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(200);
 
@@ -45,8 +45,8 @@ pub(super) struct Upstream {
     pub speaks_sse: AtomicBool,
 }
 
-/// An extension of a response whose message was still being written when the response came: cancelled when the server does
-/// not read the rest of that message and other sessions need the memory.
+/// An extension of a response whose message was still being written when the response came: cancelled when the server
+/// does not read the rest of that message and other sessions need the memory.
 #[derive(Debug, Clone)]
 pub(super) struct UploadGaveWay(pub CancellationToken);
 
@@ -93,8 +93,8 @@ impl Upstream {
         forwarded.into_iter().flat_map(Forwarded::iter).filter_map(wanted).collect()
     }
 
-    /// Returns the secrets in this request: the operator's headers, the client's, the token, the session id, and parts of the
-    /// URL. A server may repeat them in an error.
+    /// Returns the secrets in this request: the operator's headers, the client's, the token, the session id, and parts
+    /// of the URL. A server may repeat them in an error.
     fn secrets(&self, request: &UpstreamRequest, token: Option<&BearerToken>) -> RequestSecrets {
         let last = self.last_token().clone();
         let tokens: Vec<_> = last.iter().chain(token).map(BearerToken::header).collect();
@@ -110,8 +110,9 @@ impl Upstream {
         self.token.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends one request, and waits for the head of the response. Follows redirects within the origin, and sends a request
-    /// that was refused for its credentials once more if there are better ones: a refused request had no effect.
+    /// Sends one request, and waits for the head of the response. Follows redirects within the origin, and sends a
+    /// request that was refused for its credentials once more if there are better ones: a refused request had no
+    /// effect.
     pub(super) async fn send(&self, mut request: UpstreamRequest) -> Result<Response, CallFailure> {
         let (mut hops, mut tries, mut renewed) = (0, 0, false);
         loop {

@@ -1,22 +1,22 @@
-//! Which addresses a login may talk to. Pure: names have been resolved by whoever asks.
+//! Which addresses a login may talk to. Pure: names are resolved by the caller.
 //!
-//! What a backend says about its login is only what it says. If it could name any address, it could have this program
-//! knock on doors of the operator's own network. So: https, and public addresses; and what is not public only where the
-//! backend itself is on an address of the same kind (MCP 2025-11-25, "Security Best Practices", server-side request
-//! forgery).
+//! A backend says itself where its login is. If it could name any address, it could make this process send requests
+//! into the operator's own network (MCP 2025-11-25, "Security Best Practices", server-side request forgery). So a login
+//! talks https to public addresses, and to other addresses only if the backend itself is on an address of the same
+//! kind. The kinds are listed here because `IpAddr::is_global` of std is not stable.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use url::{Host, Url};
 
-/// What kind of address it is.
+/// The kind of an address, as far as this policy is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AddressKind {
     Public,
     Loopback,
     /// Private, unique local, or shared between a provider's customers.
     Private,
-    /// Link-local, multicast, reserved: nothing that a login needs is there, but metadata services of clouds are.
+    /// Link-local, multicast or reserved: no authorization server is there, but metadata services of clouds are.
     Other,
 }
 
@@ -53,7 +53,7 @@ impl AddressKind {
         }
         match address.segments() {
             [first, ..] if first & 0xfe00 == 0xfc00 => Self::Private,
-            // What is unspecified, Teredo, documentation, NAT64 of local use, discarded.
+            // Unspecified, Teredo, documentation, NAT64 of local use, discard-only.
             [0, 0, 0, 0, 0, 0, 0, 0] | [0x2001, 0 | 0xdb8, ..] | [0x64, 0xff9b, 1, ..] | [0x100, 0, 0, 0, ..] => {
                 Self::Other
             }
@@ -64,7 +64,7 @@ impl AddressKind {
     }
 }
 
-/// The IPv4 address that an IPv6 address stands for, where it is a mapped or compatible one, NAT64 or 6to4.
+/// Returns the IPv4 address that an IPv6 address stands for, if that is a mapped or compatible one, NAT64 or 6to4.
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let two = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
     match address.segments() {
@@ -76,10 +76,10 @@ fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     }
 }
 
-/// Where a login to one backend may go.
+/// The URLs and addresses that a login to one backend may talk to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct AddressPolicy {
-    /// Whether plain http will do: only where the backend itself is spoken to so, and is not public.
+    /// Whether plain http is permitted: only if the backend's own URL is plain http, and its address is not public.
     plain: bool,
     /// The kind of the backend's addresses.
     kind: AddressKind,
@@ -87,7 +87,7 @@ pub(super) struct AddressPolicy {
     own: Option<IpAddr>,
 }
 
-/// Why a URL is not to be talked to.
+/// Why a login may not talk to a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UrlRefusal {
     NotHttps,
@@ -97,7 +97,7 @@ pub(super) enum UrlRefusal {
 }
 
 impl UrlRefusal {
-    /// In words.
+    /// The reason in words, as the end of a sentence.
     pub(super) fn reason(self) -> &'static str {
         match self {
             Self::NotHttps => "it is not https",
@@ -109,8 +109,8 @@ impl UrlRefusal {
 }
 
 impl AddressPolicy {
-    /// `resolved` is what the backend's name stands for; it counts only if all of it is of one kind, because a name that
-    /// is here and there at once is made to be.
+    /// The policy for logins to `backend`, whose name stands for the addresses `resolved`. If these are not all of one
+    /// kind, they count as public: such a name is likely to be an attack.
     pub(super) fn of(backend: &Url, resolved: &[IpAddr]) -> Self {
         let own = literal(backend);
         let kind = match (own, backend.host()) {
@@ -126,13 +126,13 @@ impl AddressPolicy {
         Self { plain: backend.scheme() == "http" && kind != AddressKind::Public, kind, own }
     }
 
-    /// Whether the backend is on this machine, which no proxy can know.
+    /// Whether the backend is on this machine, which no HTTP proxy can reach.
     pub(super) fn is_loopback(&self) -> bool {
         self.kind == AddressKind::Loopback
     }
 
-    /// Whether an address may be connected to. Plain http does not leave the backend's own kind of addresses, because
-    /// everybody on the way would see the tokens.
+    /// Whether an address may be connected to. Plain http is not permitted to public addresses, because everybody on
+    /// the way would see the tokens.
     pub(super) fn permits(&self, address: IpAddr, plain: bool) -> bool {
         match AddressKind::of(address) {
             AddressKind::Public => !plain,
@@ -141,7 +141,7 @@ impl AddressPolicy {
         }
     }
 
-    /// Whether a URL may be talked to, as far as can be told without resolving its name.
+    /// Checks a URL as far as that is possible without resolving its name.
     pub(super) fn check(&self, url: &Url) -> Result<(), UrlRefusal> {
         let plain = match url.scheme() {
             "https" => false,
@@ -169,7 +169,7 @@ fn is_localhost(name: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost")
 }
 
-/// The address that stands in a URL in place of a name.
+/// Returns the address that stands in a URL in place of a name.
 pub(super) fn literal(url: &Url) -> Option<IpAddr> {
     match url.host()? {
         Host::Ipv4(address) => Some(address.into()),

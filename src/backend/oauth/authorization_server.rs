@@ -1,5 +1,5 @@
-//! The authorization server of one backend, and what can be had from it. rmcp speaks the protocol (RFC 9728, 8414, 7591,
-//! 7636, 8707, 9207); what is decided here is whom it is spoken with, and what is told of how it ended.
+//! The authorization server of one backend. rmcp speaks the protocol (RFC 9728, 8414, 7591, 7636, 8707, 9207); this
+//! file decides with which server and as which client, and what an error says.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -21,33 +21,33 @@ use super::store::{ClientIdentity, ServerIdentity};
 use crate::backend::credentials::CredentialError;
 use crate::config::Secret;
 
-/// How an authorization server says that it takes client id metadata documents.
+/// The metadata field of an authorization server that accepts client id metadata documents.
 const TAKES_DOCUMENTS: &str = "client_id_metadata_document_supported";
 
-/// An authorization server that was found, for one task.
+/// An authorization server that was discovered, for one task.
 pub(super) struct AuthorizationServer {
     context: Arc<LoginContext>,
     client: Arc<LoginClient>,
     manager: AuthorizationManager,
     metadata: AuthorizationMetadata,
-    /// Whether its endpoints were published, and not guessed as in the first days of the protocol.
+    /// Whether the server publishes its endpoints. If not, they are those that early versions of MCP prescribed.
     published: bool,
-    /// Where rmcp leaves what it was given.
+    /// Where rmcp puts the tokens that it receives.
     received: InMemoryCredentialStore,
 }
 
 /// Why a refresh token was not traded for a token.
 pub(super) enum RenewalError {
-    /// It never will be.
+    /// The server rejected the refresh token for good.
     Rejected(String),
-    /// The client is not known any more.
+    /// The server does not know the client any more.
     ClientUnknown(String),
-    /// Perhaps next time.
+    /// The attempt failed, and another may succeed.
     Failed(String),
 }
 
 impl AuthorizationServer {
-    /// Finds out who gives tokens for the backend, from its `WWW-Authenticate` where there is one.
+    /// Finds the authorization server of the backend, by its `WWW-Authenticate` where there is one.
     pub(super) async fn discover(
         context: &Arc<LoginContext>,
         challenge: Option<&str>,
@@ -89,19 +89,19 @@ impl AuthorizationServer {
         Ok(found)
     }
 
-    /// Who it is.
+    /// What identifies this server.
     pub(super) fn identity(&self) -> ServerIdentity {
         ServerIdentity { issuer: self.metadata.issuer.clone(), token_endpoint: self.metadata.token_endpoint.clone() }
     }
 
-    /// The scopes to ask for: those that were configured, else those that the backend says it needs; and `more`.
+    /// Returns the scopes to ask for: the configured ones, else those that the backend says it needs; and `more`.
     pub(super) async fn scopes(&self, more: &[String]) -> Vec<String> {
         let configured = &self.context.settings.scopes;
         if configured.is_empty() {
             return plan::union(&self.manager.select_initial_scopes(&[]).await, more);
         }
         let mut scopes = plan::union(configured, more);
-        // Many servers give refresh tokens only to those who say that they want one.
+        // Many servers give refresh tokens only with this scope.
         let offline = "offline_access".to_owned();
         if self.metadata.scopes_supported.as_ref().is_some_and(|known| known.contains(&offline)) {
             scopes = plan::union(&scopes, &[offline]);
@@ -109,8 +109,8 @@ impl AuthorizationServer {
         scopes
     }
 
-    /// The client to log in as: the one that was configured, a metadata document, the one that registered itself last time
-    /// for the same redirect, or a new one (MCP 2025-11-25, authorization, "Client Registration Approaches").
+    /// Returns the client to log in as: the configured one, a metadata document, the one that registered itself last
+    /// time for the same redirect URI, or a new one (MCP 2025-11-25, authorization, "Client Registration Approaches").
     pub(super) async fn identify(
         &mut self,
         known: Option<&ClientIdentity>,
@@ -163,7 +163,7 @@ impl AuthorizationServer {
         }
     }
 
-    /// Where the person is to go, and the `state` that they have to bring back.
+    /// Returns the URL of the login, and the `state` with which the browser has to come back.
     pub(super) async fn authorization_url(
         &mut self,
         client: &ClientIdentity,
@@ -263,8 +263,8 @@ impl AuthorizationServer {
         }
     }
 
-    /// The resource that tokens are for (RFC 8707). rmcp knows what the backend's metadata says of it, and shows it only in
-    /// the address of a login.
+    /// Returns the resource that tokens are for (RFC 8707). rmcp takes it from the backend's metadata, and shows it
+    /// only in the URL of a login, so such a URL is made here.
     async fn resource(&mut self) -> String {
         let named = async {
             let client = OAuthClientConfig::new("resource", "http://127.0.0.1/");
@@ -287,7 +287,7 @@ impl AuthorizationServer {
         self.manager.configure_client(config).map_err(|error| self.internal(&error))
     }
 
-    /// What rmcp was given.
+    /// Returns the tokens that rmcp has received.
     async fn received_credentials(&self) -> Result<StoredCredentials, CredentialError> {
         self.received.load().await.ok().flatten().ok_or_else(|| CredentialError::Internal {
             backend: self.context.name.clone(),
@@ -303,7 +303,8 @@ impl AuthorizationServer {
         self.client.take_error().map_or_else(|| otherwise.to_owned(), |error| error.to_string())
     }
 
-    /// Errors of rmcp's may quote an answer that could not be read, and the tokens in it.
+    /// Returns why an exchange failed. Most errors of rmcp are not quoted, because they may quote a response with
+    /// tokens in it.
     fn failure_reason(&self, error: &AuthError) -> String {
         self.last_error_or(&match error {
             AuthError::AuthorizationServerMismatch { .. } | AuthError::AuthorizationServerMissingIssuer { .. } => {
@@ -325,12 +326,12 @@ impl AuthorizationServer {
     }
 }
 
-/// Whether an OAuth error says that the client, and not its grant, is refused.
+/// Whether an OAuth error means that the client itself is refused, and not its code or refresh token.
 fn is_client_error(error: &str) -> bool {
     matches!(error, "invalid_client" | "unauthorized_client")
 }
 
-/// rmcp writes codes and whole answers to its log when it trades something for tokens.
+/// Runs an exchange of rmcp's without its log, in which it writes codes and whole responses.
 async fn without_logging<F: Future>(work: F) -> F::Output {
     work.with_subscriber(NoSubscriber::default()).await
 }

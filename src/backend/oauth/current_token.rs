@@ -9,14 +9,14 @@ use tokio::time::Instant;
 use super::plan::{TokenAge, TokenFacts, TokenOrigin};
 use crate::backend::credentials::BearerToken;
 
-/// How long before its end a token is replaced, at most: a request must not outlive its token on the way.
+/// How long before its end a token is renewed, at most: it must not expire while a request is on its way.
 const RENEWAL_MARGIN: Duration = Duration::from_secs(60);
-/// How long a token counts as come by a moment ago.
+/// How long a token counts as new. A new token that is refused is not replaced by another login.
 const JUST_OBTAINED: Duration = Duration::from_secs(10);
-/// How long a token that is due is used on when it could not be renewed.
+/// How long a token that could not be renewed is used on before the next attempt.
 const RENEWAL_RETRY: Duration = Duration::from_secs(5);
 
-/// A token and what is known of it.
+/// A token, and what is known of it.
 #[derive(Debug, Clone)]
 pub(super) struct CurrentToken {
     pub token: BearerToken,
@@ -29,7 +29,7 @@ pub(super) struct CurrentToken {
     end: Option<Instant>,
 }
 
-/// A token response (RFC 6749, section 5.1), of which rmcp gives no field out.
+/// A token response (RFC 6749, section 5.1). It is read again here, because rmcp's type has no way to its fields.
 #[derive(Deserialize)]
 struct TokenResponse {
     access_token: String,
@@ -40,7 +40,8 @@ struct TokenResponse {
 }
 
 impl CurrentToken {
-    /// `None` if there is no token in it that could be sent. `wall` is the clock's time, by which tokens are kept.
+    /// Reads stored or received credentials. Returns `None` if they hold no token that can be sent. `wall` is the
+    /// system time, which stored tokens refer to.
     pub(super) fn of(
         credentials: &StoredCredentials,
         origin: TokenOrigin,
@@ -54,11 +55,11 @@ impl CurrentToken {
             .token_received_at
             .map(|received| wall.saturating_sub(Duration::from_secs(received)))
             .unwrap_or_default();
-        // Some servers write nought for a token that does not expire.
+        // Some servers send 0 for a token that does not expire.
         let whole = response.expires_in.filter(|seconds| *seconds > 0).map(Duration::from_secs);
         let left = whole.map(|whole| whole.saturating_sub(spent));
         let margin = whole.map(|whole| RENEWAL_MARGIN.min(whole / 5)).unwrap_or_default();
-        // A token that lasts for longer than clocks reach does not expire.
+        // A lifetime beyond the range of `Instant` counts as none.
         let end = left.and_then(|left| now.checked_add(left));
         let due = left.and_then(|left| now.checked_add(left.saturating_sub(margin)));
         Some(Self {
@@ -95,7 +96,7 @@ impl CurrentToken {
         }
     }
 
-    /// It could not be renewed, and is used on for a moment before the next attempt.
+    /// Puts off the next attempt to renew the token.
     pub(super) fn put_off(&mut self, now: Instant) {
         self.due = Some(now + RENEWAL_RETRY);
     }
@@ -112,7 +113,7 @@ mod tests {
 
     fn held(response: &str, received: Option<u64>, wall: u64) -> Option<CurrentToken> {
         let wall = UNIX_EPOCH + Duration::from_secs(wall);
-        CurrentToken::of(&credentials(response, received), TokenOrigin::StoredLogin, Instant::now(), wall)
+        CurrentToken::of(&credentials(response, received), TokenOrigin::Stored, Instant::now(), wall)
     }
 
     #[tokio::test(start_paused = true)]
@@ -152,7 +153,7 @@ mod tests {
         let none = StoredCredentials::new("client".to_owned(), None, Vec::new(), None);
         tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
             for credentials in [broken, none] {
-                assert!(CurrentToken::of(&credentials, TokenOrigin::StoredLogin, Instant::now(), wall).is_none());
+                assert!(CurrentToken::of(&credentials, TokenOrigin::Stored, Instant::now(), wall).is_none());
             }
         });
     }

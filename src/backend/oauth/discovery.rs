@@ -1,4 +1,4 @@
-//! Who gives tokens for a backend, where rmcp does not find it out.
+//! Finds the authorization server of a backend where rmcp does not, and checks the URLs that metadata names.
 
 use rmcp::transport::auth::{AuthError, AuthorizationMetadata};
 use serde_json::Value;
@@ -8,6 +8,7 @@ use super::LoginContext;
 use super::http_client::{ExchangeError, LoginClient, quote, without_secrets};
 use crate::backend::credentials::CredentialError;
 
+/// Parses a URL that metadata names, and checks that a login may talk to it.
 pub(super) fn check(context: &LoginContext, client: &LoginClient, url: &str) -> Result<Url, CredentialError> {
     let parsed = Url::parse(url).map_err(|_| CredentialError::Discovery {
         backend: context.name.clone(),
@@ -23,6 +24,7 @@ pub(super) fn check(context: &LoginContext, client: &LoginClient, url: &str) -> 
     }
 }
 
+/// Returns the error for an authorization server that rmcp did not find.
 pub(super) fn not_found(context: &LoginContext, client: &LoginClient, error: &AuthError) -> CredentialError {
     let backend = context.name.clone();
     match client.take_error() {
@@ -37,8 +39,8 @@ pub(super) fn not_found(context: &LoginContext, client: &LoginClient, error: &Au
     }
 }
 
-/// Asks authorization servers of which rmcp had nothing: it talks to none on a private address, also where the backend is
-/// on one, and to none that has no page for people to log in.
+/// Asks authorization servers for metadata that rmcp could not get. rmcp talks to no server on a private address, even
+/// if the backend is on one, and accepts no server without an authorization endpoint.
 pub(super) async fn discover_among(
     context: &LoginContext,
     client: &LoginClient,
@@ -69,7 +71,7 @@ pub(super) async fn discover_among(
     }))
 }
 
-/// Where an issuer's metadata is (RFC 8414, section 3.1; `OpenID`'s Discovery 1.0, section 4).
+/// Returns where an issuer's metadata may be (RFC 8414, section 3.1; `OpenID` Connect Discovery 1.0, section 4).
 fn well_known(issuer: &Url) -> Vec<Url> {
     let path = issuer.path().trim_matches('/');
     let (before, after) =
@@ -90,7 +92,7 @@ fn well_known(issuer: &Url) -> Vec<Url> {
     .collect()
 }
 
-/// Metadata, also of a server that lets only programs in and so has no authorization endpoint (RFC 8414, section 2).
+/// Reads metadata, also that of a server for programs only, which has no authorization endpoint (RFC 8414, section 2).
 fn read_metadata(body: &[u8]) -> Option<AuthorizationMetadata> {
     let mut metadata: Value = serde_json::from_slice(body).ok()?;
     let token_endpoint = metadata.get("token_endpoint")?.clone();

@@ -1,8 +1,8 @@
-//! The HTTP client that all of a login goes through: what rmcp asks for passes here, and nowhere else.
+//! The HTTP client of logins: all requests that rmcp makes for a login go through it.
 //!
-//! It talks only to where [`AddressPolicy`] permits, with names resolved here, so that a name which stands for something else a
-//! moment later is caught too. It follows no redirect, takes no more than [`MAX_RESPONSE`], unpacked, and waits no longer than
-//! [`LOGIN_REQUEST_TIMEOUT`].
+//! It talks only to addresses that [`AddressPolicy`] permits. It resolves names itself and checks the addresses then,
+//! so that a name which stands for another address a moment later does not get past the policy. It follows no
+//! redirects, takes no more than [`MAX_RESPONSE`] bytes, unpacked, and waits no longer than [`LOGIN_REQUEST_TIMEOUT`].
 
 use std::error::Error;
 use std::fmt;
@@ -24,28 +24,28 @@ use url::{Url, form_urlencoded};
 use super::address_policy::{AddressPolicy, UrlRefusal};
 use crate::backend::tls;
 
-/// The largest answer, in bytes as they are after unpacking.
+/// The largest response, in bytes after unpacking.
 const MAX_RESPONSE: usize = 1024 * 1024;
 /// How long one request may take.
 const LOGIN_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How much of what an authorization server says is told on, in characters.
+/// How much of an authorization server's text an error quotes, in characters.
 const MAX_QUOTED: usize = 200;
 
-/// Where the proxy that requests go through is named.
+/// The environment variables that name HTTP proxies.
 const PROXY_VARIABLES: [&str; 6] = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
-/// The addresses that a name stands for.
+/// Resolves a name to its addresses.
 pub(super) type HostLookup = Arc<dyn Fn(String) -> BoxFuture<'static, std::io::Result<Vec<IpAddr>>> + Send + Sync>;
 
-/// Asks the system.
+/// Resolves names as the system does.
 pub(super) fn system_lookup() -> HostLookup {
     Arc::new(|name| {
         Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect()) })
     })
 }
 
-/// The client of one task: a login, a refresh.
+/// The HTTP client of one login or refresh.
 pub(super) struct LoginClient {
     policy: AddressPolicy,
     tls: reqwest::Client,
@@ -53,12 +53,12 @@ pub(super) struct LoginClient {
     last_error: Mutex<Option<ExchangeError>>,
 }
 
-/// What went wrong last, because rmcp tells only that something did.
+/// Why a request failed. It is kept for the error message, because rmcp reports only that a request failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ExchangeError {
-    /// The address is not to be talked to.
+    /// The policy refuses the URL.
     Refused { url: String, refusal: UrlRefusal },
-    /// Nobody answered, or not as they should.
+    /// There was no response, or none that could be used.
     Failed { url: String, reason: String },
     /// An OAuth error (RFC 6749, section 5.2).
     OAuth { error: String, description: String },
@@ -82,7 +82,8 @@ impl LoginClient {
     pub(super) async fn open(backend: &Url, lookup: HostLookup) -> Result<Self, String> {
         tls::ensure_provider();
         let resolved = match backend.domain() {
-            // A name that cannot be resolved here may well be known to a proxy; then all that is not public stays refused.
+            // A name that cannot be resolved here may be known to an HTTP proxy. Only public addresses are permitted
+            // then.
             Some(name) => {
                 timeout(CONNECT_TIMEOUT, lookup(name.to_owned())).await.ok().and_then(Result::ok).unwrap_or_default()
             }
@@ -115,7 +116,7 @@ impl LoginClient {
         &self.policy
     }
 
-    /// What went wrong last, and forgets it.
+    /// Returns why the last request failed, and forgets it.
     pub(super) fn take_error(&self) -> Option<ExchangeError> {
         self.last_error().take()
     }
@@ -124,7 +125,7 @@ impl LoginClient {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The body of what is at `url`, if it is there.
+    /// Fetches `url`, and returns the body of a successful response.
     pub(super) async fn get(&self, url: &Url) -> Result<Vec<u8>, ExchangeError> {
         let failed = |reason| ExchangeError::Failed { url: without_secrets(url), reason };
         let request = Request::get(url.as_str()).body(Vec::new()).map_err(|error| failed(error.to_string()))?;
@@ -147,7 +148,7 @@ impl LoginClient {
 
         let client = if request.url().scheme() == "http" { &self.plain } else { &self.tls };
         let response = client.execute(request).await.map_err(|error| failed(error_chain(&error.without_url())))?;
-        // rmcp follows those within one origin itself, where it asks for `Stop`.
+        // Where rmcp asks for `Stop`, it follows redirects within one origin itself.
         if response.status().is_redirection() && refuse_redirects {
             return Err(failed("it sends the request elsewhere, and such redirects are not followed".to_owned()));
         }
@@ -161,7 +162,7 @@ impl LoginClient {
             .is_some_and(|kind| kind.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream"));
         let refused = response.status().is_client_error();
         let mut body = Vec::new();
-        // A backend that lets anybody in answers the question for its metadata with a stream that has no end.
+        // A backend without authorization may answer the request for its metadata with an endless stream of events.
         if !events {
             let mut chunks = response.bytes_stream();
             while let Some(chunk) = chunks.next().await {
@@ -199,11 +200,12 @@ impl OAuthHttpClient for LoginClient {
     }
 }
 
-/// What was sent to a token or registration endpoint: a server that repeats it in an error must not have it told on.
+/// The secrets that were sent to a token or registration endpoint. They are masked in errors, because servers repeat
+/// them.
 struct SentForm(Vec<String>);
 
 impl SentForm {
-    /// `None` where nothing was sent, which is how metadata is asked for.
+    /// Reads the secrets in a form. Returns `None` for an empty body, which a request for metadata has.
     fn of(body: &[u8]) -> Option<Self> {
         let hidden = ["code", "code_verifier", "refresh_token", "client_secret"];
         (!body.is_empty()).then(|| {
@@ -240,13 +242,13 @@ fn timed_out() -> String {
     format!("no answer within {} seconds", LOGIN_REQUEST_TIMEOUT.as_secs())
 }
 
-/// Foreign text, short and on one line.
+/// Returns foreign text cut short and on one line.
 pub(super) fn quote(text: &str) -> String {
     let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_QUOTED).collect();
     plain.trim().to_owned()
 }
 
-/// A URL without what may be secret in it.
+/// Returns a URL without its parts that may be secret.
 pub(super) fn without_secrets(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
@@ -256,7 +258,7 @@ pub(super) fn without_secrets(url: &Url) -> String {
     url.to_string()
 }
 
-/// An error with its causes, which is where reqwest says what happened.
+/// Returns an error with its causes, in which reqwest says what happened.
 fn error_chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -267,7 +269,7 @@ fn error_chain(error: &dyn Error) -> String {
     quote(&text)
 }
 
-/// The hosts of proxies, which may be anywhere: the operator chose them, and they resolve the names that they are given.
+/// Returns the hosts of the HTTP proxies. They may have any address, because the operator chose them.
 fn proxy_hosts(variable: impl Fn(&str) -> Option<String>) -> Vec<String> {
     let host = |proxy: String| {
         let proxy = if proxy.contains("://") { proxy } else { format!("http://{proxy}") };
@@ -276,7 +278,7 @@ fn proxy_hosts(variable: impl Fn(&str) -> Option<String>) -> Vec<String> {
     PROXY_VARIABLES.iter().filter_map(|name| host(variable(name)?)).collect()
 }
 
-/// Resolves names, and keeps what may be connected to.
+/// Resolves names for reqwest, and leaves out addresses that the policy does not permit.
 struct CheckedResolver {
     policy: AddressPolicy,
     plain: bool,

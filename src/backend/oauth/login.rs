@@ -1,4 +1,4 @@
-//! The task that needs a person: a browser is sent to the authorization server and comes back with a code (RFC 6749,
+//! A login by a person: the person's browser is sent to the authorization server and comes back with a code (RFC 6749,
 //! section 4.1; RFC 7636; RFC 8252).
 
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use super::{LOCK_TIMEOUT, OAuthTokens, TaskOutcome, browser};
 use crate::backend::credentials::CredentialError;
 use crate::config::Secret;
 
-/// Lets a person log in, and asks for `scopes` besides those that are wanted anyway. When it is dropped, nobody listens for
-/// the browser any more.
+/// Has a person log in, and asks for `scopes` besides the usual ones. If this future is dropped, the address to which
+/// the browser returns is closed.
 pub(super) async fn login(tokens: Arc<OAuthTokens>, store: TokenStore, scopes: Vec<String>) -> TaskOutcome {
     let patience = tokens.context.settings.login_timeout;
     let end = Instant::now() + patience;
-    // Two programs that need the same login share one: the other waits here, and then finds the tokens.
+    // Two processes that need the same login share one: the second waits for this lock, and then finds the tokens.
     let _lock = match store.lock(LockKind::Login, patience).await {
         Ok(lock) => lock,
         Err(CredentialError::Locked { .. }) => return Err(timed_out(&tokens, &store)),
@@ -33,7 +33,7 @@ pub(super) async fn login(tokens: Arc<OAuthTokens>, store: TokenStore, scopes: V
 }
 
 fn timed_out(tokens: &OAuthTokens, store: &TokenStore) -> CredentialError {
-    // A server that has forgotten the client shows that to the person only.
+    // A server that has forgotten the client says so only on the page that the person sees.
     let hint = format!("; if the page says that the client is not known, delete {} first", store.path().display());
     CredentialError::TimedOut { backend: tokens.context.name.clone(), hint }
 }
@@ -48,7 +48,7 @@ async fn log_in_once(tokens: &Arc<OAuthTokens>, store: &TokenStore, scopes: &[St
     let mut authority = AuthorizationServer::discover(context, challenge.as_deref()).await?;
     let server = authority.identity();
     if kept.server.as_ref() != Some(&server) {
-        // What is known belongs to another server.
+        // The stored client was registered at another server.
         kept.client = None;
     }
     let last = kept.client.as_ref().map(|client| client.redirect_uri.as_str());
@@ -61,7 +61,7 @@ async fn log_in_once(tokens: &Arc<OAuthTokens>, store: &TokenStore, scopes: &[St
     let wanted = authority.scopes(scopes).await;
     let client = authority.identify(kept.client.as_ref(), redirect.uri(), &wanted).await?;
     if kept.client.as_ref() != Some(&client) || kept.server.as_ref() != Some(&server) {
-        // Kept now, so that a login which is not finished needs no new registration next time.
+        // Stored before the login, so that an unfinished login needs no new registration next time.
         let _lock = store.lock(LockKind::Change, LOCK_TIMEOUT).await?;
         kept = store.load().await;
         if kept.server.as_ref() != Some(&server) {
@@ -83,7 +83,7 @@ async fn log_in_once(tokens: &Arc<OAuthTokens>, store: &TokenStore, scopes: &[St
         }
         AuthorizationResponse::Code { code, issuer } => {
             let exchange = exchange_and_store(tokens.clone(), store.clone(), authority, client, [code, state], issuer);
-            // The code is worth something once only: nobody who goes away now may waste it.
+            // A code can be traded once. The trade is a task of its own, so that it goes on if this future is dropped.
             tokio::spawn(exchange).await.unwrap_or_else(|error| {
                 Err(CredentialError::Internal { backend: context.name.clone(), reason: error.to_string() })
             })
@@ -97,7 +97,7 @@ async fn log_in_once(tokens: &Arc<OAuthTokens>, store: &TokenStore, scopes: &[St
     outcome
 }
 
-/// Trades the code for tokens, and keeps them.
+/// Trades the code for tokens, and stores them.
 async fn exchange_and_store(
     tokens: Arc<OAuthTokens>,
     store: TokenStore,
@@ -109,7 +109,7 @@ async fn exchange_and_store(
     let server = authority.identity();
     let credentials = authority.exchange_code(&code, &state, issuer.as_deref()).await?;
     tokens.adopt(&credentials, TokenOrigin::Granted)?;
-    // What was got counts even if another process is slow to let go of the file.
+    // The tokens are stored even if another process does not release the lock in time.
     let lock = timeout(LOCK_TIMEOUT, store.lock(LockKind::Change, LOCK_TIMEOUT)).await;
     let mut kept = store.load().await;
     kept.backend.clone_from(&tokens.context.name);
@@ -122,7 +122,8 @@ async fn exchange_and_store(
     Ok(())
 }
 
-/// Tells the person where to log in. The `state` in the address is worth nothing without the code that comes back with it.
+/// Tells the person where to log in. The URL may be logged: the `state` in it is useless without the code that comes
+/// back.
 fn announce_url(tokens: &OAuthTokens, url: &Url) {
     let settings = &tokens.context.settings;
     match &settings.announce {

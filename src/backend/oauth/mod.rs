@@ -1,10 +1,11 @@
 //! Logging in to a backend by OAuth 2.1 (MCP 2025-11-25 and 2026-07-28, "Authorization").
 //!
-//! One [`OAuth`] serves all sessions of a backend. `plan.rs` decides, `current_token.rs` knows how long a token is good, and the
-//! tasks that get one are run here, one at a time: whoever needs a token meanwhile waits for the task under way, and it
-//! goes away with the last of those. What must not be torn apart, the trade of a code or a refresh token for the next, is a
-//! task of its own. `login.rs` is the task that needs a person, `authorization_server.rs` speaks with the authorization server,
-//! `http_client.rs` and `address_policy.rs` decide with whom at all, and `store.rs` keeps what was got.
+//! One [`OAuth`] serves all sessions of a backend. `plan.rs` decides what to do about a token, `current_token.rs` knows
+//! how long a token is good. `token_task.rs` gets tokens, with one task at a time: all requests that need a token wait
+//! for the task that is under way, and it is dropped with the last of them. The trade of a code or a refresh token for
+//! a token must not be dropped half-way, or the token would be lost, so it runs in a task of its own. `login.rs` is the
+//! task that needs a person. `authorization_server.rs` and `discovery.rs` speak OAuth, `http_client.rs` and
+//! `address_policy.rs` decide which addresses they may talk to, and `store.rs` keeps the tokens.
 
 mod address_policy;
 mod authorization_server;
@@ -39,9 +40,9 @@ use plan::{AfterRefusal, BeforeRequest, RefusalCause, TokenAge, TokenOrigin};
 use store::{ServerIdentity, StoredLogin, TokenStore};
 use token_task::TokenTask;
 
-/// How often a request is thought over again when things change while it waits.
+/// How often it is decided again what to do about a request, because the token changed while the request waited.
 const MAX_ROUNDS: usize = 5;
-/// For how long a login that failed is not begun again: a client that tries again at once must not open a window each time.
+/// How long after a failed login none is begun: a client that retries at once must not open a browser window each time.
 const FAILED_LOGIN_PAUSE: Duration = Duration::from_secs(15);
 /// How long another process may take to renew the same tokens.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -52,10 +53,10 @@ type SharedTask = Shared<BoxFuture<'static, TaskOutcome>>;
 /// The tokens of one backend, got by logging in.
 pub(crate) struct OAuth(Arc<OAuthTokens>);
 
-/// Which backend it is about, and how it is logged in to.
+/// The backend, and how it is logged in to.
 struct LoginContext {
     backend: Url,
-    /// The backend in messages.
+    /// The backend's URL as messages show it.
     name: String,
     settings: OAuthSettings,
     lookup: HostLookup,
@@ -63,19 +64,19 @@ struct LoginContext {
 
 struct OAuthTokens {
     context: Arc<LoginContext>,
-    /// Tokens of a program are not kept: it gets others at any time.
+    /// `None` for the client credentials flow: a program can get another token at any time.
     store: Option<TokenStore>,
     state: Mutex<TokenState>,
 }
 
 #[derive(Default)]
 struct TokenState {
-    /// Whether the store was looked into.
+    /// Whether the store was read.
     loaded: bool,
     held: Option<CurrentToken>,
     /// The last `WWW-Authenticate`, which says where to log in.
     challenge: Option<String>,
-    /// Where a program's secret was sent first; it goes nowhere else.
+    /// The authorization server that a program's secret was sent to first. The secret is sent to no other.
     server: Option<ServerIdentity>,
     /// Scopes that a login asked for and did not get.
     ungrantable_scopes: Vec<String>,
@@ -84,7 +85,8 @@ struct TokenState {
 }
 
 impl OAuth {
-    /// Does nothing yet. `settings` have been checked.
+    /// Makes a token source for `backend`, which does nothing until it is asked for a token. `settings` have been
+    /// checked.
     pub(crate) fn new(backend: &Url, settings: OAuthSettings) -> Self {
         Self::with_lookup(backend, settings, http_client::system_lookup())
     }
@@ -138,7 +140,7 @@ impl OAuthTokens {
                 (BeforeRequest::SendNone, None) => return Ok(None),
                 (BeforeRequest::SendNone, Some(work)) => work.await?,
                 (BeforeRequest::Renew, _) => match self.run(TokenTask::Renew).await {
-                    // Without a token the request goes bare, and its refusal says how to log in.
+                    // The request is sent without a token then, and its refusal says how to log in.
                     Ok(()) | Err(CredentialError::Ended { .. }) => {}
                     Err(error) => {
                         let mut state = self.state();
@@ -211,14 +213,14 @@ impl OAuthTokens {
         plan::after_refusal(self.context.settings.flow, cause, facts.as_ref(), same, &state.ungrantable_scopes)
     }
 
-    /// A login for more scopes is over: what it did not bring is not asked for again.
+    /// Remembers the scopes that a login for more scopes did not grant, so that they are not asked for again.
     fn note_ungrantable_scopes(&self, cause: &RefusalCause) {
         let RefusalCause::Scope(needed) = cause else { return };
         let mut state = self.state();
         let Some(held) = &state.held else { return };
         let missing: Vec<String> =
             needed.iter().filter(|scope| !held.granted.is_empty() && !held.granted.contains(scope)).cloned().collect();
-        // What a backend may have us remember is bounded.
+        // A backend chooses these scopes, so their number is bounded.
         state.ungrantable_scopes =
             plan::union(&state.ungrantable_scopes, &missing).into_iter().rev().take(100).collect();
     }
@@ -236,13 +238,14 @@ impl OAuthTokens {
         }
     }
 
-    /// Takes what another process has got meanwhile, if it is good and is good for `scopes`.
+    /// Takes the token that another process has stored meanwhile, if it is another one, has not expired and has
+    /// `scopes`.
     fn adopt_if_better(&self, kept: &StoredLogin, scopes: &[String]) -> bool {
         let now = Instant::now();
         let found = kept
             .credentials
             .as_ref()
-            .and_then(|found| CurrentToken::of(found, TokenOrigin::StoredLogin, now, SystemTime::now()));
+            .and_then(|found| CurrentToken::of(found, TokenOrigin::Stored, now, SystemTime::now()));
         let Some(found) = found.filter(|found| found.age(now) == TokenAge::Good) else { return false };
         let mut state = self.state();
         let other = state.held.as_ref().is_none_or(|held| held.token != found.token);
@@ -253,7 +256,7 @@ impl OAuthTokens {
         other && enough
     }
 
-    /// Looks into the store, the first time.
+    /// Reads the store, the first time.
     async fn load_stored(&self) {
         let Some(store) = &self.store else { return };
         if self.state().loaded {
@@ -261,7 +264,7 @@ impl OAuthTokens {
         }
         let kept = store.load().await;
         let held = kept.credentials.and_then(|credentials| {
-            CurrentToken::of(&credentials, TokenOrigin::StoredLogin, Instant::now(), SystemTime::now())
+            CurrentToken::of(&credentials, TokenOrigin::Stored, Instant::now(), SystemTime::now())
         });
         let mut state = self.state();
         if !state.loaded {
@@ -288,7 +291,7 @@ impl TokenState {
         self.work.as_ref()?.upgrade().filter(|work| work.peek().is_none())
     }
 
-    /// Why no login is begun now.
+    /// Returns the error of the last login if no login is to be begun now because of it.
     fn recent_login_failure(&self) -> Option<CredentialError> {
         let (at, error) = self.failed.as_ref()?;
         let recent_login_failure = self.under_way().is_none() && Instant::now() < *at + FAILED_LOGIN_PAUSE;

@@ -1,4 +1,4 @@
-//! What is to be done about a token: decisions only.
+//! Decides what is to be done about a token before a request and after a refusal. Pure.
 //!
 //! ```text
 //!   nothing held ──────────── request goes bare ──▶ 401 ──▶ log in
@@ -8,8 +8,8 @@
 //! ```
 //!
 //! A program that logs in with its own credentials does so where a person would be sent to the browser, and also before
-//! its first request. A token that was given a moment ago and is refused all the same ends the matter, or a browser would
-//! open again and again.
+//! its first request. If a token is refused that was granted a moment ago, there is no further login, or a browser
+//! would open again and again.
 
 use rmcp::transport::auth::WWWAuthenticateParams;
 use url::Url;
@@ -17,14 +17,14 @@ use url::Url;
 use crate::backend::credentials::AuthRefusal;
 use crate::config::OAuthFlow;
 
-/// How a token was come by.
+/// Where a token came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TokenOrigin {
-    /// It was kept from earlier.
-    StoredLogin,
-    /// A refresh token was traded for it.
+    /// The store, where an earlier login had left it.
+    Stored,
+    /// A refresh token that was traded for it.
     Renewed,
-    /// A login ended with it.
+    /// A login, or the client credentials of a program.
     Granted,
 }
 
@@ -37,59 +37,60 @@ pub(super) enum TokenAge {
     Expired,
 }
 
-/// The token that is held, as far as it matters here.
+/// What a decision needs to know of the token that is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TokenFacts<'a> {
     pub age: TokenAge,
     pub origin: TokenOrigin,
-    /// Whether it was come by a moment ago.
+    /// Whether the token was obtained a moment ago.
     pub young: bool,
     /// Whether the backend has refused it.
     pub refused: bool,
     /// Whether there is a refresh token.
     pub renewable: bool,
-    /// What it is good for, where that is known.
+    /// The scopes of the token, where they are known.
     pub granted: &'a [String],
 }
 
 /// What to do before a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BeforeRequest {
-    /// Send what is held.
+    /// Send the token that is held.
     SendToken,
-    /// Send no token, once nobody is about to get one.
+    /// Send no token, unless a task is under way that gets one.
     SendNone,
-    /// Get a new one first, in the way that needs no person.
+    /// Get a new token first, in the way that needs no person.
     Renew,
 }
 
 /// Why a request was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RefusalCause {
-    /// There was no token, or it is no good.
+    /// The request had no token, or the token is not accepted.
     Unauthorized,
-    /// The token is good, but not for this.
+    /// The token is accepted, but lacks these scopes.
     Scope(Vec<String>),
-    /// Nothing that another token would mend.
+    /// Another token would not help.
     Other,
 }
 
 /// What to do after a refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum AfterRefusal {
-    /// What is held is better than what was sent.
+    /// Send the request again with the token that is held, which is not the refused one.
     Retry,
-    /// Nothing can be done.
+    /// Leave it at the refusal.
     GiveUp,
     Renew,
     /// Log in, and ask for these scopes as well.
     Obtain(Vec<String>),
-    /// A new login would end as the last one did.
+    /// Fail: the refused token is new, so another login would end as the last one did.
     StillRefused,
-    /// The scopes were asked for, or are there, and the backend wants them all the same.
+    /// Fail: these scopes were granted already, or a login asked for them in vain.
     ScopeRefused(Vec<String>),
 }
 
+/// Decides what to do before a request.
 pub(super) fn before_request(flow: OAuthFlow, held: Option<&TokenFacts<'_>>) -> BeforeRequest {
     let program = flow == OAuthFlow::ClientCredentials;
     match held {
@@ -99,13 +100,13 @@ pub(super) fn before_request(flow: OAuthFlow, held: Option<&TokenFacts<'_>>) -> 
         Some(held) if held.refused => BeforeRequest::SendNone,
         Some(held) if held.age == TokenAge::Good => BeforeRequest::SendToken,
         Some(held) if held.renewable || program => BeforeRequest::Renew,
-        // Let the backend say that it has expired: its refusal also says how to log in.
+        // The backend's refusal of an expired token also says how to log in.
         Some(_) => BeforeRequest::SendToken,
     }
 }
 
-/// `same` is whether what is held is what the refused request carried; `ungrantable_scopes` are scopes that a login asked for and did
-/// not get.
+/// Decides what to do after a refusal. `same` is whether the token that is held is the refused one;
+/// `ungrantable_scopes` are scopes that a login asked for and did not get.
 pub(super) fn after_refusal(
     flow: OAuthFlow,
     cause: &RefusalCause,
@@ -137,7 +138,8 @@ pub(super) fn after_refusal(
     }
 }
 
-/// All of both, each once, in their order (SEP-2350: a token for more must still do for what the last one did).
+/// Returns all scopes of both lists, each once, in their order. A login for more scopes asks for the old ones as well,
+/// because the new token replaces the old one (SEP-2350).
 pub(super) fn union(some: &[String], more: &[String]) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     for scope in some.iter().chain(more) {
@@ -148,7 +150,7 @@ pub(super) fn union(some: &[String], more: &[String]) -> Vec<String> {
     all
 }
 
-/// Why, and the challenge that says how to log in.
+/// Returns why a request was refused, and the challenge that says how to log in.
 pub(super) fn cause_of(refusal: &AuthRefusal, backend: &Url) -> (RefusalCause, Option<String>) {
     let bearer = |challenge: &&String| challenge.to_ascii_lowercase().contains("bearer");
     let challenge = refusal.challenges.iter().find(bearer).or(refusal.challenges.first());
@@ -158,7 +160,7 @@ pub(super) fn cause_of(refusal: &AuthRefusal, backend: &Url) -> (RefusalCause, O
         (403, Some(params)) if params.is_insufficient_scope() => {
             let scope = params.scope.unwrap_or_default();
             let scopes: Vec<String> = scope.split_whitespace().map(str::to_owned).collect();
-            // Not to say which is to say nothing.
+            // A challenge that names no scopes gives nothing to ask for.
             if scopes.is_empty() { RefusalCause::Other } else { RefusalCause::Scope(scopes) }
         }
         _ => RefusalCause::Other,
@@ -172,7 +174,7 @@ mod tests {
 
     const HELD: TokenFacts<'_> = TokenFacts {
         age: TokenAge::Good,
-        origin: TokenOrigin::StoredLogin,
+        origin: TokenOrigin::Stored,
         young: false,
         refused: false,
         renewable: true,

@@ -1,8 +1,8 @@
-//! Where the browser comes back to: a listener on loopback for one login, gone when that login is over (RFC 8252,
-//! section 7.3).
+//! The address to which the browser returns: a listener on loopback for one login, closed when that login is over (RFC
+//! 8252, section 7.3).
 //!
-//! Any page in the browser can send a request here, so only the one with the login's own `state` counts. All others get
-//! an answer that says so, and change nothing.
+//! Any page in the browser can send a request to it, so only a request with the login's own `state` counts. All others
+//! get a page that says so, and change nothing.
 
 use std::convert::Infallible;
 use std::io;
@@ -28,9 +28,9 @@ use url::{Host, Url, form_urlencoded};
 use super::http_client::quote;
 use crate::config::{OAuthSettings, Secret, loopback_redirect};
 
-/// Most connections at once: browsers open some that they never use.
+/// Most connections at once. Browsers open some that they never use.
 const MAX_CONNECTIONS: usize = 16;
-/// How long a connection may take to say what it wants.
+/// How long a connection may take to send the head of its request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the browser may take to fetch the last page.
 const LAST_PAGE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -51,7 +51,7 @@ pub(super) enum AuthorizationResponse {
     Refused { error: String, description: String },
 }
 
-/// What the person sees at the end.
+/// What the person sees at the end of the login.
 pub(super) enum LoginPage {
     Done,
     Failed(String),
@@ -64,8 +64,8 @@ struct BrowserArrival {
 }
 
 impl RedirectListener {
-    /// Listens where the settings say; else where the last login did, because the client may be registered for that; else
-    /// on any port. Fails with the address.
+    /// Listens where the settings say; else where the last login did, because the client may be registered for that
+    /// address; else on any port. An error comes with the address.
     pub(super) async fn bind(settings: &OAuthSettings, last: Option<&str>) -> Result<Self, (String, io::Error)> {
         if let Some(uri) = settings.redirect_uri.as_deref().and_then(loopback_redirect) {
             return Self::bind_to(ListenAddress::of(&uri)).await;
@@ -86,7 +86,7 @@ impl RedirectListener {
         let first = TcpListener::bind(target.address).await.map_err(failed)?;
         let port = first.local_addr().map_err(failed)?.port();
         let mut listeners = vec![first];
-        // Some browsers try the newer address of `localhost` first; where there is none, they do not.
+        // Some browsers try the IPv6 address of `localhost` first. On systems without IPv6 they do not.
         if target.localhost
             && let Ok(second) = TcpListener::bind((Ipv6Addr::LOCALHOST, port)).await
         {
@@ -124,7 +124,7 @@ impl RedirectListener {
         }
     }
 
-    /// Shows the last page, and is gone.
+    /// Shows the last page, and stops listening.
     pub(super) async fn finish(mut self, waiting: WaitingBrowser, page: LoginPage) {
         self.listeners.clear();
         let _ = waiting.0.send(page);
@@ -132,10 +132,10 @@ impl RedirectListener {
     }
 }
 
-/// What is to be listened on.
+/// An address to listen on.
 struct ListenAddress {
     address: SocketAddr,
-    /// Whether it goes by that name, which stands for two addresses.
+    /// Whether the redirect URI has the name `localhost`, which stands for an IPv4 and an IPv6 address.
     localhost: bool,
     path: String,
 }
@@ -171,7 +171,7 @@ async fn accept(listeners: &[TcpListener]) -> TcpStream {
         if let Some(Ok((stream, _))) = accepts.next().await {
             return stream;
         }
-        // None can be accepted for a while, for want of file descriptors perhaps.
+        // Accepting has failed, perhaps for want of file descriptors, and would fail again at once.
         sleep(Duration::from_millis(100)).await;
     }
 }
@@ -181,7 +181,7 @@ async fn converse(stream: TcpStream, expected: Arc<ExpectedRedirect>, arrivals: 
         let (expected, arrivals) = (expected.clone(), arrivals.clone());
         async move { Ok::<_, Infallible>(answer(&request, &expected, &arrivals).await) }
     });
-    // What goes wrong on such a connection is the browser's business, and it comes again.
+    // Errors of a connection are ignored: a browser whose connection fails opens another.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -221,13 +221,14 @@ async fn answer(
     }
 }
 
-/// `None` if it is not the answer to the login with this `state`.
+/// Reads the authorization response in a query. Returns `None` if it is not the response to the login with this
+/// `state`.
 fn read_return(query: &str, state: &Secret) -> Option<AuthorizationResponse> {
     let mut fields: [Option<String>; 5] = Default::default();
     let names = ["state", "code", "error", "error_description", "iss"];
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         if let Some(at) = names.iter().position(|known| *known == name) {
-            // A field that stands twice could be read one way here and another way elsewhere.
+            // A field that stands twice could be read differently by another program.
             if fields[at].replace(value.into_owned()).is_some() {
                 return None;
             }
@@ -247,7 +248,7 @@ fn read_return(query: &str, state: &Secret) -> Option<AuthorizationResponse> {
     }
 }
 
-/// A small page that loads nothing, leads nowhere and is not kept.
+/// Returns a small page without links and without anything to load, which browsers do not cache.
 fn page(status: StatusCode, title: &str, text: &str) -> Response<Full<Bytes>> {
     let (title, text) = (escape(title), escape(text));
     let body = format!(

@@ -1,7 +1,7 @@
 //! Where the tokens of a login are kept between starts: one file for each backend and client, which its owner may read.
 //!
-//! Several programs may use the same file, so whoever changes it holds a lock beside it. Where nothing can be written,
-//! what would be kept lives as long as the process does.
+//! Several processes may use the same file, so a process locks a file beside it before it changes it. Where nothing can
+//! be written, the tokens are kept in memory.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read as _};
@@ -21,16 +21,16 @@ use crate::config::OAuthSettings;
 
 /// The largest file, in bytes.
 const MAX_STORE_FILE: u64 = 1024 * 1024;
-/// How often a lock that somebody else holds is tried.
+/// How long to wait before a lock that another process holds is tried again.
 const LOCK_RETRY: Duration = Duration::from_millis(200);
 
-/// All that is known of a login.
+/// What is stored of a login.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(super) struct StoredLogin {
     /// The backend, so that a person who looks into the file knows what it is about.
     #[serde(default)]
     pub backend: String,
-    /// The authorization server that the rest belongs to, and nobody else gets to see.
+    /// The authorization server that the client and the tokens belong to. They are sent to no other.
     #[serde(default)]
     pub server: Option<ServerIdentity>,
     /// The client that the tokens belong to.
@@ -41,27 +41,27 @@ pub(super) struct StoredLogin {
     pub credentials: Option<StoredCredentials>,
 }
 
-/// An authorization server.
+/// What identifies an authorization server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ServerIdentity {
     pub issuer: Option<String>,
     pub token_endpoint: String,
 }
 
-/// This program as the authorization server knows it.
+/// The client as the authorization server knows it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ClientIdentity {
     pub id: String,
-    /// Only of a client that registered itself: one that was configured has its secret in the configuration.
+    /// The secret of a client that registered itself. That of a configured client stands in the configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
     pub redirect_uri: String,
-    /// Whether it registered itself.
+    /// Whether the client registered itself.
     #[serde(default)]
     pub registered: bool,
 }
 
-/// The file, and what stands in for it.
+/// The file with a login, and the memory that replaces it where it cannot be written.
 #[derive(Clone)]
 pub(super) struct TokenStore(Arc<StoreInner>);
 
@@ -71,14 +71,14 @@ struct StoreInner {
     warned: AtomicBool,
 }
 
-/// What a lock is for: a login takes minutes, and no refresh waits for it.
+/// What a lock is for. There are two, because a login takes minutes, and a refresh must not wait for that.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum LockKind {
     Change,
     Login,
 }
 
-/// Held as long as it lives; `None` where nothing can be locked.
+/// A lock that is held until it is dropped. `None` where the file cannot be locked.
 pub(super) struct TokenFileLock {
     _file: Option<File>,
 }
@@ -95,7 +95,7 @@ impl TokenStore {
         &self.0.path
     }
 
-    /// What is kept; nothing, if the file is not there or makes no sense.
+    /// Returns what is stored; nothing if there is no such file, or none that can be read.
     pub(super) async fn load(&self) -> StoredLogin {
         let memory = self.0.memory.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(kept) = memory {
@@ -113,7 +113,8 @@ impl TokenStore {
         }
     }
 
-    /// Replaces what is kept. A person who has logged in is not sent away because a disk is full: then it is kept in memory.
+    /// Replaces what is stored. If the file cannot be written, the login is kept in memory: a full disk must not undo a
+    /// login.
     pub(super) async fn save(&self, kept: StoredLogin) {
         let (path, copy) = (self.0.path.clone(), kept.clone());
         let written = match tokio::task::spawn_blocking(move || write(&path, &copy)).await {
@@ -127,7 +128,7 @@ impl TokenStore {
         *self.0.memory.lock().unwrap_or_else(PoisonError::into_inner) = failed.then_some(kept);
     }
 
-    /// Waits up to `patience` for whoever else changes the same tokens.
+    /// Takes a lock, and waits up to `patience` for another process that holds it.
     pub(super) async fn lock(&self, purpose: LockKind, patience: Duration) -> Result<TokenFileLock, CredentialError> {
         let path = self.0.path.with_extension(match purpose {
             LockKind::Change => "lock",
@@ -164,7 +165,7 @@ impl TokenStore {
     }
 }
 
-/// The same for the same backend and client, and no longer than any file system allows.
+/// Returns a file name that is the same for the same backend and client, and short enough for every file system.
 fn file_name(backend: &Url, client: &str) -> String {
     use std::fmt::Write as _;
 
@@ -184,7 +185,8 @@ fn file_name(backend: &Url, client: &str) -> String {
     format!("{host}-{name}.json")
 }
 
-/// Where state belongs (XDG Base Directory Specification; the local application data on Windows).
+/// Returns where state belongs (XDG Base Directory Specification; the local application data on Windows). The crate
+/// `dirs` has no folder for state on macOS and Windows.
 fn default_folder(variable: impl Fn(&str) -> Option<std::ffi::OsString>) -> PathBuf {
     let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = absolute("XDG_STATE_HOME")
@@ -202,7 +204,7 @@ fn read(path: &Path) -> io::Result<Option<StoredLogin>> {
     };
     let mut text = Vec::new();
     file.take(MAX_STORE_FILE).read_to_end(&mut text)?;
-    // An error of serde's may quote what it stumbled on.
+    // The error of serde_json is not passed on, because it may quote a token.
     serde_json::from_slice(&text).map(Some).map_err(|_| io::Error::other("it is not as sessile writes it"))
 }
 
@@ -210,7 +212,7 @@ fn write(path: &Path, kept: &StoredLogin) -> io::Result<()> {
     use std::io::Write as _;
 
     let folder = private_folder(path)?;
-    // Such a file is readable by its owner only from its first moment on.
+    // `tempfile` creates files that only their owner may read.
     let mut file = tempfile::Builder::new().prefix(".tokens-").tempfile_in(folder)?;
     serde_json::to_writer_pretty(&mut file, kept)?;
     file.write_all(b"\n")?;

@@ -13,14 +13,16 @@ use super::{LOCK_TIMEOUT, OAuthTokens, SharedTask, TaskOutcome, http_client, log
 use crate::backend::credentials::CredentialError;
 use crate::config::OAuthFlow;
 
-/// What gets a token.
+/// A task that gets a token.
 pub(super) enum TokenTask {
+    /// Get a new token in the way that needs no person.
     Renew,
+    /// Log in, and ask for these scopes as well.
     Obtain(Vec<String>),
 }
 
 impl OAuthTokens {
-    /// Runs a task, or waits for the one that is under way, whichever it is.
+    /// Runs a task, or waits for the task that is under way, whichever that is.
     pub(super) async fn run(self: &Arc<Self>, token_task: TokenTask) -> TaskOutcome {
         let work = {
             let mut state = self.state();
@@ -35,7 +37,7 @@ impl OAuthTokens {
 
     async fn run_task(self: Arc<Self>, token_task: TokenTask) -> TaskOutcome {
         let whole = |work: BoxFuture<'static, TaskOutcome>| async {
-            // Torn off in the middle, it would lose a token that the server has given out already.
+            // Dropped half-way, the trade would lose a token that the server has given out already.
             tokio::spawn(work).await
         };
         let program = self.context.settings.flow == OAuthFlow::ClientCredentials;
@@ -71,7 +73,7 @@ impl OAuthTokens {
         let challenge = self.state().challenge.clone();
         let authority = AuthorizationServer::discover(&self.context, challenge.as_deref()).await?;
         if kept.server.as_ref() != Some(&authority.identity()) {
-            // The refresh token is nobody else's business.
+            // A refresh token is sent to no other server than the one that issued it.
             self.forget(&store, kept, false).await;
             return Err(ended("the backend names another authorization server now"));
         }

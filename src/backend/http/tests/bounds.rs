@@ -60,7 +60,8 @@ async fn bodies_that_end_all_come_through() {
             let (response, budget) = (response(32, chunk.clone(), false, &read), budget.clone());
             tokio::spawn(async move {
                 let (body, permit) = read_body(response, 2 * MEGABYTE, &budget).await.unwrap();
-                // The permit is dropped here, as soon as the body is read: the other bodies would wait for it otherwise.
+                // The permit is dropped here, as soon as the body is read: the other bodies would wait for it
+                // otherwise.
                 (body.len(), permit.map(|permit| permit.pooled()))
             })
         })
@@ -89,8 +90,8 @@ async fn an_event_without_an_end_gives_way_or_is_given_up() {
     assert!(timeout(Duration::from_secs(4), &mut ends).await.is_err());
     let kept = *read.lock().unwrap();
     assert!(kept <= POOL + 10 * 3 * chunk.len(), "{kept} bytes are kept");
-    // While others wait, one that is silent gives way, and whoever waits for its message is told so. Those that are left at
-    // last, when nobody waits any more, are given up after a minute.
+    // While others wait, one that is silent gives way, and whoever waits for its message is told so. Those that are
+    // left at last, when nobody waits any more, are given up after a minute.
     let ends = timeout(Duration::from_secs(3600), ends).await.expect("they wait for ever");
     let stalled = ends.iter().filter(|end| match end {
         Ok(Some(StreamItem::Lost(message))) => {

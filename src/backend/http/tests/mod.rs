@@ -1,7 +1,7 @@
 //! The HTTP backend against scripted servers on loopback, and its pure parts.
 //!
-//! The servers are [`ScriptedPeer`]s. A [`TestLink`] is what a session is to its link: a queue of messages to the server, and
-//! an inlet that keeps what the link delivers.
+//! The servers are [`ScriptedPeer`]s. A [`TestLink`] is what a session is to its link: a queue of messages to the
+//! server, and an inlet that keeps what the link delivers.
 
 mod auto;
 mod bodies;

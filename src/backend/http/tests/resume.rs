@@ -89,7 +89,7 @@ async fn a_server_that_does_not_resume_says_so() {
         session.call(2);
         match session.receive().await {
             Delivery::Failed(2, CallFailure::Broken { reason }) => {
-                assert!(reason.contains(&code.to_string()), "{reason}")
+                assert!(reason.contains(&code.to_string()), "{reason}");
             }
             other => panic!("{code}: {other:?}"),
         }

@@ -11,8 +11,8 @@ struct Old {
 }
 
 impl Old {
-    /// `endpoint` is what its first event says; messages to it are answered with `posted`, and if that is a success, on the
-    /// stream.
+    /// `endpoint` is what its first event says; messages to it are answered with `posted`, and if that is a success, on
+    /// the stream.
     async fn start(endpoint: impl Fn(&str) -> String + Clone + Send + Sync + 'static, posted: u16) -> Self {
         let stream: Arc<Mutex<Option<mpsc::Sender<String>>>> = Arc::default();
         let current = stream.clone();

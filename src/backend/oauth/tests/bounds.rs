@@ -135,7 +135,8 @@ async fn a_stream_without_end_is_left() {
     assert_eq!(body, Ok(Vec::new()));
 }
 
-/// A gzip stream (RFC 1951, section 3.2.6; RFC 1952) of so many equal bytes, and more. Its end is missing: nobody gets there.
+/// A gzip stream (RFC 1951, section 3.2.6; RFC 1952) of so many equal bytes, and more. Its end is missing: nobody gets
+/// there.
 fn packed(bytes: usize) -> Vec<u8> {
     let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
     let (mut byte, mut used) = (0_u8, 0);

@@ -115,7 +115,7 @@ impl Script {
     }
 
     fn metadata(&self, origin: &str) -> Value {
-        let at = |path: &str| format!("{}{path}", origin);
+        let at = |path: &str| format!("{origin}{path}");
         let mut metadata = json!({
             "issuer": origin,
             "authorization_endpoint": at("/authorize"),
