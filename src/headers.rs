@@ -46,7 +46,7 @@ pub(crate) fn why_not_forwarded(name: &HeaderName) -> Option<&'static str> {
         }
         name if name.starts_with("content-") => Some("it describes a message that sessile may send in another form"),
         name if name.starts_with("mcp-") => Some("it belongs to the session between the client and sessile"),
-        name if name.starts_with("sec-") => Some("it is a browser's word about sessile, not about the server"),
+        name if name.starts_with("sec-") => Some("a browser sets it for the request to sessile, not for the server"),
         _ => None,
     }
 }
@@ -58,10 +58,10 @@ pub(crate) fn why_not_forwarded(name: &HeaderName) -> Option<&'static str> {
 /// session when the value changes. So the rule is wide, and leaves out names that are known to change with each
 /// request.
 pub(crate) fn is_credential(name: &HeaderName) -> bool {
-    const SPEAKS_OF: [&str; 10] =
+    const CREDENTIAL_WORDS: [&str; 10] =
         ["auth", "token", "key", "secret", "credential", "password", "jwt", "assertion", "cookie", "session"];
     let name = name.as_str();
-    SPEAKS_OF.iter().any(|word| name.contains(word)) && !name.contains("idempotency")
+    CREDENTIAL_WORDS.iter().any(|word| name.contains(word)) && !name.contains("idempotency")
 }
 
 #[cfg(test)]

@@ -3,6 +3,9 @@
 
 mod common;
 
+#[path = "../src/backend/scripted_peer.rs"]
+#[expect(dead_code, reason = "the unit tests use more of it")]
+mod scripted_peer;
 #[path = "../src/backend/oauth/tests/server.rs"]
 #[expect(dead_code, reason = "the unit tests use more of it")]
 mod server;
@@ -13,7 +16,7 @@ use std::time::Duration;
 
 use common::LineClient;
 use serde_json::{Value, json};
-use server::{Script, Server};
+use server::{LoginServer, Script};
 use sessile::{Announce, HttpBackend, OAuthFlow, OAuthSettings, Proxy, Transport};
 
 /// A client on lines that asks one thing after the other.
@@ -38,7 +41,7 @@ impl Client {
     }
 }
 
-fn proxy(server: &Server, settings: OAuthSettings) -> Proxy {
+fn proxy(server: &LoginServer, settings: OAuthSettings) -> Proxy {
     let backend = HttpBackend::new(server.backend().as_str()).unwrap().transport(Transport::Http);
     Proxy::builder().backend(backend.oauth(settings).unwrap()).build().unwrap()
 }
@@ -60,7 +63,7 @@ fn login(folder: &tempfile::TempDir, asked: &Arc<AtomicUsize>) -> OAuthSettings 
 
 #[tokio::test]
 async fn sessions_of_a_guarded_backend_share_one_login() {
-    let server = Server::start(Script { registers: true, expires_in: Some(3600), ..Script::default() }).await;
+    let server = LoginServer::start(Script { registers: true, expires_in: Some(3600), ..Script::default() }).await;
     let (folder, asked) = (tempfile::tempdir().unwrap(), Arc::new(AtomicUsize::new(0)));
     let proxy = proxy(&server, login(&folder, &asked));
     let (mut one, mut two) = (Client::connect(&proxy), Client::connect(&proxy));
@@ -85,19 +88,19 @@ async fn sessions_of_a_guarded_backend_share_one_login() {
 
 #[tokio::test]
 async fn a_login_that_is_refused_is_told_to_the_client() {
-    let server = Server::start(Script { registers: true, denies: true, ..Script::default() }).await;
+    let server = LoginServer::start(Script { registers: true, denies: true, ..Script::default() }).await;
     let (folder, asked) = (tempfile::tempdir().unwrap(), Arc::new(AtomicUsize::new(0)));
     let proxy = proxy(&server, login(&folder, &asked));
     let refused = Client::connect(&proxy).open().await;
     let message = refused["error"]["message"].as_str().unwrap();
-    assert!(message.contains("access_denied") && message.contains("sessile check"), "{refused}");
+    assert!(message.contains("access_denied") && message.contains("begins a new one"), "{refused}");
 }
 
 #[tokio::test]
 async fn a_program_logs_in_by_itself() {
     let secret = "r0bot-s3cret";
     let clients = [("robot".to_owned(), Some(secret.to_owned()))].into();
-    let server = Server::start(Script { clients, ..Script::default() }).await;
+    let server = LoginServer::start(Script { clients, ..Script::default() }).await;
     let settings = OAuthSettings {
         flow: OAuthFlow::ClientCredentials,
         client_id: Some("robot".to_owned()),

@@ -12,31 +12,32 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use super::growing::growing;
-use super::outlet::Outlet;
-use super::spawn::{self, Child, Command, ExitStatusKind, Inherit};
+use super::auto_grow_pipe::auto_grow_pipe;
+use super::queue_writer::QueueWriter;
+use super::spawn::{self, Child, ExitStatusKind, Inherit, ServerCommand};
 use super::{delivery, panics};
 use crate::config::names_a_secret;
 use crate::lines::{Line, LineReader};
 use crate::link::{Connect, Exit, Launch, LinkExit};
 
-/// How long a server may take to leave by itself when its stdin has closed. Playwright needs about a second to close its browser.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// How long its processes may take after SIGTERM, before SIGKILL.
-const GRACE: Duration = Duration::from_secs(2);
-/// How long the output of a server that has exited may go on: something that it left behind may hold the pipe open.
-const LAST_OUTPUT: Duration = Duration::from_millis(300);
-/// How long a server that closed its output may take to exit, before it is said to be gone without a status.
-const LAST_BREATH: Duration = Duration::from_millis(500);
-/// The lines of stderr that an error quotes.
-const LAST_WORDS: usize = 10;
+/// How long a server may take to exit by itself when its stdin was closed. Playwright takes about a second to close its
+/// browser.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the server's processes may take after SIGTERM, before they get SIGKILL.
+const TERM_GRACE: Duration = Duration::from_secs(2);
+/// How long the output of a server that has exited is read on: a process that it left behind may hold the pipe open.
+const OUTPUT_TIMEOUT: Duration = Duration::from_millis(300);
+/// How long a server that closed its output may take to exit. After that its exit is reported without a status.
+const EXIT_STATUS_WAIT: Duration = Duration::from_millis(500);
+/// How many lines of stderr an error quotes.
+const STDERR_LINES: usize = 10;
 /// The longest line of stderr that is kept, in bytes.
-const LONGEST_WORDS: usize = 4096;
+const MAX_STDERR_LINE: usize = 4096;
 
 /// A program that is started once for each session.
 ///
-/// Unless told otherwise, it inherits the environment except for `SESSILE_*`. `TMPDIR` is a folder of the session's own,
-/// which is removed at its end.
+/// Unless told otherwise, it inherits the environment except for `SESSILE_*`. `TMPDIR` is a folder of the session's
+/// own, which is removed at its end.
 #[derive(Clone)]
 pub struct ChildBackend {
     program: OsString,
@@ -74,7 +75,8 @@ impl ChildBackend {
         self
     }
 
-    /// Sets what it inherits of this process's environment: all of it, if nothing is said. `SESSILE_*` never is.
+    /// Sets what the program inherits of this process's environment: all of it, unless this is called. `SESSILE_*` is
+    /// never inherited.
     #[must_use]
     pub fn inherit(mut self, inherit: Inherit) -> Self {
         self.inherit = inherit;
@@ -88,8 +90,8 @@ impl ChildBackend {
         self
     }
 
-    /// A text that is never shown: where the server prints it on stderr, or it stands in the command, logs and errors show
-    /// `***`.
+    /// Adds a text that is never shown: where the server prints it on stderr, or it stands in the command, logs and
+    /// errors show `***`.
     ///
     /// Values of the environment whose names speak of keys, tokens, secrets or passwords are secrets already. Texts of
     /// fewer than six characters are not masked: they would make the log unreadable, and are not secrets.
@@ -117,7 +119,7 @@ impl ChildBackend {
 
 impl Connect for ChildBackend {
     fn run(self: Arc<Self>, launch: Launch) -> BoxFuture<'static, ()> {
-        let command = Command {
+        let command = ServerCommand {
             program: self.program.clone(),
             args: self.args.clone(),
             env: self.env.clone(),
@@ -150,7 +152,7 @@ impl std::fmt::Debug for ChildBackend {
     }
 }
 
-async fn run(command: Command, secrets: Arc<[String]>, launch: Launch) {
+async fn run(command: ServerCommand, secrets: Arc<[String]>, launch: Launch) {
     let Launch { name, server, inlet, outgoing, backlog, stalled, stop, message_size, .. } = launch;
     let mut child = match spawn::spawn_until(&command, &stop).await {
         Ok(Some(child)) => child,
@@ -166,45 +168,46 @@ async fn run(command: Command, secrets: Arc<[String]>, launch: Launch) {
     if let Some(pid) = child.pid {
         inlet.started(pid);
     }
-    let words = Arc::new(LastWords::default());
+    let stderr_tail = Arc::new(StderrTail::default());
     let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
     else {
         inlet.closed(LinkExit::Failed { reason: "the backend has no pipes".to_owned() });
         return;
     };
-    let outlet = Outlet { queue: outgoing, backlog, stalled, inlet: inlet.clone() };
+    let queue_writer = QueueWriter { queue: outgoing, backlog, stalled, inlet: inlet.clone() };
     // The writer ends, and closes stdin, when the session drops its end of the queue.
-    let mut writing = watched(outlet.write(growing(stdin)));
-    let mut reading = watched(delivery::read(growing(stdout), message_size, inlet.clone()));
-    let mut listening = watched(listen(stderr, (name.clone(), server), secrets, words.clone()));
+    let mut writing = spawn_task(queue_writer.write(auto_grow_pipe(stdin)));
+    let mut reading = spawn_task(delivery::deliver_lines(auto_grow_pipe(stdout), message_size, inlet.clone()));
+    let mut logging = spawn_task(log_stderr(stderr, (name.clone(), server), secrets, stderr_tail.clone()));
     let gone = tokio::select! {
         status = child.exit() => {
-            let _ = timeout(LAST_OUTPUT, &mut reading).await;
+            let _ = timeout(OUTPUT_TIMEOUT, &mut reading).await;
             Some(Ok(status))
         }
         read = &mut reading => Some(match read {
-            Ok(()) => Ok(last_breath(&child).await),
+            Ok(()) => Ok(exit_status(&child).await),
             Err(error) => Err(error),
         }),
         written @ (Ok(Err(_)) | Err(_)) = &mut writing => Some(match written {
-            // A server that takes no more input cannot answer further calls: without an end here they would wait for ever.
+            // A server that takes no more input cannot answer further calls: without an end here they would wait for
+            // ever.
             Ok(_) => {
-                let status = last_breath(&child).await;
-                let _ = timeout(LAST_OUTPUT, &mut reading).await;
+                let status = exit_status(&child).await;
+                let _ = timeout(OUTPUT_TIMEOUT, &mut reading).await;
                 Ok(status)
             }
             Err(error) => Err(error),
         }),
-        Err(error) = &mut listening => Some(Err(error)),
+        Err(error) = &mut logging => Some(Err(error)),
         () = stop.cancelled() => None,
     };
     let is_gone = matches!(gone, Some(Ok(_)));
     match gone {
         Some(Ok(status)) => {
-            if !listening.is_finished() {
-                let _ = timeout(LAST_OUTPUT, &mut listening).await;
+            if !logging.is_finished() {
+                let _ = timeout(OUTPUT_TIMEOUT, &mut logging).await;
             }
-            inlet.closed(LinkExit::Exited { exit: status.into(), stderr: words.take() });
+            inlet.closed(LinkExit::Exited { exit: status.into(), stderr: stderr_tail.take() });
         }
         Some(Err(error)) => inlet.closed(panics::exit(&name, error)),
         None => {}
@@ -212,22 +215,22 @@ async fn run(command: Command, secrets: Arc<[String]>, launch: Launch) {
     end(child, writing, is_gone).await;
 }
 
-fn watched<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> AbortOnDropHandle<T> {
+fn spawn_task<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> AbortOnDropHandle<T> {
     AbortOnDropHandle::new(tokio::spawn(task))
 }
 
-/// How a server ended whose pipes say that it has; it may take a moment longer.
-async fn last_breath(child: &Child) -> ExitStatusKind {
-    timeout(LAST_BREATH, child.exit()).await.unwrap_or(ExitStatusKind::Unknown)
+/// Waits a moment for the exit status of a server that has closed a pipe.
+async fn exit_status(child: &Child) -> ExitStatusKind {
+    timeout(EXIT_STATUS_WAIT, child.exit()).await.unwrap_or(ExitStatusKind::Unknown)
 }
 
 async fn end(child: Child, mut writing: AbortOnDropHandle<std::io::Result<()>>, gone: bool) {
-    // What is queued is written if the server still reads; one that does not must not hold up its own end.
-    if !writing.is_finished() && (gone || timeout(LAST_OUTPUT, &mut writing).await.is_err()) {
+    // Queued messages are written if the server still reads. A server that does not read must not hold up its own end.
+    if !writing.is_finished() && (gone || timeout(OUTPUT_TIMEOUT, &mut writing).await.is_err()) {
         writing.abort();
         let _ = writing.await;
     }
-    child.end(if gone { Duration::ZERO } else { PATIENCE }, GRACE).await;
+    child.end(if gone { Duration::ZERO } else { EXIT_TIMEOUT }, TERM_GRACE).await;
 }
 
 impl From<ExitStatusKind> for Exit {
@@ -242,12 +245,12 @@ impl From<ExitStatusKind> for Exit {
 
 /// The newest lines of a server's stderr.
 #[derive(Debug, Default)]
-struct LastWords(Mutex<VecDeque<String>>);
+struct StderrTail(Mutex<VecDeque<String>>);
 
-impl LastWords {
+impl StderrTail {
     fn add(&self, line: String) {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.len() == LAST_WORDS {
+        if lines.len() == STDERR_LINES {
             lines.pop_front();
         }
         lines.push_back(line);
@@ -259,20 +262,20 @@ impl LastWords {
 }
 
 /// Puts the server's stderr into the log, line by line.
-async fn listen(
+async fn log_stderr(
     stderr: impl AsyncRead + Unpin,
     (session, server): (Arc<str>, Arc<str>),
     secrets: Arc<[String]>,
-    words: Arc<LastWords>,
+    stderr_tail: Arc<StderrTail>,
 ) {
-    let mut lines = LineReader::new(stderr, LONGEST_WORDS, None);
+    let mut lines = LineReader::new(stderr, MAX_STDERR_LINE, None);
     while let Ok(Some(line)) = lines.next().await {
         let text = match line {
             Line::Message { bytes, .. } => mask(&String::from_utf8_lossy(&bytes), &secrets),
             Line::Lost { size, .. } => format!("[a line of {size} bytes]"),
         };
         info!(target: "sessile::backend", %session, %server, "{text}");
-        words.add(text);
+        stderr_tail.add(text);
     }
 }
 

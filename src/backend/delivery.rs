@@ -1,4 +1,4 @@
-//! Reads the lines of a server, takes them apart, and delivers them to the session.
+//! Delivers the messages of a server to the session: parsed, and with a permit.
 
 use std::sync::Arc;
 
@@ -9,27 +9,29 @@ use crate::frame::{self, FrameError, Incoming, Permit};
 use crate::lines::{Line, LineReader};
 use crate::link::{Inlet, LostMessage};
 
-/// Carries the server's messages to `inlet` until there are no more.
-pub(super) async fn read(reader: impl AsyncRead + Unpin, limit: usize, inlet: Arc<dyn Inlet>) {
+/// Reads messages as lines and delivers them to `inlet`, until there are no more.
+pub(super) async fn deliver_lines(reader: impl AsyncRead + Unpin, limit: usize, inlet: Arc<dyn Inlet>) {
     let mut lines = LineReader::new(reader, limit, inlet.budget().buffer_charge());
-    // An error in reading is the end of reading: how the server ended is told by whoever watches it.
+    // An error is treated as the end of the stream: the task that watches the server reports how the server ended.
     while let Ok(Some(line)) = lines.next().await {
         match line {
             Line::Message { bytes, permit } => deliver(bytes, permit, None, &*inlet).await,
-            Line::Lost { id, request, size, why } => lost(LostMessage { id, request, size, why }, &*inlet).await,
+            Line::Lost { id, request, size, why } => {
+                deliver_lost(LostMessage { id, request, size, why }, &*inlet).await;
+            }
         }
     }
 }
 
-/// Takes one message apart and hands it on when it has its permit. `grown` is the one that it was received with, and `on`
-/// the call whose response stream it came on.
+/// Parses one message and delivers it when it has a permit. `grown` is the permit under which the message was received,
+/// and `on` the call on whose response stream it came.
 pub(super) async fn deliver(bytes: Bytes, grown: Option<Permit>, on: Option<u64>, inlet: &dyn Inlet) {
     let size = bytes.len();
-    hand_on(frame::split(bytes), size, grown, on, inlet).await;
+    deliver_parsed(frame::split(bytes), size, grown, on, inlet).await;
 }
 
-/// As [`deliver`], for what was taken apart already and has `size` bytes.
-pub(super) async fn hand_on(
+/// Delivers a message of `size` bytes that was parsed already. The parameters are as for [`deliver`].
+pub(super) async fn deliver_parsed(
     received: Result<Incoming, FrameError>,
     size: usize,
     grown: Option<Permit>,
@@ -40,8 +42,8 @@ pub(super) async fn hand_on(
     inlet.deliver(received, permit, on);
 }
 
-/// Tells of a message that was not kept.
-pub(super) async fn lost(message: LostMessage, inlet: &dyn Inlet) {
+/// Reports a message that was not kept.
+pub(super) async fn deliver_lost(message: LostMessage, inlet: &dyn Inlet) {
     let permit = inlet.budget().unreadable(inlet.answers()).await;
     inlet.lost(message, permit);
 }

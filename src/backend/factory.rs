@@ -1,7 +1,7 @@
-//! Runs the code that makes a server or a client: an embedder's closure, or the reading of the certificate store.
+//! Runs code that makes a server or an HTTP client: an embedder's closure, or the reading of the certificate store.
 //!
-//! Such code may block or panic. It runs on the runtime's blocking threads, because a worker that is blocked stops the
-//! other sessions too, and its panic ends the link that it was to open and nothing else.
+//! Such code may block or panic. On a worker thread of the runtime it would stop other sessions as well, so it runs on
+//! a blocking thread, and a panic ends only the link that was to be opened.
 
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
@@ -10,12 +10,12 @@ use tracing::error;
 use super::panics;
 use crate::link::{Launch, LinkExit};
 
-/// Most factories that run at the same time. tokio has 512 blocking threads; factories that never return must leave some
-/// of them to the start of processes and to the look-up of host names.
-static PLACES: Semaphore = Semaphore::const_new(256);
+/// Most factories that run at the same time. tokio has 512 blocking threads; factories that never return must leave
+/// some of them to the start of processes and to the look-up of host names.
+static RUNNING_FACTORIES: Semaphore = Semaphore::const_new(256);
 
-/// Runs `factory` on a blocking thread and returns what it made. Returns `None` if the link is stopped while it waits for
-/// a thread.
+/// Runs `factory` on a blocking thread and returns what it made. Returns `None` if the link is stopped while it waits
+/// for a thread.
 ///
 /// A factory cannot be interrupted: once it has begun, this returns when it has.
 pub(super) async fn make<T: Send + 'static>(
@@ -25,7 +25,7 @@ pub(super) async fn make<T: Send + 'static>(
     let place = tokio::select! {
         biased;
         () = launch.stop.cancelled() => return None,
-        place = PLACES.acquire() => place.ok()?,
+        place = RUNNING_FACTORIES.acquire() => place.ok()?,
     };
     let making = spawn_blocking(move || {
         let _place = place;

@@ -1,4 +1,4 @@
-//! Servers that run in this process: any rmcp server, or anything that takes and gives messages.
+//! Servers that run in this process: any rmcp server, or a closure that reads and writes messages.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,37 +11,38 @@ use tokio::task::JoinError;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::outlet::Outlet;
+use super::queue_writer::QueueWriter;
 use super::{delivery, factory, panics};
 use crate::frame::Wire;
 use crate::lines::write_lines;
 use crate::link::{Connect, Exit, Launch, LinkExit};
 
 /// Bytes between the two ends of an in-process link before the writer has to wait.
-const PIPE: usize = 64 * 1024;
+const DUPLEX_BUFFER: usize = 64 * 1024;
 /// How long a server may go on after its input has ended.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How long a server that closed its output may take to end, before it is said to be gone without a reason.
-const LAST_BREATH: Duration = Duration::from_millis(500);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a server that closed its output may take to end. After that its exit is reported without a reason.
+const EXIT_WAIT: Duration = Duration::from_millis(500);
 
 /// A server in this process; each session gets a new one.
 ///
-/// The closure that makes the servers may block: it runs on one of the runtime's blocking threads. If it panics, the client
-/// of that session gets an error in place of its server, and no other session is affected.
+/// The closure that makes the servers may block: it runs on one of the runtime's blocking threads. If it panics, the
+/// client of that session gets an error in place of its server, and no other session is affected.
 #[derive(Clone)]
 pub struct InProcessBackend {
     start: Arc<dyn Fn(DuplexStream) -> BoxFuture<'static, Result<(), String>> + Send + Sync>,
     name: &'static str,
 }
 
-/// One end of a pair of message queues, for a server that brings its own way to read them.
+/// The server's ends of a pair of message queues.
 ///
-/// Messages are JSON texts without newlines. The server ends by dropping `outgoing`, and ends when `incoming` has.
+/// Messages are JSON texts without newlines. The server ends by dropping `outgoing`, and has to end when `incoming`
+/// does.
 #[derive(Debug)]
 pub struct Channel {
-    /// What the client says.
+    /// Messages from the client.
     pub incoming: mpsc::Receiver<bytes::Bytes>,
-    /// What the server says.
+    /// Messages to the client.
     pub outgoing: mpsc::Sender<bytes::Bytes>,
 }
 
@@ -117,9 +118,9 @@ async fn pump_out(writer: impl tokio::io::AsyncWrite + Unpin, mut from_server: m
 impl Connect for InProcessBackend {
     fn run(self: Arc<Self>, launch: Launch) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            let (ours, theirs) = duplex(PIPE);
+            let (ours, theirs) = duplex(DUPLEX_BUFFER);
             match factory::make(&launch, move || (self.start)(theirs)).await {
-                // Nobody wants it any more.
+                // The link was stopped while the factory ran: the server is not started.
                 Some(Ok(_server)) if launch.stop.is_cancelled() => {}
                 Some(Ok(server)) => run(launch, ours, server).await,
                 Some(Err(exit)) => launch.inlet.closed(exit),
@@ -137,32 +138,33 @@ async fn run(launch: Launch, io: DuplexStream, server: BoxFuture<'static, Result
     let Launch { name, inlet, outgoing, backlog, stalled, stop, message_size, .. } = launch;
     let (reader, writer) = tokio::io::split(io);
     let mut server = spawn(server);
-    let outlet = Outlet { queue: outgoing, backlog, stalled, inlet: inlet.clone() };
-    // Ends with the actor's end of the queue: the server sees its input end.
+    let queue_writer = QueueWriter { queue: outgoing, backlog, stalled, inlet: inlet.clone() };
+    // When the session drops its end of the queue, the writer ends, and the server sees its input end.
     let mut writing = spawn(async move {
         let mut writer = writer;
-        let written = outlet.write(&mut writer).await;
+        let written = queue_writer.write(&mut writer).await;
         let _ = tokio::io::AsyncWriteExt::shutdown(&mut writer).await;
         written
     });
-    let mut reading = spawn(delivery::read(reader, message_size, inlet.clone()));
+    let mut reading = spawn(delivery::deliver_lines(reader, message_size, inlet.clone()));
     let exit = tokio::select! {
-        // What it said last is still in the pipe; or it gave its end to somebody who goes on for it.
+        // Its last messages are still in the pipe; or it has given its end of the pipe to another task, which goes on.
         ended = &mut server => tokio::select! {
             read = &mut reading => Some(match read {
-                Ok(()) => how(Some(ended)),
+                Ok(()) => exit_of(Some(ended)),
                 Err(error) => panics::exit(&name, error),
             }),
             () = stop.cancelled() => None,
         },
         read = &mut reading => Some(match read {
-            // It will say nothing more. Most likely it is about to end, and can tell how.
-            Ok(()) => how(timeout(LAST_BREATH, &mut server).await.ok()),
+            // The server has closed its output. Most likely it is about to end, with a reason.
+            Ok(()) => exit_of(timeout(EXIT_WAIT, &mut server).await.ok()),
             Err(error) => panics::exit(&name, error),
         }),
         written @ (Ok(Err(_)) | Err(_)) = &mut writing => Some(match written {
-            // A server that takes no more input cannot answer further calls: without an end here they would wait for ever.
-            Ok(_) => how(timeout(LAST_BREATH, &mut server).await.ok()),
+            // A server that takes no more input cannot answer further calls: without an end here they would wait for
+            // ever.
+            Ok(_) => exit_of(timeout(EXIT_WAIT, &mut server).await.ok()),
             Err(error) => panics::exit(&name, error),
         }),
         () = stop.cancelled() => None,
@@ -177,8 +179,8 @@ fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> A
     AbortOnDropHandle::new(tokio::spawn(task))
 }
 
-/// How a server ended, if it has.
-fn how(ended: Option<Result<Result<(), String>, JoinError>>) -> LinkExit {
+/// Returns the exit of a server, with its error if it has ended with one.
+fn exit_of(ended: Option<Result<Result<(), String>, JoinError>>) -> LinkExit {
     let words = match ended {
         Some(Ok(Err(reason))) => vec![reason],
         Some(Err(panic)) => vec![panic.to_string()],
@@ -192,7 +194,7 @@ async fn end(mut server: AbortOnDropHandle<Result<(), String>>) {
     if server.is_finished() {
         return;
     }
-    if timeout(PATIENCE, &mut server).await.is_err() {
+    if timeout(SHUTDOWN_TIMEOUT, &mut server).await.is_err() {
         server.abort();
         let _ = server.await;
     }

@@ -1,24 +1,27 @@
-//! Backends: the servers being proxied. Bytes on one side, frames on the other; no knowledge of sessions.
+//! Backends: the servers that are proxied. A backend carries frames to a server and back, and knows nothing of
+//! sessions.
 //!
-//! A [`Backend`] says how to reach a server. Its `run` is one link's whole life: it connects, carries frames both
+//! A [`Backend`] says how to reach a server. Its `run` is one link's whole life: `run` connects, carries frames both
 //! ways until it is told to stop or the server goes away, and returns when nothing of the server is left.
 
+mod auto_grow_pipe;
 mod child;
+mod configured_token;
 mod credentials;
 mod delivery;
 mod factory;
-mod fixed;
-mod growing;
 mod http;
 mod in_process;
 
 mod oauth;
-mod outlet;
 mod panics;
+mod queue_writer;
 #[doc(hidden)]
 pub mod spawn;
 mod tls;
 
+#[cfg(test)]
+mod scripted_peer;
 #[cfg(test)]
 mod tests;
 
@@ -34,7 +37,7 @@ pub use http::{HttpBackend, HttpBackendError, Transport};
 pub use in_process::{Channel, InProcessBackend};
 pub use spawn::Inherit;
 
-/// A server to be proxied: every session gets one of its own.
+/// A server to be proxied. Every session gets a link of its own to it.
 #[derive(Clone)]
 pub struct Backend(Arc<dyn Connect>);
 
@@ -54,13 +57,13 @@ impl Backend {
         Self(Arc::new(server))
     }
 
-    /// One that a test brings along.
+    /// A backend whose links are a test's own.
     #[cfg(test)]
     pub(crate) fn of(connect: impl Connect + 'static) -> Self {
         Self(Arc::new(connect))
     }
 
-    /// The headers, by name, of a client's request that are to go along with its messages.
+    /// The names of the headers of a client's request that are passed on with its messages.
     pub(crate) fn forwards(&self) -> Vec<String> {
         self.0.forwards()
     }
@@ -70,7 +73,8 @@ impl Backend {
         self.0.makes_scratch()
     }
 
-    /// One link's whole life. None of the backend's code runs before the future is polled, and none of its panics leaves it.
+    /// Runs one link to its end. None of the backend's code runs before the future is polled, and a panic of that code
+    /// ends this link and nothing else.
     pub(crate) fn run(&self, launch: Launch) -> impl Future<Output = ()> + Send + use<> {
         let connect = self.0.clone();
         async move {

@@ -1,6 +1,7 @@
-//! What becomes of a link whose own code panics: that is a defect in sessile, and ends this link and nothing else.
+//! Turns a panic in a link's own code into the link's exit. The panic is a defect in sessile, and ends this link and
+//! nothing else.
 //!
-//! The session has to be told. One whose link vanished without a word would wait for its answers for ever.
+//! The session has to be told: a session whose link vanished without a word would wait for its responses for ever.
 
 use std::any::Any;
 
@@ -9,22 +10,22 @@ use tracing::error;
 
 use crate::link::LinkExit;
 
-/// The exit of a link, a task of which has panicked: the server may live, and nobody listens to it any more.
+/// Returns the exit of a link one of whose tasks has panicked. The server may still run, but nobody reads what it says.
 pub(super) fn exit(session: &str, error: JoinError) -> LinkExit {
     match error.try_into_panic() {
         Ok(panic) => exit_of(session, &*panic),
-        // Nobody cancels it but a runtime that shuts down.
+        // Without a panic the task was cancelled, which only a runtime does that shuts down.
         Err(error) => LinkExit::Lost { reason: error.to_string() },
     }
 }
 
-/// The same, where the panic itself was caught.
+/// Returns the exit of a link whose panic was caught.
 pub(super) fn exit_of(session: &str, panic: &(dyn Any + Send)) -> LinkExit {
     error!(session, panic = message(panic), "the link to the backend panicked");
     LinkExit::Lost { reason: "the link to it failed within sessile".to_owned() }
 }
 
-/// What a panic says, as far as it is text. It is for the log: it was not written for clients, and may quote what they must
+/// Returns the message of a panic. It is for the log only: it was not written for clients, and may quote what they must
 /// not see.
 pub(super) fn message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();

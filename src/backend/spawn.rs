@@ -1,7 +1,7 @@
-//! A server as a child process: launching a command, its three pipes, and its end.
+//! A server as a child process: its command and environment, its three pipes, and its end.
 //!
-//! This knows nothing of frames. How a whole tree of processes is ended is the reaper's business; here is what a
-//! command is, which environment it gets, and what it is told to those who ask why it did not start.
+//! Nothing here knows of frames. The reaper ends whole trees of processes; this module tells it what to start, and puts
+//! into words why a command did not start.
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -24,14 +24,14 @@ pub type Stdout = reaper::StdoutPipe;
 /// The reading end of a server's standard error.
 pub type Stderr = reaper::StderrPipe;
 
-/// How much longer than its grace a tree may take to be gone before [`Child::end`] stops waiting for it.
-const OVERDUE: Duration = Duration::from_secs(10);
-/// How long a server may take after SIGTERM that was ended while it started: it holds nothing yet that is worth saving.
-const UNWANTED_GRACE: Duration = Duration::from_millis(500);
+/// How long beyond its grace a tree of processes may take to be gone before [`Child::end`] stops waiting for it.
+const GONE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a server may take after SIGTERM if it is ended while it starts, when it has nothing to save yet.
+const UNSTARTED_GRACE: Duration = Duration::from_millis(500);
 
 /// A server's command line and surroundings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Command {
+pub struct ServerCommand {
     /// A name to be looked up on the server's `PATH`, or a path (then a relative one starts at `cwd`).
     pub program: OsString,
     /// Its arguments.
@@ -59,7 +59,7 @@ pub enum Inherit {
     Nothing,
 }
 
-impl Command {
+impl ServerCommand {
     /// A command without arguments, which inherits the environment and the working directory.
     pub fn new(program: impl Into<OsString>) -> Self {
         Self { program: program.into(), ..Self::default() }
@@ -133,7 +133,7 @@ pub enum SpawnError {
 }
 
 impl SpawnError {
-    fn new(command: &Command, StartError { step, error }: StartError) -> Self {
+    fn new(command: &ServerCommand, StartError { step, error }: StartError) -> Self {
         let path = |path: &Option<PathBuf>| path.as_deref().unwrap_or(Path::new("")).to_owned();
         let program = command.program.clone();
         match (step, error.kind()) {
@@ -159,18 +159,21 @@ pub struct Child {
     /// The server's own process.
     pub pid: Option<u32>,
     life: watch::Receiver<ProcessState>,
-    leash: Option<oneshot::Sender<Duration>>,
+    end_request: Option<oneshot::Sender<Duration>>,
 }
 
 /// Starts a server; resolves when it runs, or with why it does not. If this future is dropped, nothing stays.
-pub async fn spawn(command: &Command) -> Result<Child, SpawnError> {
+pub async fn spawn(command: &ServerCommand) -> Result<Child, SpawnError> {
     let spawned = spawn_until(command, &CancellationToken::new()).await?;
     spawned.ok_or_else(|| SpawnError::Reaper(io::ErrorKind::Interrupted.into()))
 }
 
-/// The same; `None` if `stop` is cancelled before it runs, and then nothing is left of it. To drop the future would leave
-/// nothing either, but a moment later, and nobody would know when.
-pub(crate) async fn spawn_until(command: &Command, stop: &CancellationToken) -> Result<Option<Child>, SpawnError> {
+/// Starts a server as [`spawn`] does. Returns `None` if `stop` is cancelled before the server runs, when nothing of it
+/// is left. If the future were dropped instead, nobody would know when its processes are gone.
+pub(crate) async fn spawn_until(
+    command: &ServerCommand,
+    stop: &CancellationToken,
+) -> Result<Option<Child>, SpawnError> {
     let launch = command
         .launch(std::env::vars_os())
         .map_err(|source| SpawnError::Other { program: command.program.clone(), source })?;
@@ -182,13 +185,13 @@ pub(crate) async fn spawn_until(command: &Command, stop: &CancellationToken) -> 
         stderr: Some(started.stderr),
         pid: None,
         life: started.state,
-        leash: Some(started.stop),
+        end_request: Some(started.stop),
     };
     let started = async { child.life.wait_for(|life| *life != ProcessState::Starting).await.map(|life| *life) };
     let life = tokio::select! {
         life = started => life,
         () = stop.cancelled() => {
-            child.end(Duration::ZERO, UNWANTED_GRACE).await;
+            child.end(Duration::ZERO, UNSTARTED_GRACE).await;
             return Ok(None);
         }
     };
@@ -200,7 +203,7 @@ pub(crate) async fn spawn_until(command: &Command, stop: &CancellationToken) -> 
                 StartError { step: failed, error: io::Error::from_raw_os_error(errno) },
             ));
         }
-        // It ran, but not for long enough to be seen doing so.
+        // The server ran, and exited before it was seen running.
         Ok(ProcessState::Starting | ProcessState::Ended(_) | ProcessState::Gone(_)) => {}
         Err(_) => return Err(SpawnError::Reaper(io::ErrorKind::BrokenPipe.into())),
     }
@@ -208,8 +211,8 @@ pub(crate) async fn spawn_until(command: &Command, stop: &CancellationToken) -> 
 }
 
 impl Child {
-    /// Resolves when the server itself has ended, even if something that it left behind has not. It may be dropped and
-    /// asked for again, and several may wait at once.
+    /// Resolves when the server itself has exited, even if a process that it left behind has not. The future may be
+    /// dropped and made again, and several tasks may wait at once.
     pub fn exit(&self) -> impl Future<Output = ExitStatusKind> + Send + use<> {
         let mut life = self.life.clone();
         async move {
@@ -226,13 +229,13 @@ impl Child {
     pub async fn end(mut self, patience: Duration, term_grace: Duration) -> ExitStatusKind {
         drop(self.stdin.take());
         if timeout(patience, self.exit()).await.is_err()
-            && let Some(leash) = self.leash.take()
+            && let Some(end_request) = self.end_request.take()
         {
-            // If nobody takes it, the tree is at its end already.
-            let _ = leash.send(term_grace);
+            // Sending fails only if the tree has ended already.
+            let _ = end_request.send(term_grace);
         }
         let gone = self.life.wait_for(|life| matches!(life, ProcessState::Gone(_)));
-        let Ok(gone) = timeout(term_grace.saturating_add(OVERDUE), gone).await.map(|gone| gone.map(|life| *life))
+        let Ok(gone) = timeout(term_grace.saturating_add(GONE_TIMEOUT), gone).await.map(|gone| gone.map(|life| *life))
         else {
             tracing::warn!(pid = self.pid, "a server's processes do not end; its reaper goes on trying");
             return self.life.borrow().ended().unwrap_or(ExitStatusKind::Unknown);
@@ -245,7 +248,7 @@ impl Child {
 mod tests {
     use super::*;
 
-    fn launch_env(command: &Command) -> Vec<(String, String)> {
+    fn launch_env(command: &ServerCommand) -> Vec<(String, String)> {
         let inherited = [("PATH", "/bin"), ("SESSILE_TOKEN", "secret"), ("TMPDIR", "/var")];
         let launch = command.launch(inherited.map(|(key, value)| (key.into(), value.into())).into_iter()).unwrap();
         let text = |text: OsString| text.into_string().unwrap();
@@ -258,7 +261,7 @@ mod tests {
 
     #[test]
     fn the_environment_is_inherited_as_asked_and_never_what_is_ours() {
-        let mut command = Command::new("cat");
+        let mut command = ServerCommand::new("cat");
         assert_eq!(last(&launch_env(&command), "PATH").as_deref(), Some("/bin"));
         assert_eq!(last(&launch_env(&command), "SESSILE_TOKEN"), None);
 
@@ -272,7 +275,7 @@ mod tests {
 
     #[test]
     fn temporary_files_go_to_the_scratch_folder_unless_told_otherwise() {
-        let mut command = Command { scratch: Some("/scratch".into()), ..Command::new("cat") };
+        let mut command = ServerCommand { scratch: Some("/scratch".into()), ..ServerCommand::new("cat") };
         for key in ["TMPDIR", "TMP", "TEMP"] {
             assert_eq!(last(&launch_env(&command), key).as_deref(), Some("/scratch"));
         }

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc as blocking;
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::io::AsyncWriteExt as _;
@@ -10,23 +9,22 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::scripted_peer::TEST_TIMEOUT;
 use super::*;
 use crate::budget::Budget;
 use crate::frame::{FrameError, Incoming, Permit, Wire};
 use crate::link::{CallFailure, Exit, Inlet, LinkExit, LostMessage, Outward, Purpose};
 
-const LONG: Duration = Duration::from_secs(20);
-
 /// A session's end of a link. Its inlet tells only how the link ends, and panics when the server says something.
-struct Session {
+struct TestSession {
     outgoing: mpsc::Sender<Outward>,
     closed: mpsc::Receiver<LinkExit>,
     stop: CancellationToken,
 }
 
-struct Fragile(mpsc::Sender<LinkExit>, Budget);
+struct PanickingInlet(mpsc::Sender<LinkExit>, Budget);
 
-impl Inlet for Fragile {
+impl Inlet for PanickingInlet {
     fn budget(&self) -> &Budget {
         &self.1
     }
@@ -50,7 +48,7 @@ impl Inlet for Fragile {
     }
 }
 
-fn session() -> (Launch, Session) {
+fn session() -> (Launch, TestSession) {
     let (outgoing, waiting) = mpsc::channel(8);
     let (ends, closed) = mpsc::channel(8);
     let stop = CancellationToken::new();
@@ -60,20 +58,20 @@ fn session() -> (Launch, Session) {
         server: "test".into(),
         scratch: std::env::temp_dir().join(format!("sessile-test-{}", uuid::Uuid::new_v4())),
         message_size: 1024,
-        inlet: Arc::new(Fragile(ends, Budget::ample())),
+        inlet: Arc::new(PanickingInlet(ends, Budget::ample())),
         outgoing: waiting,
         backlog: budget.backlog(|| ()),
         outgoing_budget: budget,
         stalled: Arc::default(),
         stop: stop.clone(),
     };
-    (launch, Session { outgoing, closed, stop })
+    (launch, TestSession { outgoing, closed, stop })
 }
 
-impl Session {
+impl TestSession {
     /// Runs the link to its end, which comes by itself, and returns how it ended.
     async fn exit(mut self, link: impl Future<Output = ()>) -> LinkExit {
-        timeout(LONG, link).await.expect("the link does not end");
+        timeout(TEST_TIMEOUT, link).await.expect("the link does not end");
         let exit = self.closed.try_recv().expect("the session is not told");
         assert!(self.closed.try_recv().is_err(), "the session is told twice");
         exit
@@ -188,7 +186,7 @@ fn blocking_backend() -> (Backend, mpsc::Receiver<()>, blocking::Sender<()>, Arc
     let started = servers.clone();
     let backend = InProcessBackend::over_bytes("blocks", move |io| {
         begun.try_send(()).unwrap();
-        released.lock().unwrap().recv_timeout(LONG).expect("the factory was not released");
+        released.lock().unwrap().recv_timeout(TEST_TIMEOUT).expect("the factory was not released");
         let started = started.clone();
         async move {
             started.fetch_add(1, Ordering::Relaxed);
@@ -204,7 +202,7 @@ async fn a_factory_that_blocks_leaves_the_runtime_its_only_worker() {
     let (backend, mut begins, release, servers) = blocking_backend();
     let (launch, session) = session();
     let link = tokio::spawn(backend.run(launch));
-    timeout(LONG, begins.recv()).await.unwrap().unwrap();
+    timeout(TEST_TIMEOUT, begins.recv()).await.unwrap().unwrap();
     // This task runs while the factory blocks.
     release.send(()).unwrap();
     let exit = session.exit(async { link.await.unwrap() }).await;
@@ -217,12 +215,12 @@ async fn a_link_that_is_stopped_lasts_as_long_as_its_factory_and_starts_no_serve
     let (backend, mut begins, release, servers) = blocking_backend();
     let (launch, mut session) = session();
     let mut link = tokio::spawn(backend.run(launch));
-    timeout(LONG, begins.recv()).await.unwrap().unwrap();
+    timeout(TEST_TIMEOUT, begins.recv()).await.unwrap().unwrap();
     session.stop.cancel();
     tokio::task::yield_now().await;
     assert!(futures_util::poll!(&mut link).is_pending(), "something of it is left");
     release.send(()).unwrap();
-    timeout(LONG, link).await.expect("the link does not end").unwrap();
+    timeout(TEST_TIMEOUT, link).await.expect("the link does not end").unwrap();
     assert_eq!(servers.load(Ordering::Relaxed), 0);
     assert!(session.closed.try_recv().is_err(), "nobody waits for it");
 }
@@ -233,9 +231,9 @@ async fn the_log_says_what_panicked() {
     use std::sync::Mutex;
 
     #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
+    struct CapturedLog(Arc<Mutex<Vec<u8>>>);
 
-    impl std::io::Write for Log {
+    impl std::io::Write for CapturedLog {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             std::io::Write::write(&mut *self.0.lock().unwrap(), bytes)
         }
@@ -245,7 +243,7 @@ async fn the_log_says_what_panicked() {
         }
     }
 
-    let log = Log::default();
+    let log = CapturedLog::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);

@@ -2,12 +2,11 @@
 
 use std::sync::Once;
 
-/// Sees to it that TLS can be spoken: rustls wants to be told which cryptography to use, and a program that embeds this
-/// crate may have told it already, which stands.
+/// Tells rustls which cryptography to use, unless the program that embeds this crate has done so already.
 pub(crate) fn ensure_provider() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // Fails only where one is there already.
+        // Fails only if a provider is installed already, which then stays.
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use sessile::backend::spawn::{Command, ExitStatusKind, SpawnError, spawn};
+use sessile::backend::spawn::{ExitStatusKind, ServerCommand, SpawnError, spawn};
 use sessile::reaper;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::sleep;
@@ -14,7 +14,7 @@ pub(crate) async fn without_reaper(pids: &Path) {
     let scratch = pids.with_file_name("scratch");
     let script = r#"trap "exit 4" TERM; sleep 1000 & echo $! >> "$1"; echo $$ >> "$1"; cat; wait"#;
     let args = vec!["-c".into(), script.into(), "-".into(), pids.into()];
-    let command = Command { args, scratch: Some(scratch.clone()), ..Command::new("sh") };
+    let command = ServerCommand { args, scratch: Some(scratch.clone()), ..ServerCommand::new("sh") };
     assert!(!reaper::available());
 
     let mut child = start(&command).await;
@@ -25,7 +25,7 @@ pub(crate) async fn without_reaper(pids: &Path) {
 
     let child = start(&command).await;
     drop(child);
-    let ignoring = Command {
+    let ignoring = ServerCommand {
         args: vec!["-c".into(), "trap '' TERM; echo; while :; do sleep 1; done".into()],
         scratch: None,
         ..command.clone()
@@ -34,9 +34,9 @@ pub(crate) async fn without_reaper(pids: &Path) {
     child.stdout.as_mut().unwrap().read_u8().await.unwrap();
     assert_eq!(child.end(NOW, GRACE).await, ExitStatusKind::Signal(9));
 
-    let error = spawn(&Command::new("no-such-program")).await.unwrap_err();
+    let error = spawn(&ServerCommand::new("no-such-program")).await.unwrap_err();
     assert!(matches!(error, SpawnError::NotFound { .. }));
-    let error = spawn(&Command { cwd: Some("/no/such".into()), ..Command::new("cat") }).await.unwrap_err();
+    let error = spawn(&ServerCommand { cwd: Some("/no/such".into()), ..ServerCommand::new("cat") }).await.unwrap_err();
     assert!(matches!(error, SpawnError::Cwd { .. }));
     sleep(Duration::from_millis(100)).await;
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
-use sessile::backend::spawn::{Child, Command, spawn};
+use sessile::backend::spawn::{Child, ServerCommand, spawn};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep};
@@ -45,11 +45,11 @@ impl Harness {
         self.folder.path().join("scratch")
     }
 
-    pub(crate) fn sh(&self, script: &str) -> Command {
-        Command {
+    pub(crate) fn sh(&self, script: &str) -> ServerCommand {
+        ServerCommand {
             args: vec!["-c".into(), script.into(), "-".into(), self.pids_file().into()],
             scratch: Some(self.scratch()),
-            ..Command::new("sh")
+            ..ServerCommand::new("sh")
         }
     }
 
@@ -122,11 +122,11 @@ pub(crate) fn kill(pid: i32) {
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
 }
 
-pub(crate) async fn start(command: &Command) -> Child {
+pub(crate) async fn start(command: &ServerCommand) -> Child {
     spawn(command).await.unwrap()
 }
 
-pub(crate) async fn output(command: &Command) -> String {
+pub(crate) async fn output(command: &ServerCommand) -> String {
     let mut child = start(command).await;
     let mut text = String::new();
     child.stdout.take().unwrap().read_to_string(&mut text).await.unwrap();
@@ -145,7 +145,7 @@ pub(crate) fn mark(harness: &Harness) -> String {
     format!("MARK={}", harness.folder.path().display())
 }
 
-pub(crate) fn marked(mut command: Command, harness: &Harness) -> Command {
+pub(crate) fn marked(mut command: ServerCommand, harness: &Harness) -> ServerCommand {
     command.env.push(("MARK".into(), harness.folder.path().into()));
     command
 }

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
-use sessile::backend::spawn::{Command, ExitStatusKind};
+use sessile::backend::spawn::{ExitStatusKind, ServerCommand};
 use sessile::{ChildBackend, SessionSettings, reaper};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{sleep, timeout};
@@ -31,7 +31,7 @@ pub(crate) async fn proxy(count: usize, mut words: &[&str]) {
         reaper::claim_children();
         words = rest;
     }
-    let command = Command { args: words[1..].iter().map(Into::into).collect(), ..Command::new(words[0]) };
+    let command = ServerCommand { args: words[1..].iter().map(Into::into).collect(), ..ServerCommand::new(words[0]) };
     let mut children = Vec::new();
     for _ in 0..count {
         let child = start(&command).await;

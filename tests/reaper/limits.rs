@@ -5,13 +5,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use sessile::backend::spawn::{Command, ExitStatusKind};
+use sessile::backend::spawn::{ExitStatusKind, ServerCommand};
 use tokio::time::{Instant, sleep};
 
 use super::harness::{CLINGING_SCRIPT, GRACE, Harness, LONG, NOW, echo, exists, field, joined, parent, pid, start};
 
 pub(crate) async fn a_reaper_is_small_quiet_and_not_easily_hit() {
-    let child = start(&Command::new("cat")).await;
+    let child = start(&ServerCommand::new("cat")).await;
     let keeper = parent(pid(&child));
     let read = |file: &str| fs::read_to_string(format!("/proc/{keeper}/{file}")).unwrap();
     assert_eq!(read("cmdline"), "mcp-reaper\0__reaper\0");
@@ -40,7 +40,7 @@ pub(crate) async fn two_hundred_at_once() {
     let harness = Harness::new();
     let starts = (0..200).map(|number| {
         let scratch = Some(harness.folder.path().join(number.to_string()));
-        tokio::spawn(async move { start(&Command { scratch, ..Command::new("cat") }).await })
+        tokio::spawn(async move { start(&ServerCommand { scratch, ..ServerCommand::new("cat") }).await })
     });
     let mut children = joined(starts.collect()).await;
     let mut pids = Vec::new();
@@ -58,7 +58,7 @@ pub(crate) async fn measure() {
     let (mut spawns, mut ends) = (Vec::new(), Vec::new());
     for _ in 0..50 {
         let begun = Instant::now();
-        let mut child = start(&Command::new("cat")).await;
+        let mut child = start(&ServerCommand::new("cat")).await;
         spawns.push(begun.elapsed());
         echo(&mut child, "x").await;
         let begun = Instant::now();
@@ -70,7 +70,7 @@ pub(crate) async fn measure() {
     println!("spawn: median {:?}, worst {:?}", spawns[25], spawns[49]);
     println!("end: median {:?}, worst {:?}", ends[25], ends[49]);
 
-    let child = start(&Command::new("cat")).await;
+    let child = start(&ServerCommand::new("cat")).await;
     println!("{}", fs::read_to_string(format!("/proc/{}/smaps_rollup", parent(pid(&child)))).unwrap());
     let harness = Harness::new();
     let clinging = start(&harness.sh(&format!("{CLINGING_SCRIPT} sleep 1000"))).await;
@@ -81,7 +81,7 @@ pub(crate) async fn measure() {
     child.end(LONG, GRACE).await;
 
     let begun = Instant::now();
-    let starts = (0..200).map(|_| tokio::spawn(async { start(&Command::new("cat")).await }));
+    let starts = (0..200).map(|_| tokio::spawn(async { start(&ServerCommand::new("cat")).await }));
     let children = joined(starts.collect()).await;
     println!("200 at once: {:?}", begun.elapsed());
     let begun = Instant::now();

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::time::Duration;
 
-use sessile::backend::spawn::{Command, ExitStatusKind, Inherit, SpawnError, spawn};
+use sessile::backend::spawn::{ExitStatusKind, Inherit, ServerCommand, SpawnError, spawn};
 use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, timeout};
 
@@ -15,7 +15,7 @@ use super::harness::{
 use super::killed::Proxy;
 
 pub(crate) async fn bytes_pass_and_the_exit_code_is_told() {
-    let mut child = start(&Command::new("cat")).await;
+    let mut child = start(&ServerCommand::new("cat")).await;
     assert_eq!(echo(&mut child, "hello\n").await, "hello\n");
     let (server, keeper) = (pid(&child), parent(pid(&child)));
     assert_eq!(child.end(LONG, GRACE).await, ExitStatusKind::Code(0));
@@ -41,7 +41,7 @@ fn signals(pid: i32, kind: &str) -> u64 {
 }
 
 pub(crate) async fn a_server_starts_clean() {
-    let mut child = start(&Command::new("cat")).await;
+    let mut child = start(&ServerCommand::new("cat")).await;
     // When it answers it has loaded its libraries, and closed them.
     echo(&mut child, "x").await;
     let server = pid(&child);
@@ -76,7 +76,7 @@ pub(crate) async fn a_server_starts_clean() {
 pub(crate) async fn environment_and_folders() {
     let harness = Harness::new();
     let path = std::env::var_os("PATH").unwrap();
-    let mut command = Command {
+    let mut command = ServerCommand {
         env: vec![("A".into(), "b\nc".into()), ("PATH".into(), path)],
         inherit: Inherit::Nothing,
         cwd: Some("/".into()),
@@ -90,18 +90,18 @@ pub(crate) async fn environment_and_folders() {
     // A program beside its working directory, and one found on the PATH that it is given.
     let script = harness.folder.path().join("server");
     fs::copy("/bin/echo", &script).unwrap();
-    let here = |program: &str| Command {
+    let here = |program: &str| ServerCommand {
         args: vec!["found".into()],
         cwd: Some(harness.folder.path().into()),
-        ..Command::new(program)
+        ..ServerCommand::new(program)
     };
     assert_eq!(output(&here("./server")).await, "found\n");
     let env = vec![("PATH".into(), harness.folder.path().into())];
-    assert_eq!(output(&Command { env, ..here("server") }).await, "found\n");
+    assert_eq!(output(&ServerCommand { env, ..here("server") }).await, "found\n");
 }
 
 pub(crate) async fn what_cannot_start_says_why() {
-    async fn refused(command: &Command) -> SpawnError {
+    async fn refused(command: &ServerCommand) -> SpawnError {
         spawn(command).await.expect_err("it must not start")
     }
     fn says(error: &impl ToString, what: &str) {
@@ -110,20 +110,20 @@ pub(crate) async fn what_cannot_start_says_why() {
     let harness = Harness::new();
     let base = harness.sh("exit");
 
-    let error = refused(&Command { program: "no-such-program".into(), ..base.clone() }).await;
+    let error = refused(&ServerCommand { program: "no-such-program".into(), ..base.clone() }).await;
     assert!(matches!(&error, SpawnError::NotFound { program } if program == "no-such-program"));
     says(&error, "no-such-program was not found");
     assert!(!harness.scratch().exists());
 
     fs::write(harness.folder.path().join("plain"), "x").unwrap();
-    let error = refused(&Command { program: harness.folder.path().join("plain").into(), ..base.clone() }).await;
+    let error = refused(&ServerCommand { program: harness.folder.path().join("plain").into(), ..base.clone() }).await;
     assert!(matches!(error, SpawnError::PermissionDenied { .. }), "{error:?}");
 
-    let error = refused(&Command { cwd: Some("/no/such/folder".into()), ..base.clone() }).await;
+    let error = refused(&ServerCommand { cwd: Some("/no/such/folder".into()), ..base.clone() }).await;
     assert!(matches!(error, SpawnError::Cwd { .. }), "{error:?}");
     says(&error, "/no/such/folder");
 
-    let error = refused(&Command { args: vec!["a\0b".into()], ..base.clone() }).await;
+    let error = refused(&ServerCommand { args: vec!["a\0b".into()], ..base.clone() }).await;
     assert!(matches!(error, SpawnError::Other { .. }), "{error:?}");
     assert!(!harness.scratch().exists());
 
@@ -222,7 +222,7 @@ pub(crate) async fn a_start_that_nobody_waits_for_leaves_nothing() {
     let harness = Harness::new();
     for attempt in 0..40 {
         let scratch = Some(harness.folder.path().join(format!("scratch-{attempt}")));
-        let command = marked(Command { scratch, ..harness.sh("echo $$ >> \"$1\"; sleep 1000") }, &harness);
+        let command = marked(ServerCommand { scratch, ..harness.sh("echo $$ >> \"$1\"; sleep 1000") }, &harness);
         let _ = timeout(Duration::from_micros(attempt * 200), spawn(&command)).await;
     }
     let left = || fs::read_dir(harness.folder.path()).unwrap().flatten().any(|entry| entry.path().is_dir());

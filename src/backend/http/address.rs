@@ -7,10 +7,10 @@ use url::{Host, Url};
 
 use super::HttpBackendError;
 
-/// How much of a URL is shown, in characters: a redirect can lead to a very long one.
-const LONGEST_SHOWN: usize = 300;
+/// How much of a URL is shown, in characters: the URL of a redirect can be very long.
+const MAX_SHOWN_URL: usize = 300;
 
-/// The URL of a server. What may be secret in it, the user's name and password and the query, is never shown.
+/// The URL of a server. Its parts that may be secret, the user name, the password and the query, are never shown.
 #[derive(Clone)]
 pub(super) struct Address {
     url: Url,
@@ -28,22 +28,22 @@ impl Address {
         Ok(Self { shown: shown(&url).into(), url })
     }
 
-    /// The whole URL.
+    /// The URL with all its parts.
     pub(super) fn url(&self) -> &Url {
         &self.url
     }
 
     /// The URL without a user's name and password.
-    pub(super) fn bare(&self) -> Url {
+    pub(super) fn without_userinfo(&self) -> Url {
         let mut url = self.url.clone();
-        // Neither fails where there is a host, and without one there is nothing to be taken out.
+        // Both fail only for URLs without a host, which have neither.
         let _ = url.set_username("");
         let _ = url.set_password(None);
         url
     }
 
-    /// Whether it is this machine: no proxy is asked for what is here.
-    pub(super) fn is_here(&self) -> bool {
+    /// Whether the host is this machine: no HTTP proxy is asked to connect to it.
+    pub(super) fn is_loopback(&self) -> bool {
         match self.url.host() {
             Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
             Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
@@ -59,11 +59,11 @@ impl fmt::Display for Address {
     }
 }
 
-/// The URL without what may be secret, and cut short if it is long. Many services put a key into the path: a part of it that
-/// looks like one is masked.
+/// Returns the URL without its parts that may be secret, cut short if it is long. Many services put a key into the
+/// path, so a part of the path that looks like a key is masked.
 pub(super) fn shown(url: &Url) -> String {
     let parts = url.path().split('/').map(|part| if looks_like_a_key(part) { "***" } else { part });
-    // Not the origin: that of a `file:` URL, to which a redirect may lead, is called `null`.
+    // Not `Url::origin`: for a `file:` URL, to which a redirect may lead, that is `null`.
     let mut shown = format!("{}:", url.scheme());
     if url.has_authority() {
         shown.push_str("//");
@@ -78,7 +78,7 @@ pub(super) fn shown(url: &Url) -> String {
             shown.push('/');
         }
         shown.push_str(part);
-        if let Some((cut, _)) = shown.char_indices().nth(LONGEST_SHOWN) {
+        if let Some((cut, _)) = shown.char_indices().nth(MAX_SHOWN_URL) {
             shown.truncate(cut);
             shown.push_str("...");
             break;
@@ -87,7 +87,8 @@ pub(super) fn shown(url: &Url) -> String {
     shown
 }
 
-/// What may be secret in the URL: its query, with the values in it as they are meant, and what looks like a key in its path.
+/// Returns the parts of the URL that may be secret: the query, its values with and without percent-encoding, and what
+/// looks like a key in the path.
 pub(super) fn secrets(url: &Url) -> Vec<String> {
     let query = url.query_pairs().map(|(_, value)| value.into_owned());
     let keys = url.path().split('/').filter(|part| looks_like_a_key(part)).map(str::to_owned);
@@ -95,7 +96,7 @@ pub(super) fn secrets(url: &Url) -> Vec<String> {
     query.chain(keys).collect()
 }
 
-/// Words are shorter, and long names have no digits as a rule.
+/// Words are shorter than this, and long names rarely have digits.
 fn looks_like_a_key(part: &str) -> bool {
     part.len() >= 20 && part.bytes().any(|byte| byte.is_ascii_digit())
 }
@@ -136,7 +137,7 @@ mod tests {
         for path in ["/words".repeat(20_000), format!("/{}", "word".repeat(20_000))] {
             let shown = shown(&Url::parse(&format!("http://a.test{path}")).unwrap());
             assert!(shown.starts_with("http://a.test/") && shown.ends_with("..."), "{shown}");
-            assert_eq!(shown.chars().count(), LONGEST_SHOWN + 3);
+            assert_eq!(shown.chars().count(), MAX_SHOWN_URL + 3);
         }
     }
 
@@ -166,7 +167,7 @@ mod tests {
             ("http://localhost.example.com/", false),
             ("http://10.0.0.1/", false),
         ] {
-            assert_eq!(Address::parse(text).unwrap().is_here(), here, "{text}");
+            assert_eq!(Address::parse(text).unwrap().is_loopback(), here, "{text}");
         }
     }
 }

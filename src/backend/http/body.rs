@@ -1,4 +1,6 @@
-//! The body of a request: a message's own bytes, and word of when they are gone.
+//! The body of a POST: the bytes of one message, kept for a second sending where that is allowed.
+//!
+//! When the last byte is in the socket, the message's permit is given back and its [`SentSignal`] is dropped.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -9,46 +11,49 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use smallvec::SmallVec;
-use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::send_gate::SentSignal;
 use crate::budget::{Backlog, Budget, Held};
 use crate::frame::{Permit, Wire};
 
-/// The longest message that is kept until it was accepted, in bytes, so that it can be sent again after a redirect or with
-/// other credentials. What is longer is freed as it is written, as on any other transport.
-const KEPT: usize = 1024 * 1024;
-/// Up to so many bytes are kept without asking for room: there are never more of them than calls in flight.
-pub(super) const SMALL: usize = 16 * 1024;
-/// How much of a message is handed to its connection at once, in bytes: when it has left, the server is seen to read.
-const STEP: usize = 64 * 1024;
+/// The longest message of which a copy is kept until the server has accepted it, in bytes: the copy is sent after a
+/// redirect or with renewed credentials. A longer message is freed as it is written, as on any other transport.
+const MAX_REPLAYABLE: usize = 1024 * 1024;
+/// The longest message of which a copy is kept without a permit, in bytes. There are no more such copies than calls in
+/// flight, so they need no bound of their own.
+pub(super) const FREE_COPY: usize = 16 * 1024;
+/// How much of a charged message is handed to its connection at once, in bytes. The backlog counts a server as reading
+/// when such a step has been written; with the whole message as one step, a slow server would look like one that reads
+/// nothing.
+const UPLOAD_STEP: usize = 64 * 1024;
 
-/// Fires when it is dropped.
-pub(super) type Passed = oneshot::Sender<()>;
+/// A message, until its first byte is handed to a connection.
+type Unsent = Arc<Mutex<Option<FirstSend>>>;
 
-/// A message, until something of it is taken to be sent.
-type Unsent = Arc<Mutex<Option<First>>>;
+/// The message, what waits until it has been written, and its share of the bytes that all sessions have in common.
+type FirstSend = (Wire, Option<SentSignal>, Option<Held>);
 
-/// The message, what waits until it has been written, and what it holds of the bytes that others could have.
-type First = (Wire, Option<Passed>, Option<Held>);
-
-/// A message to be sent, more than once if it has to be.
-pub(super) struct Parcel {
+/// A message to be sent: again from its copy if the first sending was redirected or refused.
+pub(super) struct ReplayableBody {
     first: Unsent,
+    /// The copy, with its permit if it is not small.
     again: Option<(Bytes, Option<Permit>)>,
-    /// Only of a message that takes memory which others may need.
+    /// Set only if the message is charged to the pool of all sessions.
     backlog: Option<(Backlog, CancellationToken)>,
 }
 
-impl Parcel {
-    /// `passed` is dropped when the message has been written. A copy is kept if it is small or `budget` has memory for it.
-    pub(super) fn new(wire: Wire, passed: Option<Passed>, budget: &Budget) -> Self {
+impl ReplayableBody {
+    /// `sent_signal` is dropped when the message has been written. A copy is kept if the message is small, or if
+    /// `budget` has memory for the copy.
+    pub(super) fn new(wire: Wire, sent_signal: Option<SentSignal>, budget: &Budget) -> Self {
         let permit = match wire.len() {
-            0..=SMALL => Some(None),
-            size if size <= KEPT => budget.keep(size).map(Some),
+            0..=FREE_COPY => Some(None),
+            size if size <= MAX_REPLAYABLE => budget.keep(size).map(Some),
             _ => None,
         };
-        // The original may be a small part of something large, which would live as long as it does.
+        // The bytes are copied, because the original may be a small slice of a large batch, which a clone would keep
+        // alive.
         let again = permit.map(|permit| (wire.parts().concat().into(), permit));
         let backlog = (wire.pooled() > 0).then(|| {
             let gave_way = CancellationToken::new();
@@ -56,7 +61,7 @@ impl Parcel {
             (budget.backlog(move || asked.cancel()), gave_way)
         });
         let held = backlog.as_ref().and_then(|(backlog, _)| backlog.hold(wire.pooled()));
-        Self { first: Arc::new(Mutex::new(Some((wire, passed, held)))), again, backlog }
+        Self { first: Arc::new(Mutex::new(Some((wire, sent_signal, held)))), again, backlog }
     }
 
     /// Cancelled when the server does not take the message and others need the memory that it takes.
@@ -64,13 +69,14 @@ impl Parcel {
         self.backlog.as_ref().map(|(_, gave_way)| gave_way.clone())
     }
 
-    /// Whether it was sent and not kept.
+    /// Whether the message was sent and no copy of it was kept.
     pub(super) fn is_spent(&self) -> bool {
         self.again.is_none() && lock(&self.first).is_none()
     }
 
-    /// The message as a body, and whether anything of it was taken to be sent; `None` if it [is spent](Self::is_spent).
-    pub(super) fn pack(&mut self) -> Option<(reqwest::Body, Arc<AtomicBool>)> {
+    /// Returns the message as a body, with a flag that is set when its first byte is handed to a connection. Returns
+    /// `None` if the message [is spent](Self::is_spent).
+    pub(super) fn begin(&mut self) -> Option<(reqwest::Body, Arc<AtomicBool>)> {
         let waiting = lock(&self.first).as_ref().map(|(wire, ..)| wire.len());
         let (source, len) = match (waiting, &self.again) {
             (Some(len), _) => (self.first.clone(), len),
@@ -80,44 +86,52 @@ impl Parcel {
             }
             (None, None) => return None,
         };
-        let taken = Arc::new(AtomicBool::new(false));
+        let begun = Arc::new(AtomicBool::new(false));
         let backlog = self.backlog.as_ref().map(|(backlog, _)| backlog.clone());
-        let body =
-            Sending { source, parts: SmallVec::new(), left: len as u64, hold: None, backlog, taken: taken.clone() };
-        Some((reqwest::Body::wrap(body), taken))
+        let body = SendingBody {
+            source,
+            parts: SmallVec::new(),
+            left: len as u64,
+            until_sent: None,
+            backlog,
+            begun: begun.clone(),
+        };
+        Some((reqwest::Body::wrap(body), begun))
     }
 }
 
-fn lock(unsent: &Unsent) -> MutexGuard<'_, Option<First>> {
+fn lock(unsent: &Unsent) -> MutexGuard<'_, Option<FirstSend>> {
     unsent.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Never read: its drop gives the room back, and tells that the message has left.
-struct Hold {
+/// Held by each part of a body, and dropped with the last one: that gives the memory back and signals that the message
+/// has been written.
+struct UntilSent {
     _held: Option<Held>,
     _permit: Option<Permit>,
-    _passed: Option<Passed>,
+    _sent_signal: Option<SentSignal>,
 }
 
-struct Sending {
-    /// What is to be sent, until it is begun: a connection that cannot be made leaves it where it is.
+struct SendingBody {
+    /// The message, until the first poll: if the connection cannot be made, the message stays unsent and can be sent
+    /// again.
     source: Unsent,
-    /// The last one comes first.
+    /// The parts that are still to be sent, in reverse order.
     parts: SmallVec<[Bytes; 3]>,
     left: u64,
-    hold: Option<Arc<Hold>>,
+    until_sent: Option<Arc<UntilSent>>,
     backlog: Option<Backlog>,
-    taken: Arc<AtomicBool>,
+    begun: Arc<AtomicBool>,
 }
 
-/// A part on its way into a socket.
-struct Part {
+/// A part of the message on its way into a socket. Its drop tells the backlog how many bytes have moved.
+struct BodyPart {
     bytes: Bytes,
     backlog: Option<Backlog>,
-    _hold: Option<Arc<Hold>>,
+    _until_sent: Option<Arc<UntilSent>>,
 }
 
-impl Drop for Part {
+impl Drop for BodyPart {
     fn drop(&mut self) {
         if let Some(backlog) = &self.backlog {
             backlog.moved(self.bytes.len());
@@ -125,34 +139,35 @@ impl Drop for Part {
     }
 }
 
-impl AsRef<[u8]> for Part {
+impl AsRef<[u8]> for BodyPart {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl http_body::Body for Sending {
+impl http_body::Body for SendingBody {
     type Data = Bytes;
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let begun = lock(&self.source).take();
-        if let Some((mut wire, passed, held)) = begun {
-            self.hold = Some(Arc::new(Hold { _held: held, _permit: wire.take_permit(), _passed: passed }));
+        if let Some((mut wire, sent_signal, held)) = begun {
+            self.until_sent =
+                Some(Arc::new(UntilSent { _held: held, _permit: wire.take_permit(), _sent_signal: sent_signal }));
             self.parts = wire.parts().iter().rev().cloned().collect();
         }
         let Some(mut bytes) = self.parts.pop() else { return Poll::Ready(None) };
-        if self.backlog.is_some() && bytes.len() > STEP {
-            let rest = bytes.split_off(STEP);
+        if self.backlog.is_some() && bytes.len() > UPLOAD_STEP {
+            let rest = bytes.split_off(UPLOAD_STEP);
             self.parts.push(rest);
         }
-        self.taken.store(true, Ordering::Release);
+        self.begun.store(true, Ordering::Release);
         self.left = self.left.saturating_sub(bytes.len() as u64);
-        let hold = if self.parts.is_empty() { self.hold.take() } else { self.hold.clone() };
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(Part {
+        let until_sent = if self.parts.is_empty() { self.until_sent.take() } else { self.until_sent.clone() };
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(BodyPart {
             bytes,
             backlog: self.backlog.clone(),
-            _hold: hold,
+            _until_sent: until_sent,
         })))))
     }
 
@@ -170,26 +185,27 @@ mod tests {
     use std::time::Duration;
 
     use http_body_util::BodyExt as _;
+    use tokio::sync::oneshot;
     use tokio::time::timeout;
 
     use super::*;
 
     #[tokio::test]
     async fn says_when_the_bytes_are_gone() {
-        let (passed, mut gone) = oneshot::channel();
+        let (sent_signal, mut gone) = oneshot::channel();
         let (permit, mut freed) = oneshot::channel::<()>();
         let wire = Wire::from("hello".to_owned()).with_permit(Permit::new(permit));
-        let mut parcel = Parcel::new(wire, Some(passed), &nothing());
-        let (mut body, taken) = parcel.pack().unwrap();
-        assert!(!taken.load(Ordering::Acquire));
+        let mut replayable = ReplayableBody::new(wire, Some(sent_signal), &nothing());
+        let (mut body, begun) = replayable.begin().unwrap();
+        assert!(!begun.load(Ordering::Acquire));
         let frame = body.frame().await.unwrap().unwrap();
-        assert!(taken.load(Ordering::Acquire) && http_body::Body::is_end_stream(&body));
+        assert!(begun.load(Ordering::Acquire) && http_body::Body::is_end_stream(&body));
         drop(body);
         assert!(gone.try_recv() == Err(oneshot::error::TryRecvError::Empty), "the bytes are still there");
         assert_eq!(frame.into_data().unwrap(), "hello");
         assert!(gone.try_recv() == Err(oneshot::error::TryRecvError::Closed));
         assert!(freed.try_recv() == Err(oneshot::error::TryRecvError::Closed));
-        let (again, _) = parcel.pack().unwrap();
+        let (again, _) = replayable.begin().unwrap();
         assert_eq!(again.collect().await.unwrap().to_bytes(), "hello");
     }
 
@@ -199,36 +215,36 @@ mod tests {
     }
 
     /// Sends a message of so many bytes, and says whether it can be sent again.
-    async fn is_kept(size: usize, budget: &Budget) -> (Parcel, bool) {
-        let mut parcel = Parcel::new(Wire::from(vec![b'x'; size]), None, budget);
-        let (body, _) = parcel.pack().unwrap();
+    async fn is_kept(size: usize, budget: &Budget) -> (ReplayableBody, bool) {
+        let mut replayable = ReplayableBody::new(Wire::from(vec![b'x'; size]), None, budget);
+        let (body, _) = replayable.begin().unwrap();
         assert_eq!(body.collect().await.unwrap().to_bytes().len(), size);
-        let kept = parcel.pack().is_some();
-        assert_eq!(parcel.is_spent(), !kept);
-        (parcel, kept)
+        let kept = replayable.begin().is_some();
+        assert_eq!(replayable.is_spent(), !kept);
+        (replayable, kept)
     }
 
     #[tokio::test]
     async fn what_is_long_is_kept_while_there_is_memory() {
-        assert!(!is_kept(KEPT + 1, &Budget::ample()).await.1);
+        assert!(!is_kept(MAX_REPLAYABLE + 1, &Budget::ample()).await.1);
         // Half of it is for what is kept.
         let budget = Budget::of(200_000, 1);
         let (first, kept) = is_kept(60_000, &budget).await;
         assert!(kept);
         assert!(!is_kept(60_000, &budget).await.1, "the memory is taken");
-        assert!(is_kept(SMALL, &budget).await.1, "a small one needs no permit");
+        assert!(is_kept(FREE_COPY, &budget).await.1, "a small one needs no permit");
         drop(first);
         assert!(is_kept(60_000, &budget).await.1);
     }
 
     #[tokio::test]
     async fn what_was_not_begun_is_not_lost() {
-        let mut parcel = Parcel::new(Wire::from(vec![b'x'; KEPT + 1]), None, &nothing());
-        drop(parcel.pack().unwrap());
-        assert!(!parcel.is_spent());
-        let (body, taken) = parcel.pack().unwrap();
-        assert_eq!(body.collect().await.unwrap().to_bytes().len(), KEPT + 1);
-        assert!(taken.load(Ordering::Acquire) && parcel.pack().is_none());
+        let mut replayable = ReplayableBody::new(Wire::from(vec![b'x'; MAX_REPLAYABLE + 1]), None, &nothing());
+        drop(replayable.begin().unwrap());
+        assert!(!replayable.is_spent());
+        let (body, begun) = replayable.begin().unwrap();
+        assert_eq!(body.collect().await.unwrap().to_bytes().len(), MAX_REPLAYABLE + 1);
+        assert!(begun.load(Ordering::Acquire) && replayable.begin().is_none());
     }
 
     struct Large(Vec<u8>, #[expect(dead_code, reason = "held, not read")] oneshot::Sender<()>);
@@ -243,11 +259,11 @@ mod tests {
     async fn a_copy_keeps_nothing_but_itself() {
         let (large, gone) = oneshot::channel::<()>();
         let batch = Bytes::from_owner(Large(vec![b'x'; 1_000_000], large));
-        let mut parcel = Parcel::new(Wire::from(batch.slice(..10)), None, &nothing());
+        let mut replayable = ReplayableBody::new(Wire::from(batch.slice(..10)), None, &nothing());
         drop(batch);
-        let (body, _) = parcel.pack().unwrap();
+        let (body, _) = replayable.begin().unwrap();
         drop(body.collect().await.unwrap());
         assert!(timeout(Duration::from_secs(5), gone).await.expect("it is kept").is_err());
-        assert!(parcel.pack().is_some());
+        assert!(replayable.begin().is_some());
     }
 }

@@ -1,8 +1,9 @@
-//! One call over streamable HTTP: it is sent as a POST, and its answer comes as JSON or on a stream, which is taken up again when it
-//! breaks (2025-11-25, basic/transports, "Sending Messages to the Server", "Resumability and Redelivery").
+//! One call over streamable HTTP. The call is sent as a POST; its response comes as JSON, or on a stream that is
+//! resumed when it breaks (2025-11-25, basic/transports, "Sending Messages to the Server", "Resumability and
+//! Redelivery").
 //!
-//! A call is sent once. Whatever happens then, it has one outcome: its answer, or a [`CallFailure`] that says whether it may
-//! have been carried out.
+//! A call is sent once. Whatever happens then, the call has one outcome: its response, or a [`CallFailure`] that says
+//! whether the server may have carried it out.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,104 +13,119 @@ use bytes::Bytes;
 use reqwest::Response;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::body::Passed;
-use super::events::Position;
-use super::link::{Handed, Link, answer_with_404, explained};
-use super::reader::{self, Item, NoBody, Reader};
-use super::rules::{self, Pace, Reply};
-use super::site::{Personal, Untaken};
+use super::link::HttpLink;
+use super::position::StreamPosition;
+use super::reader::{self, BodyError, EventReader, StreamItem};
+use super::receive::Delivered;
+use super::reconnect::{self, ReconnectPace};
+use super::responses::{error_with_404, json_rpc_error};
+use super::rules::{self, ReplyKind};
+use super::send_gate::SentSignal;
+use super::upstream::{ClientHeaders, UploadGaveWay};
 use crate::backend::delivery;
 use crate::frame::{FrameErrorKind, Lost, Permit};
 use crate::link::{CallFailure, LinkExit, LostMessage, Outward};
 
-/// How long a stream is still read behind the answer: most servers end it there, and the connection can be used again.
-const AFTER_ANSWER: Duration = Duration::from_secs(1);
-/// How long a handshake may take once the server has accepted the connection.
-pub(super) const OPENING: Duration = Duration::from_secs(120);
+/// How long a stream is read on behind the response. Most servers end the stream there, and a stream that was read to
+/// its end leaves a connection that can be used again.
+const READ_ON_AFTER_RESPONSE: Duration = Duration::from_secs(1);
+/// How long the response to `initialize` may take once the server has accepted the connection.
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// One call.
-pub(super) struct Call {
-    pub link: Arc<Link>,
+/// One call, and what it needs to come to its outcome.
+pub(super) struct HttpCall {
+    pub link: Arc<HttpLink>,
     pub number: u64,
-    /// Whether it is `initialize`; what then waits for its end.
-    pub opening: Option<Passed>,
-    pub is_opening: bool,
-    /// Whether it may turn out that the server speaks HTTP+SSE.
+    /// Set if the call is `initialize`, until the handshake is over: its drop lets the next message go.
+    pub handshake_over: Option<SentSignal>,
+    pub is_handshake: bool,
+    /// Whether a refusal of the call may mean that the server speaks HTTP+SSE.
     pub may_be_sse: bool,
-    /// Set when nobody waits for its answer any more: what is under way is still heard, and nothing else is done for it.
+    /// Set when the client has cancelled the call: what is under way is still delivered, but its stream is not resumed.
     pub cancelled: Arc<AtomicBool>,
-    personal: Personal,
+    client_headers: ClientHeaders,
 }
 
-/// What a call came to.
-pub(super) enum Ended {
-    /// It has its outcome.
+/// How a call ended.
+pub(super) enum CallEnd {
+    /// The session has been told the call's outcome.
     Done,
-    /// The server does not know the session.
-    Lost(LinkExit),
-    /// The server may speak HTTP+SSE: there is no outcome yet.
-    Sse(Box<Attempt>),
+    /// The server does not know the session any more.
+    SessionLost(LinkExit),
+    /// The call has no outcome yet: the server may speak HTTP+SSE.
+    TrySse(Box<RefusedInitialize>),
 }
 
-/// An `initialize` that was refused in a way that a server of the older transport would.
-pub(super) struct Attempt {
+/// An `initialize` that was refused as a server would refuse it that speaks HTTP+SSE.
+pub(super) struct RefusedInitialize {
     pub outward: Outward,
     pub number: u64,
     refusal: CallFailure,
-    /// The server's own words, as the answer.
-    explained: Option<Bytes>,
+    /// The JSON-RPC error of the refusal, if it had one: the response of the call, if HTTP+SSE does not work either.
+    json_rpc_error: Option<Bytes>,
 }
 
-impl Call {
-    pub(super) fn new(link: Arc<Link>, number: u64, opening: Option<Passed>, may_be_sse: bool) -> Self {
-        let is_opening = opening.is_some();
-        Self { link, number, opening, is_opening, may_be_sse, cancelled: Arc::default(), personal: Personal::new() }
+impl HttpCall {
+    pub(super) fn new(link: Arc<HttpLink>, number: u64, handshake_over: Option<SentSignal>, may_be_sse: bool) -> Self {
+        let is_handshake = handshake_over.is_some();
+        Self {
+            link,
+            number,
+            handshake_over,
+            is_handshake,
+            may_be_sse,
+            cancelled: Arc::default(),
+            client_headers: ClientHeaders::new(),
+        }
     }
 
-    /// Sends the call and sees it through. `passed` is dropped when it has been written.
-    pub(super) async fn run(mut self, outward: Outward, passed: Option<Passed>) -> Ended {
-        if self.is_opening {
-            self.link.begin().await;
+    /// Sends the call and sees it through to its end. `sent_signal` is dropped when the call has been written.
+    pub(super) async fn run(mut self, outward: Outward, sent_signal: Option<SentSignal>) -> CallEnd {
+        if self.is_handshake {
+            self.link.reset_for_handshake().await;
         }
-        self.personal = self.link.personal(&outward.wire);
+        self.client_headers = self.link.client_headers(&outward.wire);
         let Outward { wire, purpose, held, response: _ } = outward;
-        // From here on the request itself holds what it takes.
+        // The body of the request charges the message from here on.
         drop(held);
-        let again = if self.may_be_sse { self.link.copy(&wire) } else { None };
+        let again = if self.may_be_sse { self.link.copy_for_resend(&wire) } else { None };
         let had_session = self.link.has_session();
-        let mut ask = self.link.post(&self.link.site.url, wire, self.personal.clone(), passed);
-        ask.patience = self.is_opening.then_some(OPENING);
-        let sent = if self.is_opening { self.link.handshake(ask).await } else { self.link.site.send(ask).await };
+        let mut request = self.link.post(&self.link.upstream.url, wire, self.client_headers.clone(), sent_signal);
+        request.head_timeout = self.is_handshake.then_some(HANDSHAKE_TIMEOUT);
+        let sent =
+            if self.is_handshake { self.link.handshake(request).await } else { self.link.upstream.send(request).await };
         let response = match sent {
             Ok(response) => response,
             Err(failure) => return self.fail(failure),
         };
         let status = response.status();
-        match reader::reply(&response) {
-            Reply::Json => self.read(response, Self::whole).await,
-            Reply::Events => self.read(response, Self::follow).await,
-            Reply::NotFound if had_session => {
-                let body = reader::refusal(response).await;
-                let Some(answer) = answer_with_404(&body, Some(self.number)) else { return Ended::Lost(Link::lost()) };
+        match reader::reply_kind(&response) {
+            ReplyKind::Json => self.read_response(response, Self::read_json).await,
+            ReplyKind::Events => self.read_response(response, Self::read_events).await,
+            ReplyKind::NotFound if had_session => {
+                let body = reader::read_refusal(response).await;
+                let Some(answer) = error_with_404(&body, Some(self.number)) else {
+                    return CallEnd::SessionLost(HttpLink::session_lost());
+                };
                 let refusal = CallFailure::Refused { status: status.as_u16(), reason: body.excerpt() };
-                self.refused(refusal, Some(answer)).await
+                self.end_refused(refusal, Some(answer)).await
             }
-            Reply::NotFound | Reply::NotAllowed | Reply::Refused => {
-                let body = reader::refusal(response).await;
-                let explained = explained(&body, self.number);
+            ReplyKind::NotFound | ReplyKind::NotAllowed | ReplyKind::Refused => {
+                let body = reader::read_refusal(response).await;
+                let json_rpc_error = json_rpc_error(&body, self.number);
                 let refusal = CallFailure::Refused { status: status.as_u16(), reason: body.excerpt() };
-                if let Some(wire) = again.filter(|_| rules::may_be_sse(status, explained.is_some())) {
+                if let Some(wire) = again.filter(|_| rules::may_be_sse(status, json_rpc_error.is_some())) {
                     let outward = Outward { wire, purpose, held: None, response: None };
-                    let attempt = Attempt { outward, number: self.number, refusal, explained };
-                    return Ended::Sse(Box::new(attempt));
+                    let attempt = RefusedInitialize { outward, number: self.number, refusal, json_rpc_error };
+                    return CallEnd::TrySse(Box::new(attempt));
                 }
-                self.refused(refusal, explained).await
+                self.end_refused(refusal, json_rpc_error).await
             }
-            Reply::Accepted => self.fail(CallFailure::BadAnswer {
+            ReplyKind::Accepted => self.fail(CallFailure::BadAnswer {
                 reason: format!("it accepted the call with HTTP status {}, and gave no answer", status.as_u16()),
             }),
-            Reply::Foreign(media) => {
-                let said = reader::refusal(response).await.excerpt();
+            ReplyKind::Foreign(media) => {
+                let said = reader::read_refusal(response).await.excerpt();
                 self.fail(CallFailure::BadAnswer {
                     reason: format!("it answered with `{media}` in place of JSON or events: {said}"),
                 })
@@ -117,74 +133,84 @@ impl Call {
         }
     }
 
-    /// Reads the answer, which to `initialize` must come within a time.
-    async fn read(&mut self, mut response: Response, how: impl AsyncFnOnce(&mut Self, Response) -> Ended) -> Ended {
+    /// Reads the response with `how`, unless other sessions need the memory of a message that the server does not take.
+    async fn read_response(
+        &mut self,
+        mut response: Response,
+        how: impl AsyncFnOnce(&mut Self, Response) -> CallEnd,
+    ) -> CallEnd {
         let untaken = response.extensions_mut().remove();
-        // Boxed, because it is large: every move of the task's future would copy it.
-        let reading = Box::pin(self.read_all(response, how));
-        let Some(Untaken(gave_way)) = untaken else { return reading.await };
+        // Boxed, because the future is large: every move of the task would copy it.
+        let reading = Box::pin(self.read_in_time(response, how));
+        let Some(UploadGaveWay(gave_way)) = untaken else { return reading.await };
         if let Some(ended) = gave_way.run_until_cancelled(reading).await {
             return ended;
         }
-        let reason = "it does not take the message, and others needed the memory that it took".to_owned();
+        let reason =
+            "it does not read the message, and other sessions needed the memory that the message took".to_owned();
         self.fail(CallFailure::Broken { reason })
     }
 
-    async fn read_all(&mut self, response: Response, how: impl AsyncFnOnce(&mut Self, Response) -> Ended) -> Ended {
-        if !self.is_opening {
+    async fn read_in_time(
+        &mut self,
+        response: Response,
+        how: impl AsyncFnOnce(&mut Self, Response) -> CallEnd,
+    ) -> CallEnd {
+        if !self.is_handshake {
             return how(self, response).await;
         }
-        if let Ok(ended) = timeout(OPENING, how(self, response)).await {
+        if let Ok(ended) = timeout(HANDSHAKE_TIMEOUT, how(self, response)).await {
             return ended;
         }
-        let reason = format!("it did not answer `initialize` within {} seconds", OPENING.as_secs());
+        let reason = format!("it did not answer `initialize` within {} seconds", HANDSHAKE_TIMEOUT.as_secs());
         self.fail(CallFailure::Broken { reason })
     }
 
-    fn fail(&mut self, failure: CallFailure) -> Ended {
+    fn fail(&mut self, failure: CallFailure) -> CallEnd {
         self.link.inlet.failed(self.number, failure);
-        self.opening = None;
-        Ended::Done
+        self.handshake_over = None;
+        CallEnd::Done
     }
 
-    async fn refused(&mut self, refusal: CallFailure, explained: Option<Bytes>) -> Ended {
-        if let Some(error) = explained
-            && matches!(self.hand_on(error, None).await, Handed::Answer)
+    async fn end_refused(&mut self, refusal: CallFailure, json_rpc_error: Option<Bytes>) -> CallEnd {
+        if let Some(error) = json_rpc_error
+            && matches!(self.deliver_for_call(error, None).await, Delivered::Response)
         {
-            return Ended::Done;
+            return CallEnd::Done;
         }
         self.fail(refusal)
     }
 
-    async fn hand_on(&mut self, data: Bytes, grown: Option<Permit>) -> Handed {
-        let handed = self.link.hand_on(data, grown, self.number, self.is_opening).await;
-        if matches!(handed, Handed::Answer) {
-            self.opening = None;
+    async fn deliver_for_call(&mut self, data: Bytes, grown: Option<Permit>) -> Delivered {
+        let handed = self.link.deliver_for_call(data, grown, self.number, self.is_handshake).await;
+        if matches!(handed, Delivered::Response) {
+            self.handshake_over = None;
         }
         handed
     }
 
-    /// The answer is a JSON body.
-    async fn whole(&mut self, response: Response) -> Ended {
-        let (body, grown) = match reader::whole(response, self.link.limit, self.link.inlet.budget()).await {
+    /// Reads a response that is a JSON body.
+    async fn read_json(&mut self, response: Response) -> CallEnd {
+        let (body, grown) = match reader::read_body(response, self.link.limit, self.link.inlet.budget()).await {
             Ok(body) => body,
-            Err(NoBody::Stalled) => return self.fail(CallFailure::Stalled),
-            Err(NoBody::TooLarge(size)) => return self.fail(CallFailure::TooLarge { size }),
-            Err(NoBody::Cut(reason)) => return self.fail(CallFailure::Broken { reason }),
+            Err(BodyError::Stalled) => return self.fail(CallFailure::Stalled),
+            Err(BodyError::TooLarge(size)) => return self.fail(CallFailure::TooLarge { size }),
+            Err(BodyError::Cut(reason)) => return self.fail(CallFailure::Broken { reason }),
         };
-        match self.hand_on(body, grown).await {
-            Handed::Answer => Ended::Done,
-            Handed::Other => {
+        match self.deliver_for_call(body, grown).await {
+            Delivered::Response => CallEnd::Done,
+            Delivered::Other => {
                 self.fail(CallFailure::BadAnswer { reason: "what came is no answer to this call".to_owned() })
             }
-            // Whether a body that ends with its connection was all there, only the JSON in it can tell.
-            Handed::Bad(error) if matches!(error.kind, FrameErrorKind::Truncated | FrameErrorKind::Empty) => {
+            // A body without a length ends with its connection. Only the JSON in it tells whether the body was
+            // complete.
+            Delivered::Unreadable(error) if matches!(error.kind, FrameErrorKind::Truncated | FrameErrorKind::Empty) => {
                 self.fail(CallFailure::Broken { reason: "the answer was cut off".to_owned() })
             }
-            Handed::Bad(error) => {
+            Delivered::Unreadable(error) => {
                 let reason = error.to_string();
-                if self.link.hand_on_bad(error, self.number).await {
-                    Ended::Done
+                if self.link.deliver_unreadable(error, self.number).await {
+                    CallEnd::Done
                 } else {
                     self.fail(CallFailure::BadAnswer { reason })
                 }
@@ -192,103 +218,109 @@ impl Call {
         }
     }
 
-    /// The answer comes on a stream of events, or on several in turn.
-    async fn follow(&mut self, response: Response) -> Ended {
-        let mut reader = Reader::new(response, self.link.limit, Position::default(), self.link.inlet.budget());
-        let mut pace = Pace::default();
+    /// Reads a response that comes on a stream of events, or on several in turn where the stream breaks.
+    async fn read_events(&mut self, response: Response) -> CallEnd {
+        let mut reader =
+            EventReader::new(response, self.link.limit, StreamPosition::default(), self.link.inlet.budget());
+        let mut pace = ReconnectPace::default();
         let mut broken_at = None;
         loop {
             let opened_at = Instant::now();
-            let Some(mut reason) = self.drain(&mut reader).await else { return Ended::Done };
-            if pace.ended(reader.brought(), opened_at.elapsed()) {
+            let Some(mut reason) = self.deliver_events(&mut reader).await else { return CallEnd::Done };
+            if pace.ended(reader.progress(), opened_at.elapsed()) {
                 broken_at = None;
             }
             let broken_at = *broken_at.get_or_insert_with(Instant::now);
             let position = reader.position();
             if self.cancelled.load(Ordering::Relaxed) {
-                return Ended::Done;
+                return CallEnd::Done;
             }
             if position.id.is_none() {
                 return self.fail(CallFailure::Broken { reason });
             }
             reader = loop {
-                if pace.failures >= rules::MOST_RESUMES || broken_at.elapsed() > rules::RESUMING {
+                if pace.failures >= reconnect::MAX_RESUMES || broken_at.elapsed() > reconnect::RESUME_PERIOD {
                     reason = format!("{reason}; and its stream could not be resumed");
                     return self.fail(CallFailure::Broken { reason });
                 }
                 sleep(pace.wait(position.retry, super::random())).await;
                 pace.failures += 1;
-                match self.resume(&position).await {
-                    Resumed::Open(response) => {
-                        break Reader::new(response, self.link.limit, position, self.link.inlet.budget());
+                match self.resume_stream(&position).await {
+                    ResumeOutcome::Open(response) => {
+                        break EventReader::new(response, self.link.limit, position, self.link.inlet.budget());
                     }
-                    Resumed::NotYet(why) => reason = why,
-                    Resumed::Never(why) => return self.fail(CallFailure::Broken { reason: why }),
-                    Resumed::Lost => return Ended::Lost(Link::lost()),
+                    ResumeOutcome::NotYet(why) => reason = why,
+                    ResumeOutcome::Never(why) => return self.fail(CallFailure::Broken { reason: why }),
+                    ResumeOutcome::Lost => return CallEnd::SessionLost(HttpLink::session_lost()),
                 }
             };
         }
     }
 
-    async fn resume(&self, position: &Position) -> Resumed {
-        let response = match self.link.resume(position, &self.personal).await {
+    async fn resume_stream(&self, position: &StreamPosition) -> ResumeOutcome {
+        let response = match self.link.resume_stream(position, &self.client_headers).await {
             Ok(response) => response,
             Err(CallFailure::Unreachable { reason } | CallFailure::Broken { reason }) => {
-                return Resumed::NotYet(reason);
+                return ResumeOutcome::NotYet(reason);
             }
             Err(CallFailure::Refused { status, reason } | CallFailure::Unauthorized { status, reason, .. }) => {
-                return Resumed::Never(format!("resuming its stream was refused with HTTP status {status}: {reason}"));
+                return ResumeOutcome::Never(format!(
+                    "resuming its stream was refused with HTTP status {status}: {reason}"
+                ));
             }
             Err(CallFailure::TooLarge { .. } | CallFailure::BadAnswer { .. } | CallFailure::Stalled) => {
-                return Resumed::Never("its stream could not be resumed".to_owned());
+                return ResumeOutcome::Never("its stream could not be resumed".to_owned());
             }
         };
         let status = response.status();
-        match reader::reply(&response) {
-            Reply::Events => Resumed::Open(response),
-            // The server may know the session, and not this place on one of its streams any more.
-            Reply::NotFound if self.link.is_forgotten().await => Resumed::Lost,
+        match reader::reply_kind(&response) {
+            ReplyKind::Events => ResumeOutcome::Open(response),
+            // With 404 the server may mean the session, or only that it does not keep this place on the stream any
+            // more.
+            ReplyKind::NotFound if self.link.is_session_forgotten().await => ResumeOutcome::Lost,
             _ if status.is_server_error() || matches!(status.as_u16(), 408 | 409 | 425 | 429) => {
-                Resumed::NotYet(format!("resuming its stream failed with HTTP status {}", status.as_u16()))
+                ResumeOutcome::NotYet(format!("resuming its stream failed with HTTP status {}", status.as_u16()))
             }
-            _ => Resumed::Never(format!(
+            _ => ResumeOutcome::Never(format!(
                 "its stream broke off, and resuming it was refused with HTTP status {}",
                 status.as_u16()
             )),
         }
     }
 
-    /// Hands on what comes on a stream until it ends. `None` if the call has its outcome; else how the stream ended.
-    async fn drain(&mut self, reader: &mut Reader) -> Option<String> {
+    /// Delivers the messages of a stream until it ends. Returns `None` if the call has its outcome, else how the stream
+    /// ended.
+    async fn deliver_events(&mut self, reader: &mut EventReader) -> Option<String> {
         loop {
-            match self.step(reader).await {
+            match self.deliver_next(reader).await {
                 Ok(true) => break,
                 Ok(false) => {}
                 Err(reason) => return Some(reason),
             }
         }
-        // Nor is there a wait for room for what stands behind the answer.
-        let rest = async { while self.step(reader).await.is_ok() {} };
-        let _ = timeout(AFTER_ANSWER, rest).await;
+        // The time limit also bounds the wait for memory: messages behind the response are no reason to keep the
+        // stream.
+        let rest = async { while self.deliver_next(reader).await.is_ok() {} };
+        let _ = timeout(READ_ON_AFTER_RESPONSE, rest).await;
         None
     }
 
-    /// Hands on one event. True if the call has its outcome with it; an error at the end of the stream.
-    async fn step(&mut self, reader: &mut Reader) -> Result<bool, String> {
+    /// Delivers one event. Returns whether the call has its outcome with it, and an error at the end of the stream.
+    async fn deliver_next(&mut self, reader: &mut EventReader) -> Result<bool, String> {
         match reader.next().await? {
-            Some(Item::Message(data, grown)) => Ok(match self.hand_on(data, grown).await {
-                Handed::Answer => true,
-                Handed::Other => false,
-                Handed::Bad(error) => self.link.hand_on_bad(error, self.number).await,
+            Some(StreamItem::Message(data, grown)) => Ok(match self.deliver_for_call(data, grown).await {
+                Delivered::Response => true,
+                Delivered::Other => false,
+                Delivered::Unreadable(error) => self.link.deliver_unreadable(error, self.number).await,
             }),
-            Some(Item::Other(..)) => Ok(false),
-            Some(Item::Lost(message)) => Ok(self.lost(message).await),
+            Some(StreamItem::Other(..)) => Ok(false),
+            Some(StreamItem::Lost(message)) => Ok(self.on_lost_message(message).await),
             None => Err("its stream ended before the answer".to_owned()),
         }
     }
 
-    /// True if what was not kept was the answer, or may have been.
-    async fn lost(&mut self, message: LostMessage) -> bool {
+    /// Reports a message that was not kept. Returns whether that message was the call's response, or may have been.
+    async fn on_lost_message(&mut self, message: LostMessage) -> bool {
         let LostMessage { id, request, size, why } = &message;
         let answer = !request && id.as_ref().is_none_or(|id| id.as_u64() == Some(self.number));
         if answer {
@@ -297,34 +329,37 @@ impl Call {
                 Lost::Stalled => CallFailure::Stalled,
             });
         } else {
-            delivery::lost(message, &*self.link.inlet).await;
+            delivery::deliver_lost(message, &*self.link.inlet).await;
         }
         answer
     }
 }
 
-enum Resumed {
+enum ResumeOutcome {
     Open(Response),
-    /// Another attempt may do.
+    /// Another attempt may succeed.
     NotYet(String),
     Never(String),
     Lost,
 }
 
-impl Attempt {
-    /// It was no HTTP+SSE either: the call gets its outcome.
-    pub(super) async fn fail(self, link: &Link, sse: CallFailure) {
-        if let Some(error) = self.explained
-            && matches!(link.hand_on(error, None, self.number, true).await, Handed::Answer)
+impl RefusedInitialize {
+    /// Gives the call its outcome when HTTP+SSE has failed as well, with `sse` as the reason.
+    pub(super) async fn fail(self, link: &HttpLink, sse: CallFailure) {
+        if let Some(error) = self.json_rpc_error
+            && matches!(link.deliver_for_call(error, None, self.number, true).await, Delivered::Response)
         {
             return;
         }
         let failure = match (self.refusal, sse) {
-            // It wants credentials: with them it may turn out what it is.
+            // The server wants credentials first. Which transport it speaks may show when it has them.
             (_, failure @ CallFailure::Unauthorized { .. }) => failure,
             (CallFailure::Refused { status, reason }, sse) => CallFailure::Refused {
                 status,
-                reason: format!("{reason} (that was streamable HTTP; HTTP+SSE does not work either: {})", words(sse)),
+                reason: format!(
+                    "{reason} (that was streamable HTTP; HTTP+SSE does not work either: {})",
+                    failure_text(sse)
+                ),
             },
             (refusal, _) => refusal,
         };
@@ -332,8 +367,8 @@ impl Attempt {
     }
 }
 
-/// Why something failed, as a part of a longer sentence.
-pub(super) fn words(failure: CallFailure) -> String {
+/// Returns why something failed, as a part of a longer sentence.
+pub(super) fn failure_text(failure: CallFailure) -> String {
     match failure {
         CallFailure::Unreachable { reason } | CallFailure::Broken { reason } | CallFailure::BadAnswer { reason } => {
             reason

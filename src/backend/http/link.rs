@@ -1,10 +1,9 @@
-//! One session's side of a server: what its requests carry, and how what comes back is handed on.
+//! One session's link to an HTTP server: the requests that the link sends, with the headers of its session, and the
+//! session that it has on the server.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::Method;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::Response;
@@ -13,114 +12,125 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 use url::Url;
 
-use super::body::{Parcel, Passed, SMALL};
-use super::events::Position;
-use super::reader::{self, Item, Reader};
-use super::rules::{self, Reply};
-use super::site::{Ask, Personal, Site};
-use crate::backend::delivery;
+use super::body::{FREE_COPY, ReplayableBody};
+use super::position::StreamPosition;
+use super::reader;
+use super::responses::error_with_404;
+use super::rules::{self, ReplyKind};
+use super::send_gate::SentSignal;
+use super::server_requests::OpenServerRequests;
+use super::upstream::{ClientHeaders, Upstream, UpstreamRequest};
 use crate::budget::Budget;
-use crate::frame::{Frame, FrameError, Id, Incoming, Kind, Permit, Wire, split};
+use crate::frame::{Frame, Wire};
 use crate::headers::is_credential;
-use crate::link::{CallFailure, Inlet, LinkExit, LostMessage};
+use crate::link::{CallFailure, Inlet, LinkExit};
 
-/// How long a server may take to accept a notification or an answer.
-const ACCEPTING: Duration = Duration::from_secs(30);
-/// How long a server may take to let a stream be resumed.
-const RESUMING: Duration = Duration::from_secs(60);
-/// How long the end of a session may take.
-const DELETING: Duration = Duration::from_secs(3);
-/// How long the session is waited for that an `initialize` may yet open which nobody wants any more.
-const UNWANTED: Duration = Duration::from_secs(10);
-/// How many of those are waited for at a time, over all servers.
-static UNWANTED_AT_ONCE: Semaphore = Semaphore::const_new(256);
-/// How long a server may take to say whether it knows the session.
-const ASKING: Duration = Duration::from_secs(10);
-/// What it is asked.
+/// How long a server may take to accept a notification or a response.
+const ACCEPT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a server may take to begin its response to a request that resumes a stream.
+const RESUME_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the DELETE of a session may take.
+const DELETE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the response to `initialize` is waited for when the link has ended meanwhile: it may open a session on the
+/// server, which then has to be deleted.
+const UNWANTED_SESSION_WAIT: Duration = Duration::from_secs(10);
+/// How many such responses are waited for at a time, over all servers.
+static UNWANTED_SESSION_WAITERS: Semaphore = Semaphore::const_new(256);
+/// How long a server may take to answer the ping that finds out whether it knows the session.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
 const PING: &str = r#"{"jsonrpc":"2.0","id":"sessile-ping","method":"ping"}"#;
-/// How often an answer is sent to a server that is busy, in all, how long to wait before it is sent again, and how long all
-/// of that may take.
-const MOST_ANSWERS: u32 = 5;
-const FIRST_ANSWER: Duration = Duration::from_millis(250);
-const ANSWERING: Duration = Duration::from_secs(60);
-/// The longest answer that is kept to be sent again, in bytes.
-const KEPT: usize = 1024 * 1024;
-/// Of how many open questions it is known on which call's stream they came.
-const MOST_QUESTIONS: usize = 1024;
-
-/// The number of no call: the first one is 1.
-const NO_CALL: u64 = 0;
-
-const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
-const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+/// How often in all a response is sent to a server that is busy, how long to wait before the second time, and how long
+/// all attempts may take.
+const MAX_RESPONSE_SENDS: u32 = 5;
+const FIRST_RESEND_DELAY: Duration = Duration::from_millis(250);
+const RESEND_PERIOD: Duration = Duration::from_secs(60);
+/// The longest response that is kept to be sent again, in bytes.
+const MAX_RESENT_RESPONSE: usize = 1024 * 1024;
+const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
-const EITHER: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
+const JSON_OR_EVENTS: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
 
-/// What a session's tasks share.
-pub(super) struct Link {
-    pub site: Arc<Site>,
+/// One session's link to an HTTP server. All tasks of the link share it.
+pub(super) struct HttpLink {
+    pub upstream: Arc<Upstream>,
     pub inlet: Arc<dyn Inlet>,
     /// The largest message, in bytes.
     pub limit: usize,
     /// Bounds the bytes of this session that are on their way to the server, and the copies of them that are kept to be
     /// sent a second time.
     pub outgoing: Budget,
-    /// A name for logs.
+    /// The session's name, for logs.
     pub name: Arc<str>,
-    known: Mutex<Known>,
-    /// The server's open questions, each with the call on whose stream it came.
-    questions: Mutex<VecDeque<(Id, u64)>>,
+    session: Mutex<UpstreamSession>,
+    pub server_requests: OpenServerRequests,
 }
 
-/// What is known of the session on the server.
+/// The session that this link has on the server, as far as the server has one.
 #[derive(Default)]
-struct Known {
-    session: Option<HeaderValue>,
-    version: Option<HeaderValue>,
-    /// The client's credentials, as they came last: for requests that are made on its behalf and not for one message.
-    client: Personal,
+struct UpstreamSession {
+    id: Option<HeaderValue>,
+    protocol_version: Option<HeaderValue>,
+    /// The credentials that came with the client's last message: for requests that belong to no message, such as a
+    /// DELETE.
+    client_credentials: ClientHeaders,
 }
 
-impl Link {
-    pub(super) fn new(site: Arc<Site>, inlet: Arc<dyn Inlet>, limit: usize, name: Arc<str>, outgoing: Budget) -> Self {
-        Self { site, inlet, limit, outgoing, name, known: Mutex::default(), questions: Mutex::default() }
+impl HttpLink {
+    pub(super) fn new(
+        upstream: Arc<Upstream>,
+        inlet: Arc<dyn Inlet>,
+        limit: usize,
+        name: Arc<str>,
+        outgoing: Budget,
+    ) -> Self {
+        Self {
+            upstream,
+            inlet,
+            limit,
+            outgoing,
+            name,
+            session: Mutex::default(),
+            server_requests: OpenServerRequests::default(),
+        }
     }
 
-    fn known<T>(&self, read: impl FnOnce(&mut Known) -> T) -> T {
-        read(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with_session<T>(&self, read: impl FnOnce(&mut UpstreamSession) -> T) -> T {
+        read(&mut self.session.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Another handshake begins. A session that the last one opened, although it failed, is ended.
-    pub(super) async fn begin(&self) {
+    /// Prepares for a handshake. If the last one failed and opened a session all the same, that session is deleted.
+    pub(super) async fn reset_for_handshake(&self) {
         self.delete().await;
-        self.known(|known| known.version = None);
+        self.with_session(|session| session.protocol_version = None);
     }
 
-    /// Sends `initialize`, and takes the session that it opens. If the caller goes away, a session that opens nevertheless is
-    /// ended, for as long as the process lives.
-    pub(super) async fn handshake(self: &Arc<Self>, ask: Ask) -> Result<Response, CallFailure> {
+    /// Sends `initialize`, and remembers the session that the response opens. If this future is dropped, the response
+    /// is still waited for, and a session that it opens is deleted: nobody else could.
+    pub(super) async fn handshake(self: &Arc<Self>, request: UpstreamRequest) -> Result<Response, CallFailure> {
         let (mut answer, answered) = oneshot::channel();
         let link = self.clone();
         tokio::spawn(async move {
-            let sending = link.site.send(ask);
+            let sending = link.upstream.send(request);
             tokio::pin!(sending);
             let sent = tokio::select! {
                 sent = &mut sending => sent,
                 () = answer.closed() => {
-                    let Ok(_place) = UNWANTED_AT_ONCE.try_acquire() else { return };
-                    let Ok(sent) = timeout(UNWANTED, sending).await else { return };
+                    let Ok(_place) = UNWANTED_SESSION_WAITERS.try_acquire() else { return };
+                    let Ok(sent) = timeout(UNWANTED_SESSION_WAIT, sending).await else { return };
                     sent
                 }
             };
-            let opens = |response: &Response| matches!(reader::reply(response), Reply::Json | Reply::Events);
+            let opens =
+                |response: &Response| matches!(reader::reply_kind(response), ReplyKind::Json | ReplyKind::Events);
             let sent = match sent {
                 Ok(response) if opens(&response) => match session(response.headers()) {
-                    // What the link knows by now may be another session.
-                    Ok(Some(session)) if answer.is_closed() => return link.end(session).await,
+                    // The link may know another session by now, so this one is not written over it.
+                    Ok(Some(session)) if answer.is_closed() => return link.delete_session(session).await,
                     Ok(session) => {
-                        link.known(|known| known.session = session);
+                        link.with_session(|known| known.id = session);
                         Ok(response)
                     }
                     Err(reason) => Err(CallFailure::BadAnswer { reason }),
@@ -135,168 +145,146 @@ impl Link {
         answered.await.unwrap_or_else(|_| Err(lost()))
     }
 
-    /// Takes the protocol version from the answer to `initialize`.
-    fn agree(&self, answer: &Frame) {
+    /// Remembers the protocol version from the response to `initialize`.
+    pub(super) fn take_protocol_version(&self, answer: &Frame) {
         let version = answer.lookup(&["result", "protocolVersion"]).ok().flatten();
         let version = version.and_then(|raw| serde_json::from_slice::<String>(raw).ok());
-        self.known(|known| known.version = version.as_deref().and_then(rules::version));
+        self.with_session(|session| session.protocol_version = version.as_deref().and_then(rules::version));
     }
 
     /// Whether the server keeps a session for this link.
     pub(super) fn has_session(&self) -> bool {
-        self.known(|known| known.session.is_some())
+        self.with_session(|session| session.id.is_some())
     }
 
-    /// The headers of the client's that are to go with this message.
-    pub(super) fn personal(&self, wire: &Wire) -> Personal {
-        let personal = self.site.personal(wire.forwarded());
+    /// Returns the client's headers that are to be sent with this message, and remembers the credentials among them.
+    pub(super) fn client_headers(&self, wire: &Wire) -> ClientHeaders {
+        let client_headers = self.upstream.client_headers(wire.forwarded());
         if wire.forwarded().is_some() {
-            let credentials = personal.iter().filter(|(name, _)| is_credential(name));
-            self.known(|known| known.client = credentials.cloned().collect());
+            let credentials = client_headers.iter().filter(|(name, _)| is_credential(name));
+            self.with_session(|session| session.client_credentials = credentials.cloned().collect());
         }
-        personal
+        client_headers
     }
 
     fn transport_headers(&self, accept: HeaderValue) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(header::ACCEPT, accept);
-        self.known(|known| {
-            headers.extend(known.session.iter().map(|session| (SESSION, session.clone())));
-            headers.extend(known.version.iter().map(|version| (VERSION, version.clone())));
+        self.with_session(|session| {
+            headers.extend(session.id.iter().map(|session| (SESSION_ID, session.clone())));
+            headers.extend(session.protocol_version.iter().map(|version| (PROTOCOL_VERSION, version.clone())));
         });
         headers
     }
 
-    /// A message as a POST. `passed` is dropped when it has been written.
-    pub(super) fn post(&self, url: &Url, wire: Wire, personal: Personal, passed: Option<Passed>) -> Ask {
-        let mut headers = self.transport_headers(EITHER);
+    /// Returns a message as a POST. `sent_signal` is dropped when the message has been written.
+    pub(super) fn post(
+        &self,
+        url: &Url,
+        wire: Wire,
+        client_headers: ClientHeaders,
+        sent_signal: Option<SentSignal>,
+    ) -> UpstreamRequest {
+        let mut headers = self.transport_headers(JSON_OR_EVENTS);
         headers.insert(header::CONTENT_TYPE, JSON);
-        Ask {
+        UpstreamRequest {
             headers,
-            personal,
-            parcel: Some(Parcel::new(wire, passed, &self.outgoing)),
-            ..Ask::new(Method::POST, url)
+            client_headers,
+            body: Some(ReplayableBody::new(wire, sent_signal, &self.outgoing)),
+            ..UpstreamRequest::new(Method::POST, url)
         }
     }
 
-    /// A message as a POST that has no answer: it may be sent again until somebody is there to take it.
-    pub(super) fn post_notice(&self, url: &Url, wire: Wire) -> Ask {
-        let personal = self.personal(&wire);
-        Ask { patience: Some(ACCEPTING), insist: true, ..self.post(url, wire, personal, None) }
+    /// Returns a message that has no response as a POST, which is sent again while the server cannot be reached.
+    pub(super) fn post_without_response(&self, url: &Url, wire: Wire) -> UpstreamRequest {
+        let client_headers = self.client_headers(&wire);
+        UpstreamRequest {
+            head_timeout: Some(ACCEPT_TIMEOUT),
+            retry_unreachable: true,
+            ..self.post(url, wire, client_headers, None)
+        }
     }
 
-    /// A stream of the server's messages, on behalf of the client and not for one message.
-    pub(super) fn listen(&self, position: &Position) -> Ask {
-        let personal = self.known(|known| known.client.clone());
+    /// Returns the GET for a stream of the server's own messages, with the client's last credentials.
+    pub(super) fn open_stream(&self, position: &StreamPosition) -> UpstreamRequest {
+        let client_headers = self.with_session(|session| session.client_credentials.clone());
         let mut headers = self.transport_headers(EVENTS);
         headers.extend(rules::last_event_id(position).map(|id| (LAST_EVENT_ID, id)));
-        Ask { headers, personal, ..Ask::new(Method::GET, &self.site.url) }
+        UpstreamRequest { headers, client_headers, ..UpstreamRequest::new(Method::GET, &self.upstream.url) }
     }
 
-    /// The rest of the stream of a call that came with `personal`.
-    pub(super) async fn resume(&self, position: &Position, personal: &Personal) -> Result<Response, CallFailure> {
-        let ask = Ask { personal: personal.clone(), patience: Some(RESUMING), ..self.listen(position) };
-        self.site.send(ask).await
+    /// Asks for the rest of a call's stream, behind `position`, with the headers that came with the call.
+    pub(super) async fn resume_stream(
+        &self,
+        position: &StreamPosition,
+        client_headers: &ClientHeaders,
+    ) -> Result<Response, CallFailure> {
+        let request = UpstreamRequest {
+            client_headers: client_headers.clone(),
+            head_timeout: Some(RESUME_TIMEOUT),
+            ..self.open_stream(position)
+        };
+        self.upstream.send(request).await
     }
 
-    /// Whether the server says that it does not know the session. Only its reply to a message says that: for a stream, 404
-    /// may mean that there is no such stream.
-    pub(super) async fn is_forgotten(&self) -> bool {
+    /// Asks the server with a ping whether it knows the session. Only 404 to a message means that it does not: 404 to a
+    /// GET may mean that there is no such stream.
+    pub(super) async fn is_session_forgotten(&self) -> bool {
         if !self.has_session() {
             return false;
         }
-        let personal = self.known(|known| known.client.clone());
-        let ask = self.post(&self.site.url, PING.to_owned().into(), personal, None);
+        let client_headers = self.with_session(|session| session.client_credentials.clone());
+        let request = self.post(&self.upstream.url, PING.to_owned().into(), client_headers, None);
         let asking = async {
-            let response = self.site.send(ask).await.ok()?;
-            let not_found = reader::reply(&response) == Reply::NotFound;
-            let said = reader::refusal(response).await;
-            Some(not_found && answer_with_404(&said, None).is_none())
+            let response = self.upstream.send(request).await.ok()?;
+            let not_found = reader::reply_kind(&response) == ReplyKind::NotFound;
+            let said = reader::read_refusal(response).await;
+            Some(not_found && error_with_404(&said, None).is_none())
         };
-        timeout(ASKING, asking).await.ok().flatten().unwrap_or_default()
+        timeout(PING_TIMEOUT, asking).await.ok().flatten().unwrap_or_default()
     }
 
-    /// A copy of a message, for a second sending, if there is memory for it.
-    pub(super) fn copy(&self, wire: &Wire) -> Option<Wire> {
-        let permit = if wire.len() <= SMALL { None } else { Some(self.outgoing.keep(wire.len())?) };
+    /// Returns a copy of a message for a second sending, if there is memory for one.
+    pub(super) fn copy_for_resend(&self, wire: &Wire) -> Option<Wire> {
+        let permit = if wire.len() <= FREE_COPY { None } else { Some(self.outgoing.keep(wire.len())?) };
         Some(wire.clone_parts().with_forwarded(wire.forwarded().cloned()).with_permit(permit))
     }
 
-    /// Sends an answer to a question of the server's, more than once if the server is busy: it waits for it. Sending it twice
-    /// does no harm, because a question is answered once.
-    pub(super) async fn answer(&self, url: &Url, wire: Wire) -> Result<Response, CallFailure> {
-        let kept = if wire.len() <= KEPT { self.copy(&wire) } else { None };
+    /// Sends a response to a server request, several times if the server is busy, because the server waits for it. A
+    /// second copy does no harm: the server has forgotten the id of a request that was answered.
+    pub(super) async fn send_response(&self, url: &Url, wire: Wire) -> Result<Response, CallFailure> {
+        let kept = if wire.len() <= MAX_RESENT_RESPONSE { self.copy_for_resend(&wire) } else { None };
         let begun_at = Instant::now();
         let (mut wire, mut tries) = (wire, 0);
         loop {
-            let sent = self.site.send(self.post_notice(url, wire)).await;
+            let sent = self.upstream.send(self.post_without_response(url, wire)).await;
             tries += 1;
             let passing = match &sent {
                 Ok(response) => rules::is_passing(response.status()),
                 Err(failure) => matches!(failure, CallFailure::Broken { .. }),
             };
             match &kept {
-                Some(kept) if passing && tries < MOST_ANSWERS && begun_at.elapsed() < ANSWERING => {
+                Some(kept) if passing && tries < MAX_RESPONSE_SENDS && begun_at.elapsed() < RESEND_PERIOD => {
                     wire = kept.clone_parts().with_forwarded(kept.forwarded().cloned());
                 }
                 _ => return sent,
             }
-            sleep(FIRST_ANSWER * 2_u32.pow(tries - 1)).await;
+            sleep(FIRST_RESEND_DELAY * 2_u32.pow(tries - 1)).await;
         }
     }
 
-    fn questions<T>(&self, read: impl FnOnce(&mut VecDeque<(Id, u64)>) -> T) -> T {
-        read(&mut self.questions.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Remembers on which call's stream a question came.
-    fn asked(&self, frame: &Frame, call: u64) {
-        if let (Kind::Request, Some(id)) = (frame.kind(), frame.id()) {
-            self.questions(|questions| {
-                if questions.len() >= MOST_QUESTIONS {
-                    questions.pop_front();
-                }
-                questions.push_back((id, call));
-            });
-        }
-    }
-
-    /// Forgets the questions of a call that is over.
-    pub(super) fn forget(&self, call: u64) {
-        self.questions(|questions| questions.retain(|(_, on)| *on != call));
-    }
-
-    /// The questions that are answered here are open no more. The calls on whose streams they came.
-    pub(super) fn settle(&self, answers: &Wire) -> Vec<u64> {
-        if answers.len() > KEPT || self.questions(|questions| questions.is_empty()) {
-            return Vec::new();
-        }
-        let ids: Vec<_> = match split(answers.clone_parts().into_bytes()) {
-            Ok(Incoming::One(frame)) => frame.id().into_iter().collect(),
-            Ok(Incoming::Batch(frames)) => frames.iter().flatten().filter_map(Frame::id).collect(),
-            Err(_) => Vec::new(),
-        };
-        self.questions(|questions| {
-            let find = |id: &Id| questions.iter().position(|(open, _)| open == id);
-            let places: Vec<_> = ids.iter().filter_map(find).collect();
-            let calls = places.iter().map(|place| questions[*place].1).collect();
-            questions.retain(|(open, _)| !ids.contains(open));
-            calls
-        })
-    }
-
-    /// Ends the session on the server, if there is one. That it may not be ended in this way is fine.
+    /// Deletes the session on the server, if there is one. Servers may refuse to (405), which is no error.
     pub(super) async fn delete(&self) {
-        // Whoever takes it away ends it: once.
-        if let Some(session) = self.known(|known| known.session.take()) {
-            self.end(session).await;
+        // The id is taken out first, so that the session is deleted once even if several tasks come here.
+        if let Some(session) = self.with_session(|session| session.id.take()) {
+            self.delete_session(session).await;
         }
     }
 
-    async fn end(&self, session: HeaderValue) {
-        let mut ask = Ask { method: Method::DELETE, ..self.listen(&Position::default()) };
-        ask.headers.insert(SESSION, session);
-        match timeout(DELETING, self.site.send(ask)).await {
+    async fn delete_session(&self, session: HeaderValue) {
+        let mut request = UpstreamRequest { method: Method::DELETE, ..self.open_stream(&StreamPosition::default()) };
+        request.headers.insert(SESSION_ID, session);
+        match timeout(DELETE_TIMEOUT, self.upstream.send(request)).await {
             Ok(Ok(response)) => {
                 debug!(link = %self.name, status = response.status().as_u16(), "session deleted");
             }
@@ -305,140 +293,15 @@ impl Link {
         }
     }
 
-    /// That the server does not know the session any more.
-    pub(super) fn lost() -> LinkExit {
+    /// The end of a link whose server does not know the session any more.
+    pub(super) fn session_lost() -> LinkExit {
         LinkExit::Lost {
             reason: "it does not know this session any more, and answered with HTTP status 404".to_owned(),
         }
     }
-
-    /// Hands on what comes on a stream of no call's own, until it ends. With `answers` the server's answers come there too;
-    /// else what cannot be read there is taken for the answer to no call.
-    pub(super) async fn carry(
-        &self,
-        reader: &mut Reader,
-        answers: bool,
-        mut see: impl FnMut(&Frame),
-    ) -> Result<(), String> {
-        let on = (!answers).then_some(NO_CALL);
-        while let Some(event) = reader.next().await? {
-            match event {
-                Item::Message(data, grown) => {
-                    let size = data.len();
-                    let received = split(data);
-                    match &received {
-                        Ok(Incoming::One(frame)) => see(frame),
-                        Ok(Incoming::Batch(frames)) => frames.iter().flatten().for_each(&mut see),
-                        Err(_) => {}
-                    }
-                    delivery::hand_on(received, size, grown, on, &*self.inlet).await;
-                }
-                Item::Other(..) => {}
-                Item::Lost(message) => {
-                    let request = message.request || message.id.is_none() && !answers;
-                    delivery::lost(LostMessage { request, ..message }, &*self.inlet).await;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Hands on what came for a call, and says what it was.
-    pub(super) async fn hand_on(&self, data: Bytes, grown: Option<Permit>, call: u64, opening: bool) -> Handed {
-        let size = data.len();
-        let mut received = split(data);
-        let id = Id::number(call);
-        if let Ok(Incoming::One(frame)) = &received
-            && let Some(mended) = addressed(frame, &id)
-        {
-            received = split(mended);
-        }
-        let answers = |frame: &Frame| frame.kind() == Kind::Response && names(frame, call);
-        let answer = match &received {
-            Ok(Incoming::One(frame)) => answers(frame).then_some(frame),
-            Ok(Incoming::Batch(frames)) => frames.iter().flatten().find(|frame| answers(frame)),
-            Err(error) => return Handed::Bad(error.clone()),
-        };
-        let is_unreadable = match &received {
-            // With one of them the session fails the call.
-            Ok(Incoming::Batch(frames)) => {
-                frames.iter().any(|frame| frame.as_ref().is_err_and(|error| error.is_answer_to(call)))
-            }
-            _ => false,
-        };
-        let handed = if answer.is_some() || is_unreadable { Handed::Answer } else { Handed::Other };
-        if let (Some(answer), true) = (answer, opening) {
-            self.agree(answer);
-        }
-        match &received {
-            Ok(Incoming::One(frame)) => self.asked(frame, call),
-            Ok(Incoming::Batch(frames)) => frames.iter().flatten().for_each(|frame| self.asked(frame, call)),
-            Err(_) => {}
-        }
-        delivery::hand_on(received, size, grown, Some(call), &*self.inlet).await;
-        handed
-    }
-
-    /// Hands on that what came for a call is no message. True if that is the call's outcome.
-    pub(super) async fn hand_on_bad(&self, error: FrameError, call: u64) -> bool {
-        let answered = error.is_answer_to(call);
-        delivery::hand_on(Err(error), 0, None, Some(call), &*self.inlet).await;
-        answered
-    }
 }
 
-/// The session id that came with the answer to `initialize`.
+/// Returns the session id in the headers of the response to `initialize`.
 fn session(headers: &HeaderMap) -> Result<Option<HeaderValue>, String> {
-    headers.get(&SESSION).map(rules::session_id).transpose()
-}
-
-/// What came for a call.
-pub(super) enum Handed {
-    /// Its answer, alone or among others.
-    Answer,
-    /// Something else.
-    Other,
-    /// No message, and it was not handed on.
-    Bad(FrameError),
-}
-
-/// An error that does not say what it answers, with the id of the call that it came for.
-fn addressed(frame: &Frame, id: &Id) -> Option<Bytes> {
-    if !frame.is_error() || frame.id().is_some() {
-        return None;
-    }
-    Some(frame.splice().set(&["id"], id.raw()).ok()?.finish().into_bytes())
-}
-
-/// The JSON-RPC error in the body of a 404, if it is the answer to this request, by its id, and not word of a session that is
-/// not known. `None` for the id stands for that of sessile's own ping.
-pub(super) fn answer_with_404(body: &Bytes, call: Option<u64>) -> Option<Bytes> {
-    let Ok(Incoming::One(frame)) = split(body.clone()) else { return None };
-    let found = frame.id()?;
-    let same = match call {
-        Some(call) => found.as_u64() == Some(call),
-        None => found.to_text().as_deref() == Some("sessile-ping"),
-    };
-    let code = frame.lookup(&["error", "code"]).ok().flatten()?;
-    let code = serde_json::from_slice::<i64>(code).ok()?;
-    (frame.is_error() && same && rules::is_answer_with_404(code)).then(|| frame.bytes().clone())
-}
-
-/// The JSON-RPC error in the body of a refusal, as the answer to this call; `None` if it is none.
-pub(super) fn explained(body: &Bytes, call: u64) -> Option<Bytes> {
-    let Ok(Incoming::One(frame)) = split(body.clone()) else { return None };
-    if !frame.is_error() {
-        return None;
-    }
-    if names(&frame, call) {
-        return Some(frame.bytes().clone());
-    }
-    // Some servers put in what they like; it came with this call and answers no other.
-    let id = Id::number(call);
-    Some(frame.splice().set(&["id"], id.raw()).ok()?.finish().into_bytes())
-}
-
-/// Whether the id of the message is this number, however the server spells it.
-pub(super) fn names(frame: &Frame, call: u64) -> bool {
-    frame.id().is_some_and(|id| id.as_u64() == Some(call))
+    headers.get(&SESSION_ID).map(rules::session_id).transpose()
 }

@@ -1,20 +1,29 @@
 //! A server that is reached over HTTP: streamable HTTP, or HTTP+SSE of 2024-11-05.
 //!
-//! Each session has a session of its own on the server; connections are pooled below all of them. What follows from what a
-//! server says is decided in `rules.rs` and `events.rs`, which do no I/O.
+//! Each session has a session of its own on the server; all of them share one pool of connections (`upstream.rs`). What
+//! follows from a server's responses is decided in files without I/O: `rules.rs`, `responses.rs`, `sse_decoder.rs` and
+//! `reconnect.rs`.
 
 mod address;
 mod body;
 mod call;
-mod choice;
-mod events;
+mod input;
 mod link;
+mod negotiation;
+mod partial_event;
+mod position;
 mod reader;
+mod receive;
+mod reconnect;
+mod responses;
 mod rules;
 mod secrets;
-mod site;
+mod send_gate;
+mod server_requests;
 mod sse;
+mod sse_decoder;
 mod streamable;
+mod upstream;
 
 #[cfg(test)]
 mod tests;
@@ -31,9 +40,9 @@ use reqwest::{Client, redirect};
 use tokio::sync::OnceCell;
 
 use self::address::Address;
-use self::site::Site;
-use super::credentials::{CredentialError, Credentials};
-use super::fixed::Fixed;
+use self::upstream::Upstream;
+use super::configured_token::ConfiguredToken;
+use super::credentials::{CredentialError, TokenSource};
 use super::oauth::OAuth;
 use super::{Backend, factory};
 use crate::config::OAuthSettings;
@@ -42,20 +51,22 @@ use crate::link::{Connect, Launch, LinkExit};
 
 pub use crate::config::Transport;
 
-/// How long a connection may take unless something else is said.
+/// How long it may take to connect, unless another time is set.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an unused connection is kept. One that its server closes at the moment when a call is sent on it takes that call
-/// with it, and nobody knows whether it was carried out. Plain servers such as Node's and uvicorn close after five seconds,
-/// and a new connection to them costs little; what stands in front of servers on the internet waits for a minute or more.
+/// How long an unused connection is kept. A connection that its server closes at the moment when a call is sent on it
+/// takes that call with it, and nobody knows whether the call was carried out. Plain servers such as Node's and uvicorn
+/// close after five seconds, and a new connection to them costs little; gateways on the internet wait for a minute or
+/// more.
 const IDLE_PLAIN: Duration = Duration::from_secs(4);
 const IDLE_TLS: Duration = Duration::from_secs(50);
-/// Most unused connections that are kept.
-const MOST_IDLE: usize = 64;
-/// How a peer that is gone without a word is noticed, although calls and streams may be quiet for hours.
-const PROBE_AFTER: Duration = Duration::from_secs(20);
-const PROBES: u32 = 3;
+/// Most unused connections that are kept for each server.
+const MAX_IDLE_CONNECTIONS: usize = 64;
+/// TCP keep-alive: calls and streams may be quiet for hours, so a peer that has vanished would not be noticed without
+/// it.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEPALIVE_RETRIES: u32 = 3;
 
-/// Why an [`HttpBackend`] cannot be what it was to be.
+/// Why an [`HttpBackend`] cannot be built as it was configured.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HttpBackendError {
@@ -80,20 +91,20 @@ pub enum HttpBackendError {
 
 /// A server behind a URL. Each session gets a session of its own there; connections are shared.
 ///
-/// What goes over it is decoded if it is compressed, redirects are followed within the server's origin only, and proxies are
-/// taken from the usual environment variables, but never asked for what is on this machine. HTTP/1.1 is spoken: a stream
-/// that nobody reads then holds up itself alone, and there may be as many of them as there are sessions.
+/// Compressed responses are decoded, redirects are followed within the server's origin only, and HTTP proxies are taken
+/// from the usual environment variables, but not used for servers on this machine. HTTP/1.1 is spoken: a stream that
+/// nobody reads then holds up nothing but itself, and there may be as many streams as there are sessions.
 #[derive(Clone)]
 pub struct HttpBackend {
     address: Address,
     transport: Transport,
     headers: HeaderMap,
     forwards: Vec<HeaderName>,
-    credentials: Option<Arc<dyn Credentials>>,
+    token_source: Option<Arc<dyn TokenSource>>,
     unix_socket: Option<PathBuf>,
     connect_timeout: Duration,
-    /// Made with the first link, when all settings are there.
-    site: Arc<OnceCell<Result<Arc<Site>, String>>>,
+    /// Built with the first link, when all settings have been made.
+    upstream: Arc<OnceCell<Result<Arc<Upstream>, String>>>,
 }
 
 impl HttpBackend {
@@ -104,14 +115,14 @@ impl HttpBackend {
             transport: Transport::Auto,
             headers: HeaderMap::new(),
             forwards: Vec::new(),
-            credentials: None,
+            token_source: None,
             unix_socket: None,
             connect_timeout: CONNECT_TIMEOUT,
-            site: Arc::default(),
+            upstream: Arc::default(),
         })
     }
 
-    /// Sets how messages are carried; [`Transport::Auto`] if nothing is said.
+    /// Sets the transport; [`Transport::Auto`] unless this is called.
     #[must_use]
     pub fn transport(mut self, transport: Transport) -> Self {
         self.transport = transport;
@@ -131,10 +142,10 @@ impl HttpBackend {
         Ok(self.changed())
     }
 
-    /// Sends a header of the client's own request along with its message, if it is there.
+    /// Passes a header of the client's own request on with its message, if the client sent it.
     ///
-    /// `Authorization` and `Cookie` are forwarded because they are named here, and not otherwise. Headers of the connection
-    /// and of the message cannot be: `Host`, `Accept`, `Content-*`, `Mcp-*` and the like.
+    /// `Authorization` and `Cookie` are passed on only if they are named here. Headers of the connection and of the
+    /// message cannot be passed on: `Host`, `Accept`, `Content-*`, `Mcp-*` and the like.
     pub fn forward_header(mut self, name: &str) -> Result<Self, HttpBackendError> {
         let refuse = |reason| HttpBackendError::Header { name: name.to_owned(), reason };
         let known = rules::header_name(name, why_not_forwarded).map_err(refuse)?;
@@ -144,75 +155,76 @@ impl HttpBackend {
         Ok(self.changed())
     }
 
-    /// Sends the bearer token that stands in this file, which is read again when it changes. Credentials that were set before
-    /// are not used.
+    /// Sends the bearer token in this file, which is read again when it changes. Replaces credentials that were set
+    /// before.
     pub fn bearer_file(self, path: impl Into<PathBuf>) -> Result<Self, HttpBackendError> {
-        Fixed::file(path.into()).map_err(no_credentials).map(|fixed| self.with_credentials(fixed))
+        ConfiguredToken::file(path.into()).map_err(no_credentials).map(|configured| self.with_token_source(configured))
     }
 
-    /// Sends the bearer token that this environment variable holds now. Credentials that were set before are not used.
+    /// Sends the bearer token that this environment variable holds now. Replaces credentials that were set before.
     pub fn bearer_env(self, name: &str) -> Result<Self, HttpBackendError> {
-        Fixed::variable(name).map_err(no_credentials).map(|fixed| self.with_credentials(fixed))
+        ConfiguredToken::variable(name).map_err(no_credentials).map(|configured| self.with_token_source(configured))
     }
 
-    /// Sends this bearer token. Credentials that were set before are not used.
+    /// Sends this bearer token. Replaces credentials that were set before.
     pub fn bearer(self, token: &str) -> Result<Self, HttpBackendError> {
-        let fixed = Fixed::given("the configuration".to_owned(), token);
-        fixed.map_err(no_credentials).map(|fixed| self.with_credentials(fixed))
+        let configured = ConfiguredToken::given("the configuration".to_owned(), token);
+        configured.map_err(no_credentials).map(|configured| self.with_token_source(configured))
     }
 
-    /// Logs in as the server says, and sends the tokens that it is given. Credentials that were set before are not used.
+    /// Logs in as the server says, and sends the tokens that the login brings. Replaces credentials that were set
+    /// before.
     pub fn oauth(self, settings: OAuthSettings) -> Result<Self, HttpBackendError> {
         settings.check().map_err(|error| HttpBackendError::Credentials(error.to_string()))?;
-        let oauth = OAuth::new(&self.address.bare(), settings);
-        Ok(self.with_credentials(oauth))
+        let oauth = OAuth::new(&self.address.without_userinfo(), settings);
+        Ok(self.with_token_source(oauth))
     }
 
-    fn with_credentials(mut self, credentials: impl Credentials + 'static) -> Self {
-        self.credentials = Some(Arc::new(credentials));
+    fn with_token_source(mut self, token_source: impl TokenSource + 'static) -> Self {
+        self.token_source = Some(Arc::new(token_source));
         self.changed()
     }
 
-    /// Connects to a unix socket. The URL then says which path and `Host` are asked for.
+    /// Connects to a unix socket. The URL then says which path and `Host` are requested.
     #[must_use]
     pub fn unix_socket(mut self, path: impl Into<PathBuf>) -> Self {
         self.unix_socket = Some(path.into());
         self.changed()
     }
 
-    /// Sets how long a connection may take, with all of its handshakes; 10 seconds if nothing is said.
+    /// Sets how long it may take to connect, with TLS; 10 seconds unless this is called.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self.changed()
     }
 
-    /// A clone that is changed is another server.
+    /// Forgets the built upstream: a clone whose settings were changed must not share that of the original.
     fn changed(mut self) -> Self {
-        self.site = Arc::default();
+        self.upstream = Arc::default();
         self
     }
 
-    /// Returns the [`Site`] that all links of this server share. Returns `None` if this link is stopped before it is made.
+    /// Returns the [`Upstream`] that all links of this server share, or `None` if this link is stopped before it is
+    /// built.
     ///
-    /// To make it reads the system's certificates, which takes a while and may block for longer. One link makes it, and the
-    /// others wait for that.
-    async fn site(self: Arc<Self>, launch: &Launch) -> Option<Result<Arc<Site>, LinkExit>> {
+    /// The first link builds it while the others wait. To build it reads the system's certificates, which may block.
+    async fn upstream(self: Arc<Self>, launch: &Launch) -> Option<Result<Arc<Upstream>, LinkExit>> {
         let server = self.clone();
-        let making = self.site.get_or_try_init(async || {
+        let making = self.upstream.get_or_try_init(async || {
             let made = factory::make(launch, move || server.build().map(Arc::new)).await;
             made.map_or(Err(None), |made| made.map_err(Some))
         });
         tokio::select! {
             made = making => match made {
-                Ok(site) => Some(site.clone().map_err(|reason| LinkExit::Failed { reason })),
+                Ok(upstream) => Some(upstream.clone().map_err(|reason| LinkExit::Failed { reason })),
                 Err(exit) => exit.map(Err),
             },
             () = launch.stop.cancelled() => None,
         }
     }
 
-    fn build(&self) -> Result<Site, String> {
+    fn build(&self) -> Result<Upstream, String> {
         super::tls::ensure_provider();
         let tls = self.address.url().scheme() == "https";
         let mut client = Client::builder()
@@ -223,16 +235,16 @@ impl HttpBackend {
             .referer(false)
             .connect_timeout(self.connect_timeout)
             .pool_idle_timeout(if tls { IDLE_TLS } else { IDLE_PLAIN })
-            .pool_max_idle_per_host(MOST_IDLE)
+            .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS)
             .tcp_nodelay(true)
-            .tcp_keepalive(PROBE_AFTER)
-            .tcp_keepalive_interval(PROBE_AFTER)
-            .tcp_keepalive_retries(PROBES);
+            .tcp_keepalive(KEEPALIVE_INTERVAL)
+            .tcp_keepalive_interval(KEEPALIVE_INTERVAL)
+            .tcp_keepalive_retries(KEEPALIVE_RETRIES);
         if !tls {
-            // What trusts nobody need not read the system's certificates first.
+            // Without TLS there is no need to read the system's certificates.
             client = client.tls_certs_only([]);
         }
-        if self.address.is_here() {
+        if self.address.is_loopback() {
             client = client.no_proxy();
         }
         if let Some(path) = &self.unix_socket {
@@ -243,25 +255,25 @@ impl HttpBackend {
             #[cfg(not(unix))]
             return Err(format!("there are no unix sockets on this system: leave {} out", path.display()));
         }
-        let client = client.build().map_err(reader::chain)?;
-        let (url, bare) = (self.address.url(), self.address.bare());
+        let client = client.build().map_err(reader::error_chain)?;
+        let (url, bare) = (self.address.url(), self.address.without_userinfo());
         let mut headers = self.headers.clone();
         if !url.username().is_empty() || url.password().is_some() {
-            // Building a request turns what the URL says into a header.
-            let request = client.get(url.clone()).build().map_err(reader::chain)?;
+            // Building a request turns the credentials in the URL into a header.
+            let request = client.get(url.clone()).build().map_err(reader::error_chain)?;
             let basic = request.headers().get(header::AUTHORIZATION);
             if let (Some(basic), false) = (basic, headers.contains_key(header::AUTHORIZATION)) {
                 headers.insert(header::AUTHORIZATION, basic.clone());
             }
         }
-        Ok(Site {
+        Ok(Upstream {
             client,
             url: bare,
             headers,
             forwards: self.forwards.clone().into(),
-            credentials: self.credentials.clone(),
+            token_source: self.token_source.clone(),
             token: Mutex::default(),
-            sse: AtomicBool::new(false),
+            speaks_sse: AtomicBool::new(false),
         })
     }
 }
@@ -274,7 +286,7 @@ impl fmt::Debug for HttpBackend {
             .field("transport", &self.transport)
             .field("headers", &headers)
             .field("forwards", &self.forwards)
-            .field("credentials", &self.credentials)
+            .field("credentials", &self.token_source)
             .field("unix_socket", &self.unix_socket)
             .field("connect_timeout", &self.connect_timeout)
             .finish_non_exhaustive()
@@ -291,8 +303,8 @@ impl Connect for HttpBackend {
     fn run(self: Arc<Self>, launch: Launch) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let transport = self.transport;
-            match self.site(&launch).await {
-                Some(Ok(site)) => choice::run(site, transport, launch).await,
+            match self.upstream(&launch).await {
+                Some(Ok(upstream)) => negotiation::run(upstream, transport, launch).await,
                 Some(Err(exit)) => launch.inlet.closed(exit),
                 None => {}
             }
@@ -313,7 +325,7 @@ fn no_credentials(error: CredentialError) -> HttpBackendError {
     HttpBackendError::Credentials(error.to_string())
 }
 
-/// A number that nobody can foretell, to spread those who wait together; none if the system has none to give.
+/// Returns a random number that spreads reconnections over time, or 0 if the system has none to give.
 fn random() -> u32 {
     getrandom::u32().unwrap_or(0)
 }

@@ -1,135 +1,124 @@
-//! What follows from what a server said: statuses, redirects, endpoints, session ids, and how long to wait. Pure.
-
-use std::time::Duration;
+//! Decides what follows from a server's response: from its status, and from the redirects, endpoints and session ids in
+//! it. Pure.
 
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use url::Url;
 
 use super::address::shown;
-use super::events::Position;
+use super::position::StreamPosition;
 
-/// The longest session id that is taken, in bytes. Some are signed tokens.
-const LONGEST_SESSION_ID: usize = 4096;
+/// The longest session id that is accepted, in bytes. Some are signed tokens.
+const MAX_SESSION_ID: usize = 4096;
 /// Most redirects that one request follows.
-pub(super) const MOST_HOPS: usize = 5;
-/// The first wait before a stream is opened again, and the longest.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// What a server may set that wait to.
-const SHORTEST_RETRY: Duration = Duration::from_millis(50);
-const LONGEST_RETRY: Duration = Duration::from_secs(300);
-/// Most attempts to resume a call's stream without an event in between, and how long they go on.
-pub(super) const MOST_RESUMES: u32 = 8;
-pub(super) const RESUMING: Duration = Duration::from_secs(300);
-/// A stream that was open for so long was no failure, even if nothing came on it.
-const LASTED: Duration = Duration::from_secs(10);
-/// How many streams in a row may end without a message before the next ones have to wait longer than the server says.
-const FREE_POLLS: u32 = 4;
-/// What a JSON-RPC error says of a session that is not known: implementations have no common code for it.
-const NO_SESSION: [i64; 2] = [-32001, -32000];
+pub(super) const MAX_REDIRECTS: usize = 5;
+/// The codes of JSON-RPC errors that mean an unknown session: implementations have no common code for it.
+const UNKNOWN_SESSION_CODES: [i64; 2] = [-32001, -32000];
 
 /// What kind of reply a response is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Reply {
+pub(super) enum ReplyKind {
     /// A JSON body: the answer, or a batch.
     Json,
     /// Server-sent events.
     Events,
-    /// Accepted, with nothing to say.
+    /// Accepted, without a body.
     Accepted,
-    /// Accepted, with a body that is neither.
+    /// A success with a body that is neither, and its media type.
     Foreign(String),
-    /// There is no such session, where one was named; else no such page (404).
+    /// 404: no such session if the request named one, else no such page.
     NotFound,
-    /// Not allowed in this way (405).
+    /// 405: the server does not have this method.
     NotAllowed,
     /// Any other status.
     Refused,
 }
 
-/// What a response is by its status and its `Content-Type` (2025-11-25, basic/transports, "Sending Messages to the Server").
-pub(super) fn reply(status: StatusCode, content_type: Option<&[u8]>) -> Reply {
+/// Returns what a response is by its status and its `Content-Type` (2025-11-25, basic/transports, "Sending Messages to
+/// the Server").
+pub(super) fn reply_kind(status: StatusCode, content_type: Option<&[u8]>) -> ReplyKind {
     match status {
-        StatusCode::ACCEPTED | StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT => Reply::Accepted,
-        StatusCode::NOT_FOUND => Reply::NotFound,
-        StatusCode::METHOD_NOT_ALLOWED => Reply::NotAllowed,
+        StatusCode::ACCEPTED | StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT => ReplyKind::Accepted,
+        StatusCode::NOT_FOUND => ReplyKind::NotFound,
+        StatusCode::METHOD_NOT_ALLOWED => ReplyKind::NotAllowed,
         status if status.is_success() => {
             let text = String::from_utf8_lossy(content_type.unwrap_or_default());
             let media = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
             match media.as_str() {
-                "application/json" => Reply::Json,
-                "text/event-stream" => Reply::Events,
-                _ => Reply::Foreign(media.chars().filter(|character| !character.is_control()).take(80).collect()),
+                "application/json" => ReplyKind::Json,
+                "text/event-stream" => ReplyKind::Events,
+                _ => ReplyKind::Foreign(media.chars().filter(|character| !character.is_control()).take(80).collect()),
             }
         }
-        _ => Reply::Refused,
+        _ => ReplyKind::Refused,
     }
 }
 
 /// Whether a refused `initialize` may mean that the server speaks HTTP+SSE (2025-11-25, basic/transports, "Backwards
-/// Compatibility"). One that explains a 400 in JSON-RPC has understood the message.
-pub(super) fn may_be_sse(status: StatusCode, explained: bool) -> bool {
+/// Compatibility"). A server that explains a 400 in JSON-RPC has understood the message, so it speaks streamable HTTP.
+pub(super) fn may_be_sse(status: StatusCode, json_rpc_error: bool) -> bool {
     match status {
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => true,
-        StatusCode::BAD_REQUEST => !explained,
+        StatusCode::BAD_REQUEST => !json_rpc_error,
         _ => false,
     }
 }
 
-/// Where a redirect leads.
+/// What is done about a redirect.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Redirect {
-    /// It is none.
+pub(super) enum RedirectDecision {
+    /// The response is no redirect.
     None,
-    /// There.
+    /// The request is sent to this URL.
     Follow(Url),
-    /// Nowhere, and why.
+    /// The redirect is not followed, and why.
     Refuse(String),
 }
 
-/// Redirects are followed within the origin only: elsewhere credentials, and what clients say, are nobody's business. One
-/// that would make another request of it is not followed either.
+/// Redirects are followed within the origin only: another origin must not get the credentials and messages that were
+/// meant for this one. A redirect that would make a GET of a POST is not followed either, because the message would be
+/// lost.
 pub(super) fn redirect(
     method: &Method,
     status: StatusCode,
     from: &Url,
     location: Option<&[u8]>,
     hops: usize,
-) -> Redirect {
+) -> RedirectDecision {
     let keeps = match status.as_u16() {
         307 | 308 => true,
         301..=303 => method == Method::GET,
-        _ => return Redirect::None,
+        _ => return RedirectDecision::None,
     };
     let location = location.and_then(|location| std::str::from_utf8(location).ok());
     let Some(to) = location.and_then(|location| from.join(location).ok()) else {
-        return Redirect::Refuse("a redirect to nowhere".to_owned());
+        return RedirectDecision::Refuse("it redirects, and names no URL that can be read".to_owned());
     };
     if to.origin() != from.origin() || !to.origin().is_tuple() {
-        return Redirect::Refuse(format!(
+        return RedirectDecision::Refuse(format!(
             "it redirects to another origin, which is not followed: if {} is right, configure that URL",
             shown(&to)
         ));
     }
     if !keeps {
-        return Redirect::Refuse(format!(
+        return RedirectDecision::Refuse(format!(
             "it redirects to {} in a way that loses the message: configure that URL",
             shown(&to)
         ));
     }
-    if hops >= MOST_HOPS {
-        return Redirect::Refuse(format!("more than {MOST_HOPS} redirects"));
+    if hops >= MAX_REDIRECTS {
+        return RedirectDecision::Refuse(format!("more than {MAX_REDIRECTS} redirects"));
     }
     let mut to = to;
-    // What the address had of these is sent as a header.
+    // The credentials of the configured URL are sent as a header already.
     let _ = to.set_username("");
     let _ = to.set_password(None);
-    Redirect::Follow(to)
+    RedirectDecision::Follow(to)
 }
 
-/// Where messages go, by the `endpoint` event (2024-11-05, basic/transports, "HTTP with SSE"): within the origin of the URL
-/// that the event came from, or a server could make sessile send anything anywhere.
+/// Returns the URL that takes messages, by the `endpoint` event (2024-11-05, basic/transports, "HTTP with SSE"). It has
+/// to be within the origin of the URL that the event came from, or a server could make sessile send messages to any
+/// address.
 pub(super) fn endpoint(from: &Url, said: &[u8]) -> Result<Url, String> {
     let said = std::str::from_utf8(said).unwrap_or_default().trim();
     if said.is_empty() {
@@ -149,85 +138,39 @@ pub(super) fn endpoint(from: &Url, said: &[u8]) -> Result<Url, String> {
     Ok(url)
 }
 
-/// The session id that came with the answer to `initialize` (2025-11-25, basic/transports, "Session Management").
+/// Checks the session id that came with the response to `initialize` (2025-11-25, basic/transports, "Session
+/// Management").
 pub(super) fn session_id(value: &HeaderValue) -> Result<HeaderValue, String> {
     let bytes = value.as_bytes();
     if bytes.is_empty() || !bytes.iter().all(u8::is_ascii_graphic) {
         return Err("its Mcp-Session-Id has other characters than visible ASCII".to_owned());
     }
-    if bytes.len() > LONGEST_SESSION_ID {
-        return Err(format!("its Mcp-Session-Id has more than {LONGEST_SESSION_ID} bytes"));
+    if bytes.len() > MAX_SESSION_ID {
+        return Err(format!("its Mcp-Session-Id has more than {MAX_SESSION_ID} bytes"));
     }
     let mut value = value.clone();
     value.set_sensitive(true);
     Ok(value)
 }
 
-/// The protocol version that a server chose, if it can stand in a header.
+/// Returns the protocol version that a server chose as a header, if it can be one.
 pub(super) fn version(text: &str) -> Option<HeaderValue> {
     let fits = !text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_graphic());
     if fits { HeaderValue::from_str(text).ok() } else { None }
 }
 
-/// The `Last-Event-ID` with which a stream is taken up, where it can be.
-pub(super) fn last_event_id(position: &Position) -> Option<HeaderValue> {
+/// Returns the `Last-Event-ID` with which a stream is resumed, if its position has one.
+pub(super) fn last_event_id(position: &StreamPosition) -> Option<HeaderValue> {
     HeaderValue::from_maybe_shared(position.id.clone().unwrap_or_default()).ok().filter(|id| !id.is_empty())
 }
 
-/// What came on a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Brought {
-    /// Nothing, or only what had come before.
-    Nothing,
-    /// Events without data: a place from which to go on.
-    Places,
-    /// Messages, or parts of some.
-    Messages,
+/// Whether an error of this code that came with HTTP status 404 and the id of the request is the response to the
+/// request. If not, the status says that the session is unknown (2025-11-25, basic/transports, "Session Management").
+pub(super) fn is_response_with_404(code: i64) -> bool {
+    !UNKNOWN_SESSION_CODES.contains(&code)
 }
 
-/// How fast a stream that ends is opened again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Pace {
-    /// Attempts in a row that came to nothing.
-    pub failures: u32,
-    /// Streams in a row that brought places only: the server lets its client poll.
-    pub polls: u32,
-}
-
-impl Pace {
-    /// A stream has ended that was open for so long. True if it was no failure.
-    pub(super) fn ended(&mut self, brought: Brought, after: Duration) -> bool {
-        match brought {
-            Brought::Messages => *self = Self::default(),
-            _ if after > LASTED => *self = Self::default(),
-            Brought::Places => *self = Self { failures: 0, polls: self.polls.saturating_add(1) },
-            Brought::Nothing => return false,
-        }
-        true
-    }
-
-    /// How long to wait before the stream is opened again: as the server says, longer after failures, and no less than a
-    /// second for a server that lets its client poll without an end. `random` spreads those who were cut off together.
-    pub(super) fn wait(self, retry: Option<Duration>, random: u32) -> Duration {
-        let shortest =
-            SHORTEST_RETRY.saturating_mul(1 << self.polls.saturating_sub(FREE_POLLS).min(10)).min(FIRST_WAIT);
-        let asked = retry.map(|retry| retry.clamp(shortest, LONGEST_RETRY));
-        let backoff = match self.failures {
-            0 => asked.unwrap_or(FIRST_WAIT),
-            failures => FIRST_WAIT.saturating_mul(1 << (failures - 1).min(10)).min(LONGEST_WAIT),
-        };
-        let wait = backoff.max(asked.unwrap_or_default());
-        wait + wait.mul_f64(f64::from(random) / f64::from(u32::MAX) / 4.0)
-    }
-}
-
-/// Whether an error of this code that came with HTTP status 404, and with the id of the request, is the request's answer.
-/// Otherwise the status says that the session is not known (2025-11-25, basic/transports, "Session Management").
-pub(super) fn is_answer_with_404(code: i64) -> bool {
-    !NO_SESSION.contains(&code)
-}
-
-/// Whether a message that came to nothing in this way may be sent again: the server is busy, or is not there for a moment.
+/// Whether a refusal with this status is likely to pass: the server is busy, or restarts behind its gateway.
 pub(super) fn is_passing(status: StatusCode) -> bool {
     matches!(status.as_u16(), 429 | 502 | 503 | 504)
 }
@@ -237,7 +180,7 @@ pub(super) fn wants_more_scope(challenges: &[String]) -> bool {
     challenges.iter().any(|challenge| challenge.contains("insufficient_scope"))
 }
 
-/// The name of a header that an operator wants sent, or passed on from clients; `why_not` has the rule.
+/// Checks the name of a header that the operator wants sent, or passed on from clients. `why_not` has the rule.
 pub(super) fn header_name(
     name: &str,
     why_not: impl Fn(&HeaderName) -> Option<&'static str>,

@@ -1,31 +1,43 @@
-//! What must not be shown of a request, should its server repeat it. Pure.
+//! Masks the secrets of a request in what its server says, because servers repeat headers and URLs in their errors.
+//! Pure.
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use http::HeaderValue;
 
-/// What is shorter is not masked: it would make what a server says unreadable, and is no secret.
-const SHORTEST: usize = 6;
+/// The shortest text that is masked, in bytes: shorter ones are no secrets, and masking them would make errors
+/// unreadable.
+const MIN_MASKED: usize = 6;
 const MASK: &str = "***";
-/// What stands in front of credentials and says of what kind they are.
+/// Reads base64 as leniently as any server may.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+/// The schemes that may stand in front of credentials. They are not secret.
 const SCHEMES: [&str; 5] = ["basic", "bearer", "digest", "negotiate", "signature"];
 
-/// Texts that are masked wherever they stand.
+/// The texts to be masked, longest first.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Secrets(Arc<[Secret]>);
+pub(super) struct RequestSecrets(Arc<[SecretText]>);
 
-/// Its `Debug` shows nothing.
+/// A text whose `Debug` is `***`.
 #[derive(Clone, PartialEq, Eq)]
-struct Secret(String);
+struct SecretText(String);
 
-impl std::fmt::Debug for Secret {
+impl std::fmt::Debug for SecretText {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(MASK)
     }
 }
 
-impl Secrets {
-    /// The values of these headers, and what they are made of; and what else is given, such as the parts of a URL.
+impl RequestSecrets {
+    /// Takes the values of headers and `others`, such as the parts of a URL, as secrets, whole and in their pieces.
     pub(super) fn new<'a>(
         values: impl IntoIterator<Item = &'a HeaderValue>,
         others: impl IntoIterator<Item = String>,
@@ -40,26 +52,27 @@ impl Secrets {
             pieces(without_scheme(&value), &mut found);
         }
         others.into_iter().for_each(|other| pieces(&other, &mut found));
-        found.retain(|secret| secret.len() >= SHORTEST);
-        // A long one may hold a shorter one.
+        found.retain(|secret| secret.len() >= MIN_MASKED);
+        // The longest first: a long secret may contain a shorter one.
         found.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         found.dedup();
-        Self(found.into_iter().map(Secret).collect())
+        Self(found.into_iter().map(SecretText).collect())
     }
 
-    /// The text without them. Where the text was `cut` off, so may be a secret at its end.
+    /// Returns the text with `***` in place of secrets. If the text was `cut` off, the start of a secret at its end is
+    /// masked too.
     pub(super) fn mask(&self, text: String, cut: bool) -> String {
         let mut text = text;
-        if cut && let Some(start) = self.0.iter().filter_map(|Secret(secret)| begun(&text, secret)).min() {
+        if cut && let Some(start) = self.0.iter().filter_map(|SecretText(secret)| begun(&text, secret)).min() {
             text.replace_range(start.., MASK);
         }
-        self.0.iter().fold(text, |text, Secret(secret)| {
+        self.0.iter().fold(text, |text, SecretText(secret)| {
             if text.contains(secret.as_str()) { text.replace(secret.as_str(), MASK) } else { text }
         })
     }
 }
 
-/// The scheme in front of credentials is no secret.
+/// Returns credentials without the scheme in front of them.
 fn without_scheme(value: &str) -> &str {
     match value.trim().split_once(' ') {
         Some((scheme, rest)) if SCHEMES.iter().any(|known| scheme.eq_ignore_ascii_case(known)) => rest,
@@ -67,47 +80,34 @@ fn without_scheme(value: &str) -> &str {
     }
 }
 
-/// A value on one line, as answers are shown, and what stands between its spaces and signs.
+/// Adds a value with single spaces, as refusals are shown, and the pieces between its spaces and signs.
 fn pieces(value: &str, found: &mut Vec<String>) {
     found.push(value.split_whitespace().collect::<Vec<_>>().join(" "));
     let signs = |sign: char| sign.is_whitespace() || matches!(sign, ';' | ',' | '=' | '"');
     found.extend(value.split(signs).map(str::to_owned));
-    // The parameter as a whole, and one that has `=` in it or at its end.
+    // Parameters as a whole, and values with `=` in them or at their end.
     found.extend(value.split([' ', ';', ',']).map(|piece| piece.trim().to_owned()));
     found.extend(value.split([' ', ';', ',']).filter_map(|piece| Some(piece.split_once('=')?.1.to_owned())));
 }
 
-/// Where the text ends with the start of this secret.
+/// Returns where the start of this secret begins, if the text ends with one that is long enough to be masked.
 fn begun(text: &str, secret: &str) -> Option<usize> {
-    let starts = secret.char_indices().map(|(end, _)| end).rev().take_while(|end| *end >= SHORTEST);
+    let starts = secret.char_indices().map(|(end, _)| end).rev().take_while(|end| *end >= MIN_MASKED);
     starts.filter(|end| text.ends_with(&secret[..*end])).map(|end| text.len() - end).next()
 }
 
-/// The user's name and password in basic credentials (RFC 7617, section 2).
+/// The user's name and password in basic credentials (RFC 7617, section 2). Either alphabet is read, with padding or
+/// without, and a last digit that says nothing is left out: what some server can read out of the header has to be
+/// masked.
 fn basic(value: &str) -> Option<String> {
     let (scheme, encoded) = value.trim().split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
-    let mut bytes = Vec::with_capacity(encoded.len());
-    let (mut bits, mut count) = (0_u32, 0);
-    for byte in encoded.trim().trim_end_matches('=').bytes() {
-        let digit = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' | b'-' => 62,
-            b'/' | b'_' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6) | u32::from(digit);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count).to_be_bytes()[3]);
-        }
-    }
-    Some(String::from_utf8_lossy(&bytes).into_owned())
+    let digits = encoded.trim().trim_end_matches('=').replace('-', "+").replace('_', "/");
+    let digits = if digits.len() % 4 == 1 { digits.get(..digits.len() - 1)? } else { &digits };
+    let pair = BASE64.decode(digits).ok()?;
+    Some(String::from_utf8_lossy(&pair).into_owned())
 }
 
 #[cfg(test)]
@@ -116,7 +116,7 @@ mod tests {
 
     fn masked(values: &[&'static str], text: &str) -> String {
         let values: Vec<_> = values.iter().map(|value| HeaderValue::from_static(value)).collect();
-        Secrets::new(&values, []).mask(text.to_owned(), false)
+        RequestSecrets::new(&values, []).mask(text.to_owned(), false)
     }
 
     #[test]
@@ -139,13 +139,17 @@ mod tests {
         assert_eq!(masked(&basic, text), "Basic *** is ***, bob with ***");
         assert_eq!(super::basic("basic dXNlcjpwQHNz").as_deref(), Some("user:p@ss"));
         assert_eq!(super::basic("Basic YQ==").as_deref(), Some("a"));
+        assert_eq!(super::basic("Basic YR").as_deref(), Some("a"), "bits behind the last byte");
+        assert_eq!(super::basic("Basic _-A=").as_deref(), super::basic("Basic /+A").as_deref(), "either alphabet");
+        assert_eq!(super::basic("Basic dXNlcjpwQHNzd").as_deref(), Some("user:p@ss"), "a digit too many");
+        assert_eq!(super::basic("Basic d\u{e9}"), None);
         assert_eq!(super::basic("Basic a b"), None);
     }
 
     #[test]
     fn masks_what_was_cut_off() {
         let values = [HeaderValue::from_static("0123456789")];
-        let secrets = Secrets::new(&values, []);
+        let secrets = RequestSecrets::new(&values, []);
         assert_eq!(secrets.mask("it ends in 0123456".to_owned(), true), "it ends in ***");
         assert_eq!(secrets.mask("it ends in 0123456".to_owned(), false), "it ends in 0123456");
         assert_eq!(secrets.mask("it ends in 01234".to_owned(), true), "it ends in 01234");

@@ -1,5 +1,6 @@
-//! A link over HTTP+SSE, the transport of 2024-11-05 (basic/transports, "HTTP with SSE"): one stream for all that the server
-//! says, and an endpoint that takes messages. The stream is the session: it cannot be taken up again.
+//! A link over HTTP+SSE, the transport of 2024-11-05 (basic/transports, "HTTP with SSE"): one stream for all messages
+//! of the server, and an endpoint that takes messages. The stream is the session, and cannot be resumed: its end is the
+//! link's.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,126 +11,123 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::warn;
 use url::Url;
 
-use super::body::Passed;
-use super::call::{self, words};
-use super::choice::Orders;
-use super::events::Position;
-use super::link::{Link, explained, names};
-use super::reader::{self, Item, Reader};
-use super::rules::{self, Reply};
-use super::streamable::Gate;
-use crate::backend::http::site::Ask;
+use super::call::{self, failure_text};
+use super::input::LinkInput;
+use super::link::HttpLink;
+use super::position::StreamPosition;
+use super::reader::{self, EventReader, StreamItem};
+use super::responses::{has_id, json_rpc_error};
+use super::rules::{self, ReplyKind};
+use super::send_gate::{ACCEPT_WAIT, SendGate, SentSignal, WRITE_WAIT};
+use super::upstream::UpstreamRequest;
 use crate::backend::panics;
 use crate::frame::Kind;
 use crate::link::{CallFailure, LinkExit, Outward, Purpose};
 
-/// How long a server may take to open its stream, and then to say where messages go.
-const OPENING: Duration = Duration::from_secs(15);
-/// How long one message may keep the next one waiting until it has been accepted.
-const ACCEPTED: Duration = Duration::from_secs(3);
-/// How long it takes a call to leave at most, before the next message follows.
-const LEAVING: Duration = Duration::from_secs(1);
-/// The number of a call that there is none of.
-const NONE: u64 = u64::MAX;
+/// How long a server may take to open its stream, and then to send the `endpoint` event.
+const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(15);
+/// The number that stands for no handshake under way.
+const NO_HANDSHAKE: u64 = u64::MAX;
 
-/// An open stream, and where messages go.
-pub(super) struct Connection {
-    reader: Reader,
+/// An open stream, and the URL that takes messages.
+pub(super) struct SseConnection {
+    reader: EventReader,
     endpoint: Url,
 }
 
 /// Opens the stream on behalf of the client that sent `first`.
-pub(super) async fn connect(link: &Link, first: &Outward) -> Result<Connection, CallFailure> {
-    // Its credentials are what the stream is opened with.
-    link.personal(&first.wire);
-    let ask = Ask { patience: Some(OPENING), ..link.listen(&Position::default()) };
-    let response = link.site.send(ask).await?;
+pub(super) async fn connect(link: &HttpLink, first: &Outward) -> Result<SseConnection, CallFailure> {
+    // Remembers the message's credentials, with which the stream is opened.
+    link.client_headers(&first.wire);
+    let request =
+        UpstreamRequest { head_timeout: Some(ENDPOINT_TIMEOUT), ..link.open_stream(&StreamPosition::default()) };
+    let response = link.upstream.send(request).await?;
     let status = response.status();
-    match reader::reply(&response) {
-        Reply::Events => {}
-        Reply::Json | Reply::Accepted | Reply::Foreign(_) => {
+    match reader::reply_kind(&response) {
+        ReplyKind::Events => {}
+        ReplyKind::Json | ReplyKind::Accepted | ReplyKind::Foreign(_) => {
             return Err(CallFailure::BadAnswer { reason: "it gave no stream of events".to_owned() });
         }
-        Reply::NotFound | Reply::NotAllowed | Reply::Refused => {
-            let reason = reader::refusal(response).await.excerpt();
+        ReplyKind::NotFound | ReplyKind::NotAllowed | ReplyKind::Refused => {
+            let reason = reader::read_refusal(response).await.excerpt();
             return Err(CallFailure::Refused { status: status.as_u16(), reason });
         }
     }
     let from = response.url().clone();
-    let mut reader = Reader::new(response, link.limit, Position::default(), link.inlet.budget());
+    let mut reader = EventReader::new(response, link.limit, StreamPosition::default(), link.inlet.budget());
     let bad = |reason: &str| Err(CallFailure::BadAnswer { reason: reason.to_owned() });
-    let endpoint = match timeout(OPENING, reader.next()).await {
-        Ok(Ok(Some(Item::Other(kind, said)))) if *kind == *b"endpoint" => rules::endpoint(&from, &said),
+    let endpoint = match timeout(ENDPOINT_TIMEOUT, reader.next()).await {
+        Ok(Ok(Some(StreamItem::Other(kind, said)))) if *kind == *b"endpoint" => rules::endpoint(&from, &said),
         Ok(Ok(Some(_))) => return bad("its stream does not begin with an `endpoint` event"),
         Ok(Ok(None)) => return bad("its stream ended before the `endpoint` event"),
         Ok(Err(reason)) => return bad(&format!("its stream broke off before the `endpoint` event: {reason}")),
         Err(_) => {
             return bad(&format!(
                 "its stream did not begin with an `endpoint` event within {} seconds",
-                OPENING.as_secs()
+                ENDPOINT_TIMEOUT.as_secs()
             ));
         }
     };
-    Ok(Connection { reader, endpoint: endpoint.map_err(|reason| CallFailure::BadAnswer { reason })? })
+    Ok(SseConnection { reader, endpoint: endpoint.map_err(|reason| CallFailure::BadAnswer { reason })? })
 }
 
-/// What a task came to.
-enum Done {
+/// How a task of the link ended.
+enum SseTaskEnd {
     Sent,
-    /// The call with this number has its outcome.
-    Over(u64),
-    /// The stream is over, and with it the link.
-    Ended(String),
+    /// The session has been told the outcome of the call with this number.
+    CallOver(u64),
+    /// The stream has ended, and the link with it.
+    StreamOver(String),
 }
 
-/// Carries a session's messages until it ends.
-pub(super) async fn run(link: &Arc<Link>, orders: &mut Orders, connection: Connection, first: Outward) {
-    let Connection { mut reader, endpoint } = connection;
+/// Carries the messages of a session until the session or the stream ends.
+pub(super) async fn run(link: &Arc<HttpLink>, input: &mut LinkInput, connection: SseConnection, first: Outward) {
+    let SseConnection { mut reader, endpoint } = connection;
     let endpoint = Arc::new(endpoint);
-    let opened = Arc::new(Opened::default());
+    let handshake = Arc::new(PendingHandshake::default());
     let mut tasks = JoinSet::new();
-    let (own, seen) = (link.clone(), opened.clone());
+    let (own, seen) = (link.clone(), handshake.clone());
     tasks.spawn(async move {
-        let ended = own.carry(&mut reader, true, |frame| seen.see(frame)).await;
-        Done::Ended(ended.err().unwrap_or_else(|| "its stream ended".to_owned()))
+        let ended = own.deliver_stream(&mut reader, true, |frame| seen.on_frame(frame)).await;
+        SseTaskEnd::StreamOver(ended.err().unwrap_or_else(|| "its stream ended".to_owned()))
     });
-    let begin = |tasks: &mut JoinSet<Done>, outward: Outward, deadline: &mut Instant| {
+    let begin = |tasks: &mut JoinSet<SseTaskEnd>, outward: Outward, deadline: &mut Instant| {
         if let Purpose::Initialize(number) = outward.purpose {
-            opened.number.store(number, Ordering::Relaxed);
-            *deadline = Instant::now() + call::OPENING;
+            handshake.number.store(number, Ordering::Relaxed);
+            *deadline = Instant::now() + call::HANDSHAKE_TIMEOUT;
         }
-        let longest = if number_of(outward.purpose).is_some() { LEAVING } else { ACCEPTED };
-        let (passed, gate) = Gate::new(longest);
-        tasks.spawn(post(link.clone(), endpoint.clone(), outward, passed));
+        let longest = if number_of(outward.purpose).is_some() { WRITE_WAIT } else { ACCEPT_WAIT };
+        let (sent_signal, gate) = SendGate::new(longest);
+        tasks.spawn(post(link.clone(), endpoint.clone(), outward, sent_signal));
         gate
     };
-    // When the handshake has to be over that is under way.
+    // When the handshake that is under way has to be answered.
     let mut deadline = Instant::now();
     let mut gate = begin(&mut tasks, first, &mut deadline);
-    let (stop, stalled) = (orders.stop.clone(), orders.stalled.clone());
+    let (stop, stalled) = (input.stop.clone(), input.stalled.clone());
     let exit = loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => break None,
             Some(done) = tasks.join_next() => match done {
-                Ok(Done::Ended(reason)) => {
-                    let is_open = opened.is_open.load(Ordering::Relaxed);
+                Ok(SseTaskEnd::StreamOver(reason)) => {
+                    let is_open = handshake.is_open.load(Ordering::Relaxed);
                     break Some(if is_open { LinkExit::Lost { reason } } else { LinkExit::Failed { reason } });
                 }
                 Err(error) if error.is_panic() => break Some(panics::exit(&link.name, error)),
-                Ok(Done::Over(number)) => drop(opened.settle(number)),
-                Ok(Done::Sent) | Err(_) => {}
+                Ok(SseTaskEnd::CallOver(number)) => drop(handshake.finish(number)),
+                Ok(SseTaskEnd::Sent) | Err(_) => {}
             },
-            () = sleep_until(deadline), if opened.is_awaited() => {
-                let number = opened.number.load(Ordering::Relaxed);
-                if opened.settle(number) {
-                    let reason = format!("it did not answer `initialize` within {} seconds", call::OPENING.as_secs());
+            () = sleep_until(deadline), if handshake.is_awaited() => {
+                let number = handshake.number.load(Ordering::Relaxed);
+                if handshake.finish(number) {
+                    let reason = format!("it did not answer `initialize` within {} seconds", call::HANDSHAKE_TIMEOUT.as_secs());
                     link.inlet.failed(number, CallFailure::Broken { reason });
                 }
             }
-            () = Gate::wait(&mut gate), if gate.is_some() => gate = None,
-            () = stalled.notified() => orders.give_way(&*link.inlet),
-            message = orders.next(), if gate.is_none() => match message {
+            () = SendGate::wait(&mut gate), if gate.is_some() => gate = None,
+            () = stalled.notified() => input.give_way(&*link.inlet),
+            message = input.next(), if gate.is_none() => match message {
                 Some(message) => gate = begin(&mut tasks, message, &mut deadline),
                 None => break None,
             },
@@ -141,37 +139,37 @@ pub(super) async fn run(link: &Arc<Link>, orders: &mut Orders, connection: Conne
     }
 }
 
-/// Whether the handshake has been answered.
-struct Opened {
+/// Whether a handshake is under way, and whether one has succeeded.
+struct PendingHandshake {
     /// The number of the `initialize` that waits for its answer.
     number: AtomicU64,
     is_open: AtomicBool,
 }
 
-impl Default for Opened {
+impl Default for PendingHandshake {
     fn default() -> Self {
-        Self { number: NONE.into(), is_open: AtomicBool::new(false) }
+        Self { number: NO_HANDSHAKE.into(), is_open: AtomicBool::new(false) }
     }
 }
 
-impl Opened {
-    fn see(&self, frame: &crate::frame::Frame) {
+impl PendingHandshake {
+    fn on_frame(&self, frame: &crate::frame::Frame) {
         if !self.is_awaited() || frame.kind() != Kind::Response {
             return;
         }
         let number = self.number.load(Ordering::Relaxed);
-        if names(frame, number) && self.settle(number) {
+        if has_id(frame, number) && self.finish(number) {
             self.is_open.fetch_or(!frame.is_error(), Ordering::Relaxed);
         }
     }
 
     fn is_awaited(&self) -> bool {
-        self.number.load(Ordering::Relaxed) != NONE
+        self.number.load(Ordering::Relaxed) != NO_HANDSHAKE
     }
 
-    /// The call with this number has its outcome. True if it was what is waited for.
-    fn settle(&self, number: u64) -> bool {
-        self.number.compare_exchange(number, NONE, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    /// Notes that the call with this number has its outcome. Returns whether that call was the handshake.
+    fn finish(&self, number: u64) -> bool {
+        self.number.compare_exchange(number, NO_HANDSHAKE, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 
@@ -182,37 +180,37 @@ fn number_of(purpose: Purpose) -> Option<u64> {
     }
 }
 
-/// Sends one message. Its answer, if there is one, comes on the stream.
-async fn post(link: Arc<Link>, endpoint: Arc<Url>, outward: Outward, passed: Passed) -> Done {
+/// Sends one message. Its response, if it has one, comes on the stream.
+async fn post(link: Arc<HttpLink>, endpoint: Arc<Url>, outward: Outward, sent_signal: SentSignal) -> SseTaskEnd {
     let Outward { wire, purpose, held, response: _ } = outward;
-    // From here on the request itself holds what it takes.
+    // The body of the request charges the message from here on.
     drop(held);
     let call = number_of(purpose);
     let mut waiting = None;
     let sent = if call.is_some() {
-        let personal = link.personal(&wire);
-        link.site.send(link.post(&endpoint, wire, personal, Some(passed))).await
+        let client_headers = link.client_headers(&wire);
+        link.upstream.send(link.post(&endpoint, wire, client_headers, Some(sent_signal))).await
     } else {
-        waiting = Some(passed);
+        waiting = Some(sent_signal);
         if matches!(purpose, Purpose::Answer) {
-            link.answer(&endpoint, wire).await
+            link.send_response(&endpoint, wire).await
         } else {
-            link.site.send(link.post_notice(&endpoint, wire)).await
+            link.upstream.send(link.post_without_response(&endpoint, wire)).await
         }
     };
     let failure = match sent {
         Ok(response) if response.status().is_success() => {
             drop(waiting);
-            // Read to its end, so that the connection can be used again.
-            reader::refusal(response).await;
-            return Done::Sent;
+            // The body is read to its end, so that the connection can be used again.
+            reader::read_refusal(response).await;
+            return SseTaskEnd::Sent;
         }
         Ok(response) => {
             let status = response.status().as_u16();
-            let body = reader::refusal(response).await;
-            if let Some((number, error)) = call.and_then(|call| Some((call, explained(&body, call)?))) {
-                link.hand_on(error, None, number, false).await;
-                return Done::Over(number);
+            let body = reader::read_refusal(response).await;
+            if let Some((number, error)) = call.and_then(|call| Some((call, json_rpc_error(&body, call)?))) {
+                link.deliver_for_call(error, None, number, false).await;
+                return SseTaskEnd::CallOver(number);
             }
             CallFailure::Refused { status, reason: body.excerpt() }
         }
@@ -221,11 +219,11 @@ async fn post(link: Arc<Link>, endpoint: Arc<Url>, outward: Outward, passed: Pas
     match call {
         Some(call) => {
             link.inlet.failed(call, failure);
-            return Done::Over(call);
+            return SseTaskEnd::CallOver(call);
         }
         None => {
-            warn!(link = %link.name, reason = words(failure), ?purpose, "a message could not be sent to the backend");
+            warn!(link = %link.name, reason = failure_text(failure), ?purpose, "a message could not be sent to the backend");
         }
     }
-    Done::Sent
+    SseTaskEnd::Sent
 }

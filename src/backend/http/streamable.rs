@@ -1,135 +1,117 @@
 //! A link over streamable HTTP (2025-11-25, basic/transports, "Streamable HTTP").
 //!
-//! One loop takes the session's messages in turn and gives each a task of its own: calls run side by side, and the next
-//! message waits until the one before it has left ([`Gate`]). All tasks end with the loop.
+//! One loop takes the session's messages in turn and spawns a task for each: calls run side by side, and the next
+//! message waits until the one before it has been sent ([`SendGate`]). All tasks end with the loop.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, warn};
 
-use super::body::Passed;
-use super::call::{Attempt, Call, Ended, OPENING, words};
-use super::choice::Orders;
-use super::events::Position;
-use super::link::Link;
+use super::call::{CallEnd, HANDSHAKE_TIMEOUT, HttpCall, RefusedInitialize, failure_text};
+use super::input::LinkInput;
+use super::link::HttpLink;
+use super::position::StreamPosition;
 use super::random;
-use super::reader::{self, Reader};
-use super::rules::{Pace, Reply};
+use super::reader::{self, EventReader};
+use super::reconnect::ReconnectPace;
+use super::rules::ReplyKind;
+use super::send_gate::{ACCEPT_WAIT, SendGate, SentSignal, WRITE_WAIT};
 use crate::backend::panics;
 use crate::link::{CallFailure, LinkExit, Outward, Purpose};
 
-/// How long a call may keep the next message waiting until it has been written.
-const LEAVING: Duration = Duration::from_secs(1);
-/// How long a notification or answer may keep the next message waiting until it has been accepted.
-const ACCEPTED: Duration = Duration::from_secs(3);
-/// How long the first message behind the handshake waits for the stream of the server's own messages: most servers drop what
-/// they have to say while nobody listens.
-const LISTENING: Duration = Duration::from_millis(300);
-/// How long the stream of a call is still read that was cancelled.
-const AFTER_CANCEL: Duration = Duration::from_secs(1);
-/// How long a link that has to end waits for the answer to `initialize`: before it there is no session that could be deleted.
-/// Behind it, [`Link::handshake`] waits alone.
-const ABANDONED: Duration = Duration::from_secs(2);
+/// How long the first message behind the handshake waits for the stream of the server's own messages to open: most
+/// servers drop such messages while there is no stream.
+const OWN_STREAM_WAIT: Duration = Duration::from_millis(300);
+/// How long the stream of a cancelled call is read on.
+const READ_ON_AFTER_CANCEL: Duration = Duration::from_secs(1);
+/// How long a link that has to end waits for the response to `initialize`, with which there is a session to be deleted.
+/// When that time is over, [`HttpLink::handshake`] goes on waiting in a task of its own.
+const ABANDONED_HANDSHAKE_WAIT: Duration = Duration::from_secs(2);
 
-/// How a link's loop ended.
-pub(super) enum End {
-    /// With the link.
-    Over,
-    /// It seems that the server speaks HTTP+SSE.
-    Sse(Box<Attempt>),
+/// How the loop of a link ended.
+pub(super) enum StreamableEnd {
+    /// The link is over.
+    LinkOver,
+    /// The server seems to speak HTTP+SSE.
+    TrySse(Box<RefusedInitialize>),
 }
 
-/// What a task came to.
-enum Done {
-    Call(u64, Ended),
-    Notice,
-    /// An answer could not be delivered to a question that came on the streams of these calls.
-    Unanswered(Vec<u64>, String),
+/// How a task of the link ended.
+enum TaskEnd {
+    CallOver(u64, CallEnd),
+    Nothing,
+    /// A response to server requests that came on the streams of these calls could not be delivered, and why.
+    ResponseUndelivered(Vec<u64>, String),
     /// The call with this number was cancelled.
     Cancelled(u64),
-    /// The handshake is over. What waits for that is given on.
-    Initialized(Passed),
-    Lost(LinkExit),
+    /// `notifications/initialized` was sent. The signal goes on to the task that opens the server's own stream.
+    Initialized(SentSignal),
+    SessionLost(LinkExit),
 }
 
-/// What the next message waits for.
-pub(super) struct Gate {
-    passed: oneshot::Receiver<()>,
-    until: Instant,
-}
-
-impl Gate {
-    /// A gate that opens when what comes with it is dropped, or at the latest after this time.
-    pub(super) fn new(longest: Duration) -> (Passed, Option<Self>) {
-        let (passed, waiting) = oneshot::channel();
-        (passed, Some(Self { passed: waiting, until: Instant::now() + longest }))
-    }
-
-    pub(super) async fn wait(gate: &mut Option<Self>) {
-        if let Some(Self { passed, until }) = gate {
-            let _ = timeout_at(*until, passed).await;
-        }
-    }
-}
-
-/// Carries a session's messages until it ends. With `may_be_sse`, a refused `initialize` is given back.
-pub(super) async fn run(link: &Arc<Link>, orders: &mut Orders, first: Option<Outward>, may_be_sse: bool) -> End {
+/// Carries the messages of a session until the session or the link ends. With `may_be_sse`, a refused `initialize` that
+/// may mean HTTP+SSE is given back.
+pub(super) async fn run(
+    link: &Arc<HttpLink>,
+    input: &mut LinkInput,
+    first: Option<Outward>,
+    may_be_sse: bool,
+) -> StreamableEnd {
     let mut tasks =
-        Tasks { link, may_be_sse, set: JoinSet::new(), calls: HashMap::new(), opening: false, listening: None };
+        LinkTasks { link, may_be_sse, set: JoinSet::new(), calls: HashMap::new(), opening: false, listening: None };
     let mut gate = first.and_then(|first| tasks.begin(first));
-    let (stop, stalled) = (orders.stop.clone(), orders.stalled.clone());
+    let (stop, stalled) = (input.stop.clone(), input.stalled.clone());
     let exit = loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => break None,
             Some(done) = tasks.set.join_next() => match done {
-                Ok(Done::Call(number, ended)) => {
+                Ok(TaskEnd::CallOver(number, ended)) => {
                     tasks.calls.remove(&number);
-                    link.forget(number);
+                    link.server_requests.forget_call(number);
                     match ended {
-                        Ended::Done => {}
-                        Ended::Lost(exit) => break Some(exit),
-                        Ended::Sse(attempt) => return End::Sse(attempt),
+                        CallEnd::Done => {}
+                        CallEnd::SessionLost(exit) => break Some(exit),
+                        CallEnd::TrySse(attempt) => return StreamableEnd::TrySse(attempt),
                     }
                 }
-                Ok(Done::Cancelled(number)) => {
+                Ok(TaskEnd::Cancelled(number)) => {
                     tasks.end(number);
                 }
-                Ok(Done::Unanswered(calls, why)) => {
+                Ok(TaskEnd::ResponseUndelivered(calls, why)) => {
                     for number in calls {
-                        // It would wait for that answer for ever.
+                        // The server would wait for that response, and the call for its own, for ever.
                         if tasks.end(number) {
-                            let reason = format!("it did not take the answer to a question that it asked: {why}");
+                            let reason = format!("it did not take the response to a request that it made: {why}");
                             link.inlet.failed(number, CallFailure::Broken { reason });
                         }
                     }
                 }
-                Ok(Done::Initialized(passed)) => {
+                Ok(TaskEnd::Initialized(sent_signal)) => {
                     if let Some(gate) = &mut gate {
-                        gate.until = gate.until.min(Instant::now() + LISTENING);
+                        gate.until = gate.until.min(Instant::now() + OWN_STREAM_WAIT);
                     }
-                    let listening = tasks.set.spawn(listen(link.clone(), passed));
-                    // There is one such stream, however often a client says that it is ready.
+                    let listening = tasks.set.spawn(hold_own_stream(link.clone(), sent_signal));
+                    // There is one such stream for each link, however often a client sends `initialized`.
                     if let Some(before) = tasks.listening.replace(listening) {
                         before.abort();
                     }
                 }
-                Ok(Done::Lost(exit)) => break Some(exit),
+                Ok(TaskEnd::SessionLost(exit)) => break Some(exit),
                 Err(error) if error.is_panic() => break Some(panics::exit(&link.name, error)),
-                Ok(Done::Notice) | Err(_) => {}
+                Ok(TaskEnd::Nothing) | Err(_) => {}
             },
-            () = Gate::wait(&mut gate), if gate.is_some() => {
+            () = SendGate::wait(&mut gate), if gate.is_some() => {
                 gate = None;
                 tasks.opening = false;
             }
-            () = stalled.notified() => orders.give_way(&*link.inlet),
-            message = orders.next(), if gate.is_none() => match message {
+            () = stalled.notified() => input.give_way(&*link.inlet),
+            message = input.next(), if gate.is_none() => match message {
                 Some(message) => gate = tasks.begin(message),
                 None => break None,
             },
@@ -139,169 +121,174 @@ pub(super) async fn run(link: &Arc<Link>, orders: &mut Orders, first: Option<Out
         && tasks.opening
         && let Some(gate) = &mut gate
     {
-        gate.until = gate.until.min(Instant::now() + ABANDONED);
-        let _ = timeout_at(gate.until, &mut gate.passed).await;
+        gate.until = gate.until.min(Instant::now() + ABANDONED_HANDSHAKE_WAIT);
+        let _ = timeout_at(gate.until, &mut gate.sent_signal).await;
     }
     tasks.set.shutdown().await;
     match exit {
         Some(exit) => link.inlet.closed(exit),
         None => link.delete().await,
     }
-    End::Over
+    StreamableEnd::LinkOver
 }
 
-struct Tasks<'a> {
-    link: &'a Arc<Link>,
+struct LinkTasks<'a> {
+    link: &'a Arc<HttpLink>,
     may_be_sse: bool,
-    set: JoinSet<Done>,
-    calls: HashMap<u64, Running>,
-    /// Whether the gate waits for the end of the handshake.
+    set: JoinSet<TaskEnd>,
+    calls: HashMap<u64, RunningCall>,
+    /// Whether the gate waits for the response to `initialize`.
     opening: bool,
     listening: Option<AbortHandle>,
 }
 
 /// A call that is under way.
-struct Running {
+struct RunningCall {
     task: AbortHandle,
-    /// Nobody waits for its answer any more.
+    /// Set when the client has cancelled the call.
     cancelled: Arc<AtomicBool>,
 }
 
-impl Tasks<'_> {
-    /// Sends a message, and says what the next one waits for.
-    fn begin(&mut self, outward: Outward) -> Option<Gate> {
+impl LinkTasks<'_> {
+    /// Sends a message, and returns the gate that the next one waits for.
+    fn begin(&mut self, outward: Outward) -> Option<SendGate> {
         let link = self.link.clone();
-        let (passed, gate) = match outward.purpose {
-            Purpose::Initialize(_) => Gate::new(OPENING * 2),
-            Purpose::Call(_) => Gate::new(LEAVING),
-            Purpose::Initialized | Purpose::Cancel(_) | Purpose::Notice | Purpose::Answer => Gate::new(ACCEPTED),
+        let (sent_signal, gate) = match outward.purpose {
+            Purpose::Initialize(_) => SendGate::new(HANDSHAKE_TIMEOUT * 2),
+            Purpose::Call(_) => SendGate::new(WRITE_WAIT),
+            Purpose::Initialized | Purpose::Cancel(_) | Purpose::Notice | Purpose::Answer => SendGate::new(ACCEPT_WAIT),
         };
         match outward.purpose {
             Purpose::Initialize(number) => {
                 self.opening = true;
-                let call = Call::new(link, number, Some(passed), self.may_be_sse);
+                let call = HttpCall::new(link, number, Some(sent_signal), self.may_be_sse);
                 self.call(number, call, outward, None);
             }
-            Purpose::Call(number) => self.call(number, Call::new(link, number, None, false), outward, Some(passed)),
+            Purpose::Call(number) => {
+                self.call(number, HttpCall::new(link, number, None, false), outward, Some(sent_signal));
+            }
             Purpose::Initialized | Purpose::Cancel(_) | Purpose::Notice | Purpose::Answer => {
                 if let Purpose::Cancel(number) = outward.purpose
                     && let Some(call) = self.calls.get(&number)
                 {
                     call.cancelled.store(true, Ordering::Relaxed);
                 }
-                self.set.spawn(notice(link, outward, passed));
+                self.set.spawn(send_without_response(link, outward, sent_signal));
             }
         }
         gate
     }
 
-    /// Gives up a call. False if it was over already.
+    /// Aborts a call. Returns whether the call was still running.
     fn end(&mut self, number: u64) -> bool {
-        self.link.forget(number);
+        self.link.server_requests.forget_call(number);
         let Some(call) = self.calls.remove(&number) else { return false };
         let is_running = !call.task.is_finished();
         call.task.abort();
         is_running
     }
 
-    fn call(&mut self, number: u64, call: Call, outward: Outward, passed: Option<Passed>) {
+    fn call(&mut self, number: u64, call: HttpCall, outward: Outward, sent_signal: Option<SentSignal>) {
         let cancelled = call.cancelled.clone();
-        let task = self.set.spawn(async move { Done::Call(number, call.run(outward, passed).await) });
-        self.calls.insert(number, Running { task, cancelled });
+        let task = self.set.spawn(async move { TaskEnd::CallOver(number, call.run(outward, sent_signal).await) });
+        self.calls.insert(number, RunningCall { task, cancelled });
     }
 }
 
-/// Sends a message that has no answer.
-async fn notice(link: Arc<Link>, outward: Outward, passed: Passed) -> Done {
+/// Sends a message that has no response.
+async fn send_without_response(link: Arc<HttpLink>, outward: Outward, sent_signal: SentSignal) -> TaskEnd {
     let Outward { wire, purpose, held, response: _ } = outward;
-    // From here on the request itself holds what it takes.
+    // The body of the request charges the message from here on.
     drop(held);
     let had_session = link.has_session();
     let mut calls = Vec::new();
     let sent = if matches!(purpose, Purpose::Answer) {
-        calls = link.settle(&wire);
-        link.answer(&link.site.url, wire).await
+        calls = link.server_requests.take_answered(&wire);
+        link.send_response(&link.upstream.url, wire).await
     } else {
-        link.site.send(link.post_notice(&link.site.url, wire)).await
+        link.upstream.send(link.post_without_response(&link.upstream.url, wire)).await
     };
     let reason = match sent {
         Ok(response) if response.status().is_success() => None,
         Ok(response) => {
             let status = response.status();
-            if had_session && reader::reply(&response) == Reply::NotFound {
-                return Done::Lost(Link::lost());
+            if had_session && reader::reply_kind(&response) == ReplyKind::NotFound {
+                return TaskEnd::SessionLost(HttpLink::session_lost());
             }
-            let said = reader::refusal(response).await.excerpt();
+            let said = reader::read_refusal(response).await.excerpt();
             warn!(link = %link.name, status = status.as_u16(), said, ?purpose, "the backend refused a message");
             Some(format!("HTTP status {}: {said}", status.as_u16()))
         }
         Err(failure) => {
-            let reason = words(failure);
+            let reason = failure_text(failure);
             warn!(link = %link.name, reason, ?purpose, "a message could not be sent to the backend");
             Some(reason)
         }
     };
     match purpose {
-        Purpose::Answer if !calls.is_empty() && reason.is_some() => Done::Unanswered(calls, reason.unwrap_or_default()),
-        Purpose::Initialized => Done::Initialized(passed),
-        Purpose::Cancel(number) => {
-            drop(passed);
-            sleep(AFTER_CANCEL).await;
-            Done::Cancelled(number)
+        Purpose::Answer if !calls.is_empty() && reason.is_some() => {
+            TaskEnd::ResponseUndelivered(calls, reason.unwrap_or_default())
         }
-        Purpose::Initialize(_) | Purpose::Call(_) | Purpose::Notice | Purpose::Answer => Done::Notice,
+        Purpose::Initialized => TaskEnd::Initialized(sent_signal),
+        Purpose::Cancel(number) => {
+            drop(sent_signal);
+            sleep(READ_ON_AFTER_CANCEL).await;
+            TaskEnd::Cancelled(number)
+        }
+        Purpose::Initialize(_) | Purpose::Call(_) | Purpose::Notice | Purpose::Answer => TaskEnd::Nothing,
     }
 }
 
-/// Keeps the stream open on which the server says what belongs to no call (2025-11-25, basic/transports, "Listening for
-/// Messages from the Server"), for as long as the link lasts. `passed` is dropped when it is open, or seems not to be.
-async fn listen(link: Arc<Link>, passed: Passed) -> Done {
-    let mut passed = Some(passed);
-    let mut position = Position::default();
-    let mut pace = Pace::default();
-    // Whether there was such a stream; and whether the server was asked since then if it knows the session.
+/// Keeps the stream of the server's own messages open for as long as the link lasts (2025-11-25, basic/transports,
+/// "Listening for Messages from the Server"). `sent_signal` is dropped when the server has responded to the first GET.
+async fn hold_own_stream(link: Arc<HttpLink>, sent_signal: SentSignal) -> TaskEnd {
+    let mut sent_signal = Some(sent_signal);
+    let mut position = StreamPosition::default();
+    let mut pace = ReconnectPace::default();
+    // Whether there was such a stream, and whether the server was asked since then if it knows the session.
     let (mut had_stream, mut asked) = (false, false);
     loop {
-        let response = link.site.send(link.listen(&position)).await;
-        drop(passed.take());
+        let response = link.upstream.send(link.open_stream(&position)).await;
+        drop(sent_signal.take());
         pace.failures = pace.failures.saturating_add(1);
         match response {
             Ok(response) => {
                 let status = response.status();
-                match reader::reply(&response) {
-                    Reply::Events => {
+                match reader::reply_kind(&response) {
+                    ReplyKind::Events => {
                         let mut reader =
-                            Reader::new(response, link.limit, std::mem::take(&mut position), link.inlet.budget());
+                            EventReader::new(response, link.limit, std::mem::take(&mut position), link.inlet.budget());
                         let opened_at = Instant::now();
-                        let carried = link.carry(&mut reader, false, |_| {}).await;
+                        let carried = link.deliver_stream(&mut reader, false, |_| {}).await;
                         position = reader.position();
-                        pace.ended(reader.brought(), opened_at.elapsed());
+                        pace.ended(reader.progress(), opened_at.elapsed());
                         (had_stream, asked) = (true, false);
                         debug!(link = %link.name, ?carried, "the backend's stream has ended");
                     }
-                    // It may be the place that is not there any more, or something in between that has lost its way; only
-                    // what is said to a message tells whether it is the session.
-                    Reply::NotFound if had_stream => {
+                    // With 404 the server may mean the session, or that it does not keep the position, or the 404 comes
+                    // from a gateway. So the GET is repeated without a position, and then the server is asked with a
+                    // message.
+                    ReplyKind::NotFound if had_stream => {
                         debug!(link = %link.name, "the backend has no such stream any more");
                         if position.id.take().is_none()
                             && !std::mem::replace(&mut asked, true)
-                            && link.is_forgotten().await
+                            && link.is_session_forgotten().await
                         {
-                            return Done::Lost(Link::lost());
+                            return TaskEnd::SessionLost(HttpLink::session_lost());
                         }
                     }
-                    // There is no such stream, or no more of it.
-                    Reply::NotFound | Reply::NotAllowed | Reply::Accepted => return Done::Notice,
-                    Reply::Refused if status == http::StatusCode::NOT_IMPLEMENTED => return Done::Notice,
-                    Reply::Json | Reply::Foreign(_) | Reply::Refused => {
+                    // The server has no such stream.
+                    ReplyKind::NotFound | ReplyKind::NotAllowed | ReplyKind::Accepted => return TaskEnd::Nothing,
+                    ReplyKind::Refused if status == http::StatusCode::NOT_IMPLEMENTED => return TaskEnd::Nothing,
+                    ReplyKind::Json | ReplyKind::Foreign(_) | ReplyKind::Refused => {
                         debug!(link = %link.name, status = status.as_u16(), "the backend gave no stream");
-                        // It may be the place that it does not know.
+                        // The server may refuse the position, so the next GET goes without one.
                         position.id = position.id.filter(|_| !status.is_client_error());
                     }
                 }
             }
             Err(failure) => {
-                debug!(link = %link.name, reason = words(failure), "the backend's stream could not be opened");
+                debug!(link = %link.name, reason = failure_text(failure), "the backend's stream could not be opened");
             }
         }
         sleep(pace.wait(position.retry, random())).await;

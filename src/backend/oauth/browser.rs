@@ -1,7 +1,9 @@
 //! Opens a URL in the person's browser, if there is one.
 //!
-//! The URL comes from a stranger. It is one argument of a program and never passes through a shell; that it is a web
-//! address, and not the name of something to be run, has been seen to by `Reach`.
+//! The URL comes from the backend's authorization server. It is one argument of a program and never passes through a
+//! shell, and `AddressPolicy` has checked that it is a web address and not the name of something to be run. It is done
+//! by hand, because crates for it try many programs, among them browsers for the terminal, whose stdin belongs to the
+//! client here.
 
 use std::io;
 use std::process::Stdio;
@@ -25,7 +27,7 @@ pub(super) fn open(url: &Url) -> io::Result<()> {
     let mut child =
         command.arg(url.as_str()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     tokio::spawn(async move {
-        // So that no zombie is left.
+        // Waited for, so that no zombie is left.
         let _ = child.wait().await;
     });
     Ok(())

@@ -1,7 +1,7 @@
 //! Where the tokens of a login are kept between starts: one file for each backend and client, which its owner may read.
 //!
-//! Several programs may use the same file, so whoever changes it holds a lock beside it. Where nothing can be written,
-//! what would be kept lives as long as the process does.
+//! Several processes may use the same file, so a process locks a file beside it before it changes it. Where nothing can
+//! be written, the tokens are kept in memory.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read as _};
@@ -20,83 +20,83 @@ use crate::backend::credentials::CredentialError;
 use crate::config::OAuthSettings;
 
 /// The largest file, in bytes.
-const LARGEST: u64 = 1024 * 1024;
-/// How often a lock that somebody else holds is tried.
-const RETRY: Duration = Duration::from_millis(200);
+const MAX_STORE_FILE: u64 = 1024 * 1024;
+/// How long to wait before a lock that another process holds is tried again.
+const LOCK_RETRY: Duration = Duration::from_millis(200);
 
-/// All that is known of a login.
+/// What is stored of a login.
 #[derive(Clone, Default, Serialize, Deserialize)]
-pub(super) struct Kept {
+pub(super) struct StoredLogin {
     /// The backend, so that a person who looks into the file knows what it is about.
     #[serde(default)]
     pub backend: String,
-    /// The authorization server that the rest belongs to, and nobody else gets to see.
+    /// The authorization server that the client and the tokens belong to. They are sent to no other.
     #[serde(default)]
-    pub server: Option<Server>,
+    pub server: Option<ServerIdentity>,
     /// The client that the tokens belong to.
     #[serde(default)]
-    pub client: Option<KnownClient>,
+    pub client: Option<ClientIdentity>,
     /// The tokens.
     #[serde(default)]
     pub credentials: Option<StoredCredentials>,
 }
 
-/// An authorization server.
+/// What identifies an authorization server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Server {
+pub(super) struct ServerIdentity {
     pub issuer: Option<String>,
     pub token_endpoint: String,
 }
 
-/// This program as the authorization server knows it.
+/// The client as the authorization server knows it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct KnownClient {
+pub(super) struct ClientIdentity {
     pub id: String,
-    /// Only of a client that registered itself: one that was configured has its secret in the configuration.
+    /// The secret of a client that registered itself. That of a configured client stands in the configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
     pub redirect_uri: String,
-    /// Whether it registered itself.
+    /// Whether the client registered itself.
     #[serde(default)]
     pub registered: bool,
 }
 
-/// The file, and what stands in for it.
+/// The file with a login, and the memory that replaces it where it cannot be written.
 #[derive(Clone)]
-pub(super) struct Store(Arc<Inner>);
+pub(super) struct TokenStore(Arc<StoreInner>);
 
-struct Inner {
+struct StoreInner {
     path: PathBuf,
-    memory: Mutex<Option<Kept>>,
+    memory: Mutex<Option<StoredLogin>>,
     warned: AtomicBool,
 }
 
-/// What a lock is for: a login takes minutes, and no refresh waits for it.
+/// What a lock is for. There are two, because a login takes minutes, and a refresh must not wait for that.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Purpose {
+pub(super) enum LockKind {
     Change,
     Login,
 }
 
-/// Held as long as it lives; `None` where nothing can be locked.
-pub(super) struct Lock {
+/// A lock that is held until it is dropped. `None` where the file cannot be locked.
+pub(super) struct TokenFileLock {
     _file: Option<File>,
 }
 
-impl Store {
+impl TokenStore {
     pub(super) fn new(backend: &Url, settings: &OAuthSettings) -> Self {
         let client = settings.client_id.as_deref().or(settings.client_metadata_url.as_deref()).unwrap_or_default();
         let folder = settings.token_dir.clone().unwrap_or_else(|| default_folder(|name| std::env::var_os(name)));
         let path = folder.join(file_name(backend, client));
-        Self(Arc::new(Inner { path, memory: Mutex::new(None), warned: AtomicBool::new(false) }))
+        Self(Arc::new(StoreInner { path, memory: Mutex::new(None), warned: AtomicBool::new(false) }))
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.0.path
     }
 
-    /// What is kept; nothing, if the file is not there or makes no sense.
-    pub(super) async fn load(&self) -> Kept {
+    /// Returns what is stored; nothing if there is no such file, or none that can be read.
+    pub(super) async fn load(&self) -> StoredLogin {
         let memory = self.0.memory.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(kept) = memory {
             return kept;
@@ -107,14 +107,15 @@ impl Store {
             Ok(Ok(kept)) => kept.unwrap_or_default(),
             Ok(Err(error)) => {
                 tracing::warn!(file = %self.0.path.display(), %error, "the tokens that were kept cannot be read, and a new login is needed");
-                Kept::default()
+                StoredLogin::default()
             }
-            Err(_) => Kept::default(),
+            Err(_) => StoredLogin::default(),
         }
     }
 
-    /// Replaces what is kept. A person who has logged in is not sent away because a disk is full: then it is kept in memory.
-    pub(super) async fn save(&self, kept: Kept) {
+    /// Replaces what is stored. If the file cannot be written, the login is kept in memory: a full disk must not undo a
+    /// login.
+    pub(super) async fn save(&self, kept: StoredLogin) {
         let (path, copy) = (self.0.path.clone(), kept.clone());
         let written = match tokio::task::spawn_blocking(move || write(&path, &copy)).await {
             Ok(written) => written,
@@ -127,11 +128,11 @@ impl Store {
         *self.0.memory.lock().unwrap_or_else(PoisonError::into_inner) = failed.then_some(kept);
     }
 
-    /// Waits up to `patience` for whoever else changes the same tokens.
-    pub(super) async fn lock(&self, purpose: Purpose, patience: Duration) -> Result<Lock, CredentialError> {
+    /// Takes a lock, and waits up to `patience` for another process that holds it.
+    pub(super) async fn lock(&self, purpose: LockKind, patience: Duration) -> Result<TokenFileLock, CredentialError> {
         let path = self.0.path.with_extension(match purpose {
-            Purpose::Change => "lock",
-            Purpose::Login => "login.lock",
+            LockKind::Change => "lock",
+            LockKind::Login => "login.lock",
         });
         let until = Instant::now() + patience;
         loop {
@@ -145,14 +146,14 @@ impl Store {
                 }
             });
             match outcome.await {
-                Ok(Ok(Some(file))) => return Ok(Lock { _file: Some(file) }),
+                Ok(Ok(Some(file))) => return Ok(TokenFileLock { _file: Some(file) }),
                 Ok(Ok(None)) if Instant::now() >= until => return Err(CredentialError::Locked { path }),
-                Ok(Ok(None)) => sleep(RETRY).await,
+                Ok(Ok(None)) => sleep(LOCK_RETRY).await,
                 Ok(Err(error)) => {
                     self.warn(&error);
-                    return Ok(Lock { _file: None });
+                    return Ok(TokenFileLock { _file: None });
                 }
-                Err(_) => return Ok(Lock { _file: None }),
+                Err(_) => return Ok(TokenFileLock { _file: None }),
             }
         }
     }
@@ -164,7 +165,7 @@ impl Store {
     }
 }
 
-/// The same for the same backend and client, and no longer than any file system allows.
+/// Returns a file name that is the same for the same backend and client, and short enough for every file system.
 fn file_name(backend: &Url, client: &str) -> String {
     use std::fmt::Write as _;
 
@@ -184,7 +185,8 @@ fn file_name(backend: &Url, client: &str) -> String {
     format!("{host}-{name}.json")
 }
 
-/// Where state belongs (XDG Base Directory Specification; the local application data on Windows).
+/// Returns where state belongs (XDG Base Directory Specification; the local application data on Windows). The crate
+/// `dirs` has no folder for state on macOS and Windows.
 fn default_folder(variable: impl Fn(&str) -> Option<std::ffi::OsString>) -> PathBuf {
     let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = absolute("XDG_STATE_HOME")
@@ -194,23 +196,23 @@ fn default_folder(variable: impl Fn(&str) -> Option<std::ffi::OsString>) -> Path
     state.join("sessile").join("tokens")
 }
 
-fn read(path: &Path) -> io::Result<Option<Kept>> {
+fn read(path: &Path) -> io::Result<Option<StoredLogin>> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
     let mut text = Vec::new();
-    file.take(LARGEST).read_to_end(&mut text)?;
-    // An error of serde's may quote what it stumbled on.
+    file.take(MAX_STORE_FILE).read_to_end(&mut text)?;
+    // The error of serde_json is not passed on, because it may quote a token.
     serde_json::from_slice(&text).map(Some).map_err(|_| io::Error::other("it is not as sessile writes it"))
 }
 
-fn write(path: &Path, kept: &Kept) -> io::Result<()> {
+fn write(path: &Path, kept: &StoredLogin) -> io::Result<()> {
     use std::io::Write as _;
 
     let folder = private_folder(path)?;
-    // Such a file is readable by its owner only from its first moment on.
+    // `tempfile` creates files that only their owner may read.
     let mut file = tempfile::Builder::new().prefix(".tokens-").tempfile_in(folder)?;
     serde_json::to_writer_pretty(&mut file, kept)?;
     file.write_all(b"\n")?;
@@ -242,13 +244,13 @@ fn private_file(path: &Path) -> io::Result<File> {
 mod tests {
     use super::*;
 
-    fn store(folder: &Path) -> Store {
+    fn store(folder: &Path) -> TokenStore {
         let settings = OAuthSettings { token_dir: Some(folder.to_owned()), ..OAuthSettings::default() };
-        Store::new(&Url::parse("https://mcp.example.com/mcp").unwrap(), &settings)
+        TokenStore::new(&Url::parse("https://mcp.example.com/mcp").unwrap(), &settings)
     }
 
-    fn kept() -> Kept {
-        Kept { backend: "https://mcp.example.com/mcp".to_owned(), ..Kept::default() }
+    fn kept() -> StoredLogin {
+        StoredLogin { backend: "https://mcp.example.com/mcp".to_owned(), ..StoredLogin::default() }
     }
 
     #[test]
@@ -282,7 +284,7 @@ mod tests {
 
         let folder = tempfile::tempdir().unwrap();
         let store = store(&folder.path().join("deep").join("tokens"));
-        let _lock = store.lock(Purpose::Change, Duration::ZERO).await.unwrap();
+        let _lock = store.lock(LockKind::Change, Duration::ZERO).await.unwrap();
         store.save(kept()).await;
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(store.path()), 0o600);
@@ -313,7 +315,7 @@ mod tests {
         let file = folder.path().join("file");
         std::fs::write(&file, "").unwrap();
         let store = store(&file.join("tokens"));
-        let _lock = store.lock(Purpose::Change, Duration::ZERO).await.unwrap();
+        let _lock = store.lock(LockKind::Change, Duration::ZERO).await.unwrap();
         store.save(kept()).await;
         assert_eq!(store.load().await.backend, kept().backend);
     }
@@ -322,11 +324,11 @@ mod tests {
     async fn one_at_a_time_changes_them() {
         let folder = tempfile::tempdir().unwrap();
         let (first, second) = (store(folder.path()), store(folder.path()));
-        let held = first.lock(Purpose::Change, Duration::ZERO).await.unwrap();
-        let error = second.lock(Purpose::Change, Duration::from_secs(1)).await.err().unwrap();
+        let held = first.lock(LockKind::Change, Duration::ZERO).await.unwrap();
+        let error = second.lock(LockKind::Change, Duration::from_secs(1)).await.err().unwrap();
         assert!(error.to_string().contains(".lock"), "{error}");
-        assert!(second.lock(Purpose::Login, Duration::ZERO).await.is_ok(), "a login is another matter");
+        assert!(second.lock(LockKind::Login, Duration::ZERO).await.is_ok(), "a login is another matter");
         drop(held);
-        assert!(second.lock(Purpose::Change, Duration::ZERO).await.is_ok());
+        assert!(second.lock(LockKind::Change, Duration::ZERO).await.is_ok());
     }
 }

@@ -4,9 +4,9 @@ use super::*;
 use crate::backend::http::HttpBackend;
 
 /// A server of the older transport at `/mcp`, which answers a POST there with `refusal`.
-async fn old(refusal: impl Fn() -> Answer + Clone + Send + Sync + 'static) -> Server {
+async fn old(refusal: impl Fn() -> PeerResponse + Clone + Send + Sync + 'static) -> ScriptedPeer {
     let stream: Arc<Mutex<Option<mpsc::Sender<String>>>> = Arc::default();
-    Server::start(move |request: Seen| {
+    ScriptedPeer::start(move |request: PeerRequest| {
         let (stream, refusal) = (stream.clone(), refusal.clone());
         async move {
             match (request.method.as_str(), request.path.as_str()) {
@@ -18,9 +18,9 @@ async fn old(refusal: impl Fn() -> Answer + Clone + Send + Sync + 'static) -> Se
                 }
                 ("POST", "/messages") => {
                     let said = stream.lock().unwrap().clone().unwrap();
-                    if request.what() == "POST initialize" {
-                        said.send(format!("data: {WELCOME}\n\n")).await.unwrap();
-                    } else if request.what() == "POST tools/call" {
+                    if request.kind() == "POST initialize" {
+                        said.send(format!("data: {INITIALIZE_RESPONSE}\n\n")).await.unwrap();
+                    } else if request.kind() == "POST tools/call" {
                         said.send(format!("data: {}\n\n", result_for(&request))).await.unwrap();
                     }
                     status(202)
@@ -37,19 +37,19 @@ async fn an_older_server_is_recognised_and_remembered() {
     for code in [400, 404, 405] {
         let server = old(move || text(code, "text/html", "no")).await;
         let backend = HttpBackend::new(&server.url()).unwrap();
-        let mut session = Session::start(backend.clone());
+        let mut session = TestLink::start(backend.clone());
         session.open().await;
         session.call(2);
         session.answer(2).await;
-        let paths: Vec<_> = server.seen().iter().map(|seen| format!("{} {}", seen.method, seen.path)).collect();
+        let paths: Vec<_> = server.requests().iter().map(|seen| format!("{} {}", seen.method, seen.path)).collect();
         assert_eq!(paths[..3], ["POST /mcp", "GET /mcp", "POST /messages"], "{code}");
-        assert_eq!(server.seen()[2].body, server.seen()[0].body);
+        assert_eq!(server.requests()[2].body, server.requests()[0].body);
         session.stop().await;
 
-        let before = server.seen().len();
-        let mut session = Session::start(backend);
+        let before = server.requests().len();
+        let mut session = TestLink::start(backend);
         session.open().await;
-        let paths: Vec<_> = server.seen().iter().map(|seen| format!("{} {}", seen.method, seen.path)).collect();
+        let paths: Vec<_> = server.requests().iter().map(|seen| format!("{} {}", seen.method, seen.path)).collect();
         assert_eq!(paths[before..before + 2], ["GET /mcp", "POST /messages"], "{code}");
     }
 }
@@ -58,12 +58,12 @@ async fn an_older_server_is_recognised_and_remembered() {
 async fn what_was_remembered_is_forgotten_when_it_is_wrong() {
     let modern = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let now = modern.clone();
-    let server = Server::start(move |request: Seen| {
+    let server = ScriptedPeer::start(move |request: PeerRequest| {
         let modern = now.load(std::sync::atomic::Ordering::SeqCst);
         async move {
             match request.method.as_str() {
-                _ if modern => plainly(&request),
-                "GET" => events(format!("event: endpoint\ndata: m\n\ndata: {WELCOME}\n\n")),
+                _ if modern => plain_response(&request),
+                "GET" => events(format!("event: endpoint\ndata: m\n\ndata: {INITIALIZE_RESPONSE}\n\n")),
                 _ if request.path == "/m" => status(202),
                 _ => status(405),
             }
@@ -71,25 +71,25 @@ async fn what_was_remembered_is_forgotten_when_it_is_wrong() {
     })
     .await;
     let backend = HttpBackend::new(&server.url()).unwrap();
-    let mut session = Session::start(backend.clone());
+    let mut session = TestLink::start(backend.clone());
     session.initialize();
     session.answer(1).await;
     drop(session);
     modern.store(true, std::sync::atomic::Ordering::SeqCst);
     for _ in 0..2 {
-        let mut session = Session::start(backend.clone());
+        let mut session = TestLink::start(backend.clone());
         session.open().await;
         session.call(2);
         session.answer(2).await;
         session.stop().await;
     }
-    assert_eq!(server.saw("DELETE", 2).await.len(), 2, "both were sessions of streamable HTTP");
+    assert_eq!(server.wait_for("DELETE", 2).await.len(), 2, "both were sessions of streamable HTTP");
 }
 
 #[tokio::test]
 async fn if_neither_works_both_are_named() {
-    let server = Server::start(async |_| text(404, "text/plain", "nothing here")).await;
-    let mut session = Session::start(HttpBackend::new(&server.url()).unwrap());
+    let server = ScriptedPeer::start(async |_| text(404, "text/plain", "nothing here")).await;
+    let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap());
     session.initialize();
     match session.failure().await {
         (1, CallFailure::Refused { status: 404, reason }) => {
@@ -98,7 +98,7 @@ async fn if_neither_works_both_are_named() {
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(server.whats(), ["POST initialize", "GET"]);
+    assert_eq!(server.kinds(), ["POST initialize", "GET"]);
     session.initialize();
     session.failure().await;
     assert_eq!(session.stop().await, []);
@@ -106,14 +106,14 @@ async fn if_neither_works_both_are_named() {
 
 #[tokio::test]
 async fn a_refusal_that_explains_itself_is_the_answer() {
-    let explained = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32602,"message":"unsupported version"}}"#;
+    let json_rpc_error = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32602,"message":"unsupported version"}}"#;
     for (code, gets) in [(400, 0), (405, 1)] {
-        let server = Server::start(move |_| async move { text(code, "application/json", explained) }).await;
-        let mut session = Session::start(HttpBackend::new(&server.url()).unwrap());
+        let server = ScriptedPeer::start(move |_| async move { text(code, "application/json", json_rpc_error) }).await;
+        let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap());
         session.initialize();
         let answer = session.answer(1).await;
         assert!(answer.contains("unsupported version"), "{answer}");
-        assert_eq!(server.whats().iter().filter(|what| *what == "GET").count(), gets, "{code}");
+        assert_eq!(server.kinds().iter().filter(|what| *what == "GET").count(), gets, "{code}");
         assert_eq!(session.stop().await, []);
     }
 }
@@ -121,8 +121,8 @@ async fn a_refusal_that_explains_itself_is_the_answer() {
 #[tokio::test]
 async fn other_refusals_are_no_sign_of_an_older_server() {
     let server = old(|| text(500, "text/plain", "oops")).await;
-    let mut session = Session::start(HttpBackend::new(&server.url()).unwrap());
+    let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap());
     session.initialize();
     assert_eq!(session.failure().await, (1, CallFailure::Refused { status: 500, reason: "oops".to_owned() }));
-    assert_eq!(server.seen().len(), 1);
+    assert_eq!(server.requests().len(), 1);
 }

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::backend::http::HttpBackend;
-use crate::backend::http::events::Position;
-use crate::backend::http::reader::{Item, NoBody, Reader, whole};
+use crate::backend::http::position::StreamPosition;
+use crate::backend::http::reader::{BodyError, EventReader, StreamItem, read_body};
 use crate::budget::UNCHARGED_BUFFER;
 use crate::frame::Lost;
 use crate::link::Whose;
@@ -34,7 +34,7 @@ async fn bodies_that_do_not_end_take_no_more_than_their_budget() {
     let bodies: Vec<_> = (0..24)
         .map(|_| {
             let (response, budget) = (response(200, chunk.clone(), true, &read), budget.clone());
-            tokio::spawn(async move { whole(response, 7 * MEGABYTE, &budget).await })
+            tokio::spawn(async move { read_body(response, 7 * MEGABYTE, &budget).await })
         })
         .collect();
     sleep(Duration::from_secs(4)).await;
@@ -44,8 +44,8 @@ async fn bodies_that_do_not_end_take_no_more_than_their_budget() {
     for body in bodies {
         // A server that is silent gives way to the others, or is given up after a minute.
         match timeout(Duration::from_secs(3600), body).await.expect("it is kept for ever").unwrap() {
-            Err(NoBody::Cut(reason)) => assert!(reason.contains("60 seconds"), "{reason}"),
-            Err(NoBody::Stalled) => {}
+            Err(BodyError::Cut(reason)) => assert!(reason.contains("60 seconds"), "{reason}"),
+            Err(BodyError::Stalled) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -59,14 +59,15 @@ async fn bodies_that_end_all_come_through() {
         .map(|_| {
             let (response, budget) = (response(32, chunk.clone(), false, &read), budget.clone());
             tokio::spawn(async move {
-                let (body, permit) = whole(response, 2 * MEGABYTE, &budget).await.unwrap();
-                // The permit is dropped here, as soon as the body is read: the other bodies would wait for it otherwise.
+                let (body, permit) = read_body(response, 2 * MEGABYTE, &budget).await.unwrap();
+                // The permit is dropped here, as soon as the body is read: the other bodies would wait for it
+                // otherwise.
                 (body.len(), permit.map(|permit| permit.pooled()))
             })
         })
         .collect();
     for body in bodies {
-        let (read, charged) = timeout(LONG, body).await.expect("they wait for each other").unwrap();
+        let (read, charged) = timeout(TEST_TIMEOUT, body).await.expect("they wait for each other").unwrap();
         assert_eq!(read, 32 * UNCHARGED_BUFFER);
         assert!(charged.is_some_and(|charged| charged >= read), "it is charged for what it takes");
     }
@@ -81,19 +82,19 @@ async fn an_event_without_an_end_gives_way_or_is_given_up() {
     let mut readers: Vec<_> = (0..10)
         .map(|_| {
             let response = response(64, chunk.clone(), true, &read);
-            Reader::new(response, 100 * MEGABYTE, Position::default(), &budget)
+            EventReader::new(response, 100 * MEGABYTE, StreamPosition::default(), &budget)
         })
         .collect();
-    let ends = futures_util::future::join_all(readers.iter_mut().map(Reader::next));
+    let ends = futures_util::future::join_all(readers.iter_mut().map(EventReader::next));
     let mut ends = Box::pin(ends);
     assert!(timeout(Duration::from_secs(4), &mut ends).await.is_err());
     let kept = *read.lock().unwrap();
     assert!(kept <= POOL + 10 * 3 * chunk.len(), "{kept} bytes are kept");
-    // While others wait, one that is silent gives way, and whoever waits for its message is told so. Those that are left at
-    // last, when nobody waits any more, are given up after a minute.
+    // While others wait, one that is silent gives way, and whoever waits for its message is told so. Those that are
+    // left at last, when nobody waits any more, are given up after a minute.
     let ends = timeout(Duration::from_secs(3600), ends).await.expect("they wait for ever");
     let stalled = ends.iter().filter(|end| match end {
-        Ok(Some(Item::Lost(message))) => {
+        Ok(Some(StreamItem::Lost(message))) => {
             assert_eq!((message.id.clone(), message.request, message.why), (Some(Id::number(7)), false, Lost::Stalled));
             true
         }
@@ -110,7 +111,7 @@ async fn an_event_without_an_end_gives_way_or_is_given_up() {
 async fn a_stream_may_be_silent_between_its_events() {
     let read = Arc::default();
     let response = response(1, Bytes::from_static(b"data: {}\n\ndata: {"), true, &read);
-    let mut reader = Reader::new(response, MEGABYTE, Position::default(), &Budget::ample());
+    let mut reader = EventReader::new(response, MEGABYTE, StreamPosition::default(), &Budget::ample());
     assert!(reader.next().await.unwrap().is_some());
     assert!(timeout(Duration::from_secs(3600), reader.next()).await.is_err(), "it is still open");
 }
@@ -125,11 +126,11 @@ async fn messages_that_wait_for_their_answer_are_not_all_kept() {
     const CALLS: u64 = 8;
     // Calls wait until all of them are there, and then are sent elsewhere.
     let (sender, _) = tokio::sync::watch::channel(0_u64);
-    let server = Server::start(move |request: Seen| {
+    let server = ScriptedPeer::start(move |request: PeerRequest| {
         let arrived = sender.clone();
         async move {
-            if request.what() != "POST tools/call" || request.path == "/there" {
-                return plainly(&request);
+            if request.kind() != "POST tools/call" || request.path == "/there" {
+                return plain_response(&request);
             }
             arrived.send_modify(|arrived| *arrived += 1);
             arrived.subscribe().wait_for(|arrived| *arrived >= CALLS).await.unwrap();
@@ -137,16 +138,16 @@ async fn messages_that_wait_for_their_answer_are_not_all_kept() {
         }
     })
     .await;
-    let mut session = Session::start(HttpBackend::new(&server.url()).unwrap());
+    let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap());
     session.open().await;
     for number in 2..2 + CALLS {
-        session.say(Purpose::Call(number), long_call(number, 400_000));
+        session.send(Purpose::Call(number), long_call(number, 400_000));
     }
     let (mut sent, mut refused) = (0, 0);
     for _ in 0..CALLS {
-        match session.hear().await {
-            Heard::Message { .. } => sent += 1,
-            Heard::Failed(_, CallFailure::Refused { status: 307, reason }) => {
+        match session.receive().await {
+            Delivery::Message { .. } => sent += 1,
+            Delivery::Failed(_, CallFailure::Refused { status: 307, reason }) => {
                 assert!(reason.contains("too long") && reason.contains("/there"), "{reason}");
                 refused += 1;
             }
@@ -155,14 +156,14 @@ async fn messages_that_wait_for_their_answer_are_not_all_kept() {
     }
     assert_eq!((sent, refused), (2, CALLS - 2), "there is room for two of them");
     // Their room is given back.
-    session.say(Purpose::Call(100), long_call(100, 400_000));
+    session.send(Purpose::Call(100), long_call(100, 400_000));
     session.answer(100).await;
 }
 
 /// A server that repeats what it is sent, with this status.
-async fn echo(code: u16) -> Server {
-    Server::start(move |request: Seen| async move {
-        if matches!(request.what().as_str(), "POST tools/call" | "POST notifications/n1") {
+async fn echo(code: u16) -> ScriptedPeer {
+    ScriptedPeer::start(move |request: PeerRequest| async move {
+        if matches!(request.kind().as_str(), "POST tools/call" | "POST notifications/n1") {
             let headers: Vec<_> =
                 request.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
             let said = format!("{} {}", request.path, headers.join("\n"));
@@ -171,12 +172,12 @@ async fn echo(code: u16) -> Server {
             answer.headers_mut().insert("www-authenticate", challenge.parse().unwrap());
             return answer;
         }
-        if request.what() == "POST initialize" {
-            let mut answer = welcome();
+        if request.kind() == "POST initialize" {
+            let mut answer = initialize_response();
             answer.headers_mut().insert("mcp-session-id", "session0secret".parse().unwrap());
             return answer;
         }
-        plainly(&request)
+        plain_response(&request)
     })
     .await
 }
@@ -191,7 +192,7 @@ const SECRETS: [&str; 7] = [
     "dXNlcjpi",
 ];
 
-fn secretive(server: &Server) -> HttpBackend {
+fn secretive(server: &ScriptedPeer) -> HttpBackend {
     HttpBackend::new(&format!("{}?k=querysecret777", server.url()))
         .and_then(|backend| backend.header("Cookie", "sid=cookiesecret999; theme=secret1dark"))
         .and_then(|backend| backend.forward_header("x-tenant"))
@@ -206,7 +207,7 @@ async fn what_a_server_repeats_is_not_shown() {
             secretive(&server).bearer("tokensecret7").unwrap(),
             secretive(&server).header("authorization", "Basic dXNlcjpiYXNpY3Bhc3N3b3Jk").unwrap(),
         ] {
-            let mut session = Session::start(backend);
+            let mut session = TestLink::start(backend);
             session.open().await;
             session.call_with(2, &[("x-tenant", "Bearer clientsecret42")]);
             let (_, failure) = session.failure().await;
@@ -215,7 +216,7 @@ async fn what_a_server_repeats_is_not_shown() {
             for secret in SECRETS {
                 assert!(!said.contains(secret), "{secret}: {said}");
             }
-            let seen = server.saw("POST tools/call", 1).await;
+            let seen = server.wait_for("POST tools/call", 1).await;
             let sent = format!("{:?} {}", seen.last().unwrap().headers, seen.last().unwrap().path);
             assert!(sent.contains("cookiesecret999") && sent.contains("session0secret"), "it was sent: {sent}");
         }
@@ -225,7 +226,7 @@ async fn what_a_server_repeats_is_not_shown() {
 #[tokio::test]
 async fn challenges_hold_no_secrets_and_are_short() {
     let server = echo(401).await;
-    let mut session = Session::start(secretive(&server));
+    let mut session = TestLink::start(secretive(&server));
     session.open().await;
     session.call_with(2, &[("x-tenant", "Bearer clientsecret42")]);
     match session.failure().await {
@@ -238,7 +239,7 @@ async fn challenges_hold_no_secrets_and_are_short() {
         other => panic!("{other:?}"),
     }
 
-    let server = Server::start(async |_| {
+    let server = ScriptedPeer::start(async |_| {
         let mut answer = status(401);
         for size in [10_000, 900, 900, 900, 10] {
             let value = format!("Bearer realm=\"{}\"", "r".repeat(size));
@@ -247,7 +248,7 @@ async fn challenges_hold_no_secrets_and_are_short() {
         answer
     })
     .await;
-    let mut session = Session::start(HttpBackend::new(&server.url()).unwrap());
+    let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap());
     session.initialize();
     match session.failure().await {
         (1, CallFailure::Unauthorized { challenge: Some(challenge), .. }) => {
@@ -260,12 +261,12 @@ async fn challenges_hold_no_secrets_and_are_short() {
 
 #[tokio::test]
 async fn a_long_redirect_is_not_shown_whole() {
-    let server = Server::start(async |_| {
+    let server = ScriptedPeer::start(async |_| {
         let to = format!("http://elsewhere.test/{}", "long/".repeat(14_000));
         Response::builder().status(307).header("location", to).body(Body::empty()).unwrap()
     })
     .await;
-    let mut session = Session::start(HttpBackend::new(&server.url()).unwrap());
+    let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap());
     session.initialize();
     match session.failure().await {
         (1, CallFailure::Refused { status: 307, reason }) => {

@@ -1,34 +1,31 @@
 //! The HTTP backend against scripted servers on loopback, and its pure parts.
 //!
-//! A [`Server`] is a function from requests to responses that remembers what it was asked; a [`Session`] is what a session is
-//! to its link: a queue of messages out, and an inlet that hears.
+//! The servers are [`ScriptedPeer`]s. A [`TestLink`] is what a session is to its link: a queue of messages to the
+//! server, and an inlet that keeps what the link delivers.
 
 mod auto;
 mod bodies;
 mod bounds;
 mod credentials;
 mod ends;
-mod events;
+mod failures;
 mod order;
 mod panics;
 mod redirects;
 mod resume;
 mod rules;
 mod sse;
+mod sse_decoder;
 mod streamable;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
-use http_body_util::BodyExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -36,189 +33,21 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::Backend;
+use crate::backend::http::HttpBackend;
+use crate::backend::scripted_peer::{
+    INITIALIZE_RESPONSE, PeerRequest, PeerResponse, ScriptedPeer, TEST_TIMEOUT, cut, events, initialize_response, json,
+    live, plain_response, result_for, silence, status, text,
+};
 use crate::budget::Budget;
 use crate::frame::{Forwarded, FrameError, Id, Incoming, Permit, Wire};
 use crate::link::{CallFailure, Inlet, Launch, LinkExit, LostMessage, Outward, Purpose};
 
-/// Longer than anything takes here.
-const LONG: Duration = Duration::from_secs(20);
 /// The largest message.
-const LIMIT: usize = 64 * 1024;
-
-/// A request that a server has seen.
-#[derive(Debug, Clone)]
-struct Seen {
-    method: String,
-    /// With the query.
-    path: String,
-    headers: http::HeaderMap,
-    body: String,
-}
-
-impl Seen {
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(|value| value.to_str().unwrap())
-    }
-
-    fn has(&self, text: &str) -> bool {
-        self.body.contains(text)
-    }
-
-    /// In one word, for comparisons: the method, and what the body says its own is.
-    fn what(&self) -> String {
-        let message: serde_json::Value = serde_json::from_str(&self.body).unwrap_or_default();
-        let said = message["method"].as_str().unwrap_or(if message["id"].is_null() { "" } else { "answer" });
-        format!("{} {said}", self.method).trim().to_owned()
-    }
-}
-
-type Answer = Response<Body>;
-
-/// A server on loopback. It ends with its handle.
-struct Server {
-    address: SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
-    serving: JoinHandle<()>,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.serving.abort();
-    }
-}
-
-impl Server {
-    async fn start<F>(answer: impl Fn(Seen) -> F + Clone + Send + Sync + 'static) -> Self
-    where
-        F: Future<Output = Answer> + Send,
-    {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
-        let router = router(seen.clone(), answer);
-        let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { address, seen, serving }
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}/mcp", self.address)
-    }
-
-    fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap().clone()
-    }
-
-    fn whats(&self) -> Vec<String> {
-        self.seen().iter().map(Seen::what).collect()
-    }
-
-    /// Waits until as many requests of that kind were seen, and returns them.
-    async fn saw(&self, what: &str, count: usize) -> Vec<Seen> {
-        let find = async {
-            loop {
-                let found: Vec<_> = self.seen().into_iter().filter(|seen| seen.what() == what).collect();
-                if found.len() >= count {
-                    return found;
-                }
-                sleep(Duration::from_millis(2)).await;
-            }
-        };
-        timeout(LONG, find).await.unwrap_or_else(|_| panic!("{count} of {what}: {:?}", self.whats()))
-    }
-}
-
-fn router<F>(seen: Arc<Mutex<Vec<Seen>>>, answer: impl Fn(Seen) -> F + Clone + Send + Sync + 'static) -> Router
-where
-    F: Future<Output = Answer> + Send,
-{
-    Router::new().fallback(move |request: Request| {
-        let (seen, answer) = (seen.clone(), answer.clone());
-        async move {
-            let (parts, body) = request.into_parts();
-            let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
-            let path = parts.uri.path_and_query().unwrap().to_string();
-            let request = Seen { method: parts.method.to_string(), path, headers: parts.headers, body };
-            seen.lock().unwrap().push(request.clone());
-            answer(request).await
-        }
-    })
-}
-
-fn status(status: u16) -> Answer {
-    Response::builder().status(status).body(Body::empty()).unwrap()
-}
-
-fn text(status: u16, content_type: &str, body: impl Into<Body>) -> Answer {
-    Response::builder().status(status).header("content-type", content_type).body(body.into()).unwrap()
-}
-
-fn json(body: impl Into<Body>) -> Answer {
-    text(200, "application/json", body)
-}
-
-/// Events that are there, then the end.
-fn events(body: impl Into<Body>) -> Answer {
-    text(200, "text/event-stream", body)
-}
-
-/// Events as they are said; it ends when the sender is dropped.
-fn live() -> (mpsc::Sender<String>, Answer) {
-    let (sender, receiver) = mpsc::channel::<String>(100);
-    let chunks = stream::unfold(receiver, async |mut receiver| {
-        let chunk = receiver.recv().await?;
-        Some((Ok::<_, Infallible>(Bytes::from(chunk)), receiver))
-    });
-    (sender, events(Body::from_stream(chunks)))
-}
-
-/// A stream on which nothing is ever said.
-fn silence() -> Answer {
-    events(Body::from_stream(stream::pending::<Result<Bytes, Infallible>>()))
-}
-
-/// A stream that says this and breaks off without an end.
-fn cut(said: &str) -> Answer {
-    let said = Bytes::from(said.to_owned());
-    let chunks = stream::unfold(Some(said), async |said| {
-        if let Some(said) = said {
-            return Some((Ok(said), None));
-        }
-        // What was said is on its way first.
-        sleep(Duration::from_millis(30)).await;
-        Some((Err(std::io::Error::other("cut")), None))
-    });
-    events(Body::from_stream(chunks))
-}
-
-/// A result for the request in the body.
-fn result_for(request: &Seen) -> String {
-    let message: serde_json::Value = serde_json::from_str(&request.body).unwrap();
-    format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"ok":true}}}}"#, message["id"])
-}
-
-const WELCOME: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-06-18","capabilities":{},"serverInfo":{"name":"s","version":"1"}}}"#;
-
-fn welcome() -> Answer {
-    let mut answer = json(WELCOME);
-    answer.headers_mut().insert("mcp-session-id", "s-1".parse().unwrap());
-    answer
-}
-
-/// What a plain server says: a session on `initialize`, a result on calls, 202 on the rest, no GET stream.
-fn plainly(request: &Seen) -> Answer {
-    match request.what().as_str() {
-        "POST initialize" => welcome(),
-        "POST answer" => status(202),
-        what if what.starts_with("POST notifications/") => status(202),
-        "GET" => status(405),
-        "DELETE" => status(200),
-        _ => json(result_for(request)),
-    }
-}
+const MESSAGE_LIMIT: usize = 64 * 1024;
 
 /// What a session heard from its link.
 #[derive(Debug, PartialEq)]
-enum Heard {
+enum Delivery {
     Message { text: String, on: Option<u64> },
     Bad { on: Option<u64> },
     Failed(u64, CallFailure),
@@ -226,15 +55,15 @@ enum Heard {
     Closed(LinkExit),
 }
 
-struct Ear(mpsc::Sender<Heard>, Budget);
+struct RecordingInlet(mpsc::Sender<Delivery>, Budget);
 
-impl Ear {
-    fn hear(&self, heard: Heard) {
+impl RecordingInlet {
+    fn record(&self, heard: Delivery) {
         self.0.try_send(heard).unwrap();
     }
 }
 
-impl Inlet for Ear {
+impl Inlet for RecordingInlet {
     fn budget(&self) -> &Budget {
         &self.1
     }
@@ -246,52 +75,52 @@ impl Inlet for Ear {
     fn deliver(&self, frames: Result<Incoming, FrameError>, _: Option<Permit>, on: Option<u64>) {
         let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
         match frames {
-            Ok(Incoming::One(frame)) => self.hear(Heard::Message { text: text(frame.bytes()), on }),
+            Ok(Incoming::One(frame)) => self.record(Delivery::Message { text: text(frame.bytes()), on }),
             Ok(Incoming::Batch(frames)) => {
                 for frame in frames.into_iter().flatten() {
-                    self.hear(Heard::Message { text: text(frame.bytes()), on });
+                    self.record(Delivery::Message { text: text(frame.bytes()), on });
                 }
             }
-            Err(_) => self.hear(Heard::Bad { on }),
+            Err(_) => self.record(Delivery::Bad { on }),
         }
     }
 
     fn failed(&self, call: u64, failure: CallFailure) {
-        self.hear(Heard::Failed(call, failure));
+        self.record(Delivery::Failed(call, failure));
     }
 
     fn lost(&self, message: LostMessage, _: Permit) {
-        self.hear(Heard::Lost(message));
+        self.record(Delivery::Lost(message));
     }
 
     fn started(&self, _: u32) {}
 
     fn closed(&self, exit: LinkExit) {
-        self.hear(Heard::Closed(exit));
+        self.record(Delivery::Closed(exit));
     }
 }
 
 /// A session with a running link.
-struct Session {
+struct TestLink {
     outgoing: Option<mpsc::Sender<Outward>>,
-    heard: mpsc::Receiver<Heard>,
+    heard: mpsc::Receiver<Delivery>,
     stop: CancellationToken,
     link: JoinHandle<()>,
 }
 
-impl Drop for Session {
+impl Drop for TestLink {
     fn drop(&mut self) {
         self.link.abort();
     }
 }
 
-impl Session {
+impl TestLink {
     fn start(backend: impl Into<Backend>) -> Self {
         Self::start_with(backend, |ear| Arc::new(ear))
     }
 
     /// A session whose inlet is made of this one.
-    fn start_with(backend: impl Into<Backend>, inlet: impl FnOnce(Ear) -> Arc<dyn Inlet>) -> Self {
+    fn start_with(backend: impl Into<Backend>, inlet: impl FnOnce(RecordingInlet) -> Arc<dyn Inlet>) -> Self {
         let (outgoing, waiting) = mpsc::channel(100);
         let (ear, heard) = mpsc::channel(10_000);
         let stop = CancellationToken::new();
@@ -300,8 +129,8 @@ impl Session {
             name: "test".into(),
             server: "test".into(),
             scratch: std::path::PathBuf::new(),
-            message_size: LIMIT,
-            inlet: inlet(Ear(ear, Budget::ample())),
+            message_size: MESSAGE_LIMIT,
+            inlet: inlet(RecordingInlet(ear, Budget::ample())),
             outgoing: waiting,
             outgoing_budget: budget.clone(),
             backlog: budget.backlog(|| ()),
@@ -311,7 +140,7 @@ impl Session {
         Self { outgoing: Some(outgoing), heard, stop, link }
     }
 
-    fn say(&self, purpose: Purpose, wire: impl Into<Wire>) {
+    fn send(&self, purpose: Purpose, wire: impl Into<Wire>) {
         self.outgoing
             .as_ref()
             .unwrap()
@@ -320,49 +149,49 @@ impl Session {
     }
 
     fn initialize(&self) {
-        self.say(
+        self.send(
             Purpose::Initialize(1),
             r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}"#.to_owned(),
         );
     }
 
     fn initialized(&self) {
-        self.say(Purpose::Initialized, r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#.to_owned());
+        self.send(Purpose::Initialized, r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#.to_owned());
     }
 
     fn call(&self, number: u64) {
-        self.say(Purpose::Call(number), call(number));
+        self.send(Purpose::Call(number), call(number));
     }
 
     fn call_with(&self, number: u64, headers: &[(&str, &str)]) {
-        self.say(Purpose::Call(number), Wire::from(call(number)).with_forwarded(Some(forwarded(headers))));
+        self.send(Purpose::Call(number), Wire::from(call(number)).with_forwarded(Some(forwarded(headers))));
     }
 
     fn cancel(&self, number: u64) {
         let text =
             format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{number}}}}}"#);
-        self.say(Purpose::Cancel(number), text);
+        self.send(Purpose::Cancel(number), text);
     }
 
     fn notice(&self, number: usize) {
-        self.say(Purpose::Notice, format!(r#"{{"jsonrpc":"2.0","method":"notifications/n{number}"}}"#));
+        self.send(Purpose::Notice, format!(r#"{{"jsonrpc":"2.0","method":"notifications/n{number}"}}"#));
     }
 
-    async fn hear(&mut self) -> Heard {
-        timeout(LONG, self.heard.recv()).await.expect("nothing is heard").expect("the link is gone")
+    async fn receive(&mut self) -> Delivery {
+        timeout(TEST_TIMEOUT, self.heard.recv()).await.expect("nothing is heard").expect("the link is gone")
     }
 
     /// What failed, and how.
     async fn failure(&mut self) -> (u64, CallFailure) {
-        match self.hear().await {
-            Heard::Failed(call, failure) => (call, failure),
+        match self.receive().await {
+            Delivery::Failed(call, failure) => (call, failure),
             other => panic!("{other:?}"),
         }
     }
 
     async fn answer(&mut self, call: u64) -> String {
-        match self.hear().await {
-            Heard::Message { text, on } => {
+        match self.receive().await {
+            Delivery::Message { text, on } => {
                 assert!(text.contains(&format!(r#""id":{call}"#)), "{text}");
                 assert!(on.is_none_or(|on| on == call), "{text} on {on:?}");
                 text
@@ -379,16 +208,16 @@ impl Session {
     }
 
     /// Stops the link, and returns what it had said besides.
-    async fn stop(mut self) -> Vec<Heard> {
+    async fn stop(mut self) -> Vec<Delivery> {
         self.stop.cancel();
-        timeout(LONG, &mut self.link).await.expect("the link does not end").unwrap();
+        timeout(TEST_TIMEOUT, &mut self.link).await.expect("the link does not end").unwrap();
         self.rest().await
     }
 
     /// What is heard until the link is gone.
-    async fn rest(&mut self) -> Vec<Heard> {
+    async fn rest(&mut self) -> Vec<Delivery> {
         let mut rest = Vec::new();
-        while let Some(heard) = timeout(LONG, self.heard.recv()).await.expect("the link does not end") {
+        while let Some(heard) = timeout(TEST_TIMEOUT, self.heard.recv()).await.expect("the link does not end") {
             rest.push(heard);
         }
         rest
@@ -403,6 +232,24 @@ fn forwarded(headers: &[(&str, &str)]) -> Forwarded {
     Forwarded::new(headers.iter().map(|(name, value)| ((*name).into(), value.as_bytes().into())))
 }
 
-fn message(text: &str, on: Option<u64>) -> Heard {
-    Heard::Message { text: text.to_owned(), on }
+fn message(text: &str, on: Option<u64>) -> Delivery {
+    Delivery::Message { text: text.to_owned(), on }
+}
+
+fn http(server: &ScriptedPeer) -> HttpBackend {
+    HttpBackend::new(&server.url()).unwrap()
+}
+
+/// A session with a server that answers calls like this.
+async fn with_calls(
+    answer: impl Fn(&PeerRequest) -> PeerResponse + Clone + Send + Sync + 'static,
+) -> (ScriptedPeer, TestLink) {
+    let server = ScriptedPeer::start(move |request| {
+        let answer = answer.clone();
+        async move { if request.kind() == "POST tools/call" { answer(&request) } else { plain_response(&request) } }
+    })
+    .await;
+    let mut session = TestLink::start(http(&server));
+    session.open().await;
+    (server, session)
 }

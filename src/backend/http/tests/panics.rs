@@ -4,9 +4,9 @@ use super::*;
 use crate::backend::http::{HttpBackend, Transport};
 
 /// Panics at every message of the server.
-struct Fragile(Ear);
+struct PanickingInlet(RecordingInlet);
 
-impl Inlet for Fragile {
+impl Inlet for PanickingInlet {
     fn budget(&self) -> &Budget {
         self.0.budget()
     }
@@ -38,31 +38,31 @@ impl Inlet for Fragile {
 
 #[tokio::test]
 async fn a_panic_ends_the_link_of_either_transport() {
-    let server = Server::start(async |request| match request.what().as_str() {
+    let server = ScriptedPeer::start(async |request| match request.kind().as_str() {
         "GET" => events(Body::from_stream(stream::iter(
             ["event: endpoint\ndata: /mcp\n\n", "data: {\"jsonrpc\":\"2.0\",\"method\":\"x\"}\n\n"]
                 .map(|chunk| Ok::<_, Infallible>(Bytes::from_static(chunk.as_bytes()))),
         ))),
-        _ => plainly(&request),
+        _ => plain_response(&request),
     })
     .await;
     for transport in [Transport::Http, Transport::Sse] {
         let backend = HttpBackend::new(&server.url()).unwrap().transport(transport);
-        let mut session = Session::start_with(backend, |ear| Arc::new(Fragile(ear)));
+        let mut session = TestLink::start_with(backend, |ear| Arc::new(PanickingInlet(ear)));
         session.initialize();
-        let lost = Heard::Closed(LinkExit::Lost { reason: "the link to it failed within sessile".to_owned() });
+        let lost = Delivery::Closed(LinkExit::Lost { reason: "the link to it failed within sessile".to_owned() });
         assert_eq!(session.rest().await, [lost]);
     }
 }
 
 #[tokio::test]
 async fn nothing_is_made_before_the_link_runs() {
-    let server = Server::start(async |request| plainly(&request)).await;
+    let server = ScriptedPeer::start(async |request| plain_response(&request)).await;
     let backend = HttpBackend::new(&server.url()).unwrap();
-    let site = backend.site.clone();
-    let mut session = Session::start(backend);
-    assert!(!site.initialized(), "the link's task has not begun");
+    let upstream = backend.upstream.clone();
+    let mut session = TestLink::start(backend);
+    assert!(!upstream.initialized(), "the link's task has not begun");
     session.open().await;
-    assert!(site.initialized());
+    assert!(upstream.initialized());
     assert_eq!(session.stop().await, []);
 }

@@ -3,25 +3,25 @@
 use super::*;
 use crate::backend::http::HttpBackend;
 
-fn moved(status: u16, to: &str) -> Answer {
+fn moved(status: u16, to: &str) -> PeerResponse {
     Response::builder().status(status).header("location", to).body(Body::empty()).unwrap()
 }
 
 #[tokio::test]
 async fn a_redirect_within_the_origin_is_followed() {
     for code in [307, 308] {
-        let server = Server::start(move |request: Seen| async move {
-            if request.path == "/mcp" { moved(code, "/mcp/") } else { plainly(&request) }
+        let server = ScriptedPeer::start(move |request: PeerRequest| async move {
+            if request.path == "/mcp" { moved(code, "/mcp/") } else { plain_response(&request) }
         })
         .await;
         let backend = HttpBackend::new(&server.url()).unwrap().header("x-key", "secret").unwrap();
-        let mut session = Session::start(backend);
+        let mut session = TestLink::start(backend);
         session.open().await;
         session.call(2);
         session.answer(2).await;
         session.stop().await;
-        let arrived: Vec<_> = server.seen().into_iter().filter(|seen| seen.path == "/mcp/").collect();
-        let whats: Vec<_> = arrived.iter().map(Seen::what).collect();
+        let arrived: Vec<_> = server.requests().into_iter().filter(|seen| seen.path == "/mcp/").collect();
+        let whats: Vec<_> = arrived.iter().map(PeerRequest::kind).collect();
         let expected = ["POST initialize", "POST notifications/initialized", "GET", "POST tools/call", "DELETE"];
         assert_eq!(whats, expected);
         assert!(arrived.iter().all(|seen| seen.header("x-key") == Some("secret")));
@@ -31,16 +31,16 @@ async fn a_redirect_within_the_origin_is_followed() {
 
 #[tokio::test]
 async fn a_redirect_elsewhere_is_not_followed() {
-    let elsewhere = Server::start(async |request| plainly(&request)).await;
+    let elsewhere = ScriptedPeer::start(async |request| plain_response(&request)).await;
     let to = format!("{}?token=x", elsewhere.url());
     for code in [301, 302, 303, 307, 308] {
         let to = to.clone();
-        let server = Server::start(move |_| {
+        let server = ScriptedPeer::start(move |_| {
             let to = to.clone();
             async move { moved(code, &to) }
         })
         .await;
-        let mut session = Session::start(HttpBackend::new(&server.url()).unwrap());
+        let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap());
         session.initialize();
         match session.failure().await {
             (1, CallFailure::Refused { status, reason }) => {
@@ -49,22 +49,22 @@ async fn a_redirect_elsewhere_is_not_followed() {
             }
             other => panic!("{other:?}"),
         }
-        assert_eq!(server.whats(), ["POST initialize"]);
+        assert_eq!(server.kinds(), ["POST initialize"]);
     }
-    assert!(elsewhere.seen().is_empty(), "nothing was sent there");
+    assert!(elsewhere.requests().is_empty(), "nothing was sent there");
 }
 
 #[tokio::test]
 async fn a_post_does_not_become_a_get_and_circles_end() {
-    let server = Server::start(async |_| moved(303, "/done")).await;
-    let mut session = Session::start(HttpBackend::new(&server.url()).unwrap());
+    let server = ScriptedPeer::start(async |_| moved(303, "/done")).await;
+    let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap());
     session.initialize();
     assert!(matches!(session.failure().await, (1, CallFailure::Refused { status: 303, .. })));
-    assert_eq!(server.whats(), ["POST initialize"]);
+    assert_eq!(server.kinds(), ["POST initialize"]);
 
-    let server = Server::start(async |_| moved(307, "/mcp")).await;
-    let mut session = Session::start(HttpBackend::new(&server.url()).unwrap());
+    let server = ScriptedPeer::start(async |_| moved(307, "/mcp")).await;
+    let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap());
     session.initialize();
     assert!(matches!(session.failure().await, (1, CallFailure::Refused { status: 307, .. })));
-    assert_eq!(server.whats().len(), 6);
+    assert_eq!(server.kinds().len(), 6);
 }

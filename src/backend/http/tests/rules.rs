@@ -7,8 +7,9 @@ use http::header::HeaderValue;
 use http::{Method, StatusCode};
 use url::Url;
 
-use crate::backend::http::events::Position;
-use crate::backend::http::rules::{self, Brought, Pace, Redirect, Reply};
+use crate::backend::http::position::{StreamPosition, StreamProgress};
+use crate::backend::http::reconnect::ReconnectPace;
+use crate::backend::http::rules::{self, RedirectDecision, ReplyKind};
 use crate::headers::why_not_sent;
 
 fn url(text: &str) -> Url {
@@ -18,29 +19,29 @@ fn url(text: &str) -> Url {
 #[test]
 fn what_a_response_is() {
     let cases = [
-        (200, Some("application/json"), Reply::Json),
-        (200, Some("Application/JSON; charset=utf-8"), Reply::Json),
-        (201, Some("application/json"), Reply::Json),
-        (200, Some("text/event-stream;charset=UTF-8"), Reply::Events),
-        (200, Some("text/html; charset=utf-8"), Reply::Foreign("text/html".into())),
-        (200, None, Reply::Foreign(String::new())),
-        (202, Some("application/json"), Reply::Accepted),
-        (204, None, Reply::Accepted),
-        (404, Some("application/json"), Reply::NotFound),
-        (405, None, Reply::NotAllowed),
-        (400, Some("application/json"), Reply::Refused),
-        (302, Some("text/event-stream"), Reply::Refused),
-        (500, Some("text/event-stream"), Reply::Refused),
+        (200, Some("application/json"), ReplyKind::Json),
+        (200, Some("Application/JSON; charset=utf-8"), ReplyKind::Json),
+        (201, Some("application/json"), ReplyKind::Json),
+        (200, Some("text/event-stream;charset=UTF-8"), ReplyKind::Events),
+        (200, Some("text/html; charset=utf-8"), ReplyKind::Foreign("text/html".into())),
+        (200, None, ReplyKind::Foreign(String::new())),
+        (202, Some("application/json"), ReplyKind::Accepted),
+        (204, None, ReplyKind::Accepted),
+        (404, Some("application/json"), ReplyKind::NotFound),
+        (405, None, ReplyKind::NotAllowed),
+        (400, Some("application/json"), ReplyKind::Refused),
+        (302, Some("text/event-stream"), ReplyKind::Refused),
+        (500, Some("text/event-stream"), ReplyKind::Refused),
     ];
     for (status, content_type, expected) in cases {
         let status = StatusCode::from_u16(status).unwrap();
-        assert_eq!(rules::reply(status, content_type.map(str::as_bytes)), expected, "{status} {content_type:?}");
+        assert_eq!(rules::reply_kind(status, content_type.map(str::as_bytes)), expected, "{status} {content_type:?}");
     }
 }
 
 #[test]
 fn when_the_older_transport_is_tried() {
-    for (status, explained, expected) in [
+    for (status, json_rpc_error, expected) in [
         (400, false, true),
         (400, true, false),
         (404, false, true),
@@ -53,7 +54,7 @@ fn when_the_older_transport_is_tried() {
         (502, false, false),
     ] {
         let status = StatusCode::from_u16(status).unwrap();
-        assert_eq!(rules::may_be_sse(status, explained), expected, "{status} {explained}");
+        assert_eq!(rules::may_be_sse(status, json_rpc_error), expected, "{status} {json_rpc_error}");
     }
 }
 
@@ -63,14 +64,14 @@ fn where_a_redirect_leads() {
     let post = |status, to: &str, hops| {
         rules::redirect(&Method::POST, StatusCode::from_u16(status).unwrap(), &from, Some(to.as_bytes()), hops)
     };
-    let follow = |to| Redirect::Follow(url(to));
-    assert_eq!(post(200, "/x", 0), Redirect::None);
-    assert_eq!(post(304, "/x", 0), Redirect::None);
+    let follow = |to| RedirectDecision::Follow(url(to));
+    assert_eq!(post(200, "/x", 0), RedirectDecision::None);
+    assert_eq!(post(304, "/x", 0), RedirectDecision::None);
     assert_eq!(post(307, "/mcp/", 0), follow("https://example.com/mcp/"));
     assert_eq!(post(308, "https://example.com:443/x", 0), follow("https://example.com/x"));
     assert_eq!(post(307, "https://user:pw@example.com/x", 0), follow("https://example.com/x"));
-    let refused = |redirect: Redirect, word: &str| match redirect {
-        Redirect::Refuse(reason) => assert!(reason.contains(word), "{reason}"),
+    let refused = |redirect: RedirectDecision, word: &str| match redirect {
+        RedirectDecision::Refuse(reason) => assert!(reason.contains(word), "{reason}"),
         other => panic!("{other:?}"),
     };
     refused(post(307, "https://example.org/x?secret=1", 0), "another origin");
@@ -83,11 +84,11 @@ fn where_a_redirect_leads() {
     refused(post(307, "/x", 5), "more than 5");
     refused(post(301, "/x", 0), "loses the message");
     refused(post(303, "/x", 0), "loses the message");
-    refused(rules::redirect(&Method::POST, StatusCode::TEMPORARY_REDIRECT, &from, None, 0), "nowhere");
+    refused(rules::redirect(&Method::POST, StatusCode::TEMPORARY_REDIRECT, &from, None, 0), "names no URL");
     let get = rules::redirect(&Method::GET, StatusCode::FOUND, &from, Some(b"/sse/"), 0);
     assert_eq!(get, follow("https://example.com/sse/"));
     match post(307, "https://example.org/x?secret=1", 0) {
-        Redirect::Refuse(reason) => assert!(!reason.contains("secret"), "{reason}"),
+        RedirectDecision::Refuse(reason) => assert!(!reason.contains("secret"), "{reason}"),
         other => panic!("{other:?}"),
     }
 }
@@ -142,7 +143,7 @@ fn which_versions_and_ids_become_headers() {
         assert_eq!(rules::version(bad), None, "{bad:?}");
     }
     let id = |id: Option<&'static str>| {
-        rules::last_event_id(&Position { id: id.map(|id| Bytes::from_static(id.as_bytes())), retry: None })
+        rules::last_event_id(&StreamPosition { id: id.map(|id| Bytes::from_static(id.as_bytes())), retry: None })
     };
     assert_eq!(id(Some("é 1")).unwrap().as_bytes(), "é 1".as_bytes());
     assert_eq!((id(None), id(Some("")), id(Some("a\nb"))), (None, None, None));
@@ -150,7 +151,7 @@ fn which_versions_and_ids_become_headers() {
 
 /// The wait after so many failures in a row.
 fn after(failures: u32, retry: Option<Duration>, random: u32) -> Duration {
-    Pace { failures, ..Pace::default() }.wait(retry, random)
+    ReconnectPace { failures, ..ReconnectPace::default() }.wait(retry, random)
 }
 
 #[test]
@@ -172,31 +173,34 @@ fn how_long_to_wait() {
 #[test]
 fn who_lets_a_client_poll_without_an_end_is_asked_slowly() {
     let (second, ms) = (Duration::from_secs(1), Duration::from_millis);
-    let waits = |retry: u64, brought: Brought, lasting: Duration| {
-        let mut pace = Pace::default();
+    let waits = |retry: u64, progress: StreamProgress, lasting: Duration| {
+        let mut pace = ReconnectPace::default();
         let mut next = || {
-            pace.ended(brought, lasting);
+            pace.ended(progress, lasting);
             pace.wait(Some(ms(retry)), 0).as_millis()
         };
         std::array::from_fn::<_, 11, _>(|_| next())
     };
-    assert_eq!(waits(0, Brought::Places, ms(0)), [50, 50, 50, 50, 100, 200, 400, 800, 1000, 1000, 1000]);
-    assert_eq!(waits(500, Brought::Places, ms(0))[..7], [500; 7], "the server's word counts for a while");
-    assert_eq!(waits(5000, Brought::Places, ms(0)), [5000; 11]);
-    assert_eq!(waits(50, Brought::Messages, ms(0)), [50; 11]);
-    assert_eq!(waits(50, Brought::Places, second * 11), [50; 11], "a stream that lasts is no busy loop");
-    let mut pace = Pace { failures: 3, ..Pace::default() };
-    assert!(!pace.ended(Brought::Nothing, second) && pace.failures == 3, "that was a failure as well");
-    assert!(pace.ended(Brought::Nothing, second * 11) && pace == Pace::default());
+    assert_eq!(waits(0, StreamProgress::PositionsOnly, ms(0)), [50, 50, 50, 50, 100, 200, 400, 800, 1000, 1000, 1000]);
+    assert_eq!(waits(500, StreamProgress::PositionsOnly, ms(0))[..7], [500; 7], "the server's word counts for a while");
+    assert_eq!(waits(5000, StreamProgress::PositionsOnly, ms(0)), [5000; 11]);
+    assert_eq!(waits(50, StreamProgress::Messages, ms(0)), [50; 11]);
+    assert_eq!(waits(50, StreamProgress::PositionsOnly, second * 11), [50; 11], "a stream that lasts is no busy loop");
+    let mut pace = ReconnectPace { failures: 3, ..ReconnectPace::default() };
+    assert!(!pace.ended(StreamProgress::Nothing, second) && pace.failures == 3, "that was a failure as well");
+    assert!(pace.ended(StreamProgress::Nothing, second * 11) && pace == ReconnectPace::default());
     for _ in 0..100 {
-        pace.ended(Brought::Places, ms(0));
+        pace.ended(StreamProgress::PositionsOnly, ms(0));
     }
-    assert!(pace.ended(Brought::Messages, ms(0)) && pace == Pace::default(), "a message makes up for everything");
+    assert!(
+        pace.ended(StreamProgress::Messages, ms(0)) && pace == ReconnectPace::default(),
+        "a message makes up for everything"
+    );
 }
 
 #[test]
 fn what_404_may_mean_and_what_passes() {
-    assert_eq!([-32601, -32602, 7, -32001, -32000].map(rules::is_answer_with_404), [true, true, true, false, false]);
+    assert_eq!([-32601, -32602, 7, -32001, -32000].map(rules::is_response_with_404), [true, true, true, false, false]);
     let passing = |code| rules::is_passing(http::StatusCode::from_u16(code).unwrap());
     assert_eq!(
         [429, 502, 503, 504, 500, 400, 404, 200].map(passing),
@@ -226,7 +230,7 @@ fn which_headers_may_be_named() {
         "Proxy-Connection",
         "accept",
         "Accept-Encoding",
-        "Mcp-Session-Id",
+        "Mcp-TestLink-Id",
         "mcp-protocol-version",
         "MCP-Method",
         "last-event-id",

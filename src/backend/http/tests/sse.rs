@@ -5,18 +5,18 @@ use crate::backend::http::{HttpBackend, Transport};
 
 /// A server of the older transport with one connection at a time.
 struct Old {
-    server: Server,
+    server: ScriptedPeer,
     /// What the server says.
     stream: Arc<Mutex<Option<mpsc::Sender<String>>>>,
 }
 
 impl Old {
-    /// `endpoint` is what its first event says; messages to it are answered with `posted`, and if that is a success, on the
-    /// stream.
+    /// `endpoint` is what its first event says; messages to it are answered with `posted`, and if that is a success, on
+    /// the stream.
     async fn start(endpoint: impl Fn(&str) -> String + Clone + Send + Sync + 'static, posted: u16) -> Self {
         let stream: Arc<Mutex<Option<mpsc::Sender<String>>>> = Arc::default();
         let current = stream.clone();
-        let server = Server::start(move |request: Seen| {
+        let server = ScriptedPeer::start(move |request: PeerRequest| {
             let (current, endpoint) = (current.clone(), endpoint.clone());
             async move {
                 if request.method == "GET" && request.path == "/mcp" {
@@ -30,8 +30,11 @@ impl Old {
                 }
                 let message: serde_json::Value = serde_json::from_str(&request.body).unwrap();
                 if !message["id"].is_null() && !message["method"].is_null() && posted < 300 {
-                    let answer =
-                        if message["method"] == "initialize" { WELCOME.to_owned() } else { result_for(&request) };
+                    let answer = if message["method"] == "initialize" {
+                        INITIALIZE_RESPONSE.to_owned()
+                    } else {
+                        result_for(&request)
+                    };
                     let said = current.lock().unwrap().clone().unwrap();
                     said.send(format!("event: message\ndata: {answer}\n\n")).await.unwrap();
                 }
@@ -42,11 +45,11 @@ impl Old {
         Self { server, stream }
     }
 
-    fn session(&self, transport: Transport) -> Session {
-        Session::start(HttpBackend::new(&self.server.url()).unwrap().transport(transport))
+    fn session(&self, transport: Transport) -> TestLink {
+        TestLink::start(HttpBackend::new(&self.server.url()).unwrap().transport(transport))
     }
 
-    async fn say(&self, text: &str) {
+    async fn send(&self, text: &str) {
         let said = self.stream.lock().unwrap().clone().unwrap();
         said.send(text.to_owned()).await.unwrap();
     }
@@ -66,25 +69,25 @@ async fn a_session_over_the_older_transport() {
     for (number, old) in [Old::start(relative, 202).await, Old::start(whole, 200).await].into_iter().enumerate() {
         let mut session = old.session(Transport::Sse);
         session.initialize();
-        assert_eq!(session.hear().await, message(WELCOME, None), "{number}");
+        assert_eq!(session.receive().await, message(INITIALIZE_RESPONSE, None), "{number}");
         session.initialized();
         session.call(2);
         session.answer(2).await;
-        old.say("data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}\n\n").await;
-        assert_eq!(session.hear().await, message(r#"{"jsonrpc":"2.0","method":"notifications/x"}"#, None));
-        assert_eq!(old.server.whats(), ["GET", "POST initialize", "POST notifications/initialized", "POST tools/call"]);
-        assert_eq!(old.server.seen()[3].body, call(2));
-        assert_eq!(old.server.seen()[0].header("accept"), Some("text/event-stream"));
+        old.send("data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}\n\n").await;
+        assert_eq!(session.receive().await, message(r#"{"jsonrpc":"2.0","method":"notifications/x"}"#, None));
+        assert_eq!(old.server.kinds(), ["GET", "POST initialize", "POST notifications/initialized", "POST tools/call"]);
+        assert_eq!(old.server.requests()[3].body, call(2));
+        assert_eq!(old.server.requests()[0].header("accept"), Some("text/event-stream"));
         let said = old.stream.lock().unwrap().take().unwrap();
         assert_eq!(session.stop().await, []);
-        timeout(LONG, said.closed()).await.expect("the stream ends with the session");
-        assert!(!old.server.whats().contains(&"DELETE".to_owned()));
+        timeout(TEST_TIMEOUT, said.closed()).await.expect("the stream ends with the session");
+        assert!(!old.server.kinds().contains(&"DELETE".to_owned()));
     }
 }
 
 #[tokio::test]
 async fn an_endpoint_elsewhere_is_refused() {
-    let elsewhere = Server::start(async |request| plainly(&request)).await;
+    let elsewhere = ScriptedPeer::start(async |request| plain_response(&request)).await;
     let url = elsewhere.url();
     let old = Old::start(move |_| format!("event: endpoint\ndata: {url}\n\n"), 202).await;
     let mut session = old.session(Transport::Sse);
@@ -93,7 +96,7 @@ async fn an_endpoint_elsewhere_is_refused() {
         (1, CallFailure::BadAnswer { reason }) => assert!(reason.contains("another origin"), "{reason}"),
         other => panic!("{other:?}"),
     }
-    assert!(elsewhere.seen().is_empty());
+    assert!(elsewhere.requests().is_empty());
     assert_eq!(session.stop().await, []);
 }
 
@@ -108,8 +111,8 @@ async fn a_stream_that_begins_otherwise_is_refused() {
             other => panic!("{other:?}"),
         }
     }
-    let server = Server::start(async |_| events("")).await;
-    let mut session = Session::start(HttpBackend::new(&server.url()).unwrap().transport(Transport::Sse));
+    let server = ScriptedPeer::start(async |_| events("")).await;
+    let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap().transport(Transport::Sse));
     session.initialize();
     assert!(matches!(session.failure().await, (1, CallFailure::BadAnswer { .. })));
 }
@@ -120,22 +123,22 @@ async fn the_streams_end_is_the_sessions() {
     let mut session = old.session(Transport::Sse);
     session.open().await;
     old.hang_up();
-    assert!(matches!(&session.rest().await[..], [Heard::Closed(LinkExit::Lost { .. })]));
+    assert!(matches!(&session.rest().await[..], [Delivery::Closed(LinkExit::Lost { .. })]));
 
     let (said, answer) = live();
     let answer = Arc::new(Mutex::new(Some(answer)));
-    let server = Server::start(move |request: Seen| {
+    let server = ScriptedPeer::start(move |request: PeerRequest| {
         let answer = answer.clone();
         async move { if request.method == "GET" { answer.lock().unwrap().take().unwrap() } else { status(202) } }
     })
     .await;
-    let mut session = Session::start(HttpBackend::new(&server.url()).unwrap().transport(Transport::Sse));
+    let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap().transport(Transport::Sse));
     session.initialize();
     said.send(relative("")).await.unwrap();
-    server.saw("POST initialize", 1).await;
+    server.wait_for("POST initialize", 1).await;
     drop(said);
     let rest = session.rest().await;
-    assert!(matches!(&rest[..], [Heard::Closed(LinkExit::Failed { .. })]), "nothing was lost yet: {rest:?}");
+    assert!(matches!(&rest[..], [Delivery::Closed(LinkExit::Failed { .. })]), "nothing was lost yet: {rest:?}");
 }
 
 #[tokio::test]
@@ -149,7 +152,7 @@ async fn a_call_that_is_not_accepted_has_failed() {
 #[tokio::test]
 async fn a_client_may_try_again() {
     let refusals = Arc::new(Mutex::new(1));
-    let server = Server::start(move |request: Seen| {
+    let server = ScriptedPeer::start(move |request: PeerRequest| {
         let refusals = refusals.clone();
         async move {
             let mut refusals = refusals.lock().unwrap();
@@ -158,22 +161,22 @@ async fn a_client_may_try_again() {
                     *refusals -= 1;
                     status(503)
                 }
-                "GET" => events(format!("event: endpoint\ndata: /m\n\ndata: {WELCOME}\n\n")),
+                "GET" => events(format!("event: endpoint\ndata: /m\n\ndata: {INITIALIZE_RESPONSE}\n\n")),
                 _ => status(202),
             }
         }
     })
     .await;
-    let mut session = Session::start(HttpBackend::new(&server.url()).unwrap().transport(Transport::Sse));
+    let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap().transport(Transport::Sse));
     session.initialize();
     assert!(matches!(session.failure().await, (1, CallFailure::Refused { status: 503, .. })));
     session.initialize();
-    assert_eq!(session.hear().await, message(WELCOME, None));
+    assert_eq!(session.receive().await, message(INITIALIZE_RESPONSE, None));
 }
 
 #[tokio::test]
 async fn a_handshake_that_is_accepted_and_never_answered_comes_to_an_end() {
-    let server = Server::start(async |request: Seen| match request.method.as_str() {
+    let server = ScriptedPeer::start(async |request: PeerRequest| match request.method.as_str() {
         "GET" => {
             let (said, answer) = live();
             said.send(relative("")).await.unwrap();
@@ -183,9 +186,9 @@ async fn a_handshake_that_is_accepted_and_never_answered_comes_to_an_end() {
         _ => status(202),
     })
     .await;
-    let mut session = Session::start(HttpBackend::new(&server.url()).unwrap().transport(Transport::Sse));
+    let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap().transport(Transport::Sse));
     session.initialize();
-    server.saw("POST initialize", 1).await;
+    server.wait_for("POST initialize", 1).await;
     sleep(Duration::from_millis(100)).await;
     tokio::time::pause();
     let begun = tokio::time::Instant::now();
@@ -198,7 +201,7 @@ async fn a_handshake_that_is_accepted_and_never_answered_comes_to_an_end() {
     };
     assert!(begun.elapsed() > Duration::from_secs(100));
     match heard {
-        Heard::Failed(1, CallFailure::Broken { reason }) => assert!(reason.contains("120 seconds"), "{reason}"),
+        Delivery::Failed(1, CallFailure::Broken { reason }) => assert!(reason.contains("120 seconds"), "{reason}"),
         other => panic!("{other:?}"),
     }
     sleep(Duration::from_secs(300)).await;

@@ -3,25 +3,25 @@
 use super::*;
 use crate::backend::http::{HttpBackend, Transport};
 
-fn http(server: &Server) -> HttpBackend {
+fn http(server: &ScriptedPeer) -> HttpBackend {
     HttpBackend::new(&server.url()).unwrap().transport(Transport::Http)
 }
 
 #[tokio::test]
 async fn a_session_from_its_handshake_to_its_end() {
-    let server = Server::start(async |request| plainly(&request)).await;
-    let mut session = Session::start(http(&server));
+    let server = ScriptedPeer::start(async |request| plain_response(&request)).await;
+    let mut session = TestLink::start(http(&server));
     session.initialize();
-    assert_eq!(session.hear().await, message(WELCOME, Some(1)));
+    assert_eq!(session.receive().await, message(INITIALIZE_RESPONSE, Some(1)));
     session.initialized();
     session.call(2);
     session.answer(2).await;
     assert_eq!(session.stop().await, []);
     assert_eq!(
-        server.whats(),
+        server.kinds(),
         ["POST initialize", "POST notifications/initialized", "GET", "POST tools/call", "DELETE"]
     );
-    for (number, request) in server.seen().iter().enumerate() {
+    for (number, request) in server.requests().iter().enumerate() {
         assert_eq!(request.path, "/mcp");
         assert_eq!(request.header("mcp-session-id"), (number > 0).then_some("s-1"), "{request:?}");
         assert_eq!(request.header("mcp-protocol-version"), (number > 0).then_some("2025-06-18"), "{request:?}");
@@ -30,69 +30,69 @@ async fn a_session_from_its_handshake_to_its_end() {
         let accept = if post { "application/json, text/event-stream" } else { "text/event-stream" };
         assert_eq!(request.header("accept"), Some(accept));
     }
-    assert_eq!(server.seen()[3].body, call(2), "a message goes out as its own bytes");
+    assert_eq!(server.requests()[3].body, call(2), "a message goes out as its own bytes");
 }
 
 #[tokio::test]
 async fn a_session_that_its_client_leaves_is_deleted() {
-    let server = Server::start(async |request| plainly(&request)).await;
-    let mut session = Session::start(http(&server));
+    let server = ScriptedPeer::start(async |request| plain_response(&request)).await;
+    let mut session = TestLink::start(http(&server));
     session.open().await;
     session.outgoing = None;
     assert_eq!(session.rest().await, []);
-    server.saw("DELETE", 1).await;
+    server.wait_for("DELETE", 1).await;
 }
 
 #[tokio::test]
 async fn a_server_without_sessions_has_none_deleted() {
-    let server = Server::start(async |request| match request.what().as_str() {
-        "POST initialize" => json(WELCOME),
-        _ => plainly(&request),
+    let server = ScriptedPeer::start(async |request| match request.kind().as_str() {
+        "POST initialize" => json(INITIALIZE_RESPONSE),
+        _ => plain_response(&request),
     })
     .await;
-    let mut session = Session::start(http(&server));
+    let mut session = TestLink::start(http(&server));
     session.open().await;
     session.call(2);
     session.answer(2).await;
     session.stop().await;
-    assert!(server.seen().iter().all(|request| request.header("mcp-session-id").is_none()));
-    assert!(!server.whats().contains(&"DELETE".to_owned()));
+    assert!(server.requests().iter().all(|request| request.header("mcp-session-id").is_none()));
+    assert!(!server.kinds().contains(&"DELETE".to_owned()));
 }
 
 #[tokio::test]
 async fn a_stream_belongs_to_its_call() {
-    let server = Server::start(async |request| match request.what().as_str() {
+    let server = ScriptedPeer::start(async |request| match request.kind().as_str() {
         "POST tools/call" => {
             let asked = r#"{"jsonrpc":"2.0","id":"q","method":"ping"}"#;
             let told = r#"{"jsonrpc":"2.0","method":"notifications/x"}"#;
             let answer = result_for(&request);
             events(format!(": hello\n\ndata: {asked}\n\nevent: message\nid: 4\ndata: {told}\n\nevent: other\ndata: 1\n\ndata: {answer}\n\n"))
         }
-        _ => plainly(&request),
+        _ => plain_response(&request),
     })
     .await;
-    let mut session = Session::start(http(&server));
+    let mut session = TestLink::start(http(&server));
     session.open().await;
     session.call(2);
-    assert_eq!(session.hear().await, message(r#"{"jsonrpc":"2.0","id":"q","method":"ping"}"#, Some(2)));
-    assert_eq!(session.hear().await, message(r#"{"jsonrpc":"2.0","method":"notifications/x"}"#, Some(2)));
+    assert_eq!(session.receive().await, message(r#"{"jsonrpc":"2.0","id":"q","method":"ping"}"#, Some(2)));
+    assert_eq!(session.receive().await, message(r#"{"jsonrpc":"2.0","method":"notifications/x"}"#, Some(2)));
     session.answer(2).await;
     assert_eq!(session.stop().await, []);
 }
 
 #[tokio::test]
 async fn a_batch_is_an_answer() {
-    let server = Server::start(async |request| match request.what().as_str() {
+    let server = ScriptedPeer::start(async |request| match request.kind().as_str() {
         "POST tools/call" => {
             json(format!(r#"[{{"jsonrpc":"2.0","method":"notifications/x"}},{}]"#, result_for(&request)))
         }
-        _ => plainly(&request),
+        _ => plain_response(&request),
     })
     .await;
-    let mut session = Session::start(http(&server));
+    let mut session = TestLink::start(http(&server));
     session.open().await;
     session.call(2);
-    assert_eq!(session.hear().await, message(r#"{"jsonrpc":"2.0","method":"notifications/x"}"#, Some(2)));
+    assert_eq!(session.receive().await, message(r#"{"jsonrpc":"2.0","method":"notifications/x"}"#, Some(2)));
     session.answer(2).await;
     assert_eq!(session.stop().await, []);
 }
@@ -101,33 +101,33 @@ async fn a_batch_is_an_answer() {
 async fn the_servers_own_stream_is_heard() {
     let (said, answer) = live();
     let answer = Arc::new(Mutex::new(Some(answer)));
-    let server = Server::start(move |request| {
+    let server = ScriptedPeer::start(move |request| {
         let answer = answer.clone();
         async move {
             match request.method.as_str() {
                 "GET" => answer.lock().unwrap().take().unwrap_or_else(|| status(405)),
-                _ => plainly(&request),
+                _ => plain_response(&request),
             }
         }
     })
     .await;
-    let mut session = Session::start(http(&server));
+    let mut session = TestLink::start(http(&server));
     session.open().await;
-    server.saw("GET", 1).await;
+    server.wait_for("GET", 1).await;
     said.send("data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}\n\n".to_owned()).await.unwrap();
-    assert_eq!(session.hear().await, message(r#"{"jsonrpc":"2.0","method":"notifications/x"}"#, Some(0)));
+    assert_eq!(session.receive().await, message(r#"{"jsonrpc":"2.0","method":"notifications/x"}"#, Some(0)));
     session.stop().await;
-    timeout(LONG, said.closed()).await.expect("the stream ends with the session");
+    timeout(TEST_TIMEOUT, said.closed()).await.expect("the stream ends with the session");
 }
 
 #[tokio::test]
 async fn two_sessions_of_one_backend_are_two_on_the_server() {
     let count = Arc::new(Mutex::new(0));
-    let server = Server::start(move |request| {
+    let server = ScriptedPeer::start(move |request| {
         let count = count.clone();
         async move {
-            let mut answer = plainly(&request);
-            if request.what() == "POST initialize" {
+            let mut answer = plain_response(&request);
+            if request.kind() == "POST initialize" {
                 *count.lock().unwrap() += 1;
                 let session = format!("s-{}", *count.lock().unwrap());
                 answer.headers_mut().insert("mcp-session-id", session.parse().unwrap());
@@ -137,7 +137,7 @@ async fn two_sessions_of_one_backend_are_two_on_the_server() {
     })
     .await;
     let backend = http(&server);
-    let mut sessions = [Session::start(backend.clone()), Session::start(backend)];
+    let mut sessions = [TestLink::start(backend.clone()), TestLink::start(backend)];
     for session in &mut sessions {
         session.open().await;
     }
@@ -145,7 +145,7 @@ async fn two_sessions_of_one_backend_are_two_on_the_server() {
         session.call(number);
         session.answer(number).await;
     }
-    let calls = server.saw("POST tools/call", 2).await;
+    let calls = server.wait_for("POST tools/call", 2).await;
     assert_eq!(calls.iter().map(|call| call.header("mcp-session-id").unwrap()).collect::<Vec<_>>(), ["s-1", "s-2"]);
 }
 
@@ -155,15 +155,13 @@ async fn a_unix_socket() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
     let listener = tokio::net::UnixListener::bind(&path).unwrap();
-    let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
-    let router = router(seen.clone(), async |request| plainly(&request));
-    let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    let backend = HttpBackend::new("http://tools.internal/mcp").unwrap().unix_socket(&path);
-    let mut session = Session::start(backend);
+    let server =
+        ScriptedPeer::on(listener, "http://tools.internal".to_owned(), async |request| plain_response(&request));
+    let backend = HttpBackend::new(&server.url()).unwrap().unix_socket(&path);
+    let mut session = TestLink::start(backend);
     session.open().await;
     session.call(2);
     session.answer(2).await;
     session.stop().await;
-    assert_eq!(seen.lock().unwrap()[0].header("host"), Some("tools.internal"));
-    serving.abort();
+    assert_eq!(server.requests()[0].header("host"), Some("tools.internal"));
 }

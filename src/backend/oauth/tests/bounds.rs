@@ -7,12 +7,13 @@ use serde_json::json;
 
 use super::server::Instead;
 use super::*;
+use crate::backend::scripted_peer::ScriptedPeer;
 
 const AUTHORITY: &str = "/.well-known/oauth-authorization-server";
 const RESOURCE: &str = "/.well-known/oauth-protected-resource/mcp";
 
-async fn outcome(script: Script) -> (String, Stage) {
-    let stage = Stage::new(script, OAuthSettings::default(), Person::LogsIn).await;
+async fn outcome(script: Script) -> (String, LoginHarness) {
+    let stage = LoginHarness::new(script, OAuthSettings::default(), Person::LogsIn).await;
     let error = stage.request("").await.unwrap_err().to_string();
     assert_eq!(stage.asked(), 0, "{error}");
     (error, stage)
@@ -20,7 +21,7 @@ async fn outcome(script: Script) -> (String, Stage) {
 
 #[tokio::test]
 async fn oversized_metadata_is_not_taken() {
-    let mut script = open_house();
+    let mut script = open_registration();
     script.instead.insert(AUTHORITY.to_owned(), Instead::Large(2 * 1024 * 1024));
     let (error, _) = outcome(script).await;
     assert!(error.contains("larger than 1048576 bytes"), "{error}");
@@ -28,29 +29,29 @@ async fn oversized_metadata_is_not_taken() {
 
 #[tokio::test]
 async fn redirects_to_other_origins_are_not_followed() {
-    let other = Server::start(open_house()).await;
+    let other = LoginServer::start(open_registration()).await;
     for path in [AUTHORITY, RESOURCE] {
-        let mut script = open_house();
+        let mut script = open_registration();
         script.instead.insert(path.to_owned(), Instead::Redirect(format!("{}{path}", other.origin)));
         let (error, _) = outcome(script).await;
         assert!(error.contains("redirect"), "{error}");
     }
-    let mut script = open_house();
+    let mut script = open_registration();
     script.instead.insert("/register".to_owned(), Instead::Redirect(format!("{}/register", other.origin)));
     let (error, _) = outcome(script).await;
     assert!(error.contains("did not register"), "{error}");
-    assert_eq!(other.script().seen, [""; 0], "nobody came");
+    assert!(other.requests().is_empty(), "nobody came");
 }
 
 #[tokio::test]
 async fn a_token_endpoint_does_not_send_codes_elsewhere() {
-    let other = Server::start(open_house()).await;
-    let mut script = open_house();
+    let other = LoginServer::start(open_registration()).await;
+    let mut script = open_registration();
     script.instead.insert("/token".to_owned(), Instead::Redirect(format!("{}/token", other.origin)));
-    let stage = Stage::new(script, OAuthSettings::default(), Person::LogsIn).await;
+    let stage = LoginHarness::new(script, OAuthSettings::default(), Person::LogsIn).await;
     let error = stage.request("").await.unwrap_err().to_string();
     assert!(error.contains("gave no token"), "{error}");
-    assert_eq!(other.script().seen, [""; 0]);
+    assert!(other.requests().is_empty());
 }
 
 #[tokio::test]
@@ -65,7 +66,7 @@ async fn endpoints_are_where_they_may_be() {
         ("registration_endpoint", "https://192.168.0.1/register"),
     ];
     for (name, url) in table {
-        let (error, _) = outcome(Script { metadata: json!({ name: url }), ..open_house() }).await;
+        let (error, _) = outcome(Script { metadata: json!({ name: url }), ..open_registration() }).await;
         assert!(error.contains("is refused"), "{name} {url}: {error}");
     }
 }
@@ -73,17 +74,17 @@ async fn endpoints_are_where_they_may_be() {
 /// A backend whose name stands for a public address, and metadata that points into this machine.
 #[tokio::test]
 async fn a_public_backend_does_not_reach_this_machine() {
-    let inside = Server::start(open_house()).await;
+    let inside = LoginServer::start(open_registration()).await;
     let port = Url::parse(&inside.origin).unwrap().port().unwrap();
     // The backend itself is nowhere, so all that could be reached is what its challenge names.
-    let lookup: Lookup = Arc::new(|name| {
+    let lookup: HostLookup = Arc::new(|name| {
         Box::pin(async move {
             let address: &str = if name == "mcp.example.com" { "203.0.114.1" } else { "127.0.0.1" };
             Ok(vec![address.parse::<IpAddr>().unwrap()])
         })
     });
     let backend = Url::parse("https://mcp.example.com/mcp").unwrap();
-    let client = client::Client::open(&backend, lookup.clone()).await.unwrap();
+    let client = http_client::LoginClient::open(&backend, lookup.clone()).await.unwrap();
     for url in [
         format!("https://127.0.0.1:{port}{AUTHORITY}"),
         format!("http://127.0.0.1:{port}{AUTHORITY}"),
@@ -102,44 +103,40 @@ async fn a_public_backend_does_not_reach_this_machine() {
         ..OAuthSettings::default()
     };
     let oauth = OAuth::with_lookup(&backend, settings, lookup);
-    let refusal = Refusal { status: 401, challenges: vec![challenge] };
+    let refusal = AuthRefusal { status: 401, challenges: vec![challenge] };
     let error =
         tokio::time::timeout(Duration::from_secs(20), oauth.refused(None, &refusal)).await.unwrap().unwrap_err();
     assert!(error.to_string().contains("addresses of auth.example.com are refused"), "{error}");
-    assert_eq!(inside.script().seen, [""; 0], "nobody came");
+    assert!(inside.requests().is_empty(), "nobody came");
 }
 
 #[tokio::test]
 async fn a_compressed_answer_is_measured_unpacked() {
     let packed = packed(1536 * 1024);
     assert!(packed.len() < 64 * 1024, "{}", packed.len());
-    let router = axum::Router::new().fallback(move || {
-        let packed = packed.clone();
-        async move { ([("content-encoding", "gzip"), ("content-type", "application/json")], packed) }
-    });
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    let client = client::Client::open(&url, client::system_lookup()).await.unwrap();
+    let server = ScriptedPeer::start(move |_| {
+        let mut response = scripted_peer::json(packed.clone());
+        response.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
+        async { response }
+    })
+    .await;
+    let url = Url::parse(&server.url()).unwrap();
+    let client = http_client::LoginClient::open(&url, http_client::system_lookup()).await.unwrap();
     let trouble = client.get(&url).await.unwrap_err().to_string();
     assert!(trouble.contains("larger than"), "{trouble}");
 }
 
 #[tokio::test]
 async fn a_stream_without_end_is_left() {
-    let router = axum::Router::new().fallback(|| async {
-        let stream = futures_util::stream::pending::<Result<axum::body::Bytes, std::io::Error>>();
-        ([("content-type", "text/event-stream")], axum::body::Body::from_stream(stream))
-    });
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    let client = client::Client::open(&url, client::system_lookup()).await.unwrap();
+    let server = ScriptedPeer::start(async |_| scripted_peer::silence()).await;
+    let url = Url::parse(&server.url()).unwrap();
+    let client = http_client::LoginClient::open(&url, http_client::system_lookup()).await.unwrap();
     let body = tokio::time::timeout(Duration::from_secs(10), client.get(&url)).await.unwrap();
     assert_eq!(body, Ok(Vec::new()));
 }
 
-/// A gzip stream (RFC 1951, section 3.2.6; RFC 1952) of so many equal bytes, and more. Its end is missing: nobody gets there.
+/// A gzip stream (RFC 1951, section 3.2.6; RFC 1952) of so many equal bytes, and more. Its end is missing: nobody gets
+/// there.
 fn packed(bytes: usize) -> Vec<u8> {
     let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
     let (mut byte, mut used) = (0_u8, 0);

@@ -10,7 +10,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_person_logs_in() {
-    let stage = Stage::new(open_house(), OAuthSettings::default(), Person::LogsIn).await;
+    let stage = LoginHarness::new(open_registration(), OAuthSettings::default(), Person::LogsIn).await;
     assert_eq!(stage.oauth.token().await, Ok(None), "nobody is asked before the backend asks");
     assert_eq!(stage.asked(), 0);
     assert_eq!(stage.request("").await, Ok(200));
@@ -25,14 +25,14 @@ async fn a_person_logs_in() {
 
 #[tokio::test]
 async fn others_do_not_disturb_it() {
-    let stage = Stage::new(open_house(), OAuthSettings::default(), Person::IsDisturbed).await;
+    let stage = LoginHarness::new(open_registration(), OAuthSettings::default(), Person::IsDisturbed).await;
     assert_eq!(stage.request("").await, Ok(200));
     assert_eq!(stage.server.count("/token"), 1, "the forged code was not even tried");
 }
 
 #[tokio::test]
 async fn many_sessions_share_one_login() {
-    let stage = Stage::new(open_house(), OAuthSettings::default(), Person::LogsIn).await;
+    let stage = LoginHarness::new(open_registration(), OAuthSettings::default(), Person::LogsIn).await;
     let answers = join_all((0..20).map(|_| stage.request(""))).await;
     assert!(answers.iter().all(|answer| *answer == Ok(200)), "{answers:?}");
     assert_eq!((stage.asked(), stage.server.count("/token")), (1, 1));
@@ -40,7 +40,7 @@ async fn many_sessions_share_one_login() {
 
 #[tokio::test]
 async fn two_processes_share_one_login() {
-    let stage = Stage::new(open_house(), OAuthSettings::default(), Person::LogsIn).await;
+    let stage = LoginHarness::new(open_registration(), OAuthSettings::default(), Person::LogsIn).await;
     let other = stage.again(OAuthSettings::default(), Person::LogsIn);
     let (one, two) = tokio::join!(stage.request(""), other.request(""));
     assert_eq!((one, two), (Ok(200), Ok(200)));
@@ -49,7 +49,7 @@ async fn two_processes_share_one_login() {
 
 #[tokio::test]
 async fn tokens_survive_a_restart() {
-    let stage = Stage::new(open_house(), OAuthSettings::default(), Person::LogsIn).await;
+    let stage = LoginHarness::new(open_registration(), OAuthSettings::default(), Person::LogsIn).await;
     assert_eq!(stage.request("").await, Ok(200));
     let again = stage.again(OAuthSettings::default(), Person::LogsIn);
     assert_eq!(again.request("").await, Ok(200));
@@ -64,8 +64,12 @@ async fn tokens_survive_a_restart() {
 
 #[tokio::test]
 async fn a_registration_is_used_again() {
-    let stage =
-        Stage::new(Script { gives_secrets: true, ..open_house() }, OAuthSettings::default(), Person::LogsIn).await;
+    let stage = LoginHarness::new(
+        Script { gives_secrets: true, ..open_registration() },
+        OAuthSettings::default(),
+        Person::LogsIn,
+    )
+    .await;
     assert_eq!(stage.request("").await, Ok(200));
     stage.server.script().tokens.clear();
     stage.server.script().refresh_tokens.clear();
@@ -76,14 +80,14 @@ async fn a_registration_is_used_again() {
 
 #[tokio::test]
 async fn a_client_that_was_configured_is_not_registered() {
-    let script = Script { clients: [("mine".to_owned(), Some("s3cret".to_owned()))].into(), ..open_house() };
+    let script = Script { clients: [("mine".to_owned(), Some("s3cret".to_owned()))].into(), ..open_registration() };
     let settings = OAuthSettings {
         client_id: Some("mine".to_owned()),
         client_secret: Some("s3cret".into()),
         scopes: vec!["read".to_owned(), "write".to_owned()],
         ..OAuthSettings::default()
     };
-    let stage = Stage::new(script, settings, Person::LogsIn).await;
+    let stage = LoginHarness::new(script, settings, Person::LogsIn).await;
     assert_eq!(stage.request("write").await, Ok(200));
     assert_eq!(stage.server.count("/register"), 0);
     let kept = std::fs::read_to_string(stage.token_file()).unwrap();
@@ -94,11 +98,12 @@ async fn a_client_that_was_configured_is_not_registered() {
 async fn a_metadata_document_goes_before_registration() {
     let document = "https://sessile.example/client.json".to_owned();
     let settings = OAuthSettings { client_metadata_url: Some(document.clone()), ..OAuthSettings::default() };
-    let stage = Stage::new(Script { documents: true, ..open_house() }, settings.clone(), Person::LogsIn).await;
+    let stage =
+        LoginHarness::new(Script { documents: true, ..open_registration() }, settings.clone(), Person::LogsIn).await;
     assert_eq!(stage.request("").await, Ok(200));
     assert_eq!(stage.server.count("/register"), 0);
     assert_eq!(stage.server.script().asked["client_id"], document);
-    let without = Stage::new(open_house(), settings, Person::LogsIn).await;
+    let without = LoginHarness::new(open_registration(), settings, Person::LogsIn).await;
     assert_eq!(without.request("").await, Ok(200));
     assert_eq!(without.server.count("/register"), 1, "the server does not take documents");
 }
@@ -108,7 +113,7 @@ async fn redirects_go_where_they_were_registered() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let uri = format!("http://localhost:{free}/oauth/callback");
     let settings = OAuthSettings { redirect_uri: Some(uri.clone()), ..OAuthSettings::default() };
-    let stage = Stage::new(open_house(), settings, Person::LogsIn).await;
+    let stage = LoginHarness::new(open_registration(), settings, Person::LogsIn).await;
     assert_eq!(stage.request("").await, Ok(200));
     assert_eq!(stage.server.script().asked["redirect_uri"], uri);
 }
@@ -118,24 +123,26 @@ async fn a_port_that_is_in_use_is_told() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let settings = OAuthSettings { redirect_port: Some(port), ..OAuthSettings::default() };
-    let stage = Stage::new(open_house(), settings, Person::LogsIn).await;
+    let stage = LoginHarness::new(open_registration(), settings, Person::LogsIn).await;
     let error = stage.request("").await.unwrap_err().to_string();
     assert!(error.contains(&format!("127.0.0.1:{port}")) && error.contains("free that port"), "{error}");
 }
 
 #[tokio::test]
 async fn who_says_no_is_not_asked_at_once_again() {
-    let stage = Stage::new(Script { denies: true, ..open_house() }, OAuthSettings::default(), Person::LogsIn).await;
+    let stage =
+        LoginHarness::new(Script { denies: true, ..open_registration() }, OAuthSettings::default(), Person::LogsIn)
+            .await;
     for _ in 0..3 {
         let error = stage.request("").await.unwrap_err().to_string();
-        assert!(error.contains("access_denied: <b>no</b>") && error.contains("sessile check"), "{error}");
+        assert!(error.contains("access_denied: <b>no</b>") && error.contains("begins a new one"), "{error}");
     }
     assert_eq!(stage.asked(), 1);
     let page = stage.pages.lock().unwrap().concat();
     assert!(page.contains("&lt;b&gt;no") && !page.contains("<b>"), "{page}");
     stage.server.script().denies = false;
     tokio::time::pause();
-    tokio::time::advance(PAUSE).await;
+    tokio::time::advance(FAILED_LOGIN_PAUSE).await;
     tokio::time::resume();
     assert_eq!(stage.request("").await, Ok(200));
 }
@@ -143,7 +150,7 @@ async fn who_says_no_is_not_asked_at_once_again() {
 #[tokio::test]
 async fn nobody_waits_for_ever() {
     let settings = OAuthSettings::default();
-    let stage = Stage::new(open_house(), settings, Person::Ignores).await;
+    let stage = LoginHarness::new(open_registration(), settings, Person::Ignores).await;
     let login = stage.request("");
     tokio::pin!(login);
     loop {
@@ -159,7 +166,7 @@ async fn nobody_waits_for_ever() {
     tokio::time::pause();
     let before = Instant::now();
     let error = login.await.unwrap_err().to_string();
-    assert!(error.contains("nobody logged in") && error.contains("sessile check"), "{error}");
+    assert!(error.contains("nobody logged in") && error.contains("begins a new login"), "{error}");
     assert!(error.contains(&stage.token_file().display().to_string()), "{error}");
     let waited = before.elapsed();
     assert!(waited > Duration::from_secs(290) && waited <= Duration::from_secs(301), "{waited:?}");
@@ -169,7 +176,7 @@ async fn nobody_waits_for_ever() {
 async fn the_listener_goes_with_the_last_who_waits() {
     let urls = Arc::new(Mutex::new(Vec::new()));
     let noted = urls.clone();
-    let server = Server::start(open_house()).await;
+    let server = LoginServer::start(open_registration()).await;
     let folder = tempfile::tempdir().unwrap();
     let settings = OAuthSettings {
         token_dir: Some(folder.path().to_owned()),
@@ -207,7 +214,7 @@ async fn the_listener_goes_with_the_last_who_waits() {
 
 #[tokio::test]
 async fn a_login_for_more_scopes() {
-    let stage = Stage::new(open_house(), OAuthSettings::default(), Person::LogsIn).await;
+    let stage = LoginHarness::new(open_registration(), OAuthSettings::default(), Person::LogsIn).await;
     assert_eq!(stage.request("read").await, Ok(200));
     assert_eq!(stage.request("write").await, Ok(200));
     assert_eq!(stage.asked(), 2);
@@ -217,8 +224,8 @@ async fn a_login_for_more_scopes() {
 
 #[tokio::test]
 async fn scopes_that_are_not_given_are_not_asked_for_again() {
-    let script = Script { grants: vec!["read".to_owned()], ..open_house() };
-    let stage = Stage::new(script, OAuthSettings::default(), Person::LogsIn).await;
+    let script = Script { grants: vec!["read".to_owned()], ..open_registration() };
+    let stage = LoginHarness::new(script, OAuthSettings::default(), Person::LogsIn).await;
     assert_eq!(stage.request("read").await, Ok(200));
     for _ in 0..3 {
         let error = stage.request("write").await.unwrap_err().to_string();
@@ -230,8 +237,8 @@ async fn scopes_that_are_not_given_are_not_asked_for_again() {
 
 #[tokio::test]
 async fn a_token_that_is_refused_at_once_ends_it() {
-    let script = Script { refuses_all: true, ..open_house() };
-    let stage = Stage::new(script, OAuthSettings::default(), Person::LogsIn).await;
+    let script = Script { refuses_all: true, ..open_registration() };
+    let stage = LoginHarness::new(script, OAuthSettings::default(), Person::LogsIn).await;
     assert_eq!(stage.request("").await, Ok(401), "the second answer is the backend's own");
     let error = stage.request("").await.unwrap_err().to_string();
     assert!(error.contains("just given"), "{error}");
@@ -240,7 +247,7 @@ async fn a_token_that_is_refused_at_once_ends_it() {
 
 #[tokio::test]
 async fn a_server_that_registers_nobody_is_told() {
-    let stage = Stage::new(Script::default(), OAuthSettings::default(), Person::LogsIn).await;
+    let stage = LoginHarness::new(Script::default(), OAuthSettings::default(), Person::LogsIn).await;
     let error = stage.request("").await.unwrap_err().to_string();
     assert!(error.contains("client id") && error.contains("configure it"), "{error}");
 }
@@ -251,15 +258,15 @@ async fn a_backend_without_oauth_is_told() {
     for path in ["/.well-known/oauth-protected-resource/mcp", "/.well-known/oauth-authorization-server"] {
         script.instead.insert(path.to_owned(), Instead::Status(404));
     }
-    let stage = Stage::new(script, OAuthSettings::default(), Person::LogsIn).await;
+    let stage = LoginHarness::new(script, OAuthSettings::default(), Person::LogsIn).await;
     let error = stage.request("").await.unwrap_err().to_string();
     assert!(error.contains("nowhere how to log in") && error.contains("bearer token"), "{error}");
 }
 
 #[tokio::test]
 async fn a_server_without_pkce_is_refused() {
-    let script = Script { metadata: json!({ "code_challenge_methods_supported": ["plain"] }), ..open_house() };
-    let stage = Stage::new(script, OAuthSettings::default(), Person::LogsIn).await;
+    let script = Script { metadata: json!({ "code_challenge_methods_supported": ["plain"] }), ..open_registration() };
+    let stage = LoginHarness::new(script, OAuthSettings::default(), Person::LogsIn).await;
     let error = stage.request("").await.unwrap_err().to_string();
     assert!(error.contains("PKCE"), "{error}");
 }
@@ -267,7 +274,7 @@ async fn a_server_without_pkce_is_refused() {
 #[tokio::test]
 async fn the_issuer_may_be_pinned() {
     let settings = OAuthSettings { issuer: Some("https://login.example.com".to_owned()), ..OAuthSettings::default() };
-    let stage = Stage::new(open_house(), settings, Person::LogsIn).await;
+    let stage = LoginHarness::new(open_registration(), settings, Person::LogsIn).await;
     let error = stage.request("").await.unwrap_err().to_string();
     assert!(error.contains("https://login.example.com") && error.contains(&stage.server.origin), "{error}");
     assert_eq!(stage.asked(), 0);

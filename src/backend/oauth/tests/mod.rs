@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
+use crate::backend::scripted_peer;
 use crate::config::Announce;
-use server::{Script, Server};
+use server::{LoginServer, Script};
 
 /// What the person does with the address that they are given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,17 +28,17 @@ enum Person {
 }
 
 /// A backend that is logged in to, and how often somebody was asked to.
-struct Stage {
-    server: Server,
+struct LoginHarness {
+    server: LoginServer,
     oauth: Arc<OAuth>,
     asked: Arc<AtomicUsize>,
     pages: Arc<Mutex<Vec<String>>>,
     folder: Arc<tempfile::TempDir>,
 }
 
-impl Stage {
+impl LoginHarness {
     async fn new(script: Script, settings: OAuthSettings, person: Person) -> Self {
-        let server = Server::start(script).await;
+        let server = LoginServer::start(script).await;
         Self::on(server, Arc::new(tempfile::tempdir().unwrap()), settings, person)
     }
 
@@ -46,7 +47,7 @@ impl Stage {
         Self::on(self.server.clone(), self.folder.clone(), settings, person)
     }
 
-    fn on(server: Server, folder: Arc<tempfile::TempDir>, settings: OAuthSettings, person: Person) -> Self {
+    fn on(server: LoginServer, folder: Arc<tempfile::TempDir>, settings: OAuthSettings, person: Person) -> Self {
         let asked = Arc::new(AtomicUsize::new(0));
         let pages = Arc::new(Mutex::new(Vec::new()));
         let (count, shown) = (asked.clone(), pages.clone());
@@ -85,7 +86,7 @@ impl Stage {
     }
 }
 
-async fn request(oauth: &OAuth, server: &Server, scope: &str) -> Result<u16, CredentialError> {
+async fn request(oauth: &OAuth, server: &LoginServer, scope: &str) -> Result<u16, CredentialError> {
     let mut url = server.backend();
     url.set_query(Some(scope).filter(|scope| !scope.is_empty()));
     let http = http_client();
@@ -103,7 +104,7 @@ async fn request(oauth: &OAuth, server: &Server, scope: &str) -> Result<u16, Cre
         }
         let challenges = response.headers().get_all("www-authenticate").iter();
         let challenges = challenges.map(|value| value.to_str().unwrap().to_owned()).collect();
-        if !oauth.refused(token.as_ref(), &Refusal { status, challenges }).await? {
+        if !oauth.refused(token.as_ref(), &AuthRefusal { status, challenges }).await? {
             return Ok(status);
         }
         again = false;
@@ -142,7 +143,7 @@ async fn browse(url: String, person: Person, pages: Arc<Mutex<Vec<String>>>) {
 }
 
 /// A server at which clients register themselves.
-fn open_house() -> Script {
+fn open_registration() -> Script {
     Script { registers: true, expires_in: Some(3600), ..Script::default() }
 }
 

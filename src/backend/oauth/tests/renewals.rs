@@ -14,8 +14,8 @@ async fn pass(seconds: u64) {
     tokio::time::resume();
 }
 
-async fn logged_in(script: Script) -> Stage {
-    let stage = Stage::new(script, OAuthSettings::default(), Person::LogsIn).await;
+async fn logged_in(script: Script) -> LoginHarness {
+    let stage = LoginHarness::new(script, OAuthSettings::default(), Person::LogsIn).await;
     assert_eq!(stage.request("").await, Ok(200));
     assert_eq!(stage.asked(), 1);
     stage
@@ -23,7 +23,7 @@ async fn logged_in(script: Script) -> Stage {
 
 #[tokio::test]
 async fn a_token_is_renewed_before_it_expires() {
-    let stage = logged_in(open_house()).await;
+    let stage = logged_in(open_registration()).await;
     pass(3500).await;
     assert_eq!(stage.request("").await, Ok(200));
     assert_eq!(stage.server.count("/token"), 1);
@@ -36,7 +36,7 @@ async fn a_token_is_renewed_before_it_expires() {
 
 #[tokio::test]
 async fn a_token_is_renewed_when_it_is_refused() {
-    let stage = logged_in(open_house()).await;
+    let stage = logged_in(open_registration()).await;
     pass(60).await;
     stage.server.script().tokens.clear();
     let answers = join_all((0..10).map(|_| stage.request(""))).await;
@@ -46,7 +46,7 @@ async fn a_token_is_renewed_when_it_is_refused() {
 
 #[tokio::test]
 async fn rotated_refresh_tokens_are_kept() {
-    let stage = logged_in(Script { rotates: true, ..open_house() }).await;
+    let stage = logged_in(Script { rotates: true, ..open_registration() }).await;
     for _ in 0..3 {
         pass(3590).await;
         assert_eq!(stage.request("").await, Ok(200));
@@ -59,7 +59,7 @@ async fn rotated_refresh_tokens_are_kept() {
 
 #[tokio::test]
 async fn processes_do_not_use_up_each_others_refresh_tokens() {
-    let stage = logged_in(Script { rotates: true, ..open_house() }).await;
+    let stage = logged_in(Script { rotates: true, ..open_registration() }).await;
     let others: Vec<_> = (0..4).map(|_| stage.again(OAuthSettings::default(), Person::LogsIn)).collect();
     for other in &others {
         assert_eq!(other.request("").await, Ok(200));
@@ -71,12 +71,12 @@ async fn processes_do_not_use_up_each_others_refresh_tokens() {
     assert_eq!(stage.server.count("/token"), 2, "one of them renewed it, and the others found it");
     assert_eq!(stage.server.script().reused, 0);
     assert_eq!(stage.request("").await, Ok(200));
-    assert_eq!(others.iter().map(Stage::asked).sum::<usize>(), 0);
+    assert_eq!(others.iter().map(LoginHarness::asked).sum::<usize>(), 0);
 }
 
 #[tokio::test]
 async fn a_refresh_that_was_left_alone_is_kept_all_the_same() {
-    let stage = logged_in(Script { rotates: true, ..open_house() }).await;
+    let stage = logged_in(Script { rotates: true, ..open_registration() }).await;
     pass(3590).await;
     let refresh = stage.oauth.token();
     // It has begun, and nobody waits for it any more.
@@ -91,7 +91,7 @@ async fn a_refresh_that_was_left_alone_is_kept_all_the_same() {
 
 #[tokio::test]
 async fn when_the_refresh_token_is_void_a_person_logs_in_again() {
-    let stage = logged_in(open_house()).await;
+    let stage = logged_in(open_registration()).await;
     stage.server.script().refresh_tokens.clear();
     pass(3600).await;
     stage.server.script().tokens.clear();
@@ -101,7 +101,7 @@ async fn when_the_refresh_token_is_void_a_person_logs_in_again() {
 
 #[tokio::test]
 async fn without_a_refresh_token_a_person_logs_in_again() {
-    let stage = logged_in(open_house()).await;
+    let stage = logged_in(open_registration()).await;
     let mut kept = read_json(&stage.token_file());
     kept["credentials"]["token_response"].as_object_mut().unwrap().remove("refresh_token");
     kept["credentials"]["token_received_at"] = serde_json::json!(1000);
@@ -114,7 +114,7 @@ async fn without_a_refresh_token_a_person_logs_in_again() {
 
 #[tokio::test]
 async fn a_client_that_was_forgotten_registers_again() {
-    let stage = logged_in(open_house()).await;
+    let stage = logged_in(open_registration()).await;
     stage.server.script().clients.clear();
     stage.server.script().tokens.clear();
     pass(60).await;
@@ -125,7 +125,7 @@ async fn a_client_that_was_forgotten_registers_again() {
 
 #[tokio::test]
 async fn a_server_that_is_down_costs_nothing_until_the_token_expires() {
-    let stage = logged_in(open_house()).await;
+    let stage = logged_in(open_registration()).await;
     stage.server.script().instead.insert("/token".to_owned(), Instead::Status(503));
     pass(3550).await;
     for _ in 0..3 {
@@ -142,8 +142,8 @@ async fn a_server_that_is_down_costs_nothing_until_the_token_expires() {
 
 #[tokio::test]
 async fn a_refresh_token_is_not_shown_to_another_server() {
-    let stage = logged_in(open_house()).await;
-    let thief = Server::start(Script { resource: Some(stage.server.backend()), ..open_house() }).await;
+    let stage = logged_in(open_registration()).await;
+    let thief = LoginServer::start(Script { resource: Some(stage.server.backend()), ..open_registration() }).await;
     stage.server.script().elsewhere = Some(thief.origin.clone());
     stage.server.script().tokens.clear();
     pass(60).await;

@@ -9,9 +9,9 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::*;
 
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+struct CapturedLog(Arc<Mutex<Vec<u8>>>);
 
-impl io::Write for Log {
+impl io::Write for CapturedLog {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
@@ -22,7 +22,7 @@ impl io::Write for Log {
     }
 }
 
-impl MakeWriter<'_> for Log {
+impl MakeWriter<'_> for CapturedLog {
     type Writer = Self;
 
     fn make_writer(&self) -> Self {
@@ -32,11 +32,11 @@ impl MakeWriter<'_> for Log {
 
 #[tokio::test]
 async fn nothing_secret_is_logged() {
-    let log = Log::default();
+    let log = CapturedLog::default();
     let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
-    let script = Script { gives_secrets: true, rotates: true, ..open_house() };
-    let stage = Stage::new(script, OAuthSettings::default(), Person::LogsIn).await;
+    let script = Script { gives_secrets: true, rotates: true, ..open_registration() };
+    let stage = LoginHarness::new(script, OAuthSettings::default(), Person::LogsIn).await;
     let mut errors = Vec::new();
     assert_eq!(stage.request("").await, Ok(200));
     assert_eq!(stage.request("write").await, Ok(200));

@@ -3,12 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use axum::body::{Body, Bytes};
-use axum::extract::State;
-use http::{HeaderMap, Method, Response, StatusCode, Uri};
+use axum::body::Body;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine as _};
+use http::{HeaderMap, Response, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use url::{Url, form_urlencoded};
+
+use super::scripted_peer::{PeerRequest, PeerResponse, ScriptedPeer};
 
 /// What the servers do, and what they have seen.
 #[derive(Default)]
@@ -47,12 +49,11 @@ pub(super) struct Script {
     pub refresh_tokens: HashMap<String, Vec<String>>,
     /// Refresh tokens that came back after they had been used up.
     pub reused: usize,
-    pub seen: Vec<String>,
     /// What the token endpoint was asked, last.
     pub asked: HashMap<String, String>,
     /// Everything that nobody else may get to know.
     pub secrets: HashSet<String>,
-    pub codes: HashMap<String, Pending>,
+    pub codes: HashMap<String, PendingCode>,
 }
 
 #[derive(Clone)]
@@ -62,7 +63,7 @@ pub(super) enum Instead {
     Status(u16),
 }
 
-pub(super) struct Pending {
+pub(super) struct PendingCode {
     client: String,
     challenge: String,
     redirect_uri: String,
@@ -70,19 +71,22 @@ pub(super) struct Pending {
 }
 
 #[derive(Clone)]
-pub(super) struct Server {
+pub(super) struct LoginServer {
     pub origin: String,
     script: Arc<Mutex<Script>>,
+    peer: Arc<ScriptedPeer>,
 }
 
-impl Server {
+impl LoginServer {
     pub(super) async fn start(script: Script) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let origin = format!("http://{}", listener.local_addr().unwrap());
-        let server = Self { origin, script: Arc::new(Mutex::new(script)) };
-        let router = axum::Router::new().fallback(answer).with_state(server.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        server
+        let (listener, origin) = ScriptedPeer::listen().await;
+        let script = Arc::new(Mutex::new(script));
+        let (own, scripted) = (origin.clone(), script.clone());
+        let peer = ScriptedPeer::on(listener, origin.clone(), move |request| {
+            let response = answer(&own, &mut scripted.lock().unwrap(), &request);
+            async { response }
+        });
+        Self { origin, script, peer: Arc::new(peer) }
     }
 
     pub(super) fn script(&self) -> MutexGuard<'_, Script> {
@@ -90,35 +94,43 @@ impl Server {
     }
 
     pub(super) fn backend(&self) -> Url {
-        Url::parse(&format!("{}/mcp", self.origin)).unwrap()
+        backend_at(&self.origin)
     }
 
-    fn resource(&self, script: &Script) -> Url {
-        script.resource.clone().unwrap_or_else(|| self.backend())
+    /// The requests that have come, oldest first.
+    pub(super) fn requests(&self) -> Vec<PeerRequest> {
+        self.peer.requests()
     }
 
     /// How often a path was asked for.
     pub(super) fn count(&self, path: &str) -> usize {
-        self.script().seen.iter().filter(|seen| seen.ends_with(path)).count()
+        self.requests().iter().filter(|request| path_of(request) == path).count()
+    }
+}
+
+impl Script {
+    /// The resource that tokens are for.
+    fn resource(&self, origin: &str) -> Url {
+        self.resource.clone().unwrap_or_else(|| backend_at(origin))
     }
 
-    fn metadata(&self, script: &Script) -> Value {
-        let at = |path: &str| format!("{}{path}", self.origin);
+    fn metadata(&self, origin: &str) -> Value {
+        let at = |path: &str| format!("{origin}{path}");
         let mut metadata = json!({
-            "issuer": self.origin,
+            "issuer": origin,
             "authorization_endpoint": at("/authorize"),
             "token_endpoint": at("/token"),
             "response_types_supported": ["code"],
             "code_challenge_methods_supported": ["S256"],
             "authorization_response_iss_parameter_supported": true,
         });
-        if script.registers {
+        if self.registers {
             metadata["registration_endpoint"] = json!(at("/register"));
         }
-        if script.documents {
+        if self.documents {
             metadata["client_id_metadata_document_supported"] = json!(true);
         }
-        for (name, value) in script.metadata.as_object().into_iter().flatten() {
+        for (name, value) in self.metadata.as_object().into_iter().flatten() {
             metadata[name] = value.clone();
             if value.is_null() {
                 metadata.as_object_mut().unwrap().remove(name);
@@ -126,9 +138,7 @@ impl Server {
         }
         metadata
     }
-}
 
-impl Script {
     fn fresh(&mut self, what: &str) -> String {
         let made = format!("{what}-{}", uuid::Uuid::new_v4().simple());
         self.secrets.insert(made.clone());
@@ -136,55 +146,54 @@ impl Script {
     }
 }
 
-async fn answer(
-    State(server): State<Server>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response<Body> {
-    let mut script = server.script();
-    script.seen.push(format!("{method} {}", uri.path()));
-    match script.instead.get(uri.path()) {
+fn backend_at(origin: &str) -> Url {
+    Url::parse(&format!("{origin}/mcp")).unwrap()
+}
+
+fn path_of(request: &PeerRequest) -> &str {
+    request.path.split('?').next().unwrap()
+}
+
+fn query_of(request: &PeerRequest) -> &str {
+    request.path.split_once('?').map_or("", |(_, query)| query)
+}
+
+fn answer(origin: &str, script: &mut Script, request: &PeerRequest) -> PeerResponse {
+    let (path, query, body) = (path_of(request), query_of(request), request.body.as_bytes());
+    match script.instead.get(path) {
         Some(Instead::Redirect(to)) => return redirect(to),
         Some(Instead::Large(size)) => {
-            return text(200, &json!({ "issuer": server.origin, "x": "x".repeat(*size) }).to_string());
+            return text(200, &json!({ "issuer": origin, "x": "x".repeat(*size) }).to_string());
         }
         Some(Instead::Status(status)) => return text(*status, ""),
         None => {}
     }
-    match uri.path() {
-        "/mcp" => resource(&server, &script, &method, &headers, uri.query().unwrap_or_default(), &body),
+    match path {
+        "/mcp" => resource(origin, script, request),
         "/.well-known/oauth-protected-resource/mcp" => {
-            let authority = script.elsewhere.clone().unwrap_or_else(|| server.origin.clone());
+            let authority = script.elsewhere.clone().unwrap_or_else(|| origin.to_owned());
             json_text(
-                &json!({ "resource": server.backend(), "authorization_servers": [authority], "scopes_supported": ["read"] }),
+                &json!({ "resource": backend_at(origin), "authorization_servers": [authority], "scopes_supported": ["read"] }),
             )
         }
-        "/.well-known/oauth-authorization-server" => json_text(&server.metadata(&script)),
-        "/register" if script.registers => register(&mut script, &body),
-        "/authorize" => authorize(&server, &mut script, &fields(uri.query().unwrap_or_default().as_bytes())),
-        "/token" => token(&server, &mut script, &headers, &fields(&body)),
+        "/.well-known/oauth-authorization-server" => json_text(&script.metadata(origin)),
+        "/register" if script.registers => register(script, body),
+        "/authorize" => authorize(origin, script, &fields(query.as_bytes())),
+        "/token" => token(origin, script, &request.headers, &fields(body)),
         _ => text(404, ""),
     }
 }
 
-/// `query` is the scope that the request needs.
-fn resource(
-    server: &Server,
-    script: &Script,
-    method: &Method,
-    headers: &HeaderMap,
-    query: &str,
-    body: &[u8],
-) -> Response<Body> {
-    let sent = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+/// The query is the scope that the request needs.
+fn resource(origin: &str, script: &Script, request: &PeerRequest) -> PeerResponse {
+    let query = query_of(request);
+    let sent = request.header("authorization").unwrap_or_default();
     let granted = sent.strip_prefix("Bearer ").and_then(|token| script.tokens.get(token));
-    let metadata = format!("resource_metadata=\"{}/.well-known/oauth-protected-resource/mcp\"", server.origin);
+    let metadata = format!("resource_metadata=\"{origin}/.well-known/oauth-protected-resource/mcp\"");
     let (status, challenge) = match granted {
         Some(_) if script.refuses_all => (401, format!("Bearer error=\"invalid_token\", {metadata}")),
         Some(granted) if query.is_empty() || granted.iter().any(|scope| scope == query) => {
-            return message(method, body);
+            return message(request);
         }
         Some(_) => (403, format!("Bearer error=\"insufficient_scope\", scope=\"{query}\", {metadata}")),
         None => (401, format!("Bearer {metadata}")),
@@ -195,11 +204,11 @@ fn resource(
 }
 
 /// A small MCP server; what is no JSON-RPC is fine as well.
-fn message(method: &Method, body: &[u8]) -> Response<Body> {
-    if *method != Method::POST {
-        return text(if *method == Method::DELETE { 200 } else { 405 }, "");
+fn message(request: &PeerRequest) -> PeerResponse {
+    if request.method != "POST" {
+        return text(if request.method == "DELETE" { 200 } else { 405 }, "");
     }
-    let Ok(message) = serde_json::from_slice::<Value>(body) else { return text(200, "fine") };
+    let Ok(message) = serde_json::from_str::<Value>(&request.body) else { return text(200, "fine") };
     let Some(id) = message.get("id") else { return text(202, "") };
     let result = match message["method"].as_str().unwrap_or_default() {
         "initialize" => json!({
@@ -213,7 +222,7 @@ fn message(method: &Method, body: &[u8]) -> Response<Body> {
     json_text(&json!({ "jsonrpc": "2.0", "id": id, "result": result }))
 }
 
-fn register(script: &mut Script, body: &[u8]) -> Response<Body> {
+fn register(script: &mut Script, body: &[u8]) -> PeerResponse {
     let wanted: Value = serde_json::from_slice(body).unwrap();
     assert_eq!(wanted["application_type"], "native");
     let id = format!("client-{}", script.clients.len() + 1);
@@ -227,13 +236,13 @@ fn register(script: &mut Script, body: &[u8]) -> Response<Body> {
     json_text(&answer)
 }
 
-fn authorize(server: &Server, script: &mut Script, asked: &HashMap<String, String>) -> Response<Body> {
+fn authorize(origin: &str, script: &mut Script, asked: &HashMap<String, String>) -> PeerResponse {
     let client = &asked["client_id"];
     let known = script.clients.contains_key(client) || (script.documents && client.starts_with("https://"));
     if !known || asked["response_type"] != "code" || asked["code_challenge_method"] != "S256" {
         return text(400, "this client is not known");
     }
-    assert_eq!(asked["resource"], server.resource(script).as_str());
+    assert_eq!(asked["resource"], script.resource(origin).as_str());
     let mut back = Url::parse(&asked["redirect_uri"]).unwrap();
     assert_eq!(back.host_str().filter(|host| ["127.0.0.1", "localhost"].contains(host)), back.host_str());
     script.secrets.insert(asked["state"].clone());
@@ -241,20 +250,20 @@ fn authorize(server: &Server, script: &mut Script, asked: &HashMap<String, Strin
         back.query_pairs_mut().append_pair("error", "access_denied").append_pair("error_description", "<b>no</b>");
     } else {
         let code = script.fresh("code");
-        let pending = Pending {
+        let pending = PendingCode {
             client: client.clone(),
             challenge: asked["code_challenge"].clone(),
             redirect_uri: asked["redirect_uri"].clone(),
             scopes: words(asked.get("scope")),
         };
         script.codes.insert(code.clone(), pending);
-        back.query_pairs_mut().append_pair("code", &code).append_pair("iss", &server.origin);
+        back.query_pairs_mut().append_pair("code", &code).append_pair("iss", origin);
     }
     back.query_pairs_mut().append_pair("state", &asked["state"]);
     redirect(back.as_str())
 }
 
-fn token(server: &Server, script: &mut Script, headers: &HeaderMap, asked: &HashMap<String, String>) -> Response<Body> {
+fn token(origin: &str, script: &mut Script, headers: &HeaderMap, asked: &HashMap<String, String>) -> PeerResponse {
     script.asked.clone_from(asked);
     for name in ["code_verifier", "client_secret"] {
         script.secrets.extend(asked.get(name).cloned());
@@ -265,7 +274,7 @@ fn token(server: &Server, script: &mut Script, headers: &HeaderMap, asked: &Hash
         let error = json!({ "error": error, "error_description": format!("not {sent}") });
         return text(status, &error.to_string());
     }
-    assert_eq!(asked["resource"], server.resource(script).as_str());
+    assert_eq!(asked["resource"], script.resource(origin).as_str());
     let (id, secret) = client_of(headers, asked);
     let known = script.clients.get(&id).map_or(id.starts_with("https://"), |known| *known == secret);
     if !known {
@@ -316,7 +325,7 @@ fn client_of(headers: &HeaderMap, asked: &HashMap<String, String>) -> (String, O
     let basic = headers.get("authorization").and_then(|value| value.to_str().ok()?.strip_prefix("Basic "));
     match basic {
         Some(basic) => {
-            let text = String::from_utf8(unbase64(basic)).unwrap();
+            let text = String::from_utf8(BASE64_STANDARD.decode(basic).unwrap()).unwrap();
             let (id, secret) = text.split_once(':').unwrap();
             (id.to_owned(), Some(secret.to_owned()))
         }
@@ -324,39 +333,9 @@ fn client_of(headers: &HeaderMap, asked: &HashMap<String, String>) -> (String, O
     }
 }
 
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-fn unbase64(text: &str) -> Vec<u8> {
-    let mut bits = 0_u32;
-    let mut count = 0;
-    let mut out = Vec::new();
-    for byte in text.bytes().filter(|byte| *byte != b'=') {
-        let at = ALPHABET.iter().position(|known| *known == byte).unwrap();
-        bits = (bits << 6) | u32::try_from(at).unwrap();
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            out.push(u8::try_from((bits >> count) & 0xff).unwrap());
-        }
-    }
-    out
-}
-
 /// The challenge of a verifier (RFC 7636, section 4.2).
 fn challenge(verifier: &str) -> String {
-    let mut out = String::new();
-    for chunk in Sha256::digest(verifier).chunks(3) {
-        let bits = chunk.iter().enumerate().fold(0_u32, |bits, (at, byte)| bits | (u32::from(*byte) << (16 - 8 * at)));
-        for at in 0..=chunk.len() {
-            let letter = ALPHABET[((bits >> (18 - 6 * at)) & 63) as usize];
-            out.push(match letter {
-                b'+' => '-',
-                b'/' => '_',
-                letter => char::from(letter),
-            });
-        }
-    }
-    out
+    BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(verifier))
 }
 
 fn fields(text: &[u8]) -> HashMap<String, String> {
@@ -367,19 +346,19 @@ fn words(text: Option<&String>) -> Vec<String> {
     text.map(String::as_str).unwrap_or_default().split_whitespace().map(str::to_owned).collect()
 }
 
-fn text(status: u16, body: &str) -> Response<Body> {
+fn text(status: u16, body: &str) -> PeerResponse {
     let mut response = Response::new(Body::from(body.to_owned()));
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
     response
 }
 
-fn json_text(value: &Value) -> Response<Body> {
+fn json_text(value: &Value) -> PeerResponse {
     let mut response = text(200, &value.to_string());
     response.headers_mut().insert("content-type", "application/json".parse().unwrap());
     response
 }
 
-fn redirect(to: &str) -> Response<Body> {
+fn redirect(to: &str) -> PeerResponse {
     let mut response = text(302, "");
     response.headers_mut().insert("location", to.parse().unwrap());
     response

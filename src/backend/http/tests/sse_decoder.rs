@@ -5,12 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use crate::backend::http::events::{Decoder, Event, Position};
-use crate::backend::http::rules::Brought;
+use crate::backend::http::position::{StreamPosition, StreamProgress};
+use crate::backend::http::sse_decoder::{SseDecoder, SseEvent};
 
 /// What a stream comes to, in words that are easy to compare.
-fn decode(stream: &[u8], limit: usize, cuts: &[usize]) -> (Vec<String>, Position, Brought) {
-    let mut decoder = Decoder::new(limit, Position::default());
+fn decode(stream: &[u8], limit: usize, cuts: &[usize]) -> (Vec<String>, StreamPosition, StreamProgress) {
+    let mut decoder = SseDecoder::new(limit, StreamPosition::default());
     let mut events = Vec::new();
     let mut rest = stream;
     let mut cuts = cuts.iter().copied().cycle();
@@ -21,15 +21,15 @@ fn decode(stream: &[u8], limit: usize, cuts: &[usize]) -> (Vec<String>, Position
         while let Some(event) = decoder.next() {
             let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
             events.push(match event {
-                Event::Message(data) => text(&data),
-                Event::Other(kind, data) => format!("{}={}", text(&kind), text(&data)),
-                Event::Oversized { id, request, size } => {
+                SseEvent::Message(data) => text(&data),
+                SseEvent::Other(kind, data) => format!("{}={}", text(&kind), text(&data)),
+                SseEvent::Oversized { id, request, size } => {
                     format!("over {:?} {request} {size}", id.map(|id| id.to_string()))
                 }
             });
         }
     }
-    (events, decoder.position().clone(), decoder.brought())
+    (events, decoder.position().clone(), decoder.progress())
 }
 
 fn whole(stream: &str) -> Vec<String> {
@@ -50,8 +50,8 @@ fn reads_what_the_standard_has_for_examples() {
 #[test]
 fn the_event_that_was_had_last_is_not_heard_again() {
     let heard = |stream: &'static str| {
-        let position = Position { id: Some(Bytes::from_static(b"7")), ..Position::default() };
-        let mut decoder = Decoder::new(1000, position);
+        let position = StreamPosition { id: Some(Bytes::from_static(b"7")), ..StreamPosition::default() };
+        let mut decoder = SseDecoder::new(1000, position);
         decoder.feed(Bytes::from_static(stream.as_bytes()));
         std::iter::from_fn(|| decoder.next()).count()
     };
@@ -90,20 +90,21 @@ fn knows_where_to_go_on() {
 
 #[test]
 fn tells_what_a_stream_has_brought() {
-    let brought = |had: Option<&'static str>, stream: &'static str| {
-        let position = Position { id: had.map(|id| Bytes::from_static(id.as_bytes())), ..Position::default() };
-        let mut decoder = Decoder::new(100, position);
+    let progress = |had: Option<&'static str>, stream: &'static str| {
+        let position =
+            StreamPosition { id: had.map(|id| Bytes::from_static(id.as_bytes())), ..StreamPosition::default() };
+        let mut decoder = SseDecoder::new(100, position);
         decoder.feed(Bytes::from_static(stream.as_bytes()));
         while decoder.next().is_some() {}
-        decoder.brought()
+        decoder.progress()
     };
-    assert_eq!(brought(None, ": nothing\n\n\nretry: 4\n\nid: 1"), Brought::Nothing);
-    assert_eq!(brought(None, "id: 1\n\n"), Brought::Places);
-    assert_eq!(brought(None, "id: 1\ndata:\n\n"), Brought::Places);
-    assert_eq!(brought(None, "data: a\n\nid: 2\n\n"), Brought::Messages);
-    assert_eq!(brought(Some("7"), "id: 7\ndata: a\n\n"), Brought::Nothing, "it was there before");
-    assert_eq!(brought(Some("7"), "id: 7\n\nid: 8\n\n"), Brought::Places);
-    assert_eq!(brought(Some("7"), "id: 7\ndata: a\n\ndata: b\n\n"), Brought::Messages);
+    assert_eq!(progress(None, ": nothing\n\n\nretry: 4\n\nid: 1"), StreamProgress::Nothing);
+    assert_eq!(progress(None, "id: 1\n\n"), StreamProgress::PositionsOnly);
+    assert_eq!(progress(None, "id: 1\ndata:\n\n"), StreamProgress::PositionsOnly);
+    assert_eq!(progress(None, "data: a\n\nid: 2\n\n"), StreamProgress::Messages);
+    assert_eq!(progress(Some("7"), "id: 7\ndata: a\n\n"), StreamProgress::Nothing, "it was there before");
+    assert_eq!(progress(Some("7"), "id: 7\n\nid: 8\n\n"), StreamProgress::PositionsOnly);
+    assert_eq!(progress(Some("7"), "id: 7\ndata: a\n\ndata: b\n\n"), StreamProgress::Messages);
 }
 
 #[test]
@@ -130,7 +131,7 @@ fn skims_what_is_over_the_limit() {
 
 #[test]
 fn keeps_nothing_of_an_endless_line() {
-    let mut decoder = Decoder::new(1000, Position::default());
+    let mut decoder = SseDecoder::new(1000, StreamPosition::default());
     for prefix in ["data: ", "\n: ", "\nevent: ", "\nid: ", "\nwhatever"] {
         decoder.feed(Bytes::from_static(prefix.as_bytes()));
         assert_eq!(decoder.next(), None);
@@ -145,9 +146,9 @@ fn keeps_nothing_of_an_endless_line() {
 #[test]
 fn one_large_event_is_not_copied_when_it_came_in_one_piece() {
     let stream = Bytes::from(format!("data: {}\n\n", "x".repeat(1_000_000)));
-    let mut decoder = Decoder::new(2_000_000, Position::default());
+    let mut decoder = SseDecoder::new(2_000_000, StreamPosition::default());
     decoder.feed(stream.clone());
-    let Some(Event::Message(data)) = decoder.next() else { panic!("no event") };
+    let Some(SseEvent::Message(data)) = decoder.next() else { panic!("no event") };
     assert_eq!(data.as_ptr(), stream[6..].as_ptr());
 }
 
@@ -174,7 +175,7 @@ proptest! {
         prop_assert_eq!(&decode(stream.as_bytes(), 100, &[1]), &whole);
     }
 
-    /// Against the standard's algorithm, written down as plainly as it stands there.
+    /// Against the standard's algorithm, written down as plain_response as it stands there.
     #[test]
     fn agrees_with_the_standard(stream in streams(), cut in 1..40_usize) {
         let (events, position, _) = decode(stream.as_bytes(), usize::MAX, &[cut]);
@@ -222,7 +223,7 @@ fn says_how_much_memory_a_message_takes() {
     for (size, piece) in
         [(10, 1 << 20), (50_000, 16 << 10), (125_000, 16 << 10), (1_000_000, 16 << 10), (700_000, 1000)]
     {
-        let mut decoder = Decoder::new(1 << 20, Position::default());
+        let mut decoder = SseDecoder::new(1 << 20, StreamPosition::default());
         let stream = format!("data: {}\n\n", "x".repeat(size));
         let mut most = 0;
         let mut message = None;
@@ -233,7 +234,7 @@ fn says_how_much_memory_a_message_takes() {
                 message = Some((event, decoder.message_takes()));
             }
         }
-        let Some((Event::Message(data), takes)) = message else { panic!("no message of {size} bytes") };
+        let Some((SseEvent::Message(data), takes)) = message else { panic!("no message of {size} bytes") };
         assert_eq!(data.len(), size);
         let buffer = Vec::from(data).capacity();
         assert!((size..=size + size / 7 + "data: ".len() * 2).contains(&takes), "{size}: {takes}");

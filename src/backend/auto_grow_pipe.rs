@@ -1,17 +1,17 @@
 //! Pipes that grow when a large message comes.
 //!
-//! A pipe holds 64 KiB, so a megabyte goes through it in sixteen pieces, and for each of them both sides are put to sleep
-//! and woken. Pipes that never see a large message stay as they are: what all pipes of a user may hold together is
-//! bounded, and past that bound new ones get 8 KiB only (`fs.pipe-user-pages-soft`).
+//! A pipe holds 64 KiB, so a megabyte goes through it in sixteen pieces, and for each of them both sides are put to
+//! sleep and woken. Pipes that never carry a large message stay small, because what all pipes of a user hold together
+//! is bounded, and past that bound new pipes get only 8 KiB (`fs.pipe-user-pages-soft`).
 
 /// The pipe, which grows when it is needed. Elsewhere than on Linux it stays as it is.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn growing<P>(pipe: P) -> P {
+pub(crate) fn auto_grow_pipe<P>(pipe: P) -> P {
     pipe
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::growing;
+pub(crate) use linux::auto_grow_pipe;
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -23,32 +23,32 @@ mod linux {
     use rustix::pipe::fcntl_setpipe_size;
     use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-    /// So much at once is a part of something larger, or soon will be.
-    const LARGE: usize = 32 * 1024;
-    /// What a pipe holds that has grown. Four times this saves no more than another tenth.
-    const GROWN: usize = 256 * 1024;
+    /// A read or write of so many bytes counts as a part of a large message.
+    const LARGE_TRANSFER: usize = 32 * 1024;
+    /// The size of a grown pipe, in bytes. With four times this, a large message takes only a tenth less time.
+    const GROWN_PIPE: usize = 256 * 1024;
 
     /// The pipe, which grows when it is needed.
-    pub(crate) fn growing<P: AsFd>(pipe: P) -> Growing<P> {
-        Growing { pipe, grown: false }
+    pub(crate) fn auto_grow_pipe<P: AsFd>(pipe: P) -> AutoGrowPipe<P> {
+        AutoGrowPipe { pipe, grown: false }
     }
 
-    pub(crate) struct Growing<P> {
+    pub(crate) struct AutoGrowPipe<P> {
         pipe: P,
         grown: bool,
     }
 
-    impl<P: AsFd> Growing<P> {
-        fn see(&mut self, size: usize) {
-            if size >= LARGE && !self.grown {
-                // One that may not grow, because the user's bound is reached, works all the same.
+    impl<P: AsFd> AutoGrowPipe<P> {
+        fn grow_for(&mut self, size: usize) {
+            if size >= LARGE_TRANSFER && !self.grown {
+                // A pipe that may not grow, because the user's bound is reached, goes on working at its size.
                 self.grown = true;
-                let _ = fcntl_setpipe_size(&self.pipe, GROWN);
+                let _ = fcntl_setpipe_size(&self.pipe, GROWN_PIPE);
             }
         }
     }
 
-    impl<P: AsyncRead + AsFd + Unpin> AsyncRead for Growing<P> {
+    impl<P: AsyncRead + AsFd + Unpin> AsyncRead for AutoGrowPipe<P> {
         fn poll_read(
             mut self: Pin<&mut Self>,
             context: &mut Context<'_>,
@@ -56,14 +56,14 @@ mod linux {
         ) -> Poll<io::Result<()>> {
             let before = buffer.filled().len();
             ready!(Pin::new(&mut self.pipe).poll_read(context, buffer))?;
-            self.see(buffer.filled().len() - before);
+            self.grow_for(buffer.filled().len() - before);
             Poll::Ready(Ok(()))
         }
     }
 
-    impl<P: AsyncWrite + AsFd + Unpin> AsyncWrite for Growing<P> {
+    impl<P: AsyncWrite + AsFd + Unpin> AsyncWrite for AutoGrowPipe<P> {
         fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-            self.see(bytes.len());
+            self.grow_for(bytes.len());
             Pin::new(&mut self.pipe).poll_write(context, bytes)
         }
 
@@ -72,7 +72,7 @@ mod linux {
             context: &mut Context<'_>,
             slices: &[IoSlice<'_>],
         ) -> Poll<io::Result<usize>> {
-            self.see(slices.iter().map(|slice| slice.len()).sum());
+            self.grow_for(slices.iter().map(|slice| slice.len()).sum());
             Pin::new(&mut self.pipe).poll_write_vectored(context, slices)
         }
 
@@ -101,7 +101,7 @@ mod linux {
         async fn grows_for_a_large_message_only() {
             let (sender, receiver) = pipe::pipe().unwrap();
             let usual = fcntl_getpipe_size(&receiver).unwrap();
-            let (mut sender, mut receiver) = (growing(sender), growing(receiver));
+            let (mut sender, mut receiver) = (auto_grow_pipe(sender), auto_grow_pipe(receiver));
             let mut buffer = vec![0; 300_000];
             sender.write_all(&buffer[..1000]).await.unwrap();
             receiver.read_exact(&mut buffer[..1000]).await.unwrap();

@@ -1,4 +1,4 @@
-//! A bearer token that somebody else provides: in a file, which they may replace at any time, or in the environment.
+//! A bearer token that the operator provides: in a file, which may be replaced at any time, or in the environment.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,27 +8,27 @@ use futures_util::FutureExt as _;
 use futures_util::future::{self, BoxFuture};
 use tokio::time::Instant;
 
-use super::credentials::{CredentialError, Credentials, Refusal, Token};
+use super::credentials::{AuthRefusal, BearerToken, CredentialError, TokenSource};
 
 /// The largest token file, in bytes.
-const LARGEST: u64 = 64 * 1024;
-/// How long a file is taken to be as it was: to look at it is cheap, but not for each of a thousand requests.
-const UNSEEN: Duration = Duration::from_secs(1);
+const MAX_TOKEN_FILE: u64 = 64 * 1024;
+/// How long the file is not looked at again: a look is cheap, but not for each of a thousand requests a second.
+const RECHECK_AFTER: Duration = Duration::from_secs(1);
 
 /// A token as it was configured.
 #[derive(Debug)]
-pub(crate) enum Fixed {
-    /// In a file: read again when it changes, and when the backend refused what was in it.
-    File(TokenFromFile),
-    /// From elsewhere; the text names the place.
-    Given(String, Token),
+pub(crate) enum ConfiguredToken {
+    /// A token in a file, which is read again when it changes, and when the backend has refused the token.
+    File(TokenFile),
+    /// A token that was read once, and the name of the place where it stood.
+    Given(String, BearerToken),
 }
 
-impl Fixed {
+impl ConfiguredToken {
     /// The token that stands in the file at `path`. The file is read now, so that a wrong path is noticed at once.
     pub(crate) fn file(path: PathBuf) -> Result<Self, CredentialError> {
-        let file = TokenFromFile { path, seen: Mutex::new(None) };
-        file.look(true)?;
+        let file = TokenFile { path, snapshot: Mutex::new(None) };
+        file.read_token(true)?;
         Ok(Self::File(file))
     }
 
@@ -51,61 +51,65 @@ impl Fixed {
     }
 }
 
-impl Credentials for Fixed {
-    fn token(&self) -> BoxFuture<'_, Result<Option<Token>, CredentialError>> {
+impl TokenSource for ConfiguredToken {
+    fn token(&self) -> BoxFuture<'_, Result<Option<BearerToken>, CredentialError>> {
         let token = match self {
-            Self::File(file) => file.look(false),
+            Self::File(file) => file.read_token(false),
             Self::Given(_, token) => Ok(token.clone()),
         };
         future::ready(token.map(Some)).boxed()
     }
 
-    fn refused(&self, used: Option<&Token>, refusal: &Refusal) -> BoxFuture<'_, Result<bool, CredentialError>> {
+    fn refused(
+        &self,
+        used: Option<&BearerToken>,
+        refusal: &AuthRefusal,
+    ) -> BoxFuture<'_, Result<bool, CredentialError>> {
         let unauthorized = refusal.status == 401;
         let refused = |place: String, then| Err(CredentialError::TokenRefused { place, then });
         let outcome = match self {
-            Self::File(file) => match file.look(true) {
+            Self::File(file) => match file.read_token(true) {
                 Ok(token) if used != Some(&token) => Ok(true),
                 Ok(_) if unauthorized => refused(file.place(), ""),
                 Ok(_) => Ok(false),
                 Err(error) => Err(error),
             },
-            Self::Given(place, _) if unauthorized => refused(place.clone(), ", and start sessile again"),
+            Self::Given(place, _) if unauthorized => refused(place.clone(), ", and start the proxy again"),
             Self::Given(..) => Ok(false),
         };
         future::ready(outcome).boxed()
     }
 }
 
-/// A file with nothing in it but a token.
+/// A file that holds nothing but a token.
 #[derive(Debug)]
-pub(crate) struct TokenFromFile {
+pub(crate) struct TokenFile {
     path: PathBuf,
-    seen: Mutex<Option<Seen>>,
+    snapshot: Mutex<Option<FileSnapshot>>,
 }
 
-/// What the file was when it was last looked at.
+/// The file as it was when it was last looked at.
 #[derive(Debug)]
-struct Seen {
+struct FileSnapshot {
     at: Instant,
     version: (Option<SystemTime>, u64),
-    token: Token,
+    token: BearerToken,
 }
 
-impl TokenFromFile {
+impl TokenFile {
     fn place(&self) -> String {
         self.path.display().to_string()
     }
 
-    /// The token as it is now. The file is small and local, so it is read in place; `closely` is whether to read it even if
-    /// it looks as it did.
-    fn look(&self, closely: bool) -> Result<Token, CredentialError> {
+    /// Returns the token as it is now. The file is small and local, so this blocks. With `afresh` the file is read even
+    /// if its size and time have not changed.
+    fn read_token(&self, afresh: bool) -> Result<BearerToken, CredentialError> {
         let now = Instant::now();
-        if !closely
-            && let Some(seen) = &*self.seen()
-            && now < seen.at + UNSEEN
+        if !afresh
+            && let Some(snapshot) = &*self.snapshot()
+            && now < snapshot.at + RECHECK_AFTER
         {
-            return Ok(seen.token.clone());
+            return Ok(snapshot.token.clone());
         }
         let unreadable = |reason: String| Err(CredentialError::Unreadable { place: self.place(), reason });
         let metadata = match std::fs::metadata(&self.path) {
@@ -113,41 +117,41 @@ impl TokenFromFile {
             Err(error) => return unreadable(error.to_string()),
         };
         let version = (metadata.modified().ok(), metadata.len());
-        if !closely
-            && let Some(seen) = &mut *self.seen()
-            && seen.version == version
+        if !afresh
+            && let Some(snapshot) = &mut *self.snapshot()
+            && snapshot.version == version
         {
-            seen.at = now;
-            return Ok(seen.token.clone());
+            snapshot.at = now;
+            return Ok(snapshot.token.clone());
         }
-        if metadata.len() > LARGEST {
-            return unreadable(format!("it has more than {LARGEST} bytes"));
+        if metadata.len() > MAX_TOKEN_FILE {
+            return unreadable(format!("it has more than {MAX_TOKEN_FILE} bytes"));
         }
         let text = match read(&self.path) {
             Ok(text) => text,
             Err(error) => return unreadable(error.to_string()),
         };
         let token = parse(&self.place(), &text)?;
-        *self.seen() = Some(Seen { at: now, version, token: token.clone() });
+        *self.snapshot() = Some(FileSnapshot { at: now, version, token: token.clone() });
         Ok(token)
     }
 
-    fn seen(&self) -> MutexGuard<'_, Option<Seen>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn snapshot(&self) -> MutexGuard<'_, Option<FileSnapshot>> {
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Reads no more than a token can have, whatever the file has become since it was measured.
+/// Reads the file up to the limit, even if the file has grown since its size was checked.
 fn read(path: &Path) -> std::io::Result<String> {
     use std::io::Read as _;
 
     let mut text = String::new();
-    std::fs::File::open(path)?.take(LARGEST).read_to_string(&mut text)?;
+    std::fs::File::open(path)?.take(MAX_TOKEN_FILE).read_to_string(&mut text)?;
     Ok(text)
 }
 
-/// A token, with the white space around it and the word before it that people put there.
-fn parse(place: &str, text: &str) -> Result<Token, CredentialError> {
+/// Takes the token out of a text that may have white space around it, and the word `Bearer` in front of it.
+fn parse(place: &str, text: &str) -> Result<BearerToken, CredentialError> {
     let text = text.trim();
     let bare = match text.split_once(char::is_whitespace) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
@@ -157,19 +161,19 @@ fn parse(place: &str, text: &str) -> Result<Token, CredentialError> {
     if bare.is_empty() {
         return Err(no_token("it is empty"));
     }
-    Token::new(bare).ok_or_else(|| no_token("a token has no spaces, line breaks or special characters"))
+    BearerToken::new(bare).ok_or_else(|| no_token("a token has no spaces, line breaks or special characters"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn refusal(status: u16) -> Refusal {
-        Refusal { status, challenges: Vec::new() }
+    fn refusal(status: u16) -> AuthRefusal {
+        AuthRefusal { status, challenges: Vec::new() }
     }
 
-    fn token(text: &str) -> Token {
-        Token::new(text).unwrap()
+    fn token(text: &str) -> BearerToken {
+        BearerToken::new(text).unwrap()
     }
 
     #[test]
@@ -188,12 +192,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         std::fs::write(&path, "first").unwrap();
-        let fixed = Fixed::file(path.clone()).unwrap();
-        assert_eq!(fixed.token().await, Ok(Some(token("first"))));
+        let configured = ConfiguredToken::file(path.clone()).unwrap();
+        assert_eq!(configured.token().await, Ok(Some(token("first"))));
         std::fs::write(&path, "second-token").unwrap();
-        assert_eq!(fixed.token().await, Ok(Some(token("first"))), "it was looked at a moment ago");
-        tokio::time::advance(UNSEEN).await;
-        assert_eq!(fixed.token().await, Ok(Some(token("second-token"))));
+        assert_eq!(configured.token().await, Ok(Some(token("first"))), "it was looked at a moment ago");
+        tokio::time::advance(RECHECK_AFTER).await;
+        assert_eq!(configured.token().await, Ok(Some(token("second-token"))));
     }
 
     #[tokio::test(start_paused = true)]
@@ -201,26 +205,26 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         std::fs::write(&path, "first").unwrap();
-        let fixed = Fixed::file(path.clone()).unwrap();
-        let error = fixed.refused(Some(&token("first")), &refusal(401)).await.unwrap_err().to_string();
+        let configured = ConfiguredToken::file(path.clone()).unwrap();
+        let error = configured.refused(Some(&token("first")), &refusal(401)).await.unwrap_err().to_string();
         assert!(error.contains(&path.display().to_string()) && error.contains("refused"), "{error}");
-        assert_eq!(fixed.refused(Some(&token("first")), &refusal(403)).await, Ok(false));
+        assert_eq!(configured.refused(Some(&token("first")), &refusal(403)).await, Ok(false));
         std::fs::write(&path, "other").unwrap();
-        assert_eq!(fixed.refused(Some(&token("first")), &refusal(401)).await, Ok(true));
-        assert_eq!(fixed.token().await, Ok(Some(token("other"))));
+        assert_eq!(configured.refused(Some(&token("first")), &refusal(401)).await, Ok(true));
+        assert_eq!(configured.token().await, Ok(Some(token("other"))));
         std::fs::remove_file(&path).unwrap();
-        let error = fixed.refused(Some(&token("other")), &refusal(401)).await.unwrap_err().to_string();
+        let error = configured.refused(Some(&token("other")), &refusal(401)).await.unwrap_err().to_string();
         assert!(error.contains("cannot be read"), "{error}");
     }
 
     #[tokio::test]
     async fn a_given_token_stands() {
-        let fixed = Fixed::given("the environment variable T".to_owned(), "abc").unwrap();
-        assert_eq!(fixed.token().await, Ok(Some(token("abc"))));
-        let error = fixed.refused(Some(&token("abc")), &refusal(401)).await.unwrap_err().to_string();
+        let configured = ConfiguredToken::given("the environment variable T".to_owned(), "abc").unwrap();
+        assert_eq!(configured.token().await, Ok(Some(token("abc"))));
+        let error = configured.refused(Some(&token("abc")), &refusal(401)).await.unwrap_err().to_string();
         assert!(error.contains("variable T") && !error.contains("abc"), "{error}");
-        let missing = Fixed::variable("SESSILE_TEST_NO_SUCH_VARIABLE").unwrap_err().to_string();
+        let missing = ConfiguredToken::variable("SESSILE_TEST_NO_SUCH_VARIABLE").unwrap_err().to_string();
         assert!(missing.contains("not set"), "{missing}");
-        assert!(!format!("{fixed:?}").contains("abc"));
+        assert!(!format!("{configured:?}").contains("abc"));
     }
 }

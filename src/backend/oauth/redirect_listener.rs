@@ -1,8 +1,8 @@
-//! Where the browser comes back to: a listener on loopback for one login, gone when that login is over (RFC 8252,
-//! section 7.3).
+//! The address to which the browser returns: a listener on loopback for one login, closed when that login is over (RFC
+//! 8252, section 7.3).
 //!
-//! Any page in the browser can send a request here, so only the one with the login's own `state` counts. All others get
-//! an answer that says so, and change nothing.
+//! Any page in the browser can send a request to it, so only a request with the login's own `state` counts. All others
+//! get a page that says so, and change nothing.
 
 use std::convert::Infallible;
 use std::io;
@@ -25,20 +25,20 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use url::{Host, Url, form_urlencoded};
 
-use super::client::quote;
+use super::http_client::quote;
 use crate::config::{OAuthSettings, Secret, loopback_redirect};
 
-/// Most connections at once: browsers open some that they never use.
-const CONNECTIONS: usize = 16;
-/// How long a connection may take to say what it wants.
-const HEAD: Duration = Duration::from_secs(10);
+/// Most connections at once. Browsers open some that they never use.
+const MAX_CONNECTIONS: usize = 16;
+/// How long a connection may take to send the head of its request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the browser may take to fetch the last page.
-const LAST_PAGE: Duration = Duration::from_secs(3);
+const LAST_PAGE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The largest head of a request, in bytes: a code is long at some authorization servers.
-const LARGEST: usize = 64 * 1024;
+const MAX_REQUEST_HEAD: usize = 64 * 1024;
 
 /// The listener of one login.
-pub(super) struct Redirect {
+pub(super) struct RedirectListener {
     listeners: Vec<TcpListener>,
     uri: String,
     path: String,
@@ -46,47 +46,47 @@ pub(super) struct Redirect {
 }
 
 /// How the authorization server sent the person back (RFC 6749, section 4.1.2).
-pub(super) enum Return {
+pub(super) enum AuthorizationResponse {
     Code { code: Secret, issuer: Option<String> },
     Refused { error: String, description: String },
 }
 
-/// What the person sees at the end.
-pub(super) enum Page {
+/// What the person sees at the end of the login.
+pub(super) enum LoginPage {
     Done,
     Failed(String),
 }
 
 /// A browser that waits for its page.
-struct Arrival {
-    back: Return,
-    page: oneshot::Sender<Page>,
+struct BrowserArrival {
+    back: AuthorizationResponse,
+    page: oneshot::Sender<LoginPage>,
 }
 
-impl Redirect {
-    /// Listens where the settings say; else where the last login did, because the client may be registered for that; else
-    /// on any port. Fails with the address.
+impl RedirectListener {
+    /// Listens where the settings say; else where the last login did, because the client may be registered for that
+    /// address; else on any port. An error comes with the address.
     pub(super) async fn bind(settings: &OAuthSettings, last: Option<&str>) -> Result<Self, (String, io::Error)> {
         if let Some(uri) = settings.redirect_uri.as_deref().and_then(loopback_redirect) {
-            return Self::bind_to(Target::of(&uri)).await;
+            return Self::bind_to(ListenAddress::of(&uri)).await;
         }
         if let Some(port) = settings.redirect_port {
-            return Self::bind_to(Target::own(port)).await;
+            return Self::bind_to(ListenAddress::own(port)).await;
         }
         if let Some(uri) = last.and_then(loopback_redirect)
-            && let Ok(bound) = Self::bind_to(Target::of(&uri)).await
+            && let Ok(bound) = Self::bind_to(ListenAddress::of(&uri)).await
         {
             return Ok(bound);
         }
-        Self::bind_to(Target::own(0)).await
+        Self::bind_to(ListenAddress::own(0)).await
     }
 
-    async fn bind_to(target: Target) -> Result<Self, (String, io::Error)> {
+    async fn bind_to(target: ListenAddress) -> Result<Self, (String, io::Error)> {
         let failed = |error| (target.address.to_string(), error);
         let first = TcpListener::bind(target.address).await.map_err(failed)?;
         let port = first.local_addr().map_err(failed)?.port();
         let mut listeners = vec![first];
-        // Some browsers try the newer address of `localhost` first; where there is none, they do not.
+        // Some browsers try the IPv6 address of `localhost` first. On systems without IPv6 they do not.
         if target.localhost
             && let Ok(second) = TcpListener::bind((Ipv6Addr::LOCALHOST, port)).await
         {
@@ -107,14 +107,14 @@ impl Redirect {
     }
 
     /// Waits for the browser that brings `state`.
-    pub(super) async fn wait(&mut self, state: Secret) -> (Return, Waiting) {
-        let (arrivals, mut arrived) = mpsc::channel::<Arrival>(1);
-        let expected = Arc::new(Expected { state, path: self.path.clone() });
+    pub(super) async fn wait(&mut self, state: Secret) -> (AuthorizationResponse, WaitingBrowser) {
+        let (arrivals, mut arrived) = mpsc::channel::<BrowserArrival>(1);
+        let expected = Arc::new(ExpectedRedirect { state, path: self.path.clone() });
         loop {
-            let room = self.connections.len() < CONNECTIONS;
+            let room = self.connections.len() < MAX_CONNECTIONS;
             tokio::select! {
                 Some(arrival) = arrived.recv() => {
-                    return (arrival.back, Waiting(arrival.page));
+                    return (arrival.back, WaitingBrowser(arrival.page));
                 }
                 Some(()) = self.connections.next() => {}
                 stream = accept(&self.listeners), if room => {
@@ -124,23 +124,23 @@ impl Redirect {
         }
     }
 
-    /// Shows the last page, and is gone.
-    pub(super) async fn finish(mut self, waiting: Waiting, page: Page) {
+    /// Shows the last page, and stops listening.
+    pub(super) async fn finish(mut self, waiting: WaitingBrowser, page: LoginPage) {
         self.listeners.clear();
         let _ = waiting.0.send(page);
-        let _ = timeout(LAST_PAGE, async { while self.connections.next().await.is_some() {} }).await;
+        let _ = timeout(LAST_PAGE_TIMEOUT, async { while self.connections.next().await.is_some() {} }).await;
     }
 }
 
-/// What is to be listened on.
-struct Target {
+/// An address to listen on.
+struct ListenAddress {
     address: SocketAddr,
-    /// Whether it goes by that name, which stands for two addresses.
+    /// Whether the redirect URI has the name `localhost`, which stands for an IPv4 and an IPv6 address.
     localhost: bool,
     path: String,
 }
 
-impl Target {
+impl ListenAddress {
     fn own(port: u16) -> Self {
         Self { address: (Ipv4Addr::LOCALHOST, port).into(), localhost: false, path: "/callback".to_owned() }
     }
@@ -157,10 +157,10 @@ impl Target {
     }
 }
 
-/// A browser that is told how the login ended by [`Redirect::finish`].
-pub(super) struct Waiting(oneshot::Sender<Page>);
+/// A browser that is told how the login ended by [`RedirectListener::finish`].
+pub(super) struct WaitingBrowser(oneshot::Sender<LoginPage>);
 
-struct Expected {
+struct ExpectedRedirect {
     state: Secret,
     path: String,
 }
@@ -171,21 +171,21 @@ async fn accept(listeners: &[TcpListener]) -> TcpStream {
         if let Some(Ok((stream, _))) = accepts.next().await {
             return stream;
         }
-        // None can be accepted for a while, for want of file descriptors perhaps.
+        // Accepting has failed, perhaps for want of file descriptors, and would fail again at once.
         sleep(Duration::from_millis(100)).await;
     }
 }
 
-async fn converse(stream: TcpStream, expected: Arc<Expected>, arrivals: mpsc::Sender<Arrival>) {
+async fn converse(stream: TcpStream, expected: Arc<ExpectedRedirect>, arrivals: mpsc::Sender<BrowserArrival>) {
     let service = service_fn(move |request: Request<Incoming>| {
         let (expected, arrivals) = (expected.clone(), arrivals.clone());
         async move { Ok::<_, Infallible>(answer(&request, &expected, &arrivals).await) }
     });
-    // What goes wrong on such a connection is the browser's business, and it comes again.
+    // Errors of a connection are ignored: a browser whose connection fails opens another.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .max_buf_size(LARGEST)
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_REQUEST_HEAD)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service)
         .await;
@@ -193,8 +193,8 @@ async fn converse(stream: TcpStream, expected: Arc<Expected>, arrivals: mpsc::Se
 
 async fn answer(
     request: &Request<Incoming>,
-    expected: &Expected,
-    arrivals: &mpsc::Sender<Arrival>,
+    expected: &ExpectedRedirect,
+    arrivals: &mpsc::Sender<BrowserArrival>,
 ) -> Response<Full<Bytes>> {
     if request.uri().path() != expected.path {
         return page(StatusCode::NOT_FOUND, "Nothing is here", "This address is for the end of a login only.");
@@ -211,23 +211,24 @@ async fn answer(
         );
     };
     let (sender, ended) = oneshot::channel();
-    if arrivals.try_send(Arrival { back, page: sender }).is_err() {
+    if arrivals.try_send(BrowserArrival { back, page: sender }).is_err() {
         return page(StatusCode::CONFLICT, "This login is over already", "You can close this window.");
     }
     match ended.await {
-        Ok(Page::Done) => page(StatusCode::OK, "You are logged in", "You can close this window."),
-        Ok(Page::Failed(reason)) => page(StatusCode::BAD_REQUEST, "The login failed", &reason),
+        Ok(LoginPage::Done) => page(StatusCode::OK, "You are logged in", "You can close this window."),
+        Ok(LoginPage::Failed(reason)) => page(StatusCode::BAD_REQUEST, "The login failed", &reason),
         Err(_) => page(StatusCode::BAD_REQUEST, "The login failed", "Nobody waited for it any more."),
     }
 }
 
-/// `None` if it is not the answer to the login with this `state`.
-fn read_return(query: &str, state: &Secret) -> Option<Return> {
+/// Reads the authorization response in a query. Returns `None` if it is not the response to the login with this
+/// `state`.
+fn read_return(query: &str, state: &Secret) -> Option<AuthorizationResponse> {
     let mut fields: [Option<String>; 5] = Default::default();
     let names = ["state", "code", "error", "error_description", "iss"];
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         if let Some(at) = names.iter().position(|known| *known == name) {
-            // A field that stands twice could be read one way here and another way elsewhere.
+            // A field that stands twice could be read differently by another program.
             if fields[at].replace(value.into_owned()).is_some() {
                 return None;
             }
@@ -238,15 +239,16 @@ fn read_return(query: &str, state: &Secret) -> Option<Return> {
         return None;
     }
     match (code, error) {
-        (Some(code), None) if !code.is_empty() => Some(Return::Code { code: code.into(), issuer }),
-        (_, Some(error)) => {
-            Some(Return::Refused { error: quote(&error), description: quote(&description.unwrap_or_default()) })
-        }
+        (Some(code), None) if !code.is_empty() => Some(AuthorizationResponse::Code { code: code.into(), issuer }),
+        (_, Some(error)) => Some(AuthorizationResponse::Refused {
+            error: quote(&error),
+            description: quote(&description.unwrap_or_default()),
+        }),
         _ => None,
     }
 }
 
-/// A small page that loads nothing, leads nowhere and is not kept.
+/// Returns a small page without links and without anything to load, which browsers do not cache.
 fn page(status: StatusCode, title: &str, text: &str) -> Response<Full<Bytes>> {
     let (title, text) = (escape(title), escape(text));
     let body = format!(
@@ -278,8 +280,8 @@ mod tests {
     fn read(query: &str) -> String {
         match read_return(query, &Secret::from("st4te")) {
             None => "nothing".to_owned(),
-            Some(Return::Code { code, issuer }) => format!("code {} {issuer:?}", code.expose()),
-            Some(Return::Refused { error, description }) => format!("refused {error} {description}"),
+            Some(AuthorizationResponse::Code { code, issuer }) => format!("code {} {issuer:?}", code.expose()),
+            Some(AuthorizationResponse::Refused { error, description }) => format!("refused {error} {description}"),
         }
     }
 
@@ -313,20 +315,23 @@ mod tests {
     #[tokio::test]
     async fn the_last_port_is_taken_again_where_it_is_free() {
         let settings = OAuthSettings::default();
-        let first =
-            Redirect::bind(&settings, None).await.unwrap_or_else(|(address, error)| panic!("{address}: {error}"));
+        let first = RedirectListener::bind(&settings, None)
+            .await
+            .unwrap_or_else(|(address, error)| panic!("{address}: {error}"));
         let uri = first.uri().to_owned();
         assert!(uri.starts_with("http://127.0.0.1:") && uri.ends_with("/callback"), "{uri}");
-        let other =
-            Redirect::bind(&settings, Some(&uri)).await.unwrap_or_else(|(address, error)| panic!("{address}: {error}"));
+        let other = RedirectListener::bind(&settings, Some(&uri))
+            .await
+            .unwrap_or_else(|(address, error)| panic!("{address}: {error}"));
         assert_ne!(other.uri(), uri, "it is in use");
         let port = loopback_redirect(&uri).unwrap().port();
         let wanted = OAuthSettings { redirect_port: port, ..settings.clone() };
-        let (address, _) = Redirect::bind(&wanted, None).await.err().unwrap();
+        let (address, _) = RedirectListener::bind(&wanted, None).await.err().unwrap();
         assert_eq!(Some(address), port.map(|port| format!("127.0.0.1:{port}")));
         drop(first);
-        let again =
-            Redirect::bind(&settings, Some(&uri)).await.unwrap_or_else(|(address, error)| panic!("{address}: {error}"));
+        let again = RedirectListener::bind(&settings, Some(&uri))
+            .await
+            .unwrap_or_else(|(address, error)| panic!("{address}: {error}"));
         assert_eq!(again.uri(), uri);
     }
 }

@@ -1,5 +1,5 @@
-//! Writes a session's messages to a server that reads lines, and gives up what a server does not read while others need the
-//! memory.
+//! Writes a session's queued messages to a server that reads lines, and drops what the server does not read when other
+//! sessions need the memory.
 
 use std::io;
 use std::sync::Arc;
@@ -13,25 +13,26 @@ use crate::budget::Backlog;
 use crate::lines::Unwritten;
 use crate::link::{CallFailure, Inlet, Outward, Purpose};
 
-/// A session's messages on their way to one server.
-pub(super) struct Outlet {
+/// The writer of one session's queue to one server.
+pub(super) struct QueueWriter {
     pub queue: mpsc::Receiver<Outward>,
     pub backlog: Backlog,
-    /// Notified when the server is stalled and others need the memory of what waits for it.
+    /// Notified when the server is stalled and other sessions need the memory of the messages that wait for it.
     pub stalled: Arc<Notify>,
     pub inlet: Arc<dyn Inlet>,
 }
 
-impl Outlet {
-    /// Writes messages as lines until the session has no more, or the server is gone. The permit of a message is given back
-    /// when it is written.
+impl QueueWriter {
+    /// Writes messages as lines until the session has no more, or the server is gone. The permit of a message is given
+    /// back when the message has been written.
     ///
-    /// When the server is stalled, calls and notifications that were not begun are dropped, and the calls fail. If there
-    /// are none, and what was begun still takes the memory that others need, the server counts as gone.
+    /// When the server is stalled, calls and notifications of which nothing was written are dropped, and the calls
+    /// fail. If there are none, and a message that was begun holds the memory that others need, the server counts as
+    /// gone.
     pub(super) async fn write<W: AsyncWrite + Unpin>(mut self, mut writer: W) -> io::Result<()> {
         let (mut unwritten, backlog) = (Unwritten::default(), self.backlog.clone());
         while unwritten.receive(&mut self.queue).await {
-            // What it was asked before it had these messages is not about them.
+            // A notification from before these messages came is not about them.
             let _ = self.stalled.notified().now_or_never();
             while !unwritten.is_empty() {
                 tokio::select! {
@@ -61,23 +62,23 @@ impl Outlet {
 }
 
 impl Unwritten<Outward> {
-    /// Whether memory that others need is held for what is to be written.
+    /// Whether any message is charged to the pool of all sessions.
     fn is_held(&self) -> bool {
         self.iter().any(|message| message.held.is_some())
     }
 }
 
-/// Whether a message that was not sent yet can be dropped to make room for others: a response or the handshake cannot,
-/// because the server or the session would wait for it for ever.
+/// Whether a message that was not sent yet may be dropped to give its memory to other sessions. A response or a message
+/// of the handshake may not: the server or the session would wait for it for ever.
 pub(super) fn may_be_dropped(message: &Outward) -> bool {
     message.held.is_some() && matches!(message.purpose, Purpose::Call(_) | Purpose::Notice)
 }
 
-/// A message was dropped before anything of it was sent.
+/// Reports that a message was dropped before anything of it was sent: its call fails.
 pub(super) fn fail_unsent(message: &Outward, inlet: &dyn Inlet) {
     match message.purpose {
         Purpose::Call(call) => {
-            let reason = "it reads nothing, and the memory that the call took while it waited was needed for others: \
+            let reason = "it reads nothing, and other sessions needed the memory of the calls that wait for it: \
                           try again later";
             inlet.failed(call, CallFailure::Unreachable { reason: reason.to_owned() });
         }
