@@ -84,7 +84,12 @@ impl SessionHandle {
         self.attach(stream, kind, None, cut)
     }
 
-    /// Takes up a stream that the client knows up to event `after`. `None` if this session never had such a stream. `cut`
+    /// Whether a connection was ever opened. A session that was just made has none yet.
+    pub(crate) fn has_had_connection(&self) -> bool {
+        self.shared.had_stream(StreamId(1))
+    }
+
+    /// Resumes a stream that the client knows up to event `after`. `None` if this session never had such a stream. `cut`
     /// is as for [`open_stream`](Self::open_stream).
     pub(crate) fn resume_stream(&self, stream: StreamId, after: u64, cut: CancellationToken) -> Option<Stream> {
         self.shared.had_stream(stream).then(|| self.attach(stream, StreamKind::Get, Some(after), cut))

@@ -81,6 +81,10 @@ pub(crate) fn protocol_version(frame: &Frame, place: &str) -> Option<String> {
     if raw.len() <= LONGEST_VERSION { serde_json::from_slice(raw).ok() } else { None }
 }
 
+fn kept(result: &[u8]) -> Option<Arc<[u8]>> {
+    (result.len() <= LARGEST_KEPT_RESULT).then(|| result.into())
+}
+
 /// What a server has answered to `initialize`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct InitializeAnswer {
@@ -88,21 +92,36 @@ pub(crate) struct InitializeAnswer {
     /// will be answered with it.
     #[cfg_attr(not(test), expect(dead_code, reason = "no client can join a session yet"))]
     pub result: Option<Arc<[u8]>>,
-    pub capabilities: ServerCapabilities,
+    /// What the server has; `None` if its answer does not say so in a form that can be read. Only a server that is alone in
+    /// its session may answer so.
+    pub capabilities: Option<ServerCapabilities>,
 }
 
 impl InitializeAnswer {
-    /// Reads the response to `initialize`; `None` if its result is not an object. The whole result comes with it, for the
-    /// caller to use and drop.
+    /// Reads the response to `initialize` of one of several servers; `None` if its result is not an object. The whole result
+    /// comes with it, to be merged with those of the others.
     pub(crate) fn read(frame: &Frame) -> Option<(Self, Value)> {
         let raw = frame.result()?;
         let result: Value = serde_json::from_slice(raw).ok()?;
         if !result.is_object() {
             return None;
         }
-        let kept = (raw.len() <= LARGEST_KEPT_RESULT).then(|| raw.into());
-        let capabilities = ServerCapabilities::of(&result["capabilities"]);
-        Some((Self { result: kept, capabilities }, result))
+        let capabilities = Some(ServerCapabilities::of(&result["capabilities"]));
+        Some((Self { result: kept(raw), capabilities }, result))
+    }
+
+    /// Reads the response to `initialize` of a server that is alone in its session. Its client reads the result itself, so
+    /// here it may be anything.
+    pub(crate) fn read_alone(frame: &Frame) -> Self {
+        let result = frame.result().unwrap_or_default();
+        let capabilities = match frame.lookup(&["result", "capabilities"]) {
+            Ok(Some(raw)) if raw.len() <= LARGEST_KEPT_RESULT => {
+                serde_json::from_slice(raw).ok().as_ref().map(ServerCapabilities::of)
+            }
+            Ok(None) if result.starts_with(b"{") => Some(ServerCapabilities::default()),
+            Ok(_) | Err(_) => None,
+        };
+        Self { result: kept(result), capabilities }
     }
 }
 
@@ -146,9 +165,14 @@ impl LinkPhase {
         }
     }
 
+    /// What the server has, if it has said so.
+    pub(crate) fn known_capabilities(&self) -> Option<ServerCapabilities> {
+        self.answer().and_then(|answer| answer.capabilities)
+    }
+
     /// What the server has; nothing as long as it has not said so.
     pub(crate) fn capabilities(&self) -> ServerCapabilities {
-        self.answer().map(|answer| answer.capabilities).unwrap_or_default()
+        self.known_capabilities().unwrap_or_default()
     }
 }
 
@@ -223,12 +247,25 @@ mod tests {
     #[test]
     fn the_answer_is_kept_within_a_bound() {
         let (kept, result) = answer(r#"{"capabilities":{"logging":{}},"x":1}"#).unwrap();
-        assert!(kept.capabilities.logging);
+        assert!(kept.capabilities.unwrap().logging);
         assert_eq!(kept.result.as_deref(), Some(br#"{"capabilities":{"logging":{}},"x":1}"#.as_slice()));
         assert_eq!(result["x"], 1);
         let (kept, _) = answer(&format!(r#"{{"x":"{}"}}"#, "x".repeat(LARGEST_KEPT_RESULT))).unwrap();
         assert!(kept.result.is_none());
         assert!(answer("[]").is_none());
+    }
+
+    #[test]
+    fn the_answer_of_a_single_server_may_be_anything() {
+        let read = |result: &str| {
+            let frame = Frame::parse(format!(r#"{{"jsonrpc":"2.0","id":1,"result":{result}}}"#)).unwrap();
+            InitializeAnswer::read_alone(&frame)
+        };
+        let odd = read(r#"{"x":1e999,"capabilities":{"tools":{}}}"#);
+        assert!(odd.result.is_some() && odd.capabilities.unwrap().tools);
+        assert_eq!(read(r#"{"capabilities":{"x":1e999}}"#).capabilities, None);
+        assert_eq!(read("7").capabilities, None);
+        assert_eq!(read("{}").capabilities, Some(ServerCapabilities::default()));
     }
 
     #[test]

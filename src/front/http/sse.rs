@@ -101,7 +101,8 @@ impl Front {
         if let Some(client) = self.waiting.find(SessionSecret::of(token, caller)) {
             return Some(MessageSender::Waiting(client));
         }
-        let session = self.supervisor.registry().find(token, caller)?;
+        // A session that has no stream yet cannot answer. Its client is told that there is none.
+        let session = self.supervisor.registry().find(token, caller).filter(SessionHandle::has_had_connection)?;
         Some(MessageSender::Connected(session))
     }
 

@@ -18,7 +18,7 @@ use std::time::Instant;
 use smallvec::SmallVec;
 
 use super::outbox::ROOMY;
-use super::{EndReason, Keeper, Outbox, StreamId, Waiting};
+use super::{Keeper, Outbox, StreamId, Waiting};
 use crate::frame::Id;
 use crate::session::Limits;
 
@@ -52,7 +52,7 @@ pub(super) enum ClientPhase {
     Leaving {
         deadline: Instant,
     },
-    Gone(EndReason),
+    Gone,
 }
 
 /// A client, with what it is owed and what is kept for it.
@@ -89,13 +89,6 @@ impl Client {
     /// Whether the client has an `initialize` in flight that came on this stream.
     pub(super) fn initializes_on(&self, stream: StreamId) -> bool {
         matches!(self.phase, ClientPhase::Initializing { stream: of, .. } if of == stream)
-    }
-
-    /// The client is gone, for the first reason that there was.
-    pub(super) fn leave(&mut self, reason: EndReason) {
-        if !matches!(self.phase, ClientPhase::Gone(_)) {
-            self.phase = ClientPhase::Gone(reason);
-        }
     }
 
     /// The number of the request in flight to which the client has given this id.
@@ -191,14 +184,9 @@ impl Clients {
             .find_map(|client| client.outbox.general_stream().map(|stream| Destination { client: client.id, stream }))
     }
 
-    /// Why the session has no client any more, if it has none.
-    pub(super) fn all_gone(&self) -> Option<EndReason> {
-        let mut reason = None;
-        for client in &self.0 {
-            let ClientPhase::Gone(gone) = &client.phase else { return None };
-            reason.get_or_insert_with(|| gone.clone());
-        }
-        reason
+    /// Whether the session has no client any more.
+    pub(super) fn are_gone(&self) -> bool {
+        self.0.iter().all(|client| matches!(client.phase, ClientPhase::Gone))
     }
 
     /// Whether a server's message can go there now.

@@ -74,7 +74,8 @@ impl State {
         // A client that leaves before its `initialize` was answered never learnt how to find the session again, and one
         // whose only connection is lost has nothing else.
         if client.initializes_on(stream) || kind.is_session() {
-            client.leave(EndReason::ClientLeft);
+            let client = client.id;
+            self.remove_client(client, EndReason::ClientLeft);
         }
     }
 
@@ -91,7 +92,7 @@ impl State {
     pub(super) fn input_ended(&mut self, client: ClientId) {
         let deadline = self.now + self.limits.drain;
         let Some(client) = self.clients.get_mut(client) else { return };
-        if matches!(client.phase, ClientPhase::Leaving { .. } | ClientPhase::Gone(_)) {
+        if matches!(client.phase, ClientPhase::Leaving { .. } | ClientPhase::Gone) {
             return;
         }
         client.phase = ClientPhase::Leaving { deadline };

@@ -138,10 +138,7 @@ impl State {
             self.links.set(link, LinkPhase::Refused(Fault::HandshakeRefused(error_text(frame))));
             return;
         }
-        // An answer that cannot be used says nothing of what the server has. The client sees that for itself.
-        if let Some((answer, _)) = InitializeAnswer::read(frame) {
-            self.links.set(link, LinkPhase::Ready(answer));
-        }
+        self.links.set(link, LinkPhase::Ready(InitializeAnswer::read_alone(frame)));
         self.client_is_ready(client, number, protocol_version(frame, "result"));
     }
 
@@ -150,24 +147,26 @@ impl State {
         let Some(client) = self.clients.get_mut(client) else { return };
         if matches!(client.phase, ClientPhase::Initializing { request, .. } if request == number) {
             client.phase = ClientPhase::Ready;
-            self.effects.push(Effect::Opened { version });
+        } else if !self.has_several_servers() {
+            return;
         }
+        self.effects.push(Effect::Opened { version });
     }
 
     fn on_server_request(&mut self, link: LinkId, near: Option<Destination>, mut frame: Frame, batch: Option<u64>) {
         let Some(id) = frame.id() else { return };
+        // Servers use pings to find out whether to give up on a session: the response must not hang on a client's streams.
+        if frame.method() == Some("ping") {
+            let wire = crate::frame::response(&id, "{}");
+            self.reply_to(link, Some(&id), batch, wire);
+            return;
+        }
         let to = near.or_else(|| self.destination_for(link));
         let client = to.map_or(ClientId::FIRST, |to| to.client);
         let mut request = ServerRequest::new(link, client, id, batch);
         if self.has_several_servers() {
             // Two servers may have chosen the same progress token.
             request.token = frame.progress_token();
-        }
-        // Servers use pings to find out whether to give up on a session: the response must not hang on a client's streams.
-        if frame.method() == Some("ping") {
-            let wire = crate::frame::response(&request.id, "{}");
-            self.reply(&request, wire);
-            return;
         }
         let refusal = if self.pending.server_requests_open() >= self.limits.in_flight {
             Some(Fault::TooManyCalls { limit: self.limits.in_flight })

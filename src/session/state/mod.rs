@@ -48,7 +48,7 @@ use crate::session::link_phase::{LinkId, LinkPhases};
 use crate::session::union::{Servers, Union};
 
 pub(crate) use client::ClientId;
-use client::{ClientPhase, Clients, Destination};
+use client::{Client, ClientPhase, Clients, Destination};
 pub use end::EndReason;
 pub(crate) use keeper::Keeper;
 pub(crate) use outbox::{ClientMessageKind, Outbox};
@@ -276,18 +276,11 @@ impl State {
         }
     }
 
-    /// Restores what always holds between events: no message waits for a stream that is there, no client that leaves has no
-    /// request in flight, and the session has ended if it has no client or there was a reason. The union settles itself.
+    /// Restores what always holds between events: no message waits for a stream that is there, a leaving client without a
+    /// request in flight is gone, and the session has ended if there was a reason. The union settles itself.
     fn settle(&mut self) {
         self.flush_waiting();
-        for client in self.clients.iter_mut() {
-            if client.is_leaving() && client.requests_in_flight() == 0 {
-                client.leave(EndReason::ClientLeft);
-            }
-        }
-        if let Some(reason) = self.clients.all_gone() {
-            self.end(reason);
-        }
+        self.remove_clients(EndReason::ClientLeft, |client| client.is_leaving() && client.requests_in_flight() == 0);
         if let Some(reason) = self.ending.take() {
             self.ended(reason);
         }
@@ -304,6 +297,20 @@ impl State {
                 self.fail_server_request(number, &Fault::Undeliverable);
             }
         }
+    }
+
+    /// The clients that this is true of are gone. The session ends with the last one.
+    fn remove_clients(&mut self, reason: EndReason, is_gone: impl Fn(&Client) -> bool) {
+        for client in self.clients.iter_mut().filter(|client| is_gone(client)) {
+            client.phase = ClientPhase::Gone;
+        }
+        if self.clients.are_gone() {
+            self.end(reason);
+        }
+    }
+
+    fn remove_client(&mut self, id: ClientId, reason: EndReason) {
+        self.remove_clients(reason, |client| client.id == id);
     }
 
     /// The session ends when the event at hand is dealt with. The first reason counts.

@@ -121,7 +121,9 @@ impl Outbox {
     /// The connections that are to be checked now, each once: [`was_read`](Self::was_read) says when they were read last.
     pub(super) fn due_checks(&mut self, now: Instant) -> Vec<(StreamId, Attachment)> {
         let mut due = Vec::new();
-        while let Some((_, stream)) = self.checks.first().copied().filter(|(at, _)| *at <= now) {
+        while self.checks.first().is_some_and(|(at, _)| *at <= now)
+            && let Some((_, stream)) = self.checks.pop_first()
+        {
             self.check_at(stream, None);
             let attachment = self.streams.get(&stream).and_then(|entry| entry.attachment);
             due.extend(attachment.map(|(attachment, _)| (stream, attachment)));
@@ -129,8 +131,8 @@ impl Outbox {
         due
     }
 
-    /// The connection was read last at that time. False if that is so long ago that the client counts as stalled: nothing
-    /// else would tell a client that does not read from one that has nothing to read.
+    /// The connection came for more messages last at that time. False if that is so long ago that the client counts as
+    /// stalled. A client that has nothing to read comes at every keep-alive, and one that does not read comes no more.
     pub(super) fn was_read(&mut self, stream: StreamId, attachment: Attachment, at: Instant, now: Instant) -> bool {
         let current = self.streams.get(&stream).and_then(|entry| entry.attachment);
         if current.is_none_or(|(current, _)| current != attachment) {

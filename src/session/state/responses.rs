@@ -55,7 +55,7 @@ impl State {
             client.phase = ClientPhase::New;
         }
         if matches!(client.phase, ClientPhase::New) && !client.outbox.is_lasting(to.stream) {
-            client.leave(EndReason::Refused);
+            self.remove_client(to.client, EndReason::Refused);
         }
     }
 

@@ -28,10 +28,12 @@ impl State {
         for number in self.undeliverable() {
             self.fail_server_request(number, &Fault::Undeliverable);
         }
+        let now = self.now;
+        self.remove_clients(
+            EndReason::ClientLeft,
+            |client| matches!(client.phase, ClientPhase::Leaving { deadline } if deadline <= now),
+        );
         for client in self.clients.iter_mut() {
-            if matches!(client.phase, ClientPhase::Leaving { deadline } if deadline <= self.now) {
-                client.leave(EndReason::ClientLeft);
-            }
             let checks = client.outbox.due_checks(self.now);
             self.effects
                 .extend(checks.into_iter().map(|(stream, attachment)| Effect::CheckRead { stream, attachment }));
@@ -67,15 +69,13 @@ impl State {
             fault = self.name_server(link, fault);
         }
         self.respond_fault(request, &fault);
-        if kind == RequestKind::Initialize {
-            // `initialize` cannot be cancelled, and without it there is no session.
-            if let Some(client) = self.clients.get_mut(client) {
-                client.leave(EndReason::Refused);
-            }
-            return;
-        }
         let cancellation = Cancellation::Because("the request timed out");
+        if kind == RequestKind::Initialize {
+            self.remove_client(client, EndReason::Refused);
+        }
         match link {
+            // `initialize` cannot be cancelled.
+            Some(_) if kind == RequestKind::Initialize => {}
             Some(link) => {
                 let (wire, purpose) = (cancellation.notification(number), Purpose::Cancel(number));
                 self.effects.push(Effect::ToServer { link, wire, purpose });

@@ -49,12 +49,12 @@ impl Union {
         self.send_sub_request(link, SubRequest { link, kind, due }, context, |number| {
             request(&Id::number(number), list.method(), params.as_deref()).with_forwarded(forwarded)
         });
-        self.set_knowledge(link, list, ListKnowledge::Asking);
+        self.set_knowledge(link, list, ListKnowledge::Unknown);
     }
 
     /// Whether one of these lists is being asked for.
     pub(super) fn is_asking(&self, links: &LinkIds, lists: &[List]) -> bool {
-        let asking = |link: LinkId| lists.iter().any(|list| self.knowledge(link, *list) == ListKnowledge::Asking);
+        let asking = |link: LinkId| lists.iter().any(|list| self.sub_requests.is_discovering(link, *list));
         links.iter().copied().any(asking)
     }
 
@@ -68,9 +68,6 @@ impl Union {
         frame: &Frame,
         context: &mut UnionContext<'_>,
     ) {
-        if self.knowledge(link, list) != ListKnowledge::Asking {
-            return;
-        }
         let known = if frame.is_error() {
             // A server without such a list says so with this error.
             let none = error_code(frame) == Some(i64::from(code::METHOD_NOT_FOUND));
@@ -105,10 +102,8 @@ impl Union {
     }
 
     pub(super) fn discovery_failed(&mut self, link: LinkId, list: List, fault: &Fault) {
-        if self.knowledge(link, list) == ListKnowledge::Asking {
-            self.warn(link, format!("{} has no answer: {fault}", list.method()));
-            self.end_discovery(link, list, ListKnowledge::Failed);
-        }
+        self.warn(link, format!("{} has no answer: {fault}", list.method()));
+        self.end_discovery(link, list, ListKnowledge::Failed);
     }
 
     /// The server was waited for long enough. Its response would be of no use to the request that needed it.
@@ -132,9 +127,11 @@ impl Union {
     }
 
     fn has_to_be_asked(&mut self, link: LinkId, list: List, context: &UnionContext<'_>) -> bool {
+        if self.sub_requests.is_discovering(link, list) {
+            return false;
+        }
         let phase = context.links.get(link);
         let known = match self.knowledge(link, list) {
-            ListKnowledge::Asking => return false,
             // Of a server that does not announce changes of its list it can be known only by asking again.
             ListKnowledge::Complete
                 if list.changes_are_announced(phase.capabilities()) && !self.is_truncated(link, list) =>
@@ -143,7 +140,9 @@ impl Union {
             }
             // A single server may be asked for anything before its handshake.
             _ if self.is_several() && !phase.is_ready() => ListKnowledge::Failed,
-            _ if phase.is_ready() && !list.is_offered(phase.capabilities()) => ListKnowledge::Complete,
+            _ if phase.known_capabilities().is_some_and(|capabilities| !list.is_offered(capabilities)) => {
+                ListKnowledge::Complete
+            }
             ListKnowledge::Unknown | ListKnowledge::Complete | ListKnowledge::Failed => return true,
         };
         self.set_knowledge(link, list, known);
@@ -173,8 +172,9 @@ impl Union {
     pub(super) fn were_asked_once(&self, links: &LinkIds, lists: &[List], context: &UnionContext<'_>) -> bool {
         let asked = |link: LinkId, list: List| {
             let phase = context.links.get(link);
-            matches!(self.knowledge(link, list), ListKnowledge::Complete | ListKnowledge::Failed)
-                || phase.is_ready() && !list.is_offered(phase.capabilities())
+            !self.sub_requests.is_discovering(link, list)
+                && matches!(self.knowledge(link, list), ListKnowledge::Complete | ListKnowledge::Failed)
+                || phase.known_capabilities().is_some_and(|capabilities| !list.is_offered(capabilities))
         };
         links.iter().all(|link| lists.iter().all(|list| asked(*link, *list)))
     }
@@ -194,7 +194,7 @@ impl Union {
     /// The client is given the first page of that list of a server; `is_whole` if there is no other.
     pub(super) fn client_lists_anew(&mut self, link: LinkId, list: List, is_whole: bool) {
         // A list that is being asked for is in the directory in part: it was forgotten when that began.
-        if is_whole || self.knowledge(link, list) != ListKnowledge::Asking {
+        if is_whole || !self.sub_requests.is_discovering(link, list) {
             self.directory.forget_list(list, link);
         }
         if !is_whole {

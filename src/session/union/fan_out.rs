@@ -199,10 +199,6 @@ impl Union {
         fan_out.late.push(link);
         let kind = match fan_out.kind {
             FanOutKind::FirstPage(list) | FanOutKind::NextPage(list) => {
-                // Only one late part of a list is remembered: the newest.
-                if let Some((before, _)) = self.sub_requests.late(link, list) {
-                    self.sub_requests.remove(before);
-                }
                 let method = list.method();
                 self.warn(link, format!("it is late with {method}, and left out: the client is told when it is there"));
                 SubRequestKind::Late { list, until: context.now + context.server_wait * REST_AFTER_LATE }
@@ -216,7 +212,8 @@ impl Union {
         self.note_if_complete(request);
     }
 
-    /// A response that nobody waits for is let come until the next one: a server that never answers must not fill the table.
+    /// Withdraws the requests to that server whose responses nobody waits for, when there will be another one: a server that
+    /// never answers must not fill the table.
     pub(super) fn cancel_unheeded(&mut self, link: LinkId) {
         for number in self.sub_requests.unheeded(link) {
             self.cancel_sub_request(number, &Cancellation::Because("it took too long"));

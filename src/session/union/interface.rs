@@ -38,7 +38,7 @@ pub(crate) enum UnionInput {
     Request { number: u64, frame: Frame },
     /// The client request of this number will have no response: the client has cancelled it, or its time is over.
     Withdrawn { number: u64, cancellation: Cancellation },
-    /// A notification of the client that is neither a cancellation nor about one of its own requests.
+    /// A notification of the client that is neither a cancellation nor progress on a server's request.
     Notification(Frame),
     /// A server's response to a sub-request.
     Response { link: LinkId, number: u64, frame: Frame },

@@ -70,22 +70,21 @@ use sub_requests::{SubRequest, SubRequestKind, SubRequests};
 /// What is known of one list of one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum ListKnowledge {
+    /// The list was not asked for, or has changed since, or is being asked for: then a [`SubRequestKind::Discovery`] is open.
     #[default]
     Unknown,
-    /// The union is asking for the list; a [`SubRequestKind::Discovery`] is open.
-    Asking,
     /// All of the list is in the directory.
     Complete,
     /// The server did not answer, or not with a list.
     Failed,
 }
 
-/// Whether the templates of a server that filters deny can be known.
+/// Whether all templates of a server were in the directory at some time. Only then are all known that its filter denies:
+/// denied templates are never forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum TemplateKnowledge {
     #[default]
     NeverComplete,
-    /// All of the server's templates were known at some time. Denied ones are remembered since.
     OnceComplete,
 }
 
@@ -142,6 +141,10 @@ impl Union {
 
     /// Takes one input, and says what follows from it.
     pub(crate) fn apply(&mut self, input: UnionInput, context: &mut UnionContext<'_>) -> Vec<UnionOutput> {
+        let closed = match &input {
+            UnionInput::LinkClosed { link, .. } => Some(*link),
+            _ => None,
+        };
         match input {
             UnionInput::Request { number, frame } => self.queue.push(number, frame),
             UnionInput::Withdrawn { number, cancellation } => self.withdraw(number, &cancellation),
@@ -152,6 +155,9 @@ impl Union {
             UnionInput::Tick => self.tick(context),
         }
         self.settle(context);
+        if let Some(link) = closed {
+            self.report_closed(link, context);
+        }
         std::mem::take(&mut self.outputs)
     }
 
@@ -159,10 +165,11 @@ impl Union {
     /// and no fan-out has all of its answers.
     fn settle(&mut self, context: &mut UnionContext<'_>) {
         loop {
-            self.finish_fan_outs();
+            // Requests are routed first: a list that goes out may make the directory forget what they wait for.
             while let Some(queued) = self.queue.pop() {
                 self.route(queued, context);
             }
+            self.finish_fan_outs();
             // The end of the handshake puts the requests that waited for it into the queue.
             if !self.end_handshake_if_complete(context) {
                 return;
@@ -258,6 +265,11 @@ impl Union {
     /// A client request will have no response: what the servers were asked for it is withdrawn.
     fn withdraw(&mut self, number: u64, cancellation: &Cancellation) {
         self.queue.remove(number);
+        if self.handshake.request() == Some(number) {
+            // Nobody waits for its answer any more, so the session cannot be opened by it.
+            self.handshake = Handshake::NotBegun;
+            self.queue.release_all();
+        }
         let Some(fan_out) = self.fan_outs.remove(&number) else { return };
         let open: Vec<_> = self.sub_requests.parts(fan_out.numbers, number).map(|(part, _)| part).collect();
         for part in open {
@@ -319,6 +331,11 @@ impl Union {
         for number in open {
             self.sub_request_failed(link, number, fault.clone(), context);
         }
+    }
+
+    /// The last that follows from a closed link, when what was asked of its server has had its responses: the client is
+    /// told which lists have changed, and a session without a server ends.
+    fn report_closed(&mut self, link: LinkId, context: &UnionContext<'_>) {
         if context.links.get(link).answer().is_some() {
             self.notify_changes(link, context);
         }

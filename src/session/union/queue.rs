@@ -8,6 +8,9 @@ use super::request::{RequestSubject, read_subject};
 use crate::frame::Frame;
 use crate::session::link_phase::LinkIds;
 
+/// A queue that is empty keeps room for so many requests. What a slow handshake has taken is given back.
+const KEPT_CAPACITY: usize = 32;
+
 /// Whether the servers were asked for the lists that the routing of a request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ListsAsked {
@@ -55,7 +58,11 @@ impl RequestQueue {
     }
 
     pub(super) fn pop(&mut self) -> Option<QueuedRequest> {
-        self.routable.pop_front()
+        let queued = self.routable.pop_front();
+        if self.routable.is_empty() && self.routable.capacity() > KEPT_CAPACITY {
+            self.routable.shrink_to_fit();
+        }
+        queued
     }
 
     pub(super) fn remove(&mut self, number: u64) {
@@ -72,12 +79,7 @@ impl RequestQueue {
     }
 
     fn wait(&mut self, number: u64, frame: Frame, waiting_for: WaitingFor) {
-        let subject = match read_subject(&frame) {
-            Ok(RequestSubject::Named { list, name, .. }) => Some((list, name.into())),
-            Ok(RequestSubject::Uri { uri, .. }) => Some((List::Resources, uri.into())),
-            Ok(RequestSubject::Task { id }) => Some((List::Tasks, id.into())),
-            _ => None,
-        };
+        let subject = subject_of(&frame);
         self.waiting.insert(number, WaitingRequest { frame, waiting_for, subject });
     }
 
@@ -108,14 +110,31 @@ impl RequestQueue {
         }
     }
 
-    /// What requests that wait for lists are about.
+    /// What requests are about that wait for lists, or have waited and are not routed yet.
     pub(super) fn subjects(&self) -> impl Iterator<Item = (List, Arc<str>)> {
         let waiting = self.waiting.values().filter(|waiting| matches!(waiting.waiting_for, WaitingFor::Lists { .. }));
-        waiting.filter_map(|waiting| waiting.subject.clone())
+        let waiting = waiting.filter_map(|waiting| waiting.subject.clone());
+        let asked = self.routable.iter().filter(|queued| queued.lists_asked == ListsAsked::Already);
+        waiting.chain(asked.filter_map(|queued| subject_of(&queued.frame)))
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.routable.capacity()
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.routable.len() + self.waiting.len()
+    }
+}
+
+/// What a request is about, as its client calls it.
+fn subject_of(frame: &Frame) -> Option<(List, Arc<str>)> {
+    match read_subject(frame) {
+        Ok(RequestSubject::Named { list, name, .. }) => Some((list, name.into())),
+        Ok(RequestSubject::Uri { uri, .. }) => Some((List::Resources, uri.into())),
+        Ok(RequestSubject::Task { id }) => Some((List::Tasks, id.into())),
+        _ => None,
     }
 }

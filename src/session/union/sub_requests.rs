@@ -15,9 +15,10 @@ pub(super) enum SubRequestKind {
     Initialize,
     /// A part of the client request of this number, which several servers answer together.
     Part { request: u64 },
-    /// A page of a list that the union itself wants to know; `page` were asked for before, with these headers.
+    /// A page of a list that the union itself wants to know. `page` is how many pages were asked for before, and
+    /// `forwarded` the headers of the client request that needs the list.
     Discovery { list: List, page: usize, forwarded: Option<Forwarded> },
-    /// A part of a list whose response went out without it. The server is not asked for the list again until then.
+    /// A part of a list whose response went out without it. Until then no first page of the list is asked of the server.
     Late { list: List, until: Instant },
     /// Nobody waits for its response.
     Unheeded,
@@ -37,12 +38,19 @@ pub(super) struct SubRequests {
     open: BTreeMap<u64, SubRequest>,
     /// Those that have a due time. `insert`, `remove` and `forget_due` keep it so.
     by_due: BTreeSet<(Instant, u64)>,
+    /// The discovery of each list of each server, and the newest late part. `insert`, `remove` and `wait_no_longer` keep
+    /// them so.
+    discoveries: BTreeMap<(LinkId, List), u64>,
+    late: BTreeMap<(LinkId, List), u64>,
 }
 
 impl SubRequests {
     pub(super) fn insert(&mut self, number: u64, sub_request: SubRequest) {
         if let Some(due) = sub_request.due {
             self.by_due.insert((due, number));
+        }
+        if let SubRequestKind::Discovery { list, .. } = sub_request.kind {
+            self.discoveries.insert((sub_request.link, list), number);
         }
         self.open.insert(number, sub_request);
     }
@@ -63,6 +71,16 @@ impl SubRequests {
         if let Some(due) = sub_request.due {
             self.by_due.remove(&(due, number));
         }
+        let index = match sub_request.kind {
+            SubRequestKind::Discovery { list, .. } => Some((&mut self.discoveries, list)),
+            SubRequestKind::Late { list, .. } => Some((&mut self.late, list)),
+            _ => None,
+        };
+        if let Some((index, list)) = index
+            && index.get(&(sub_request.link, list)) == Some(&number)
+        {
+            index.remove(&(sub_request.link, list));
+        }
         Some(sub_request)
     }
 
@@ -72,11 +90,18 @@ impl SubRequests {
         }
     }
 
-    /// The sub-request stays open, but from now on nobody waits for its response.
+    /// The sub-request stays open, but from now on nobody waits for its response. Of the late parts of one list of one
+    /// server only the newest is remembered.
     pub(super) fn wait_no_longer(&mut self, number: u64, kind: SubRequestKind) {
         self.forget_due(number);
-        if let Some(known) = self.open.get_mut(&number) {
-            known.kind = kind;
+        let Some(known) = self.open.get_mut(&number) else { return };
+        let late = match kind {
+            SubRequestKind::Late { list, .. } => self.late.insert((known.link, list), number),
+            _ => None,
+        };
+        known.kind = kind;
+        if let Some(before) = late {
+            self.open.remove(&before);
         }
     }
 
@@ -92,17 +117,27 @@ impl SubRequests {
         self.open.iter().filter(move |(_, known)| known.link == link).map(|(number, _)| *number)
     }
 
-    /// The late part of this list of this server, and until when the server is not asked again.
+    /// Whether this list of this server is being asked for.
+    pub(super) fn is_discovering(&self, link: LinkId, list: List) -> bool {
+        self.discoveries.contains_key(&(link, list))
+    }
+
+    /// The late part of this list of this server, and until when no first page of the list is asked of it.
     pub(super) fn late(&self, link: LinkId, list: List) -> Option<(u64, Instant)> {
-        self.open.iter().find_map(|(number, known)| match known.kind {
-            SubRequestKind::Late { list: of, until } if known.link == link && of == list => Some((*number, until)),
+        let number = *self.late.get(&(link, list))?;
+        match self.open.get(&number)?.kind {
+            SubRequestKind::Late { until, .. } => Some((number, until)),
             _ => None,
-        })
+        }
     }
 
     /// Forgets the late parts of this server.
     pub(super) fn drop_late(&mut self, link: LinkId) {
-        self.open.retain(|_, known| known.link != link || !matches!(known.kind, SubRequestKind::Late { .. }));
+        for list in List::ALL {
+            if let Some(number) = self.late.remove(&(link, list)) {
+                self.open.remove(&number);
+            }
+        }
     }
 
     /// The sub-requests to this server whose responses nobody waits for.

@@ -203,3 +203,64 @@ fn a_server_that_is_ready_late_catches_up() {
     let ready: LinkIds = harness.links.ready();
     assert_eq!(ready.as_slice(), [A, B]);
 }
+
+/// Two servers without prefixes, of which the first has a resource on the second page of its list.
+fn with_a_resource_on_a_later_page() -> Harness {
+    let everything = r#"{"protocolVersion":"2025-11-25","capabilities":{"resources":{"listChanged":true}}}"#;
+    let mut harness = Harness::new(false);
+    harness.request("initialize", "{}");
+    harness.response(A, 2, everything);
+    harness.response(B, 3, everything);
+    let read = harness.request("resources/read", r#"{"uri":"x://2"}"#);
+    assert_eq!(read.len(), 4, "resources and templates of both: {read:?}");
+    assert_eq!(harness.request("resources/list", "{}"), ["send 0: resources/list 10", "send 1: resources/list 11"]);
+    let page = r#"{"resources":[{"uri":"x://1"}],"nextCursor":"n"}"#;
+    let next = harness.response(A, 5, page);
+    assert_eq!(next, ["send 0: resources/list 12"]);
+    assert!(harness.response(A, 12, r#"{"resources":[{"uri":"x://2"}]}"#).is_empty());
+    assert!(harness.response(A, 6, r#"{"resourceTemplates":[]}"#).is_empty());
+    assert!(harness.response(A, 10, page).is_empty());
+    harness
+}
+
+#[test]
+fn a_request_is_routed_before_a_list_makes_the_directory_forget_what_it_needs() {
+    let mut harness = with_a_resource_on_a_later_page();
+    assert!(harness.close(B).contains(&"forward 4 to 0".to_owned()));
+    let mut harness = with_a_resource_on_a_later_page();
+    assert!(harness.tick(10).contains(&"forward 4 to 0".to_owned()));
+}
+
+#[test]
+fn a_withdrawn_handshake_opens_nothing() {
+    let mut harness = Harness::new(true);
+    harness.request("initialize", "{}");
+    harness.response(A, 2, EVERYTHING);
+    assert!(harness.request("tools/call", r#"{"name":"a_x"}"#).is_empty());
+    let cancellation = Cancellation::Because("the request timed out");
+    assert_eq!(harness.apply(UnionInput::Withdrawn { number: 1, cancellation }), ["fail 4: -32600"]);
+    assert!(harness.tick(10).is_empty());
+}
+
+#[test]
+fn a_list_has_its_response_before_the_notification_that_it_has_changed() {
+    let mut harness = Harness::open(true);
+    harness.request("tools/list", "{}");
+    assert!(harness.response(B, 6, r#"{"tools":[{"name":"y"}]}"#).is_empty());
+    assert_eq!(
+        harness.close(A),
+        ["warn 0", r#"respond 4: {"tools":[{"name":"b_y"}]}"#, "notify for 0: notifications/tools/list_changed"]
+    );
+}
+
+#[test]
+fn a_queue_gives_back_the_room_of_its_busiest_time() {
+    let mut harness = Harness::new(true);
+    harness.request("initialize", "{}");
+    for _ in 0..1000 {
+        harness.request("tools/call", r#"{"name":"a_x"}"#);
+    }
+    harness.response(A, 2, EVERYTHING);
+    assert_eq!(harness.response(B, 3, EVERYTHING).len(), 1002);
+    assert!(harness.union.queue.capacity() <= 32, "{}", harness.union.queue.capacity());
+}

@@ -75,17 +75,27 @@ pub(super) fn any_limits() -> impl Strategy<Value = Limits> {
         proptest::option::of(seconds(1, 100)),
         seconds(1, 50),
         seconds(1, 20),
+        prop_oneof![Just(Duration::MAX), seconds(1, 30)],
         proptest::option::of(seconds(1, 40)),
         prop_oneof![Just(600_usize), Just(3000), Just(1 << 20)],
         prop_oneof![Just(2_usize), Just(1024)],
         prop_oneof![Just(150_usize), Just(1 << 20)],
     )
         .prop_map(
-            |(idle_timeout, lost_stream, stream_wait, request_timeout, replay_bytes, in_flight, message_size)| Limits {
+            |(
                 idle_timeout,
                 lost_stream,
                 stream_wait,
-                stall: Duration::MAX,
+                stall,
+                request_timeout,
+                replay_bytes,
+                in_flight,
+                message_size,
+            )| Limits {
+                idle_timeout,
+                lost_stream,
+                stream_wait,
+                stall,
                 request_timeout,
                 server_wait: secs(7),
                 drain: secs(5),

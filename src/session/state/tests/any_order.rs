@@ -74,8 +74,13 @@ impl World {
     fn apply(&mut self, event: Event) {
         let tick = matches!(event, Event::Tick);
         let from_client = matches!(event, Event::FromClient { .. });
+        let read = match &event {
+            Event::ReadAt { stream, .. } => Some(*stream),
+            _ => None,
+        };
         let effects = self.stage.state.apply(event, self.stage.now);
         assert!(!self.ended || effects.is_empty(), "after the end: {effects:?}");
+        let mut checks = Vec::new();
         for effect in effects {
             assert!(!self.ended, "after the end: {effect:?}");
             match effect {
@@ -83,9 +88,15 @@ impl World {
                 Effect::Close { stream } => {
                     let seen = self.streams.get_mut(&stream.0).expect("a stream that was opened");
                     assert!(seen.attachment.take().is_some(), "closed twice: {stream:?}");
+                    if read == Some(stream) {
+                        self.calls
+                            .values_mut()
+                            .filter(|call| call.stream == stream.0)
+                            .for_each(|call| call.lost = true);
+                    }
                 }
                 Effect::ToServer { link, wire, .. } => self.heard_by_server(link, wire, from_client),
-                Effect::CheckRead { .. } => panic!("nothing stalls"),
+                Effect::CheckRead { stream, attachment } => checks.push((stream, attachment)),
                 Effect::Client { .. } | Effect::Opened { .. } | Effect::Server { .. } | Effect::Warn { .. } => {}
                 Effect::Ended(_) => {
                     self.ended = true;
@@ -101,6 +112,17 @@ impl World {
         assert!(outbox.kept_bytes() <= 2 * limits.replay_bytes);
         assert!(waiting.bytes() <= limits.replay_bytes && waiting.len() <= 1024);
         assert!(self.ended || waiting.is_empty() || outbox.general_stream().is_none(), "it waits for what is there");
+        for (stream, attachment) in checks {
+            self.check_read(stream, attachment);
+        }
+    }
+
+    /// The shell says when a connection was read last: some time ago, or of one that another has replaced meanwhile.
+    fn check_read(&mut self, stream: StreamId, attachment: Attachment) {
+        let ago = (self.asked * 31 + self.told * 17 + attachment.0 * 7) % 40;
+        let at = self.stage.now.checked_sub(secs(ago)).unwrap();
+        let attachment = if ago % 9 == 8 { Attachment(attachment.0 - 1) } else { attachment };
+        self.apply(Event::ReadAt { stream, attachment, at });
     }
 
     fn heard_by_client(&mut self, stream: u64, event: Option<u64>, wire: Wire, role: Role) {

@@ -12,7 +12,7 @@ fn phase(stage: &Stage) -> &'static str {
         ClientPhase::Initializing { .. } => "Initializing",
         ClientPhase::Ready => "Ready",
         ClientPhase::Leaving { .. } => "Leaving",
-        ClientPhase::Gone(_) => panic!("a session without a client has not ended"),
+        ClientPhase::Gone => panic!("a session without a client has not ended"),
     }
 }
 

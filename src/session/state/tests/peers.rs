@@ -144,3 +144,14 @@ fn a_call_on_a_stream_that_lasts_leaves_nothing_behind() {
     assert_eq!(stage.client(0, &cancel("1")), ["server: tell notifications/cancelled 2"]);
     assert_eq!(stage.state.client().outbox.stream_count(), 0);
 }
+
+#[test]
+fn a_state_is_lost_with_a_server_whose_answer_to_initialize_only_the_client_can_read() {
+    let mut stage = Stage::new(limits());
+    stage.open(1, StreamKind::Duplex);
+    stage.client(1, &ask("0", "initialize"));
+    stage.server(r#"{"jsonrpc":"2.0","id":1,"result":{"x":1e999}}"#);
+    stage.client(1, &ask("7", "tools/call"));
+    let lines = stage.event(Event::LinkClosed { link: LINK, exit: exited() });
+    assert_eq!(lines, ["client 1: error 7 -31010", "close 1", "ended backend gone"]);
+}

@@ -210,3 +210,17 @@ fn a_handshake_that_takes_too_long_ends_the_session() {
     let answered = lines.iter().filter(|line| line.starts_with("1< ")).count();
     assert_eq!(answered, 2, "{lines:?}");
 }
+
+#[test]
+fn a_handshake_that_times_out_as_its_servers_do_forwards_nothing() {
+    let limits = Limits { request_timeout: Some(secs(10)), ..limits() };
+    let mut town = town_of(servers(&["a", "b"], true, false), limits);
+    town.asks("0", "initialize", r#"{"protocolVersion":"2025-11-25"}"#);
+    town.answers(A, "2", &everything());
+    town.wait(secs(1));
+    town.asks("1", "tools/call", r#"{"name":"a_x"}"#);
+    let lines = town.wait(secs(20));
+    assert!(!lines.iter().any(|line| line.starts_with("a> ")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains("not open yet")), "{lines:?}");
+    assert_eq!(lines.last().map(String::as_str), Some("ended refused"));
+}
