@@ -46,7 +46,9 @@ pub(crate) fn why_not_forwarded(name: &HeaderName) -> Option<&'static str> {
         }
         name if name.starts_with("content-") => Some("it describes a message that sessile may send in another form"),
         name if name.starts_with("mcp-") => Some("it belongs to the session between the client and sessile"),
-        name if name.starts_with("sec-") => Some("a browser sets it for the request to sessile, not for the server"),
+        name if name.starts_with("sec-") => {
+            Some("it is set by a browser for the request to sessile, not for the server")
+        }
         _ => None,
     }
 }
