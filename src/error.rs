@@ -1,6 +1,6 @@
 //! The errors that sessile itself sends to peers: what went wrong between a client and its server.
 //!
-//! A [`Fault`] is typed inside sessile and becomes a JSON-RPC error here, in one place. The texts name settings by
+//! A [`ProxyError`] is typed inside sessile and becomes a JSON-RPC error here, in one place. The texts name settings by
 //! their names in the library, as in `max_sessions`, because not every program that embeds sessile has a command line.
 //! Sessile's own codes are -31007 to -31020, outside of the range that JSON-RPC reserves: MCP says that new
 //! implementations should not use -32000 to -32019, and keeps -32020 to -32099 for itself (2026-07-28, basic, "Error
@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::frame::{FrameError, Id, Lost, Wire};
-use crate::link::{CallFailure, Exit, LinkExit, Whose};
+use crate::link::{CredentialsOwner, Exit, LinkExit, RequestFailure};
 
 /// Sessile's own JSON-RPC error codes.
 pub mod code {
@@ -60,7 +60,7 @@ pub mod code {
 
 /// Why a request gets an error instead of its real response.
 #[derive(Debug, Clone, thiserror::Error)]
-pub(crate) enum Fault {
+pub(crate) enum ProxyError {
     #[error("the backend {} and the state of this session is lost: open a new session to go on{}", .exit.how(), stderr_suffix(.stderr))]
     BackendExited { exit: Exit, stderr: Vec<String>, session: Arc<str> },
     #[error("the backend could not be started: {reason}{}", stderr_suffix(.stderr))]
@@ -76,7 +76,7 @@ pub(crate) enum Fault {
     #[error("the backend refused the request with HTTP status {status}: {reason}")]
     Refused { status: u16, reason: String },
     #[error("the backend refused the credentials with HTTP status {status}: {reason}")]
-    Unauthorized { status: u16, challenge: Option<String>, whose: Whose, reason: String },
+    Unauthorized { status: u16, challenge: Option<String>, whose: CredentialsOwner, reason: String },
     #[error("the backend's answer cannot be understood: {reason}")]
     BadAnswer { reason: String },
     #[error("the session has ended ({reason}): open a new session to go on")]
@@ -129,12 +129,12 @@ pub(crate) enum Fault {
     #[error("it refused the handshake: {0}")]
     HandshakeRefused(String),
     #[error("none of the servers could be opened: {}", text_of_each_server(.0))]
-    NoServer(Vec<(Arc<str>, Fault)>),
+    NoServer(Vec<(Arc<str>, ProxyError)>),
     #[error("{method}: {} did not answer in time: try again later", quoted_list(.servers))]
     NoAnswer { method: &'static str, servers: Vec<Arc<str>> },
     /// A fault of one of several servers.
     #[error("server `{server}`: {}", text_of_one_server(.fault))]
-    Of { server: Arc<str>, fault: Box<Fault> },
+    Of { server: Arc<str>, fault: Box<ProxyError> },
 }
 
 /// The longest text of a peer that an error repeats, in bytes: the peer's message was charged once, and the repetition
@@ -151,21 +151,21 @@ fn quoted_list(servers: &[Arc<str>]) -> String {
     quoted.join(" and ")
 }
 
-fn text_of_each_server(faults: &[(Arc<str>, Fault)]) -> String {
+fn text_of_each_server(faults: &[(Arc<str>, ProxyError)]) -> String {
     let each: Vec<_> =
         faults.iter().map(|(server, fault)| format!("`{server}`: {}", text_of_one_server(fault))).collect();
     each.join("; ")
 }
 
 /// The text of a fault of one of several servers: the other servers go on, and so does the session.
-fn text_of_one_server(fault: &Fault) -> String {
+fn text_of_one_server(fault: &ProxyError) -> String {
     match fault {
-        Fault::BackendExited { exit, stderr, .. } => format!(
+        ProxyError::BackendExited { exit, stderr, .. } => format!(
             "it {} and its state is lost: the other servers go on, open a new session to have it back{}",
             exit.how(),
             stderr_suffix(stderr)
         ),
-        Fault::BackendLost { reason, .. } => format!(
+        ProxyError::BackendLost { reason, .. } => format!(
             "it has lost the state of this session ({reason}): the other servers go on, open a new session to have it back"
         ),
         fault => fault.to_string(),
@@ -176,7 +176,7 @@ fn stderr_suffix(stderr: &[String]) -> String {
     if stderr.is_empty() { String::new() } else { format!("; its last words: {}", stderr.join(" | ")) }
 }
 
-impl Fault {
+impl ProxyError {
     pub(crate) fn code(&self) -> i32 {
         match self {
             Self::BackendExited { .. } | Self::BackendLost { .. } => code::BACKEND_EXITED,
@@ -238,7 +238,7 @@ impl Fault {
             }
             Self::Unauthorized { status, challenge, whose, .. } => json!({
                 "type": "backend_unauthorized", "status": status, "wwwAuthenticate": challenge,
-                "credentials": if *whose == Whose::Client { "client" } else { "operator" },
+                "credentials": if *whose == CredentialsOwner::Client { "client" } else { "operator" },
             }),
             Self::SessionEnded { reason, session } => {
                 json!({ "type": "session_ended", "session": &**session, "reason": reason })
@@ -298,17 +298,17 @@ impl Fault {
     }
 
     /// The fault of a call that failed while its link goes on; `limit` is the largest size of a message.
-    pub(crate) fn from_failure(failure: CallFailure, limit: usize) -> Self {
+    pub(crate) fn from_failure(failure: RequestFailure, limit: usize) -> Self {
         match failure {
-            CallFailure::Unreachable { reason } => Self::Unreachable { reason },
-            CallFailure::Broken { reason } => Self::Broken { reason },
-            CallFailure::Refused { status, reason } => Self::Refused { status, reason },
-            CallFailure::Unauthorized { status, challenge, whose, reason } => {
+            RequestFailure::Unreachable { reason } => Self::Unreachable { reason },
+            RequestFailure::Broken { reason } => Self::Broken { reason },
+            RequestFailure::Refused { status, reason } => Self::Refused { status, reason },
+            RequestFailure::Unauthorized { status, challenge, whose, reason } => {
                 Self::Unauthorized { status, challenge, whose, reason }
             }
-            CallFailure::TooLarge { size } => Self::MessageTooLarge { limit, size },
-            CallFailure::Stalled => Self::MessageStalled,
-            CallFailure::BadAnswer { reason } => Self::BadAnswer { reason },
+            RequestFailure::TooLarge { size } => Self::MessageTooLarge { limit, size },
+            RequestFailure::Stalled => Self::MessageStalled,
+            RequestFailure::BadAnswer { reason } => Self::BadAnswer { reason },
         }
     }
 
@@ -316,7 +316,7 @@ impl Fault {
     pub(crate) fn is_challenge(&self) -> bool {
         match self {
             Self::Of { fault, .. } => fault.is_challenge(),
-            fault => matches!(fault, Self::Unauthorized { whose: Whose::Client, .. }),
+            fault => matches!(fault, Self::Unauthorized { whose: CredentialsOwner::Client, .. }),
         }
     }
 
@@ -353,19 +353,21 @@ impl Exit {
 impl LinkExit {
     /// The fault of the calls in flight when a link ends. `opened` says whether the session was open, so that its state
     /// is lost.
-    pub(crate) fn fault(&self, session: &Arc<str>, opened: bool, expose_stderr: bool) -> Fault {
+    pub(crate) fn fault(&self, session: &Arc<str>, opened: bool, expose_stderr: bool) -> ProxyError {
         let words = |stderr: &[String]| if expose_stderr { stderr.to_vec() } else { Vec::new() };
         match self {
             Self::Exited { exit, stderr } if opened => {
-                Fault::BackendExited { exit: *exit, stderr: words(stderr), session: session.clone() }
+                ProxyError::BackendExited { exit: *exit, stderr: words(stderr), session: session.clone() }
             }
-            Self::Exited { exit, stderr } => Fault::BackendUnavailable {
+            Self::Exited { exit, stderr } => ProxyError::BackendUnavailable {
                 reason: format!("it {} before the session was open", exit.how()),
                 stderr: words(stderr),
             },
-            Self::Lost { reason } if opened => Fault::BackendLost { reason: reason.clone(), session: session.clone() },
+            Self::Lost { reason } if opened => {
+                ProxyError::BackendLost { reason: reason.clone(), session: session.clone() }
+            }
             Self::Failed { reason } | Self::Lost { reason } => {
-                Fault::BackendUnavailable { reason: reason.clone(), stderr: Vec::new() }
+                ProxyError::BackendUnavailable { reason: reason.clone(), stderr: Vec::new() }
             }
         }
     }
@@ -380,10 +382,10 @@ fn an_error_does_not_repeat_a_name_of_any_length() {
     assert_eq!(shortened(&"é".repeat(1000)), format!("{}...", "é".repeat(512)));
     let name = "n".repeat(10_000_000);
     for fault in [
-        Fault::MethodNotFound(name.clone()),
-        Fault::InvalidParams(name.clone()),
-        Fault::Unknown { noun: "resource", name: name.clone(), hint: None },
-        Fault::Clash { noun: "tool", name, servers: Vec::new(), remedy: "" },
+        ProxyError::MethodNotFound(name.clone()),
+        ProxyError::InvalidParams(name.clone()),
+        ProxyError::Unknown { noun: "resource", name: name.clone(), hint: None },
+        ProxyError::Clash { noun: "tool", name, servers: Vec::new(), remedy: "" },
     ] {
         assert!(fault.to_wire(None).len() < 3000, "{}", fault.code());
     }

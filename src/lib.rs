@@ -46,7 +46,7 @@ pub use config::{
     SessionSettings,
 };
 pub use error::code;
-pub use link::{CallFailure, Exit, LinkExit, Whose};
+pub use link::{CredentialsOwner, Exit, LinkExit, RequestFailure};
 pub use proxy::{BytesUnderWay, Proxy, ProxyBuilder};
 pub use session::{EndReason, ServerInfo, ServerState, SessionId};
 pub use sessions::{SessionInfo, Sessions};

@@ -1,7 +1,7 @@
 //! The contract between a session and its servers: what a session sends, what comes back, and how a link ends.
 //!
 //! A session knows of a backend what stands here, and a backend of a session likewise. The session opens a link with a
-//! [`Launch`] and hands it each message as an [`Outward`]; the link tells the session's [`Inlet`] what its server says, and
+//! [`LinkContext`] and hands it each message as an [`MessageToServer`]; the link tells the session's [`LinkEvents`] what its server says, and
 //! in the end how it ended ([`LinkExit`]).
 
 use std::borrow::Borrow;
@@ -51,7 +51,7 @@ pub enum LinkExit {
 
 /// Why one call of a link that goes on has no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CallFailure {
+pub enum RequestFailure {
     /// The call never reached the server, so it had no effect.
     Unreachable {
         /// Why.
@@ -76,8 +76,8 @@ pub enum CallFailure {
         status: u16,
         /// The server's `WWW-Authenticate`.
         challenge: Option<String>,
-        /// Whose credentials were refused: those that the client sent, or those that the operator configured.
-        whose: Whose,
+        /// CredentialsOwner credentials were refused: those that the client sent, or those that the operator configured.
+        whose: CredentialsOwner,
         /// What is to be done about it.
         reason: String,
     },
@@ -95,9 +95,9 @@ pub enum CallFailure {
     },
 }
 
-/// Whose credentials a request carried.
+/// CredentialsOwner credentials a request carried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Whose {
+pub enum CredentialsOwner {
     /// The client's own: they came with its request, and it can do something about them.
     Client,
     /// Those that the operator configured, or none.
@@ -112,18 +112,18 @@ pub(crate) enum Purpose {
     /// The end of the handshake.
     Initialized,
     /// Any other request, with this id.
-    Call(u64),
-    /// Withdraws the call with this id.
+    Request(u64),
+    /// The notification that withdraws the request with this id.
     Cancel(u64),
     /// Any other notification.
-    Notice,
-    /// Answers to the server's requests.
-    Answer,
+    Notification,
+    /// Responses to the server's requests.
+    Response,
 }
 
 /// A message on its way to a server.
 #[derive(Debug)]
-pub(crate) struct Outward {
+pub(crate) struct MessageToServer {
     pub wire: Wire,
     pub purpose: Purpose,
     /// What it holds of the bytes that all sessions have in common, until the link has taken it.
@@ -133,14 +133,14 @@ pub(crate) struct Outward {
     pub response: Option<Arc<()>>,
 }
 
-impl Borrow<Wire> for Outward {
+impl Borrow<Wire> for MessageToServer {
     fn borrow(&self) -> &Wire {
         &self.wire
     }
 }
 
 /// What one link needs to run.
-pub(crate) struct Launch {
+pub(crate) struct LinkContext {
     /// The session's name, for logs.
     pub name: Arc<str>,
     /// The server's name, for logs.
@@ -150,9 +150,9 @@ pub(crate) struct Launch {
     /// The largest message, in bytes.
     pub message_size: usize,
     /// Where the server's messages go.
-    pub inlet: Arc<dyn Inlet>,
+    pub link_events: Arc<dyn LinkEvents>,
     /// What goes to the server. When it ends, so does the link.
-    pub outgoing: mpsc::Receiver<Outward>,
+    pub outgoing: mpsc::Receiver<MessageToServer>,
     /// What this session may have under way to the server.
     pub outgoing_budget: Budget,
     /// What waits in `outgoing`, and in the link itself, for a server that does not read.
@@ -175,7 +175,7 @@ pub(crate) struct LostMessage {
 }
 
 /// Where a link delivers what its server says.
-pub(crate) trait Inlet: Send + Sync {
+pub(crate) trait LinkEvents: Send + Sync {
     /// What this session may have under way from its servers. A message is let in by it before it is delivered.
     fn budget(&self) -> &Budget;
     /// What this session may have under way to its servers, with the responses that sessile itself gives them.
@@ -185,7 +185,7 @@ pub(crate) trait Inlet: Send + Sync {
     /// that of messages which could not be read.
     fn deliver(&self, frames: Result<Incoming, FrameError>, permit: Option<Permit>, on: Option<u64>);
     /// A call has no answer, and will have none; the link goes on.
-    fn failed(&self, call: u64, failure: CallFailure);
+    fn failed(&self, call: u64, failure: RequestFailure);
     /// A message that was not kept and is gone.
     fn lost(&self, message: LostMessage, permit: Permit);
     /// The server runs under this process id.
@@ -195,8 +195,8 @@ pub(crate) trait Inlet: Send + Sync {
 }
 
 /// What opens links to one server.
-pub(crate) trait Connect: Send + Sync {
-    fn run(self: Arc<Self>, launch: Launch) -> BoxFuture<'static, ()>;
+pub(crate) trait LinkOpener: Send + Sync {
+    fn run(self: Arc<Self>, launch: LinkContext) -> BoxFuture<'static, ()>;
     fn describe(&self) -> String;
     /// The headers, by name, of a client's request that are to go along with its messages.
     fn forwards(&self) -> Vec<String> {

@@ -240,14 +240,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::link::{Connect, Launch};
+    use crate::link::{LinkContext, LinkOpener};
     use crate::sessions::TEARDOWN_TIMEOUT;
 
     /// A backend whose links do not end when they are stopped.
     struct Stubborn;
 
-    impl Connect for Stubborn {
-        fn run(self: Arc<Self>, _: Launch) -> BoxFuture<'static, ()> {
+    impl LinkOpener for Stubborn {
+        fn run(self: Arc<Self>, _: LinkContext) -> BoxFuture<'static, ()> {
             Box::pin(std::future::pending())
         }
 

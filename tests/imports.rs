@@ -105,7 +105,7 @@ fn violations_are_found() {
     let cases = [
         ("front/http/mod.rs", "use crate::backend::Backend;", "crate::backend::Backend"),
         ("front/http/mod.rs", "use crate::{backend::X, front};", "crate::backend::X"),
-        ("front/http/mod.rs", "use crate::{error::{Fault, code}, backend as b};", "crate::backend"),
+        ("front/http/mod.rs", "use crate::{error::{ProxyError, code}, backend as b};", "crate::backend"),
         ("front/http/mod.rs", "fn f(b: &crate::backend::Backend) {}", "crate::backend::Backend"),
         ("front/http/mod.rs", "fn f() { let x = super::super::backend::run(); }", "crate::backend::run"),
         ("front/stdio.rs", "use super::super::backend;", "crate::backend"),
@@ -129,7 +129,7 @@ fn violations_are_found() {
             "std::net::TcpStream::connect",
         ),
         ("frame/id.rs", "use crate::session::SessionId;", "crate::session::SessionId"),
-        ("frame/id.rs", "use crate::error::Fault;", "crate::error::Fault"),
+        ("frame/id.rs", "use crate::error::ProxyError;", "crate::error::ProxyError"),
         ("era/mod.rs", "use rmcp::model::Tool;", "rmcp::model::Tool"),
         ("config/mod.rs", "fn f() -> crate::front::http::Front { todo!() }", "crate::front::http::Front"),
     ];

@@ -18,7 +18,7 @@ use super::spawn::{self, Child, ExitStatusKind, Inherit, ServerCommand};
 use super::{delivery, panics};
 use crate::config::names_a_secret;
 use crate::lines::{Line, LineReader};
-use crate::link::{Connect, Exit, Launch, LinkExit};
+use crate::link::{Exit, LinkContext, LinkExit, LinkOpener};
 
 /// How long a server may take to exit by itself when its stdin was closed. Playwright takes about a second to close its
 /// browser.
@@ -117,8 +117,8 @@ impl ChildBackend {
     }
 }
 
-impl Connect for ChildBackend {
-    fn run(self: Arc<Self>, launch: Launch) -> BoxFuture<'static, ()> {
+impl LinkOpener for ChildBackend {
+    fn run(self: Arc<Self>, launch: LinkContext) -> BoxFuture<'static, ()> {
         let command = ServerCommand {
             program: self.program.clone(),
             args: self.args.clone(),
@@ -152,8 +152,8 @@ impl std::fmt::Debug for ChildBackend {
     }
 }
 
-async fn run(command: ServerCommand, secrets: Arc<[String]>, launch: Launch) {
-    let Launch { name, server, inlet, outgoing, backlog, stalled, stop, message_size, .. } = launch;
+async fn run(command: ServerCommand, secrets: Arc<[String]>, launch: LinkContext) {
+    let LinkContext { name, server, link_events, outgoing, backlog, stalled, stop, message_size, .. } = launch;
     let mut child = match spawn::spawn_until(&command, &stop).await {
         Ok(Some(child)) => child,
         Ok(None) => return,
@@ -161,23 +161,23 @@ async fn run(command: ServerCommand, secrets: Arc<[String]>, launch: Launch) {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
             let reason = mask(&format!("{error}{cause}"), &secrets);
             warn!(session = %name, %server, error = %reason, "the backend did not start");
-            inlet.closed(LinkExit::Failed { reason });
+            link_events.closed(LinkExit::Failed { reason });
             return;
         }
     };
     if let Some(pid) = child.pid {
-        inlet.started(pid);
+        link_events.started(pid);
     }
     let stderr_tail = Arc::new(StderrTail::default());
     let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
     else {
-        inlet.closed(LinkExit::Failed { reason: "the backend has no pipes".to_owned() });
+        link_events.closed(LinkExit::Failed { reason: "the backend has no pipes".to_owned() });
         return;
     };
-    let queue_writer = QueueWriter { queue: outgoing, backlog, stalled, inlet: inlet.clone() };
+    let queue_writer = QueueWriter { queue: outgoing, backlog, stalled, link_events: link_events.clone() };
     // The writer ends, and closes stdin, when the session drops its end of the queue.
     let mut writing = spawn_task(queue_writer.write(auto_grow_pipe(stdin)));
-    let mut reading = spawn_task(delivery::deliver_lines(auto_grow_pipe(stdout), message_size, inlet.clone()));
+    let mut reading = spawn_task(delivery::deliver_lines(auto_grow_pipe(stdout), message_size, link_events.clone()));
     let mut logging = spawn_task(log_stderr(stderr, (name.clone(), server), secrets, stderr_tail.clone()));
     let gone = tokio::select! {
         status = child.exit() => {
@@ -207,9 +207,9 @@ async fn run(command: ServerCommand, secrets: Arc<[String]>, launch: Launch) {
             if !logging.is_finished() {
                 let _ = timeout(OUTPUT_TIMEOUT, &mut logging).await;
             }
-            inlet.closed(LinkExit::Exited { exit: status.into(), stderr: stderr_tail.take() });
+            link_events.closed(LinkExit::Exited { exit: status.into(), stderr: stderr_tail.take() });
         }
-        Some(Err(error)) => inlet.closed(panics::exit(&name, error)),
+        Some(Err(error)) => link_events.closed(panics::exit(&name, error)),
         None => {}
     }
     end(child, writing, is_gone).await;

@@ -7,17 +7,17 @@ use tokio::io::AsyncRead;
 
 use crate::frame::{self, FrameError, Incoming, Permit};
 use crate::lines::{Line, LineReader};
-use crate::link::{Inlet, LostMessage};
+use crate::link::{LinkEvents, LostMessage};
 
-/// Reads messages as lines and delivers them to `inlet`, until there are no more.
-pub(super) async fn deliver_lines(reader: impl AsyncRead + Unpin, limit: usize, inlet: Arc<dyn Inlet>) {
-    let mut lines = LineReader::new(reader, limit, inlet.budget().buffer_charge());
+/// Reads messages as lines and delivers them to `link_events`, until there are no more.
+pub(super) async fn deliver_lines(reader: impl AsyncRead + Unpin, limit: usize, link_events: Arc<dyn LinkEvents>) {
+    let mut lines = LineReader::new(reader, limit, link_events.budget().buffer_charge());
     // An error is treated as the end of the stream: the task that watches the server reports how the server ended.
     while let Ok(Some(line)) = lines.next().await {
         match line {
-            Line::Message { bytes, permit } => deliver(bytes, permit, None, &*inlet).await,
+            Line::Message { bytes, permit } => deliver(bytes, permit, None, &*link_events).await,
             Line::Lost { id, request, size, why } => {
-                deliver_lost(LostMessage { id, request, size, why }, &*inlet).await;
+                deliver_lost(LostMessage { id, request, size, why }, &*link_events).await;
             }
         }
     }
@@ -25,9 +25,9 @@ pub(super) async fn deliver_lines(reader: impl AsyncRead + Unpin, limit: usize, 
 
 /// Parses one message and delivers it when it has a permit. `grown` is the permit under which the message was received,
 /// and `on` the call on whose response stream it came.
-pub(super) async fn deliver(bytes: Bytes, grown: Option<Permit>, on: Option<u64>, inlet: &dyn Inlet) {
+pub(super) async fn deliver(bytes: Bytes, grown: Option<Permit>, on: Option<u64>, link_events: &dyn LinkEvents) {
     let size = bytes.len();
-    deliver_parsed(frame::split(bytes), size, grown, on, inlet).await;
+    deliver_parsed(frame::split(bytes), size, grown, on, link_events).await;
 }
 
 /// Delivers a message of `size` bytes that was parsed already. The parameters are as for [`deliver`].
@@ -36,14 +36,14 @@ pub(super) async fn deliver_parsed(
     size: usize,
     grown: Option<Permit>,
     on: Option<u64>,
-    inlet: &dyn Inlet,
+    link_events: &dyn LinkEvents,
 ) {
-    let (received, permit) = inlet.budget().let_in(received, size, grown, inlet.answers()).await;
-    inlet.deliver(received, permit, on);
+    let (received, permit) = link_events.budget().let_in(received, size, grown, link_events.answers()).await;
+    link_events.deliver(received, permit, on);
 }
 
 /// Reports a message that was not kept.
-pub(super) async fn deliver_lost(message: LostMessage, inlet: &dyn Inlet) {
-    let permit = inlet.budget().unreadable(inlet.answers()).await;
-    inlet.lost(message, permit);
+pub(super) async fn deliver_lost(message: LostMessage, link_events: &dyn LinkEvents) {
+    let permit = link_events.budget().unreadable(link_events.answers()).await;
+    link_events.lost(message, permit);
 }

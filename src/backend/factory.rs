@@ -8,7 +8,7 @@ use tokio::task::spawn_blocking;
 use tracing::error;
 
 use super::panics;
-use crate::link::{Launch, LinkExit};
+use crate::link::{LinkContext, LinkExit};
 
 /// Most factories that run at the same time. tokio has 512 blocking threads; factories that never return must leave
 /// some of them to the start of processes and to the look-up of host names.
@@ -19,7 +19,7 @@ static RUNNING_FACTORIES: Semaphore = Semaphore::const_new(256);
 ///
 /// A factory cannot be interrupted: once it has begun, this returns when it has.
 pub(super) async fn make<T: Send + 'static>(
-    launch: &Launch,
+    launch: &LinkContext,
     factory: impl FnOnce() -> T + Send + 'static,
 ) -> Option<Result<T, LinkExit>> {
     let place = tokio::select! {

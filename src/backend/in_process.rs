@@ -15,7 +15,7 @@ use super::queue_writer::QueueWriter;
 use super::{delivery, factory, panics};
 use crate::frame::Wire;
 use crate::lines::write_lines;
-use crate::link::{Connect, Exit, Launch, LinkExit};
+use crate::link::{Exit, LinkContext, LinkExit, LinkOpener};
 
 /// Bytes between the two ends of an in-process link before the writer has to wait.
 const DUPLEX_BUFFER: usize = 64 * 1024;
@@ -115,15 +115,15 @@ async fn pump_out(writer: impl tokio::io::AsyncWrite + Unpin, mut from_server: m
     let _ = tokio::join!(forward, write_lines(writer, wires, |_: &Wire, _| {}));
 }
 
-impl Connect for InProcessBackend {
-    fn run(self: Arc<Self>, launch: Launch) -> BoxFuture<'static, ()> {
+impl LinkOpener for InProcessBackend {
+    fn run(self: Arc<Self>, launch: LinkContext) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let (ours, theirs) = duplex(DUPLEX_BUFFER);
             match factory::make(&launch, move || (self.start)(theirs)).await {
                 // The link was stopped while the factory ran: the server is not started.
                 Some(Ok(_server)) if launch.stop.is_cancelled() => {}
                 Some(Ok(server)) => run(launch, ours, server).await,
-                Some(Err(exit)) => launch.inlet.closed(exit),
+                Some(Err(exit)) => launch.link_events.closed(exit),
                 None => {}
             }
         })
@@ -134,11 +134,11 @@ impl Connect for InProcessBackend {
     }
 }
 
-async fn run(launch: Launch, io: DuplexStream, server: BoxFuture<'static, Result<(), String>>) {
-    let Launch { name, inlet, outgoing, backlog, stalled, stop, message_size, .. } = launch;
+async fn run(launch: LinkContext, io: DuplexStream, server: BoxFuture<'static, Result<(), String>>) {
+    let LinkContext { name, link_events, outgoing, backlog, stalled, stop, message_size, .. } = launch;
     let (reader, writer) = tokio::io::split(io);
     let mut server = spawn(server);
-    let queue_writer = QueueWriter { queue: outgoing, backlog, stalled, inlet: inlet.clone() };
+    let queue_writer = QueueWriter { queue: outgoing, backlog, stalled, link_events: link_events.clone() };
     // When the session drops its end of the queue, the writer ends, and the server sees its input end.
     let mut writing = spawn(async move {
         let mut writer = writer;
@@ -146,7 +146,7 @@ async fn run(launch: Launch, io: DuplexStream, server: BoxFuture<'static, Result
         let _ = tokio::io::AsyncWriteExt::shutdown(&mut writer).await;
         written
     });
-    let mut reading = spawn(delivery::deliver_lines(reader, message_size, inlet.clone()));
+    let mut reading = spawn(delivery::deliver_lines(reader, message_size, link_events.clone()));
     let exit = tokio::select! {
         // Its last messages are still in the pipe; or it has given its end of the pipe to another task, which goes on.
         ended = &mut server => tokio::select! {
@@ -170,7 +170,7 @@ async fn run(launch: Launch, io: DuplexStream, server: BoxFuture<'static, Result
         () = stop.cancelled() => None,
     };
     if let Some(exit) = exit {
-        inlet.closed(exit);
+        link_events.closed(exit);
     }
     end(server).await;
 }

@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 
-use crate::link::{Connect, Launch};
+use crate::link::{LinkContext, LinkOpener};
 
 pub use child::ChildBackend;
 pub use http::{HttpBackend, HttpBackendError, Transport};
@@ -39,7 +39,7 @@ pub use spawn::Inherit;
 
 /// A server to be proxied. Every session gets a link of its own to it.
 #[derive(Clone)]
-pub struct Backend(Arc<dyn Connect>);
+pub struct Backend(Arc<dyn LinkOpener>);
 
 impl Backend {
     /// A program that speaks MCP on its stdin and stdout.
@@ -59,7 +59,7 @@ impl Backend {
 
     /// A backend whose links are a test's own.
     #[cfg(test)]
-    pub(crate) fn of(connect: impl Connect + 'static) -> Self {
+    pub(crate) fn of(connect: impl LinkOpener + 'static) -> Self {
         Self(Arc::new(connect))
     }
 
@@ -75,13 +75,13 @@ impl Backend {
 
     /// Runs one link to its end. None of the backend's code runs before the future is polled, and a panic of that code
     /// ends this link and nothing else.
-    pub(crate) fn run(&self, launch: Launch) -> impl Future<Output = ()> + Send + use<> {
+    pub(crate) fn run(&self, launch: LinkContext) -> impl Future<Output = ()> + Send + use<> {
         let connect = self.0.clone();
         async move {
-            let (session, inlet) = (launch.name.clone(), launch.inlet.clone());
+            let (session, link_events) = (launch.name.clone(), launch.link_events.clone());
             let life = async move { connect.run(launch).await };
             if let Err(panic) = AssertUnwindSafe(life).catch_unwind().await {
-                inlet.closed(panics::exit_of(&session, &*panic));
+                link_events.closed(panics::exit_of(&session, &*panic));
             }
         }
     }

@@ -11,15 +11,15 @@ use tracing::warn;
 
 use crate::budget::Backlog;
 use crate::lines::Unwritten;
-use crate::link::{CallFailure, Inlet, Outward, Purpose};
+use crate::link::{LinkEvents, MessageToServer, Purpose, RequestFailure};
 
 /// The writer of one session's queue to one server.
 pub(super) struct QueueWriter {
-    pub queue: mpsc::Receiver<Outward>,
+    pub queue: mpsc::Receiver<MessageToServer>,
     pub backlog: Backlog,
     /// Notified when the server is stalled and other sessions need the memory of the messages that wait for it.
     pub stalled: Arc<Notify>,
-    pub inlet: Arc<dyn Inlet>,
+    pub link_events: Arc<dyn LinkEvents>,
 }
 
 impl QueueWriter {
@@ -46,7 +46,7 @@ impl QueueWriter {
         Ok(())
     }
 
-    fn give_way(&mut self, unwritten: &mut Unwritten<Outward>) -> io::Result<()> {
+    fn give_way(&mut self, unwritten: &mut Unwritten<MessageToServer>) -> io::Result<()> {
         while let Ok(message) = self.queue.try_recv() {
             unwritten.push(message);
         }
@@ -55,13 +55,13 @@ impl QueueWriter {
             return if unwritten.is_held() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) };
         }
         for message in dropped {
-            fail_unsent(&message, &*self.inlet);
+            fail_unsent(&message, &*self.link_events);
         }
         Ok(())
     }
 }
 
-impl Unwritten<Outward> {
+impl Unwritten<MessageToServer> {
     /// Whether any message is charged to the pool of all sessions.
     fn is_held(&self) -> bool {
         self.iter().any(|message| message.held.is_some())
@@ -70,17 +70,17 @@ impl Unwritten<Outward> {
 
 /// Whether a message that was not sent yet may be dropped to give its memory to other sessions. A response or a message
 /// of the handshake may not: the server or the session would wait for it for ever.
-pub(super) fn may_be_dropped(message: &Outward) -> bool {
-    message.held.is_some() && matches!(message.purpose, Purpose::Call(_) | Purpose::Notice)
+pub(super) fn may_be_dropped(message: &MessageToServer) -> bool {
+    message.held.is_some() && matches!(message.purpose, Purpose::Request(_) | Purpose::Notification)
 }
 
 /// Reports that a message was dropped before anything of it was sent: its call fails.
-pub(super) fn fail_unsent(message: &Outward, inlet: &dyn Inlet) {
+pub(super) fn fail_unsent(message: &MessageToServer, link_events: &dyn LinkEvents) {
     match message.purpose {
-        Purpose::Call(call) => {
+        Purpose::Request(call) => {
             let reason = "it reads nothing, and other sessions needed the memory of the calls that wait for it: \
                           try again later";
-            inlet.failed(call, CallFailure::Unreachable { reason: reason.to_owned() });
+            link_events.failed(call, RequestFailure::Unreachable { reason: reason.to_owned() });
         }
         purpose => warn!(?purpose, "a message for a backend that reads nothing was dropped"),
     }

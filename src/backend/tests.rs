@@ -13,18 +13,18 @@ use super::scripted_peer::TEST_TIMEOUT;
 use super::*;
 use crate::budget::Budget;
 use crate::frame::{FrameError, Incoming, Permit, Wire};
-use crate::link::{CallFailure, Exit, Inlet, LinkExit, LostMessage, Outward, Purpose};
+use crate::link::{Exit, LinkEvents, LinkExit, LostMessage, MessageToServer, Purpose, RequestFailure};
 
-/// A session's end of a link. Its inlet tells only how the link ends, and panics when the server says something.
+/// A session's end of a link. Its link_events tells only how the link ends, and panics when the server says something.
 struct TestSession {
-    outgoing: mpsc::Sender<Outward>,
+    outgoing: mpsc::Sender<MessageToServer>,
     closed: mpsc::Receiver<LinkExit>,
     stop: CancellationToken,
 }
 
-struct PanickingInlet(mpsc::Sender<LinkExit>, Budget);
+struct PanickingEvents(mpsc::Sender<LinkExit>, Budget);
 
-impl Inlet for PanickingInlet {
+impl LinkEvents for PanickingEvents {
     fn budget(&self) -> &Budget {
         &self.1
     }
@@ -37,7 +37,7 @@ impl Inlet for PanickingInlet {
         panic!("a defect in the reader");
     }
 
-    fn failed(&self, _: u64, _: CallFailure) {}
+    fn failed(&self, _: u64, _: RequestFailure) {}
 
     fn lost(&self, _: LostMessage, _: Permit) {}
 
@@ -48,17 +48,17 @@ impl Inlet for PanickingInlet {
     }
 }
 
-fn session() -> (Launch, TestSession) {
+fn session() -> (LinkContext, TestSession) {
     let (outgoing, waiting) = mpsc::channel(8);
     let (ends, closed) = mpsc::channel(8);
     let stop = CancellationToken::new();
     let budget = Budget::ample();
-    let launch = Launch {
+    let launch = LinkContext {
         name: "test".into(),
         server: "test".into(),
         scratch: std::env::temp_dir().join(format!("sessile-test-{}", uuid::Uuid::new_v4())),
         message_size: 1024,
-        inlet: Arc::new(PanickingInlet(ends, Budget::ample())),
+        link_events: Arc::new(PanickingEvents(ends, Budget::ample())),
         outgoing: waiting,
         backlog: budget.backlog(|| ()),
         outgoing_budget: budget,
@@ -83,7 +83,7 @@ fn is_broken_within(exit: &LinkExit) {
 }
 
 /// A wire that makes its writer panic, at the moment when it has been written.
-fn fragile_wire() -> Outward {
+fn fragile_wire() -> MessageToServer {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
@@ -91,7 +91,7 @@ fn fragile_wire() -> Outward {
         }
     }
     let wire = Wire::from("{}".to_owned()).with_permit(Permit::new(Bomb));
-    Outward { wire, purpose: Purpose::Notice, held: None, response: None }
+    MessageToServer { wire, purpose: Purpose::Notification, held: None, response: None }
 }
 
 fn speaks() -> InProcessBackend {
@@ -144,8 +144,8 @@ async fn a_panic_of_the_writer_ends_the_link_to_a_process() {
 /// A link that panics itself.
 struct Faulty;
 
-impl Connect for Faulty {
-    fn run(self: Arc<Self>, _: Launch) -> BoxFuture<'static, ()> {
+impl LinkOpener for Faulty {
+    fn run(self: Arc<Self>, _: LinkContext) -> BoxFuture<'static, ()> {
         panic!("a defect in the link")
     }
 

@@ -11,12 +11,13 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budget;
-use crate::error::Fault;
+use crate::error::ProxyError;
 use crate::frame::{self, Incoming, Permit, Wire};
 use crate::lines::{Line, LineReader, write_lines};
 use crate::link::LostMessage;
 use crate::session::{
-    EndReason, FoundBy, Outgoing, Refused, RespondOn, Role, SessionHandle, Stream, StreamKind, SupervisorHandle,
+    EndReason, FoundBy, MessageRole, MessageToClient, Refused, RespondOn, SessionHandle, StreamConnection, StreamKind,
+    SupervisorHandle,
 };
 
 /// The most messages that wait between the session and the writer.
@@ -113,8 +114,8 @@ async fn serve_client(
     reason.unwrap_or(EndReason::Failed)
 }
 
-async fn write_out(mut writer: ClientWriter, queue: mpsc::Receiver<Outgoing>) {
-    let moved = |message: &Outgoing, bytes| {
+async fn write_out(mut writer: ClientWriter, queue: mpsc::Receiver<MessageToClient>) {
+    let moved = |message: &MessageToClient, bytes| {
         if let Some(held) = &message.held {
             held.moved(bytes);
         }
@@ -124,7 +125,7 @@ async fn write_out(mut writer: ClientWriter, queue: mpsc::Receiver<Outgoing>) {
 }
 
 /// Forwards the session's messages to the writer, until there are no more or the client is gone.
-async fn forward_messages(mut stream: Stream, output: mpsc::Sender<Outgoing>) {
+async fn forward_messages(mut stream: StreamConnection, output: mpsc::Sender<MessageToClient>) {
     while let Some(message) = stream.next().await {
         if output.send(message).await.is_err() {
             return;
@@ -138,7 +139,7 @@ struct ClientInput {
     supervisor: Arc<SupervisorHandle>,
     /// The budget of what the client sends to the servers, before the session is open and afterwards.
     upward: Budget,
-    output: mpsc::Sender<Outgoing>,
+    output: mpsc::Sender<MessageToClient>,
     /// Cancelled when the client does not read what it is sent and others need the memory.
     cut: CancellationToken,
 }
@@ -146,12 +147,12 @@ struct ClientInput {
 impl ClientInput {
     /// Waits for the first message that needs a session, and opens it. `None` if no such message comes, or no session
     /// can be opened.
-    async fn await_first_message(&mut self) -> Option<(SessionHandle, Stream)> {
+    async fn await_first_message(&mut self) -> Option<(SessionHandle, StreamConnection)> {
         while let Ok(Some(line)) = self.lines.next().await {
             let (bytes, grown) = match line {
                 Line::Message { bytes, permit } => (bytes, permit),
                 Line::Lost { id, size, why, .. } => {
-                    let fault = Fault::from_lost(why, self.supervisor.plan().limits.message_size, size);
+                    let fault = ProxyError::from_lost(why, self.supervisor.plan().limits.message_size, size);
                     self.send_to_client(fault.to_wire(id.as_ref())).await?;
                     continue;
                 }
@@ -162,12 +163,12 @@ impl ClientInput {
                 Ok(incoming @ Incoming::Batch(_)) => return self.open_session(incoming, size, grown).await,
                 Err(error) => {
                     let id = error.id.clone();
-                    self.send_to_client(Fault::Frame(error).to_wire(id.as_ref())).await?;
+                    self.send_to_client(ProxyError::Frame(error).to_wire(id.as_ref())).await?;
                     continue;
                 }
             };
             if frame.method() == Some("server/discover") {
-                let fault = Fault::MethodNotFound("server/discover".to_owned());
+                let fault = ProxyError::MethodNotFound("server/discover".to_owned());
                 self.send_to_client(fault.to_wire(frame.id().as_ref())).await?;
                 continue;
             }
@@ -182,14 +183,14 @@ impl ClientInput {
         first: Incoming,
         size: usize,
         grown: Option<Permit>,
-    ) -> Option<(SessionHandle, Stream)> {
+    ) -> Option<(SessionHandle, StreamConnection)> {
         let fresh = match self.supervisor.open(FoundBy::Nobody, true, Some(self.upward.clone())).await {
             Ok(fresh) => fresh,
             Err(refused) => {
                 let fault = match refused {
-                    Refused::Limit(limit) => Fault::SessionLimit { limit },
-                    Refused::ShuttingDown => Fault::ShuttingDown,
-                    Refused::Failed => Fault::BackendUnavailable {
+                    Refused::Limit(limit) => ProxyError::SessionLimit { limit },
+                    Refused::ShuttingDown => ProxyError::ShuttingDown,
+                    Refused::Failed => ProxyError::BackendUnavailable {
                         reason: "the session could not be made; the log of the proxy says why".to_owned(),
                         stderr: Vec::new(),
                     },
@@ -211,7 +212,7 @@ impl ClientInput {
 
     /// Sends the client a message that does not come from a session; `None` if the client is gone.
     async fn send_to_client(&mut self, wire: Wire) -> Option<()> {
-        self.output.send(Outgoing { event: None, wire, role: Role::Failure, held: None }).await.ok()
+        self.output.send(MessageToClient { event: None, wire, role: MessageRole::ErrorResponse, held: None }).await.ok()
     }
 
     /// Hands the client's messages to the session until its input ends.

@@ -17,12 +17,12 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use super::connection::ConnectionSender;
+use super::facts::SessionFacts;
 use super::link_phase::LinkId;
 use super::links::{LinkPlan, Links};
+use super::log_throttle::LogThrottle;
 use super::mailbox::SessionMessage;
-use super::noise::Noise;
 use super::server::ServerState;
-use super::shared::Shared;
 use super::state::{ClientId, Effect, Effects, Event, Keeper, State};
 use super::union::Servers;
 use super::{Attachment, EndReason, Limits, Registry, StreamId};
@@ -33,7 +33,7 @@ use crate::link::{Exit, LinkExit};
 
 /// What a session is made of.
 pub(super) struct Arguments {
-    pub shared: Arc<Shared>,
+    pub shared: Arc<SessionFacts>,
     pub limits: Limits,
     pub expose_stderr: bool,
     /// One for each link, in the order of their numbers.
@@ -54,7 +54,7 @@ pub(super) struct Shell {
     core: State,
     connections: HashMap<StreamId, Connection>,
     links: Links,
-    noise: Noise,
+    log_throttle: LogThrottle,
     timer: Option<(Instant, AbortHandle)>,
     end: EndGuard,
     // Dropped last: the links' end is the last thing to begin.
@@ -84,7 +84,7 @@ struct Connection {
 
 /// Makes a session's end known, however it came.
 struct EndGuard {
-    shared: Arc<Shared>,
+    shared: Arc<SessionFacts>,
     registry: Arc<Registry>,
     reason: Option<EndReason>,
 }
@@ -144,7 +144,7 @@ impl Actor for SessionActor {
                 .with_keeper(ClientId::FIRST, keeper),
             connections: HashMap::new(),
             links: Links::new(plan),
-            noise: Noise::default(),
+            log_throttle: LogThrottle::default(),
             timer: None,
             end: EndGuard { shared, registry, reason: None },
             _stop: stop.drop_guard(),
@@ -263,7 +263,7 @@ impl Shell {
                     self.becomes(link, if ready { ServerState::Ready } else { ServerState::Refused });
                 }
                 Effect::Warn { link, text } => {
-                    if let Some(quiet) = self.noise.tell() {
+                    if let Some(quiet) = self.log_throttle.tell() {
                         warn!(session = %self.end.shared.id, server = %self.links.plan().servers.name(link), quiet, "{text}");
                     }
                 }

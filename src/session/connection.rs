@@ -8,22 +8,22 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Attachment, Role, SessionHandle, StreamId};
+use super::{Attachment, MessageRole, SessionHandle, StreamId};
 use crate::budget::{Backlog, Held};
 use crate::frame::Wire;
 
 /// A message on its way to a connection.
 #[derive(Debug)]
-pub(crate) struct Outgoing {
+pub(crate) struct MessageToClient {
     pub event: Option<u64>,
     pub wire: Wire,
-    pub role: Role,
+    pub role: MessageRole,
     /// What it holds of the bytes that all sessions have in common, until it is dropped, which is to be when it was
     /// written.
     pub held: Option<Held>,
 }
 
-impl Borrow<Wire> for Outgoing {
+impl Borrow<Wire> for MessageToClient {
     fn borrow(&self) -> &Wire {
         &self.wire
     }
@@ -32,7 +32,7 @@ impl Borrow<Wire> for Outgoing {
 /// The session's end of a connection, held by the actor.
 #[derive(Debug)]
 pub(super) struct ConnectionSender {
-    queue: mpsc::Sender<Outgoing>,
+    queue: mpsc::Sender<MessageToClient>,
     /// What waits for the client to read it.
     backlog: Backlog,
     read: Arc<ReadState>,
@@ -57,9 +57,9 @@ impl ReadState {
 
 impl ConnectionSender {
     /// False if the connection is gone, or was given up because its client does not read.
-    pub(super) fn send(&self, event: Option<u64>, wire: Wire, role: Role) -> bool {
+    pub(super) fn send(&self, event: Option<u64>, wire: Wire, role: MessageRole) -> bool {
         let held = self.backlog.hold(wire.pooled());
-        let sent = self.queue.try_send(Outgoing { event, wire, role, held });
+        let sent = self.queue.try_send(MessageToClient { event, wire, role, held });
         if matches!(sent, Err(mpsc::error::TrySendError::Full(_))) {
             self.read.given_up.store(true, Ordering::Release);
         }
@@ -74,21 +74,24 @@ impl ConnectionSender {
 
 /// A connection's end of a stream. Dropping it tells the session that the connection is gone.
 #[derive(Debug)]
-pub(crate) struct Stream {
+pub(crate) struct StreamConnection {
     pub(crate) id: StreamId,
     attachment: Attachment,
-    queue: Arc<Mutex<mpsc::Receiver<Outgoing>>>,
+    queue: Arc<Mutex<mpsc::Receiver<MessageToClient>>>,
     read: Arc<ReadState>,
     session: SessionHandle,
 }
 
-impl Stream {
+impl StreamConnection {
     /// The next message; `None` when the session has closed the stream.
-    pub(crate) async fn next(&mut self) -> Option<Outgoing> {
+    pub(crate) async fn next(&mut self) -> Option<MessageToClient> {
         std::future::poll_fn(|context| self.poll_next(context)).await
     }
 
-    pub(crate) fn poll_next(&mut self, context: &mut std::task::Context<'_>) -> std::task::Poll<Option<Outgoing>> {
+    pub(crate) fn poll_next(
+        &mut self,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<MessageToClient>> {
         self.read.came();
         lock(&self.queue).poll_recv(context)
     }
@@ -104,16 +107,16 @@ impl Stream {
     }
 }
 
-fn lock(queue: &Mutex<mpsc::Receiver<Outgoing>>) -> MutexGuard<'_, mpsc::Receiver<Outgoing>> {
+fn lock(queue: &Mutex<mpsc::Receiver<MessageToClient>>) -> MutexGuard<'_, mpsc::Receiver<MessageToClient>> {
     queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn take_all(queue: &mut mpsc::Receiver<Outgoing>) -> Vec<Outgoing> {
+fn take_all(queue: &mut mpsc::Receiver<MessageToClient>) -> Vec<MessageToClient> {
     queue.close();
     std::iter::from_fn(|| queue.try_recv().ok()).collect()
 }
 
-impl Drop for Stream {
+impl Drop for StreamConnection {
     fn drop(&mut self) {
         self.session.detached(self.id, self.attachment);
     }
@@ -126,7 +129,7 @@ pub(super) fn connection(
     capacity: usize,
     session: SessionHandle,
     stall: impl Fn() + Send + Sync + 'static,
-) -> (ConnectionSender, Stream) {
+) -> (ConnectionSender, StreamConnection) {
     let (sender, queue) = mpsc::channel(capacity);
     let given_up = AtomicBool::new(false);
     let read = Arc::new(ReadState { since: Instant::now(), millis: AtomicU64::new(0), given_up });
@@ -139,5 +142,8 @@ pub(super) fn connection(
         drop(dropped);
         stall();
     });
-    (ConnectionSender { queue: sender, backlog, read: read.clone() }, Stream { id, attachment, queue, read, session })
+    (
+        ConnectionSender { queue: sender, backlog, read: read.clone() },
+        StreamConnection { id, attachment, queue, read, session },
+    )
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use ractor::ActorRef;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Stream, connection};
+use super::connection::{StreamConnection, connection};
+use super::facts::SessionFacts;
 use super::mailbox::SessionMessage;
-use super::shared::Shared;
 use super::state::{ClientId, Event, Received};
 use super::{Attachment, EndReason, RespondOn, StreamId, StreamKind};
 use crate::budget::Budget;
@@ -23,7 +23,7 @@ const DRAIN_CHECK: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone)]
 pub(crate) struct SessionHandle {
     actor: ActorRef<SessionMessage>,
-    shared: Arc<Shared>,
+    shared: Arc<SessionFacts>,
     /// What the client may have under way to the servers.
     upward: Budget,
     /// What the servers may have under way to the client.
@@ -37,7 +37,7 @@ pub(crate) struct SessionHandle {
 impl SessionHandle {
     pub(super) fn new(
         actor: ActorRef<SessionMessage>,
-        shared: Arc<Shared>,
+        shared: Arc<SessionFacts>,
         upward: Budget,
         downward: Budget,
         queue: usize,
@@ -46,7 +46,7 @@ impl SessionHandle {
         Self { actor, shared, upward, downward, queue, share }
     }
 
-    pub(crate) fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &SessionFacts {
         &self.shared
     }
 
@@ -79,7 +79,7 @@ impl SessionHandle {
     ///
     /// `cut` is cancelled when the client does not read what is sent to it while others need the memory: whoever has the
     /// connection ends it then.
-    pub(crate) fn open_stream(&self, kind: StreamKind, cut: CancellationToken) -> Stream {
+    pub(crate) fn open_stream(&self, kind: StreamKind, cut: CancellationToken) -> StreamConnection {
         let stream = self.shared.new_stream();
         self.attach(stream, kind, None, cut)
     }
@@ -91,11 +91,22 @@ impl SessionHandle {
 
     /// Resumes a stream that the client knows up to event `after`. `None` if this session never had such a stream. `cut`
     /// is as for [`open_stream`](Self::open_stream).
-    pub(crate) fn resume_stream(&self, stream: StreamId, after: u64, cut: CancellationToken) -> Option<Stream> {
+    pub(crate) fn resume_stream(
+        &self,
+        stream: StreamId,
+        after: u64,
+        cut: CancellationToken,
+    ) -> Option<StreamConnection> {
         self.shared.had_stream(stream).then(|| self.attach(stream, StreamKind::Get, Some(after), cut))
     }
 
-    fn attach(&self, stream: StreamId, kind: StreamKind, after: Option<u64>, cut: CancellationToken) -> Stream {
+    fn attach(
+        &self,
+        stream: StreamId,
+        kind: StreamKind,
+        after: Option<u64>,
+        cut: CancellationToken,
+    ) -> StreamConnection {
         let attachment = self.shared.new_attachment();
         let actor = self.actor.clone();
         let (sender, receiver) = connection((stream, attachment), self.queue, self.clone(), move || {

@@ -35,7 +35,7 @@ impl std::str::FromStr for SessionId {
 
 /// The transport that a session was opened by. No other one finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Transport {
+pub(crate) enum ClientTransport {
     /// Streamable HTTP: the client holds an `Mcp-Session-Id`.
     Streamable,
     /// HTTP+SSE of 2024-11-05: the client holds the URI of its message endpoint.
@@ -72,7 +72,7 @@ impl fmt::Debug for Credentials {
 /// Who asks for a session: part of what finds it, so that nobody can look one up and forget to check whose it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Caller {
-    pub transport: Transport,
+    pub transport: ClientTransport,
     /// What it sends for the servers behind, if anything: a session that was opened with one user's credentials is no
     /// other user's, and nobody's without them.
     pub credentials: Option<Credentials>,
@@ -85,8 +85,8 @@ pub(crate) struct SessionSecret([u8; 32]);
 impl SessionSecret {
     pub(crate) fn of(token: &str, caller: Caller) -> Self {
         let transport = match caller.transport {
-            Transport::Streamable => b'h',
-            Transport::Sse => b's',
+            ClientTransport::Streamable => b'h',
+            ClientTransport::Sse => b's',
         };
         let mut digest = Sha256::new();
         match caller.credentials {
@@ -125,7 +125,7 @@ pub(crate) fn generate_token() -> Result<String, getrandom::Error> {
 mod tests {
     use super::*;
 
-    const ANYBODY: Caller = Caller { transport: Transport::Streamable, credentials: None };
+    const ANYBODY: Caller = Caller { transport: ClientTransport::Streamable, credentials: None };
 
     #[test]
     fn tokens_differ_and_do_not_show() {
@@ -141,7 +141,7 @@ mod tests {
     fn a_token_is_worth_nothing_to_another_caller() {
         let of = |name: &str, value: &str| Credentials::of([(name, value.as_bytes())]);
         let credentials = [None, of("a", "b"), of("a", "c"), of("b", "b"), of("ab", ""), of("", "ab")];
-        let callers: Vec<_> = [Transport::Streamable, Transport::Sse]
+        let callers: Vec<_> = [ClientTransport::Streamable, ClientTransport::Sse]
             .into_iter()
             .flat_map(|transport| credentials.map(|credentials| Caller { transport, credentials }))
             .collect();

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use smallvec::SmallVec;
 
-use crate::error::Fault;
+use crate::error::ProxyError;
 use crate::frame::Frame;
 use crate::link::LinkExit;
 
@@ -135,7 +135,7 @@ pub(crate) enum LinkPhase {
     Initializing,
     Ready(InitializeAnswer),
     /// The server has answered `initialize` with an error, or in no form that can be used.
-    Refused(Fault),
+    Refused(ProxyError),
     /// The link has closed. `answer` is what the server had answered to `initialize`, if it had.
     Gone {
         exit: LinkExit,
@@ -275,7 +275,7 @@ mod tests {
         assert!(matches!(links.get(link), LinkPhase::New) && !links.any_initializing());
         links.set(link, LinkPhase::Initializing);
         assert!(links.any_initializing() && !links.any_ready());
-        links.set(link, LinkPhase::Refused(Fault::NotReady));
+        links.set(link, LinkPhase::Refused(ProxyError::NotReady));
         assert!(!links.any_initializing() && !links.any_ready());
         links.set(link, LinkPhase::Initializing);
         links.set(link, LinkPhase::Ready(answer(r#"{"capabilities":{"tools":{}}}"#).unwrap().0));

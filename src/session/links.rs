@@ -8,17 +8,17 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::inlet::SessionInlet;
+use super::facts::SessionFacts;
+use super::link_events::SessionLinkEvents;
 use super::link_phase::LinkId;
+use super::log_throttle::LogThrottle;
 use super::mailbox::SessionMessage;
-use super::noise::Noise;
 use super::server::ServerState;
-use super::shared::Shared;
 use super::union::Servers;
 use crate::backend::Backend;
 use crate::budget::{Backlog, Budget};
 use crate::frame::Wire;
-use crate::link::{Launch, Outward, Purpose};
+use crate::link::{LinkContext, MessageToServer, Purpose};
 
 /// A server that has left more responses of sessile itself unread, behind what its pipe holds, asks without end and reads
 /// nothing: it is given up.
@@ -52,7 +52,7 @@ pub(super) struct Links {
 
 /// What goes to one server.
 pub(super) struct OpenLink {
-    queue: mpsc::Sender<Outward>,
+    queue: mpsc::Sender<MessageToServer>,
     /// What the server has not read yet.
     backlog: Backlog,
     upward: Budget,
@@ -68,11 +68,11 @@ impl OpenLink {
     pub(super) fn send(&self, wire: Wire, purpose: Purpose) -> bool {
         // The client's responses have a permit, although it may be for fewer bytes: the server's own id can be longer than
         // the one that the client was given.
-        let is_own = purpose == Purpose::Answer && wire.uncharged() == wire.len();
+        let is_own = purpose == Purpose::Response && wire.uncharged() == wire.len();
         let wire = self.upward.owe(wire);
         let held = self.backlog.hold(wire.pooled());
         let response = is_own.then(|| self.responses.clone());
-        let message = Outward { wire, purpose, held, response };
+        let message = MessageToServer { wire, purpose, held, response };
         if Arc::strong_count(&self.responses) > self.most_responses.saturating_add(2) {
             return false;
         }
@@ -94,7 +94,7 @@ impl Links {
         &mut self,
         link: LinkId,
         actor: &ActorRef<SessionMessage>,
-        shared: &Arc<Shared>,
+        shared: &Arc<SessionFacts>,
     ) -> Option<&OpenLink> {
         let index = usize::from(link.0);
         let backend = self.plan.backends.get(index)?;
@@ -103,10 +103,11 @@ impl Links {
             let (outgoing, waiting) = mpsc::channel(self.plan.queue);
             let budget = self.plan.downward.clone();
             let name = self.plan.servers.name(link);
-            let noise = Noise::default();
+            let log_throttle = LogThrottle::default();
             let server = name.clone();
             let (answers, actor) = (self.plan.upward.clone(), actor.clone());
-            let inlet = SessionInlet { actor, shared: shared.clone(), budget, answers, link, name, noise };
+            let link_events =
+                SessionLinkEvents { actor, shared: shared.clone(), budget, answers, link, name, log_throttle };
             let stop = self.plan.stop.child_token();
             let stalled = Arc::new(Notify::new());
             let notified = stalled.clone();
@@ -116,12 +117,12 @@ impl Links {
             if index > 0 {
                 scratch.push(format!(".{index}"));
             }
-            let running = backend.run(Launch {
+            let running = backend.run(LinkContext {
                 name: shared.name.clone(),
                 server,
                 scratch: scratch.into(),
                 message_size: self.plan.message_size,
-                inlet: Arc::new(inlet),
+                link_events: Arc::new(link_events),
                 outgoing: waiting,
                 outgoing_budget: self.plan.upward.clone(),
                 backlog: backlog.clone(),

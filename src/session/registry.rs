@@ -76,12 +76,12 @@ mod tests {
     use std::sync::Barrier;
     use std::time::Duration;
 
-    use super::super::{EndReason, FoundBy, SessionPlan, SupervisorHandle, Transport};
+    use super::super::{ClientTransport, EndReason, FoundBy, SessionPlan, SupervisorHandle};
     use super::*;
     use crate::backend::{Backend, InProcessBackend};
     use crate::config::SessionSettings;
 
-    const CALLER: Caller = Caller { transport: Transport::Streamable, credentials: None };
+    const CALLER: Caller = Caller { transport: ClientTransport::Streamable, credentials: None };
 
     fn supervisor() -> SupervisorHandle {
         let backend = InProcessBackend::over_bytes("idle", |_io| std::future::pending());

@@ -8,8 +8,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
 use super::actor::{Arguments, SessionActor};
+use super::facts::SessionFacts;
 use super::key::generate_token;
-use super::shared::Shared;
 use super::{Caller, EndReason, Registry, SessionHandle, SessionId, SessionPlan, SessionSecret};
 use crate::budget::{Budget, Pool};
 
@@ -167,7 +167,7 @@ impl SupervisorState {
             FoundBy::Secret(secret) => (None, Some(secret)),
         };
         let id = SessionId::generate();
-        let shared = Arc::new(Shared::new(id, plan.servers.clone()));
+        let shared = Arc::new(SessionFacts::new(id, plan.servers.clone()));
         let upward = upward.unwrap_or_else(|| self.upward.open());
         let downward = self.downward.open();
         let queue = plan.queue();

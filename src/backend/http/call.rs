@@ -2,7 +2,7 @@
 //! resumed when it breaks (2025-11-25, basic/transports, "Sending Messages to the Server", "Resumability and
 //! Redelivery").
 //!
-//! A call is sent once. Whatever happens then, the call has one outcome: its response, or a [`CallFailure`] that says
+//! A call is sent once. Whatever happens then, the call has one outcome: its response, or a [`RequestFailure`] that says
 //! whether the server may have carried it out.
 
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use super::send_gate::SentSignal;
 use super::upstream::{ClientHeaders, UploadGaveWay};
 use crate::backend::delivery;
 use crate::frame::{FrameErrorKind, Lost, Permit};
-use crate::link::{CallFailure, LinkExit, LostMessage, Outward};
+use crate::link::{LinkExit, LostMessage, MessageToServer, RequestFailure};
 
 /// How long a stream is read on behind the response. Most servers end the stream there, and a stream that was read to
 /// its end leaves a connection that can be used again.
@@ -58,9 +58,9 @@ pub(super) enum CallEnd {
 
 /// An `initialize` that was refused as a server would refuse it that speaks HTTP+SSE.
 pub(super) struct RefusedInitialize {
-    pub outward: Outward,
+    pub outward: MessageToServer,
     pub number: u64,
-    refusal: CallFailure,
+    refusal: RequestFailure,
     /// The JSON-RPC error of the refusal, if it had one: the response of the call, if HTTP+SSE does not work either.
     json_rpc_error: Option<Bytes>,
 }
@@ -80,12 +80,12 @@ impl HttpCall {
     }
 
     /// Sends the call and sees it through to its end. `sent_signal` is dropped when the call has been written.
-    pub(super) async fn run(mut self, outward: Outward, sent_signal: Option<SentSignal>) -> CallEnd {
+    pub(super) async fn run(mut self, outward: MessageToServer, sent_signal: Option<SentSignal>) -> CallEnd {
         if self.is_handshake {
             self.link.reset_for_handshake().await;
         }
         self.client_headers = self.link.client_headers(&outward.wire);
-        let Outward { wire, purpose, held, response: _ } = outward;
+        let MessageToServer { wire, purpose, held, response: _ } = outward;
         // The body of the request charges the message from here on.
         drop(held);
         let again = if self.may_be_sse { self.link.copy_for_resend(&wire) } else { None };
@@ -107,26 +107,26 @@ impl HttpCall {
                 let Some(answer) = error_with_404(&body, Some(self.number)) else {
                     return CallEnd::SessionLost(HttpLink::session_lost());
                 };
-                let refusal = CallFailure::Refused { status: status.as_u16(), reason: body.excerpt() };
+                let refusal = RequestFailure::Refused { status: status.as_u16(), reason: body.excerpt() };
                 self.end_refused(refusal, Some(answer)).await
             }
             ReplyKind::NotFound | ReplyKind::NotAllowed | ReplyKind::Refused => {
                 let body = reader::read_refusal(response).await;
                 let json_rpc_error = json_rpc_error(&body, self.number);
-                let refusal = CallFailure::Refused { status: status.as_u16(), reason: body.excerpt() };
+                let refusal = RequestFailure::Refused { status: status.as_u16(), reason: body.excerpt() };
                 if let Some(wire) = again.filter(|_| rules::may_be_sse(status, json_rpc_error.is_some())) {
-                    let outward = Outward { wire, purpose, held: None, response: None };
+                    let outward = MessageToServer { wire, purpose, held: None, response: None };
                     let attempt = RefusedInitialize { outward, number: self.number, refusal, json_rpc_error };
                     return CallEnd::TrySse(Box::new(attempt));
                 }
                 self.end_refused(refusal, json_rpc_error).await
             }
-            ReplyKind::Accepted => self.fail(CallFailure::BadAnswer {
+            ReplyKind::Accepted => self.fail(RequestFailure::BadAnswer {
                 reason: format!("it accepted the call with HTTP status {}, and gave no answer", status.as_u16()),
             }),
             ReplyKind::Foreign(media) => {
                 let said = reader::read_refusal(response).await.excerpt();
-                self.fail(CallFailure::BadAnswer {
+                self.fail(RequestFailure::BadAnswer {
                     reason: format!("it answered with `{media}` in place of JSON or events: {said}"),
                 })
             }
@@ -148,7 +148,7 @@ impl HttpCall {
         }
         let reason =
             "it does not read the message, and other sessions needed the memory that the message took".to_owned();
-        self.fail(CallFailure::Broken { reason })
+        self.fail(RequestFailure::Broken { reason })
     }
 
     async fn read_in_time(
@@ -163,16 +163,16 @@ impl HttpCall {
             return ended;
         }
         let reason = format!("it did not answer `initialize` within {} seconds", HANDSHAKE_TIMEOUT.as_secs());
-        self.fail(CallFailure::Broken { reason })
+        self.fail(RequestFailure::Broken { reason })
     }
 
-    fn fail(&mut self, failure: CallFailure) -> CallEnd {
-        self.link.inlet.failed(self.number, failure);
+    fn fail(&mut self, failure: RequestFailure) -> CallEnd {
+        self.link.link_events.failed(self.number, failure);
         self.handshake_over = None;
         CallEnd::Done
     }
 
-    async fn end_refused(&mut self, refusal: CallFailure, json_rpc_error: Option<Bytes>) -> CallEnd {
+    async fn end_refused(&mut self, refusal: RequestFailure, json_rpc_error: Option<Bytes>) -> CallEnd {
         if let Some(error) = json_rpc_error
             && matches!(self.deliver_for_call(error, None).await, Delivered::Response)
         {
@@ -191,28 +191,28 @@ impl HttpCall {
 
     /// Reads a response that is a JSON body.
     async fn read_json(&mut self, response: Response) -> CallEnd {
-        let (body, grown) = match reader::read_body(response, self.link.limit, self.link.inlet.budget()).await {
+        let (body, grown) = match reader::read_body(response, self.link.limit, self.link.link_events.budget()).await {
             Ok(body) => body,
-            Err(BodyError::Stalled) => return self.fail(CallFailure::Stalled),
-            Err(BodyError::TooLarge(size)) => return self.fail(CallFailure::TooLarge { size }),
-            Err(BodyError::Cut(reason)) => return self.fail(CallFailure::Broken { reason }),
+            Err(BodyError::Stalled) => return self.fail(RequestFailure::Stalled),
+            Err(BodyError::TooLarge(size)) => return self.fail(RequestFailure::TooLarge { size }),
+            Err(BodyError::Cut(reason)) => return self.fail(RequestFailure::Broken { reason }),
         };
         match self.deliver_for_call(body, grown).await {
             Delivered::Response => CallEnd::Done,
             Delivered::Other => {
-                self.fail(CallFailure::BadAnswer { reason: "what came is no answer to this call".to_owned() })
+                self.fail(RequestFailure::BadAnswer { reason: "what came is no answer to this call".to_owned() })
             }
             // A body without a length ends with its connection. Only the JSON in it tells whether the body was
             // complete.
             Delivered::Unreadable(error) if matches!(error.kind, FrameErrorKind::Truncated | FrameErrorKind::Empty) => {
-                self.fail(CallFailure::Broken { reason: "the answer was cut off".to_owned() })
+                self.fail(RequestFailure::Broken { reason: "the answer was cut off".to_owned() })
             }
             Delivered::Unreadable(error) => {
                 let reason = error.to_string();
                 if self.link.deliver_unreadable(error, self.number).await {
                     CallEnd::Done
                 } else {
-                    self.fail(CallFailure::BadAnswer { reason })
+                    self.fail(RequestFailure::BadAnswer { reason })
                 }
             }
         }
@@ -221,7 +221,7 @@ impl HttpCall {
     /// Reads a response that comes on a stream of events, or on several in turn where the stream breaks.
     async fn read_events(&mut self, response: Response) -> CallEnd {
         let mut reader =
-            EventReader::new(response, self.link.limit, StreamPosition::default(), self.link.inlet.budget());
+            EventReader::new(response, self.link.limit, StreamPosition::default(), self.link.link_events.budget());
         let mut pace = ReconnectPace::default();
         let mut broken_at = None;
         loop {
@@ -236,21 +236,21 @@ impl HttpCall {
                 return CallEnd::Done;
             }
             if position.id.is_none() {
-                return self.fail(CallFailure::Broken { reason });
+                return self.fail(RequestFailure::Broken { reason });
             }
             reader = loop {
                 if pace.failures >= reconnect::MAX_RESUMES || broken_at.elapsed() > reconnect::RESUME_PERIOD {
                     reason = format!("{reason}; and its stream could not be resumed");
-                    return self.fail(CallFailure::Broken { reason });
+                    return self.fail(RequestFailure::Broken { reason });
                 }
                 sleep(pace.wait(position.retry, super::random())).await;
                 pace.failures += 1;
                 match self.resume_stream(&position).await {
                     ResumeOutcome::Open(response) => {
-                        break EventReader::new(response, self.link.limit, position, self.link.inlet.budget());
+                        break EventReader::new(response, self.link.limit, position, self.link.link_events.budget());
                     }
                     ResumeOutcome::NotYet(why) => reason = why,
-                    ResumeOutcome::Never(why) => return self.fail(CallFailure::Broken { reason: why }),
+                    ResumeOutcome::Never(why) => return self.fail(RequestFailure::Broken { reason: why }),
                     ResumeOutcome::Lost => return CallEnd::SessionLost(HttpLink::session_lost()),
                 }
             };
@@ -260,15 +260,15 @@ impl HttpCall {
     async fn resume_stream(&self, position: &StreamPosition) -> ResumeOutcome {
         let response = match self.link.resume_stream(position, &self.client_headers).await {
             Ok(response) => response,
-            Err(CallFailure::Unreachable { reason } | CallFailure::Broken { reason }) => {
+            Err(RequestFailure::Unreachable { reason } | RequestFailure::Broken { reason }) => {
                 return ResumeOutcome::NotYet(reason);
             }
-            Err(CallFailure::Refused { status, reason } | CallFailure::Unauthorized { status, reason, .. }) => {
+            Err(RequestFailure::Refused { status, reason } | RequestFailure::Unauthorized { status, reason, .. }) => {
                 return ResumeOutcome::Never(format!(
                     "resuming its stream was refused with HTTP status {status}: {reason}"
                 ));
             }
-            Err(CallFailure::TooLarge { .. } | CallFailure::BadAnswer { .. } | CallFailure::Stalled) => {
+            Err(RequestFailure::TooLarge { .. } | RequestFailure::BadAnswer { .. } | RequestFailure::Stalled) => {
                 return ResumeOutcome::Never("its stream could not be resumed".to_owned());
             }
         };
@@ -325,11 +325,11 @@ impl HttpCall {
         let answer = !request && id.as_ref().is_none_or(|id| id.as_u64() == Some(self.number));
         if answer {
             self.fail(match why {
-                Lost::Oversized => CallFailure::TooLarge { size: *size },
-                Lost::Stalled => CallFailure::Stalled,
+                Lost::Oversized => RequestFailure::TooLarge { size: *size },
+                Lost::Stalled => RequestFailure::Stalled,
             });
         } else {
-            delivery::deliver_lost(message, &*self.link.inlet).await;
+            delivery::deliver_lost(message, &*self.link.link_events).await;
         }
         answer
     }
@@ -345,7 +345,7 @@ enum ResumeOutcome {
 
 impl RefusedInitialize {
     /// Gives the call its outcome when HTTP+SSE has failed as well, with `sse` as the reason.
-    pub(super) async fn fail(self, link: &HttpLink, sse: CallFailure) {
+    pub(super) async fn fail(self, link: &HttpLink, sse: RequestFailure) {
         if let Some(error) = self.json_rpc_error
             && matches!(link.deliver_for_call(error, None, self.number, true).await, Delivered::Response)
         {
@@ -353,8 +353,8 @@ impl RefusedInitialize {
         }
         let failure = match (self.refusal, sse) {
             // The server wants credentials first. Which transport it speaks may show when it has them.
-            (_, failure @ CallFailure::Unauthorized { .. }) => failure,
-            (CallFailure::Refused { status, reason }, sse) => CallFailure::Refused {
+            (_, failure @ RequestFailure::Unauthorized { .. }) => failure,
+            (RequestFailure::Refused { status, reason }, sse) => RequestFailure::Refused {
                 status,
                 reason: format!(
                     "{reason} (that was streamable HTTP; HTTP+SSE does not work either: {})",
@@ -363,20 +363,20 @@ impl RefusedInitialize {
             },
             (refusal, _) => refusal,
         };
-        link.inlet.failed(self.number, failure);
+        link.link_events.failed(self.number, failure);
     }
 }
 
 /// Returns why something failed, as a part of a longer sentence.
-pub(super) fn failure_text(failure: CallFailure) -> String {
+pub(super) fn failure_text(failure: RequestFailure) -> String {
     match failure {
-        CallFailure::Unreachable { reason } | CallFailure::Broken { reason } | CallFailure::BadAnswer { reason } => {
-            reason
-        }
-        CallFailure::Refused { status, reason } | CallFailure::Unauthorized { status, reason, .. } => {
+        RequestFailure::Unreachable { reason }
+        | RequestFailure::Broken { reason }
+        | RequestFailure::BadAnswer { reason } => reason,
+        RequestFailure::Refused { status, reason } | RequestFailure::Unauthorized { status, reason, .. } => {
             format!("HTTP status {status}: {reason}")
         }
-        CallFailure::TooLarge { size } => format!("{size} bytes are too many"),
-        CallFailure::Stalled => "the rest of its answer did not come".to_owned(),
+        RequestFailure::TooLarge { size } => format!("{size} bytes are too many"),
+        RequestFailure::Stalled => "the rest of its answer did not come".to_owned(),
     }
 }

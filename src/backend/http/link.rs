@@ -23,7 +23,7 @@ use super::upstream::{ClientHeaders, Upstream, UpstreamRequest};
 use crate::budget::Budget;
 use crate::frame::{Frame, Wire};
 use crate::headers::is_credential;
-use crate::link::{CallFailure, Inlet, LinkExit};
+use crate::link::{LinkEvents, LinkExit, RequestFailure};
 
 /// How long a server may take to accept a notification or a response.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -56,7 +56,7 @@ const JSON_OR_EVENTS: HeaderValue = HeaderValue::from_static("application/json, 
 /// One session's link to an HTTP server. All tasks of the link share it.
 pub(super) struct HttpLink {
     pub upstream: Arc<Upstream>,
-    pub inlet: Arc<dyn Inlet>,
+    pub link_events: Arc<dyn LinkEvents>,
     /// The largest message, in bytes.
     pub limit: usize,
     /// Bounds the bytes of this session that are on their way to the server, and the copies of them that are kept to be
@@ -81,14 +81,14 @@ struct UpstreamSession {
 impl HttpLink {
     pub(super) fn new(
         upstream: Arc<Upstream>,
-        inlet: Arc<dyn Inlet>,
+        link_events: Arc<dyn LinkEvents>,
         limit: usize,
         name: Arc<str>,
         outgoing: Budget,
     ) -> Self {
         Self {
             upstream,
-            inlet,
+            link_events,
             limit,
             outgoing,
             name,
@@ -109,7 +109,7 @@ impl HttpLink {
 
     /// Sends `initialize`, and remembers the session that the response opens. If this future is dropped, the response
     /// is still waited for, and a session that it opens is deleted: nobody else could.
-    pub(super) async fn handshake(self: &Arc<Self>, request: UpstreamRequest) -> Result<Response, CallFailure> {
+    pub(super) async fn handshake(self: &Arc<Self>, request: UpstreamRequest) -> Result<Response, RequestFailure> {
         let (mut answer, answered) = oneshot::channel();
         let link = self.clone();
         tokio::spawn(async move {
@@ -133,7 +133,7 @@ impl HttpLink {
                         link.with_session(|known| known.id = session);
                         Ok(response)
                     }
-                    Err(reason) => Err(CallFailure::BadAnswer { reason }),
+                    Err(reason) => Err(RequestFailure::BadAnswer { reason }),
                 },
                 other => other,
             };
@@ -141,7 +141,7 @@ impl HttpLink {
                 link.delete().await;
             }
         });
-        let lost = || CallFailure::Broken { reason: "the handshake failed within sessile".to_owned() };
+        let lost = || RequestFailure::Broken { reason: "the handshake failed within sessile".to_owned() };
         answered.await.unwrap_or_else(|_| Err(lost()))
     }
 
@@ -218,7 +218,7 @@ impl HttpLink {
         &self,
         position: &StreamPosition,
         client_headers: &ClientHeaders,
-    ) -> Result<Response, CallFailure> {
+    ) -> Result<Response, RequestFailure> {
         let request = UpstreamRequest {
             client_headers: client_headers.clone(),
             head_timeout: Some(RESUME_TIMEOUT),
@@ -252,7 +252,7 @@ impl HttpLink {
 
     /// Sends a response to a server request, several times if the server is busy, because the server waits for it. A
     /// second copy does no harm: the server has forgotten the id of a request that was answered.
-    pub(super) async fn send_response(&self, url: &Url, wire: Wire) -> Result<Response, CallFailure> {
+    pub(super) async fn send_response(&self, url: &Url, wire: Wire) -> Result<Response, RequestFailure> {
         let kept = if wire.len() <= MAX_RESENT_RESPONSE { self.copy_for_resend(&wire) } else { None };
         let begun_at = Instant::now();
         let (mut wire, mut tries) = (wire, 0);
@@ -261,7 +261,7 @@ impl HttpLink {
             tries += 1;
             let passing = match &sent {
                 Ok(response) => rules::is_passing(response.status()),
-                Err(failure) => matches!(failure, CallFailure::Broken { .. }),
+                Err(failure) => matches!(failure, RequestFailure::Broken { .. }),
             };
             match &kept {
                 Some(kept) if passing && tries < MAX_RESPONSE_SENDS && begun_at.elapsed() < RESEND_PERIOD => {

@@ -47,7 +47,7 @@ use super::oauth::OAuth;
 use super::{Backend, factory};
 use crate::config::OAuthSettings;
 use crate::headers::{why_not_forwarded, why_not_sent};
-use crate::link::{Connect, Launch, LinkExit};
+use crate::link::{LinkContext, LinkExit, LinkOpener};
 
 pub use crate::config::Transport;
 
@@ -209,7 +209,7 @@ impl HttpBackend {
     /// built.
     ///
     /// The first link builds it while the others wait. To build it reads the system's certificates, which may block.
-    async fn upstream(self: Arc<Self>, launch: &Launch) -> Option<Result<Arc<Upstream>, LinkExit>> {
+    async fn upstream(self: Arc<Self>, launch: &LinkContext) -> Option<Result<Arc<Upstream>, LinkExit>> {
         let server = self.clone();
         let making = self.upstream.get_or_try_init(async || {
             let made = factory::make(launch, move || server.build().map(Arc::new)).await;
@@ -299,13 +299,13 @@ impl From<HttpBackend> for Backend {
     }
 }
 
-impl Connect for HttpBackend {
-    fn run(self: Arc<Self>, launch: Launch) -> BoxFuture<'static, ()> {
+impl LinkOpener for HttpBackend {
+    fn run(self: Arc<Self>, launch: LinkContext) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let transport = self.transport;
             match self.upstream(&launch).await {
                 Some(Ok(upstream)) => negotiation::run(upstream, transport, launch).await,
-                Some(Err(exit)) => launch.inlet.closed(exit),
+                Some(Err(exit)) => launch.link_events.closed(exit),
                 None => {}
             }
         })

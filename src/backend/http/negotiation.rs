@@ -13,12 +13,12 @@ use super::link::HttpLink;
 use super::sse;
 use super::streamable::{self, StreamableEnd};
 use super::upstream::Upstream;
-use crate::link::{CallFailure, Launch, Outward, Purpose};
+use crate::link::{LinkContext, MessageToServer, Purpose, RequestFailure};
 
 /// Runs a link from its first message to its end.
-pub(super) async fn run(upstream: Arc<Upstream>, transport: Transport, launch: Launch) {
-    let Launch { name, message_size, inlet, outgoing, outgoing_budget, stalled, stop, .. } = launch;
-    let link = Arc::new(HttpLink::new(upstream, inlet, message_size, name, outgoing_budget));
+pub(super) async fn run(upstream: Arc<Upstream>, transport: Transport, launch: LinkContext) {
+    let LinkContext { name, message_size, link_events, outgoing, outgoing_budget, stalled, stop, .. } = launch;
+    let link = Arc::new(HttpLink::new(upstream, link_events, message_size, name, outgoing_budget));
     let mut input = LinkInput::new(outgoing, stalled, stop);
     let stop = input.stop.clone();
     match transport {
@@ -29,7 +29,7 @@ pub(super) async fn run(upstream: Arc<Upstream>, transport: Transport, launch: L
 }
 
 /// Returns the next message, or `None` if the link has to end.
-async fn next(input: &mut LinkInput) -> Option<Outward> {
+async fn next(input: &mut LinkInput) -> Option<MessageToServer> {
     let stop = input.stop.clone();
     tokio::select! {
         biased;
@@ -41,9 +41,9 @@ async fn next(input: &mut LinkInput) -> Option<Outward> {
 /// Opens a stream of HTTP+SSE. Returns `None` if the link has to end before the stream is open.
 async fn connect(
     link: &HttpLink,
-    first: &Outward,
+    first: &MessageToServer,
     stop: &CancellationToken,
-) -> Option<Result<sse::SseConnection, CallFailure>> {
+) -> Option<Result<sse::SseConnection, RequestFailure>> {
     tokio::select! {
         () = stop.cancelled() => None,
         connected = sse::connect(link, first) => Some(connected),
@@ -68,7 +68,7 @@ async fn run_either(link: &Arc<HttpLink>, input: &mut LinkInput, stop: &Cancella
         match connect(link, &message, stop).await {
             None => return,
             Some(Ok(connection)) => return sse::run(link, input, connection, message).await,
-            Some(Err(CallFailure::Refused { .. } | CallFailure::BadAnswer { .. })) => {
+            Some(Err(RequestFailure::Refused { .. } | RequestFailure::BadAnswer { .. })) => {
                 // The server spoke HTTP+SSE when the last session opened and does not any more: it was replaced, or
                 // upgraded. `initialize` is tried over streamable HTTP.
                 link.upstream.speaks_sse.store(false, Ordering::Relaxed);
@@ -95,9 +95,9 @@ async fn run_either(link: &Arc<HttpLink>, input: &mut LinkInput, stop: &Cancella
 }
 
 /// Reports that a message could not be sent. For messages other than calls the session expects no report.
-fn fail(link: &HttpLink, purpose: Purpose, failure: CallFailure) {
+fn fail(link: &HttpLink, purpose: Purpose, failure: RequestFailure) {
     match purpose {
-        Purpose::Initialize(call) | Purpose::Call(call) => link.inlet.failed(call, failure),
-        Purpose::Initialized | Purpose::Cancel(_) | Purpose::Notice | Purpose::Answer => {}
+        Purpose::Initialize(call) | Purpose::Request(call) => link.link_events.failed(call, failure),
+        Purpose::Initialized | Purpose::Cancel(_) | Purpose::Notification | Purpose::Response => {}
     }
 }

@@ -32,12 +32,12 @@ impl HttpLink {
                         Ok(Incoming::Batch(frames)) => frames.iter().flatten().for_each(&mut see),
                         Err(_) => {}
                     }
-                    delivery::deliver_parsed(received, size, grown, on, &*self.inlet).await;
+                    delivery::deliver_parsed(received, size, grown, on, &*self.link_events).await;
                 }
                 StreamItem::Other(..) => {}
                 StreamItem::Lost(message) => {
                     let request = message.request || message.id.is_none() && !answers;
-                    delivery::deliver_lost(LostMessage { request, ..message }, &*self.inlet).await;
+                    delivery::deliver_lost(LostMessage { request, ..message }, &*self.link_events).await;
                 }
             }
         }
@@ -85,14 +85,14 @@ impl HttpLink {
             }
             Err(_) => {}
         }
-        delivery::deliver_parsed(received, size, grown, Some(call), &*self.inlet).await;
+        delivery::deliver_parsed(received, size, grown, Some(call), &*self.link_events).await;
         handed
     }
 
     /// Delivers the error that what came for a call is no message. Returns whether that is the call's outcome.
     pub(super) async fn deliver_unreadable(&self, error: FrameError, call: u64) -> bool {
         let answered = error.is_answer_to(call);
-        delivery::deliver_parsed(Err(error), 0, None, Some(call), &*self.inlet).await;
+        delivery::deliver_parsed(Err(error), 0, None, Some(call), &*self.link_events).await;
         answered
     }
 }

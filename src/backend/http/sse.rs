@@ -22,7 +22,7 @@ use super::send_gate::{ACCEPT_WAIT, SendGate, SentSignal, WRITE_WAIT};
 use super::upstream::UpstreamRequest;
 use crate::backend::panics;
 use crate::frame::Kind;
-use crate::link::{CallFailure, LinkExit, Outward, Purpose};
+use crate::link::{LinkExit, MessageToServer, Purpose, RequestFailure};
 
 /// How long a server may take to open its stream, and then to send the `endpoint` event.
 const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -36,7 +36,7 @@ pub(super) struct SseConnection {
 }
 
 /// Opens the stream on behalf of the client that sent `first`.
-pub(super) async fn connect(link: &HttpLink, first: &Outward) -> Result<SseConnection, CallFailure> {
+pub(super) async fn connect(link: &HttpLink, first: &MessageToServer) -> Result<SseConnection, RequestFailure> {
     // Remembers the message's credentials, with which the stream is opened.
     link.client_headers(&first.wire);
     let request =
@@ -46,16 +46,16 @@ pub(super) async fn connect(link: &HttpLink, first: &Outward) -> Result<SseConne
     match reader::reply_kind(&response) {
         ReplyKind::Events => {}
         ReplyKind::Json | ReplyKind::Accepted | ReplyKind::Foreign(_) => {
-            return Err(CallFailure::BadAnswer { reason: "it gave no stream of events".to_owned() });
+            return Err(RequestFailure::BadAnswer { reason: "it gave no stream of events".to_owned() });
         }
         ReplyKind::NotFound | ReplyKind::NotAllowed | ReplyKind::Refused => {
             let reason = reader::read_refusal(response).await.excerpt();
-            return Err(CallFailure::Refused { status: status.as_u16(), reason });
+            return Err(RequestFailure::Refused { status: status.as_u16(), reason });
         }
     }
     let from = response.url().clone();
-    let mut reader = EventReader::new(response, link.limit, StreamPosition::default(), link.inlet.budget());
-    let bad = |reason: &str| Err(CallFailure::BadAnswer { reason: reason.to_owned() });
+    let mut reader = EventReader::new(response, link.limit, StreamPosition::default(), link.link_events.budget());
+    let bad = |reason: &str| Err(RequestFailure::BadAnswer { reason: reason.to_owned() });
     let endpoint = match timeout(ENDPOINT_TIMEOUT, reader.next()).await {
         Ok(Ok(Some(StreamItem::Other(kind, said)))) if *kind == *b"endpoint" => rules::endpoint(&from, &said),
         Ok(Ok(Some(_))) => return bad("its stream does not begin with an `endpoint` event"),
@@ -68,7 +68,7 @@ pub(super) async fn connect(link: &HttpLink, first: &Outward) -> Result<SseConne
             ));
         }
     };
-    Ok(SseConnection { reader, endpoint: endpoint.map_err(|reason| CallFailure::BadAnswer { reason })? })
+    Ok(SseConnection { reader, endpoint: endpoint.map_err(|reason| RequestFailure::BadAnswer { reason })? })
 }
 
 /// How a task of the link ended.
@@ -81,7 +81,12 @@ enum SseTaskEnd {
 }
 
 /// Carries the messages of a session until the session or the stream ends.
-pub(super) async fn run(link: &Arc<HttpLink>, input: &mut LinkInput, connection: SseConnection, first: Outward) {
+pub(super) async fn run(
+    link: &Arc<HttpLink>,
+    input: &mut LinkInput,
+    connection: SseConnection,
+    first: MessageToServer,
+) {
     let SseConnection { mut reader, endpoint } = connection;
     let endpoint = Arc::new(endpoint);
     let handshake = Arc::new(PendingHandshake::default());
@@ -91,7 +96,7 @@ pub(super) async fn run(link: &Arc<HttpLink>, input: &mut LinkInput, connection:
         let ended = own.deliver_stream(&mut reader, true, |frame| seen.on_frame(frame)).await;
         SseTaskEnd::StreamOver(ended.err().unwrap_or_else(|| "its stream ended".to_owned()))
     });
-    let begin = |tasks: &mut JoinSet<SseTaskEnd>, outward: Outward, deadline: &mut Instant| {
+    let begin = |tasks: &mut JoinSet<SseTaskEnd>, outward: MessageToServer, deadline: &mut Instant| {
         if let Purpose::Initialize(number) = outward.purpose {
             handshake.number.store(number, Ordering::Relaxed);
             *deadline = Instant::now() + call::HANDSHAKE_TIMEOUT;
@@ -122,11 +127,11 @@ pub(super) async fn run(link: &Arc<HttpLink>, input: &mut LinkInput, connection:
                 let number = handshake.number.load(Ordering::Relaxed);
                 if handshake.finish(number) {
                     let reason = format!("it did not answer `initialize` within {} seconds", call::HANDSHAKE_TIMEOUT.as_secs());
-                    link.inlet.failed(number, CallFailure::Broken { reason });
+                    link.link_events.failed(number, RequestFailure::Broken { reason });
                 }
             }
             () = SendGate::wait(&mut gate), if gate.is_some() => gate = None,
-            () = stalled.notified() => input.give_way(&*link.inlet),
+            () = stalled.notified() => input.give_way(&*link.link_events),
             message = input.next(), if gate.is_none() => match message {
                 Some(message) => gate = begin(&mut tasks, message, &mut deadline),
                 None => break None,
@@ -135,7 +140,7 @@ pub(super) async fn run(link: &Arc<HttpLink>, input: &mut LinkInput, connection:
     };
     tasks.shutdown().await;
     if let Some(exit) = exit {
-        link.inlet.closed(exit);
+        link.link_events.closed(exit);
     }
 }
 
@@ -175,14 +180,19 @@ impl PendingHandshake {
 
 fn number_of(purpose: Purpose) -> Option<u64> {
     match purpose {
-        Purpose::Initialize(number) | Purpose::Call(number) => Some(number),
-        Purpose::Initialized | Purpose::Cancel(_) | Purpose::Notice | Purpose::Answer => None,
+        Purpose::Initialize(number) | Purpose::Request(number) => Some(number),
+        Purpose::Initialized | Purpose::Cancel(_) | Purpose::Notification | Purpose::Response => None,
     }
 }
 
 /// Sends one message. Its response, if it has one, comes on the stream.
-async fn post(link: Arc<HttpLink>, endpoint: Arc<Url>, outward: Outward, sent_signal: SentSignal) -> SseTaskEnd {
-    let Outward { wire, purpose, held, response: _ } = outward;
+async fn post(
+    link: Arc<HttpLink>,
+    endpoint: Arc<Url>,
+    outward: MessageToServer,
+    sent_signal: SentSignal,
+) -> SseTaskEnd {
+    let MessageToServer { wire, purpose, held, response: _ } = outward;
     // The body of the request charges the message from here on.
     drop(held);
     let call = number_of(purpose);
@@ -192,7 +202,7 @@ async fn post(link: Arc<HttpLink>, endpoint: Arc<Url>, outward: Outward, sent_si
         link.upstream.send(link.post(&endpoint, wire, client_headers, Some(sent_signal))).await
     } else {
         waiting = Some(sent_signal);
-        if matches!(purpose, Purpose::Answer) {
+        if matches!(purpose, Purpose::Response) {
             link.send_response(&endpoint, wire).await
         } else {
             link.upstream.send(link.post_without_response(&endpoint, wire)).await
@@ -212,13 +222,13 @@ async fn post(link: Arc<HttpLink>, endpoint: Arc<Url>, outward: Outward, sent_si
                 link.deliver_for_call(error, None, number, false).await;
                 return SseTaskEnd::CallOver(number);
             }
-            CallFailure::Refused { status, reason: body.excerpt() }
+            RequestFailure::Refused { status, reason: body.excerpt() }
         }
         Err(failure) => failure,
     };
     match call {
         Some(call) => {
-            link.inlet.failed(call, failure);
+            link.link_events.failed(call, failure);
             return SseTaskEnd::CallOver(call);
         }
         None => {

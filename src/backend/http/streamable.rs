@@ -22,7 +22,7 @@ use super::reconnect::ReconnectPace;
 use super::rules::ReplyKind;
 use super::send_gate::{ACCEPT_WAIT, SendGate, SentSignal, WRITE_WAIT};
 use crate::backend::panics;
-use crate::link::{CallFailure, LinkExit, Outward, Purpose};
+use crate::link::{LinkExit, MessageToServer, Purpose, RequestFailure};
 
 /// How long the first message behind the handshake waits for the stream of the server's own messages to open: most
 /// servers drop such messages while there is no stream.
@@ -59,7 +59,7 @@ enum TaskEnd {
 pub(super) async fn run(
     link: &Arc<HttpLink>,
     input: &mut LinkInput,
-    first: Option<Outward>,
+    first: Option<MessageToServer>,
     may_be_sse: bool,
 ) -> StreamableEnd {
     let mut tasks =
@@ -88,7 +88,7 @@ pub(super) async fn run(
                         // The server would wait for that response, and the call for its own, for ever.
                         if tasks.end(number) {
                             let reason = format!("it did not take the response to a request that it made: {why}");
-                            link.inlet.failed(number, CallFailure::Broken { reason });
+                            link.link_events.failed(number, RequestFailure::Broken { reason });
                         }
                     }
                 }
@@ -110,7 +110,7 @@ pub(super) async fn run(
                 gate = None;
                 tasks.opening = false;
             }
-            () = stalled.notified() => input.give_way(&*link.inlet),
+            () = stalled.notified() => input.give_way(&*link.link_events),
             message = input.next(), if gate.is_none() => match message {
                 Some(message) => gate = tasks.begin(message),
                 None => break None,
@@ -126,7 +126,7 @@ pub(super) async fn run(
     }
     tasks.set.shutdown().await;
     match exit {
-        Some(exit) => link.inlet.closed(exit),
+        Some(exit) => link.link_events.closed(exit),
         None => link.delete().await,
     }
     StreamableEnd::LinkOver
@@ -151,12 +151,14 @@ struct RunningCall {
 
 impl LinkTasks<'_> {
     /// Sends a message, and returns the gate that the next one waits for.
-    fn begin(&mut self, outward: Outward) -> Option<SendGate> {
+    fn begin(&mut self, outward: MessageToServer) -> Option<SendGate> {
         let link = self.link.clone();
         let (sent_signal, gate) = match outward.purpose {
             Purpose::Initialize(_) => SendGate::new(HANDSHAKE_TIMEOUT * 2),
-            Purpose::Call(_) => SendGate::new(WRITE_WAIT),
-            Purpose::Initialized | Purpose::Cancel(_) | Purpose::Notice | Purpose::Answer => SendGate::new(ACCEPT_WAIT),
+            Purpose::Request(_) => SendGate::new(WRITE_WAIT),
+            Purpose::Initialized | Purpose::Cancel(_) | Purpose::Notification | Purpose::Response => {
+                SendGate::new(ACCEPT_WAIT)
+            }
         };
         match outward.purpose {
             Purpose::Initialize(number) => {
@@ -164,10 +166,10 @@ impl LinkTasks<'_> {
                 let call = HttpCall::new(link, number, Some(sent_signal), self.may_be_sse);
                 self.call(number, call, outward, None);
             }
-            Purpose::Call(number) => {
+            Purpose::Request(number) => {
                 self.call(number, HttpCall::new(link, number, None, false), outward, Some(sent_signal));
             }
-            Purpose::Initialized | Purpose::Cancel(_) | Purpose::Notice | Purpose::Answer => {
+            Purpose::Initialized | Purpose::Cancel(_) | Purpose::Notification | Purpose::Response => {
                 if let Purpose::Cancel(number) = outward.purpose
                     && let Some(call) = self.calls.get(&number)
                 {
@@ -188,7 +190,7 @@ impl LinkTasks<'_> {
         is_running
     }
 
-    fn call(&mut self, number: u64, call: HttpCall, outward: Outward, sent_signal: Option<SentSignal>) {
+    fn call(&mut self, number: u64, call: HttpCall, outward: MessageToServer, sent_signal: Option<SentSignal>) {
         let cancelled = call.cancelled.clone();
         let task = self.set.spawn(async move { TaskEnd::CallOver(number, call.run(outward, sent_signal).await) });
         self.calls.insert(number, RunningCall { task, cancelled });
@@ -196,13 +198,13 @@ impl LinkTasks<'_> {
 }
 
 /// Sends a message that has no response.
-async fn send_without_response(link: Arc<HttpLink>, outward: Outward, sent_signal: SentSignal) -> TaskEnd {
-    let Outward { wire, purpose, held, response: _ } = outward;
+async fn send_without_response(link: Arc<HttpLink>, outward: MessageToServer, sent_signal: SentSignal) -> TaskEnd {
+    let MessageToServer { wire, purpose, held, response: _ } = outward;
     // The body of the request charges the message from here on.
     drop(held);
     let had_session = link.has_session();
     let mut calls = Vec::new();
-    let sent = if matches!(purpose, Purpose::Answer) {
+    let sent = if matches!(purpose, Purpose::Response) {
         calls = link.server_requests.take_answered(&wire);
         link.send_response(&link.upstream.url, wire).await
     } else {
@@ -226,7 +228,7 @@ async fn send_without_response(link: Arc<HttpLink>, outward: Outward, sent_signa
         }
     };
     match purpose {
-        Purpose::Answer if !calls.is_empty() && reason.is_some() => {
+        Purpose::Response if !calls.is_empty() && reason.is_some() => {
             TaskEnd::ResponseUndelivered(calls, reason.unwrap_or_default())
         }
         Purpose::Initialized => TaskEnd::Initialized(sent_signal),
@@ -235,7 +237,7 @@ async fn send_without_response(link: Arc<HttpLink>, outward: Outward, sent_signa
             sleep(READ_ON_AFTER_CANCEL).await;
             TaskEnd::Cancelled(number)
         }
-        Purpose::Initialize(_) | Purpose::Call(_) | Purpose::Notice | Purpose::Answer => TaskEnd::Nothing,
+        Purpose::Initialize(_) | Purpose::Request(_) | Purpose::Notification | Purpose::Response => TaskEnd::Nothing,
     }
 }
 
@@ -256,8 +258,12 @@ async fn hold_own_stream(link: Arc<HttpLink>, sent_signal: SentSignal) -> TaskEn
                 let status = response.status();
                 match reader::reply_kind(&response) {
                     ReplyKind::Events => {
-                        let mut reader =
-                            EventReader::new(response, link.limit, std::mem::take(&mut position), link.inlet.budget());
+                        let mut reader = EventReader::new(
+                            response,
+                            link.limit,
+                            std::mem::take(&mut position),
+                            link.link_events.budget(),
+                        );
                         let opened_at = Instant::now();
                         let carried = link.deliver_stream(&mut reader, false, |_| {}).await;
                         position = reader.position();

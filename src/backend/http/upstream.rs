@@ -20,7 +20,7 @@ use super::secrets::RequestSecrets;
 use crate::backend::credentials::{AuthRefusal, BearerToken, CredentialError, TokenSource};
 use crate::frame::Forwarded;
 use crate::headers::is_credential;
-use crate::link::{CallFailure, Whose};
+use crate::link::{CredentialsOwner, RequestFailure};
 
 /// How often a message without a response is sent again while its server cannot be reached, and how long to wait before
 /// the first time.
@@ -113,12 +113,12 @@ impl Upstream {
     /// Sends one request, and waits for the head of the response. Follows redirects within the origin, and sends a
     /// request that was refused for its credentials once more if there are better ones: a refused request had no
     /// effect.
-    pub(super) async fn send(&self, mut request: UpstreamRequest) -> Result<Response, CallFailure> {
+    pub(super) async fn send(&self, mut request: UpstreamRequest) -> Result<Response, RequestFailure> {
         let (mut hops, mut tries, mut renewed) = (0, 0, false);
         loop {
             let token = self.token(&request).await?;
             let mut response = match self.attempt(&mut request, token.as_ref()).await {
-                Err(CallFailure::Unreachable { .. }) if request.retry_unreachable && tries < MAX_CONNECT_RETRIES => {
+                Err(RequestFailure::Unreachable { .. }) if request.retry_unreachable && tries < MAX_CONNECT_RETRIES => {
                     sleep(FIRST_RETRY_DELAY * 2_u32.pow(tries)).await;
                     tries += 1;
                     continue;
@@ -138,7 +138,7 @@ impl Upstream {
                     continue;
                 }
                 RedirectDecision::Refuse(reason) => {
-                    return Err(CallFailure::Refused { status: status.as_u16(), reason });
+                    return Err(RequestFailure::Refused { status: status.as_u16(), reason });
                 }
             }
             let Some(refusal) = refusal_of(&response) else {
@@ -166,7 +166,7 @@ impl Upstream {
         &self,
         request: &mut UpstreamRequest,
         token: Option<&BearerToken>,
-    ) -> Result<Response, CallFailure> {
+    ) -> Result<Response, RequestFailure> {
         let mut outgoing = reqwest::Request::new(request.method.clone(), request.url.clone());
         let headers = outgoing.headers_mut();
         headers.clone_from(&self.headers);
@@ -198,7 +198,7 @@ impl Upstream {
         let was_sent = || packed.as_ref().is_some_and(|begun| begun.load(Ordering::Acquire));
         let failed = |reason: String| {
             let reason = format!("{}: {reason}", shown(&request.url));
-            if was_sent() { CallFailure::Broken { reason } } else { CallFailure::Unreachable { reason } }
+            if was_sent() { RequestFailure::Broken { reason } } else { RequestFailure::Unreachable { reason } }
         };
         let executing = self.client.execute(outgoing);
         let response = async {
@@ -230,7 +230,7 @@ impl Upstream {
     }
 
     /// Returns the operator's token, unless the client's own `Authorization` is passed on.
-    async fn token(&self, request: &UpstreamRequest) -> Result<Option<BearerToken>, CallFailure> {
+    async fn token(&self, request: &UpstreamRequest) -> Result<Option<BearerToken>, RequestFailure> {
         match &self.token_source {
             Some(token_source) if !request.has(&header::AUTHORIZATION) => {
                 let token = token_source.token().await.map_err(credential_failure)?;
@@ -246,7 +246,7 @@ impl Upstream {
         request: &UpstreamRequest,
         used: Option<&BearerToken>,
         refusal: &AuthRefusal,
-    ) -> Result<bool, CallFailure> {
+    ) -> Result<bool, RequestFailure> {
         let Some(token_source) = &self.token_source else { return Ok(false) };
         let asks = refusal.status == StatusCode::UNAUTHORIZED || rules::wants_more_scope(&refusal.challenges);
         if !asks || request.has(&header::AUTHORIZATION) {
@@ -255,26 +255,29 @@ impl Upstream {
         token_source.refused(used, refusal).await.map_err(credential_failure)
     }
 
-    fn refused(&self, request: &UpstreamRequest, refusal: AuthRefusal, secrets: &RequestSecrets) -> CallFailure {
+    fn refused(&self, request: &UpstreamRequest, refusal: AuthRefusal, secrets: &RequestSecrets) -> RequestFailure {
         let AuthRefusal { status, challenges } = refusal;
         let sent = request.client_headers.iter().any(|(name, _)| is_credential(name));
         // If clients are expected to send credentials, a client that sent none can do something about the refusal.
         let expected = self.token_source.is_none() && self.forwards.iter().any(is_credential);
         let challenge = challenge_for_client(challenges, secrets);
         let (whose, reason) = match (sent, expected) {
-            (true, _) => (Whose::Client, "what the client sent with this request was not accepted".to_owned()),
+            (true, _) => {
+                (CredentialsOwner::Client, "what the client sent with this request was not accepted".to_owned())
+            }
             (false, true) => {
                 let names = self.forwards.iter().map(HeaderName::as_str).collect::<Vec<_>>().join(", ");
-                (Whose::Client, format!("the client has to send some, in one of these headers: {names}"))
+                (CredentialsOwner::Client, format!("the client has to send some, in one of these headers: {names}"))
             }
             (false, false) if self.token_source.is_some() || self.headers.keys().any(is_credential) => {
-                (Whose::Operator, "the operator of the proxy has to replace the configured ones".to_owned())
+                (CredentialsOwner::Operator, "the operator of the proxy has to replace the configured ones".to_owned())
             }
-            (false, false) => {
-                (Whose::Operator, "none are configured: the operator of the proxy has to configure some".to_owned())
-            }
+            (false, false) => (
+                CredentialsOwner::Operator,
+                "none are configured: the operator of the proxy has to configure some".to_owned(),
+            ),
         };
-        CallFailure::Unauthorized { status, challenge, whose, reason }
+        RequestFailure::Unauthorized { status, challenge, whose, reason }
     }
 }
 
@@ -322,25 +325,25 @@ fn refusal_of(response: &Response) -> Option<AuthRefusal> {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is handed to `map_err`")]
-fn credential_failure(error: CredentialError) -> CallFailure {
+fn credential_failure(error: CredentialError) -> RequestFailure {
     let reason = error.to_string();
-    CallFailure::Unauthorized {
+    RequestFailure::Unauthorized {
         status: StatusCode::UNAUTHORIZED.as_u16(),
         challenge: None,
-        whose: Whose::Operator,
+        whose: CredentialsOwner::Operator,
         reason,
     }
 }
 
-fn too_long_to_redirect(status: StatusCode, to: &Url) -> CallFailure {
+fn too_long_to_redirect(status: StatusCode, to: &Url) -> RequestFailure {
     let reason = format!(
         "it redirects a message that is too long for the proxy to send twice: configure {} as the server's URL",
         shown(to)
     );
-    CallFailure::Refused { status: status.as_u16(), reason }
+    RequestFailure::Refused { status: status.as_u16(), reason }
 }
 
-fn too_long_to_repeat(status: StatusCode) -> CallFailure {
+fn too_long_to_repeat(status: StatusCode) -> RequestFailure {
     let reason = "the credentials were renewed, but the message is too long for the proxy to send twice: send it again";
-    CallFailure::Refused { status: status.as_u16(), reason: reason.to_owned() }
+    RequestFailure::Refused { status: status.as_u16(), reason: reason.to_owned() }
 }

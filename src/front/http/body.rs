@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 use tokio::time::timeout;
 
 use crate::budget::{BufferCharge, GaveWay, Held, fit_buffer, grown_capacity};
-use crate::error::Fault;
+use crate::error::ProxyError;
 use crate::frame::{Permit, Wire};
 
 /// How long the rest of a refused body is read and thrown away: a client that is still sending would not see the
@@ -42,11 +42,11 @@ pub(super) async fn read(
     body: &mut Body,
     limit: usize,
     mut growth: BufferCharge,
-) -> Result<(Bytes, Option<Permit>), Fault> {
+) -> Result<(Bytes, Option<Permit>), ProxyError> {
     let announced =
         headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
     if let Some(size) = announced.filter(|size: &usize| *size > limit) {
-        return Err(Fault::MessageTooLarge { limit, size });
+        return Err(ProxyError::MessageTooLarge { limit, size });
     }
     let mut whole = Vec::new();
     let mut only = Bytes::new();
@@ -54,11 +54,11 @@ pub(super) async fn read(
         let next = tokio::select! {
             biased;
             next = timeout(LONGEST_SILENCE, body.frame()) => next,
-            GaveWay = growth.gave_way() => return Err(Fault::MessageStalled),
+            GaveWay = growth.gave_way() => return Err(ProxyError::MessageStalled),
         };
-        let next = next.map_err(|_| Fault::InvalidRequest("the body did not come: it was given up".to_owned()))?;
+        let next = next.map_err(|_| ProxyError::InvalidRequest("the body did not come: it was given up".to_owned()))?;
         let Some(piece) = next else { break };
-        let piece = piece.map_err(|error| Fault::InvalidRequest(format!("the body ended early: {error}")))?;
+        let piece = piece.map_err(|error| ProxyError::InvalidRequest(format!("the body ended early: {error}")))?;
         let Ok(bytes) = piece.into_data() else { continue };
         growth.received(bytes.len());
         if whole.is_empty() && only.is_empty() {
@@ -67,7 +67,7 @@ pub(super) async fn read(
         }
         let size = whole.len().max(only.len()) + bytes.len();
         if size > limit {
-            return Err(Fault::MessageTooLarge { limit, size });
+            return Err(ProxyError::MessageTooLarge { limit, size });
         }
         if size > whole.capacity() {
             let capacity = capacity(size, whole.capacity(), announced, limit);
@@ -80,7 +80,7 @@ pub(super) async fn read(
     if whole.is_empty() {
         let permit = growth.finish(only.len());
         return if only.len() > limit {
-            Err(Fault::MessageTooLarge { limit, size: only.len() })
+            Err(ProxyError::MessageTooLarge { limit, size: only.len() })
         } else {
             Ok((only, permit))
         };

@@ -12,7 +12,7 @@ use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::body::{MessageBody, with_charge};
-use crate::session::{Outgoing, Stream, StreamId};
+use crate::session::{MessageToClient, StreamConnection, StreamId};
 
 /// How many milliseconds a client should wait before it resumes a lost stream.
 const RETRY_MILLIS: u32 = 1000;
@@ -32,9 +32,9 @@ pub(super) fn parse_event_id(text: &str) -> Option<(StreamId, u64)> {
 
 /// The body of a response that carries a session's stream.
 pub(super) struct EventBody {
-    stream: Stream,
+    stream: StreamConnection,
     /// Messages that came before the response began.
-    first: VecDeque<Outgoing>,
+    first: VecDeque<MessageToClient>,
     ready: VecDeque<Bytes>,
     /// A large message whose event has begun. It comes after the bytes in `ready`.
     large: Option<MessageBody>,
@@ -45,7 +45,12 @@ pub(super) struct EventBody {
 impl EventBody {
     /// With `prime`, the stream begins with an event that has an id and no data: a client can then resume the stream
     /// even if it loses it before the first message (2025-11-25, basic/transports, "Sending Messages to the Server").
-    pub(super) fn new(stream: Stream, prime: bool, first: Vec<Outgoing>, keep_alive: Duration) -> Self {
+    pub(super) fn new(
+        stream: StreamConnection,
+        prime: bool,
+        first: Vec<MessageToClient>,
+        keep_alive: Duration,
+    ) -> Self {
         let mut body = Self {
             first: first.into(),
             ready: VecDeque::new(),
@@ -61,8 +66,8 @@ impl EventBody {
         body
     }
 
-    fn push(&mut self, message: Outgoing) {
-        let Outgoing { event, mut wire, held, .. } = message;
+    fn push(&mut self, message: MessageToClient) {
+        let MessageToClient { event, mut wire, held, .. } = message;
         let id = event.map(|event| format!("id: {}\n", event_id(self.stream.id, event))).unwrap_or_default();
         let head = format!("event: message\n{id}data: ");
         let charged = Arc::new((wire.take_permit(), held));

@@ -31,9 +31,9 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::Fault;
+use crate::error::ProxyError;
 use crate::frame::{self, Frame, Incoming, Kind, Permit};
-use crate::session::{Caller, Received, SessionHandle, SupervisorHandle, Transport};
+use crate::session::{Caller, ClientTransport, Received, SessionHandle, SupervisorHandle};
 use checks::Rejection;
 use forwarded::ForwardedHeaders;
 use responses::{
@@ -114,7 +114,7 @@ struct RequestContext {
 }
 
 impl RequestContext {
-    fn caller(&self, transport: Transport) -> Caller {
+    fn caller(&self, transport: ClientTransport) -> Caller {
         Caller { transport, credentials: self.headers.credentials }
     }
 }
@@ -221,12 +221,12 @@ impl Front {
         } else {
             let growth = self.supervisor.budget_without_session().buffer_charge();
             let reading = body::read(&parts.headers, body, self.supervisor.message_limit_without_session(), growth);
-            timeout(STRANGER_BODY_WITHIN, reading).await.unwrap_or(Err(Fault::MessageStalled))
+            timeout(STRANGER_BODY_WITHIN, reading).await.unwrap_or(Err(ProxyError::MessageStalled))
         };
         let (bytes, grown) = read.map_err(|fault| {
             let status = match fault {
-                Fault::MessageTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-                Fault::MessageStalled => StatusCode::REQUEST_TIMEOUT,
+                ProxyError::MessageTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+                ProxyError::MessageStalled => StatusCode::REQUEST_TIMEOUT,
                 _ => StatusCode::BAD_REQUEST,
             };
             fault_response(status, &fault, None)

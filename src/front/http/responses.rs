@@ -16,9 +16,9 @@ use serde::Deserialize;
 use super::body;
 use super::checks::Rejection;
 use super::events::EventBody;
-use crate::error::Fault;
+use crate::error::ProxyError;
 use crate::frame::{FrameError, Id, Kind, Wire};
-use crate::session::{Outgoing, Refused, RespondOn, Role, SessionHandle};
+use crate::session::{MessageRole, MessageToClient, Refused, RespondOn, SessionHandle};
 
 /// The seconds after which a client may try again for which no session could be opened now.
 const RETRY_AFTER_SECONDS: &str = "5";
@@ -39,7 +39,7 @@ impl From<Response> for EarlyResponse {
 
 /// The response for a session that has ended, or belongs to another client: the client must not learn which.
 pub(super) fn session_not_found(id: Option<&Id>) -> Response {
-    fault_response(StatusCode::NOT_FOUND, &Fault::SessionNotFound, id)
+    fault_response(StatusCode::NOT_FOUND, &ProxyError::SessionNotFound, id)
 }
 
 /// The response to a body that cannot be read. If the body was a response to a server request, that request has to fail
@@ -47,7 +47,7 @@ pub(super) fn session_not_found(id: Option<&Id>) -> Response {
 pub(super) async fn unreadable_body(session: Option<&SessionHandle>, error: &FrameError) -> Response {
     let is_answer = error.about == Some(Kind::Response);
     let id = error.id.clone().filter(|_| !is_answer);
-    let response = fault_response(StatusCode::BAD_REQUEST, &Fault::Frame(error.clone()), id.as_ref());
+    let response = fault_response(StatusCode::BAD_REQUEST, &ProxyError::Frame(error.clone()), id.as_ref());
     if let Some(session) = session.filter(|_| is_answer) {
         session.hear(RespondOn::NoStream, session.let_in(Err(error.clone()), 0, None).await);
     }
@@ -55,13 +55,13 @@ pub(super) async fn unreadable_body(session: Option<&SessionHandle>, error: &Fra
 }
 
 /// The fault that tells a client why no session was opened.
-pub(super) fn fault_of_refusal(refused: Refused) -> Fault {
+pub(super) fn fault_of_refusal(refused: Refused) -> ProxyError {
     match refused {
-        Refused::Limit(limit) => Fault::SessionLimit { limit },
-        Refused::ShuttingDown => Fault::ShuttingDown,
+        Refused::Limit(limit) => ProxyError::SessionLimit { limit },
+        Refused::ShuttingDown => ProxyError::ShuttingDown,
         Refused::Failed => {
             let reason = "the session could not be made; the log of the proxy says why".to_owned();
-            Fault::BackendUnavailable { reason, stderr: Vec::new() }
+            ProxyError::BackendUnavailable { reason, stderr: Vec::new() }
         }
     }
 }
@@ -78,7 +78,7 @@ pub(super) fn session_refused(refused: Refused, id: Option<&Id>) -> Response {
 }
 
 pub(super) fn rejection_response(rejection: &Rejection, id: Option<&Id>) -> Response {
-    fault_response(rejection.status, &Fault::InvalidRequest(rejection.message.clone()), id)
+    fault_response(rejection.status, &ProxyError::InvalidRequest(rejection.message.clone()), id)
 }
 
 /// The response to a method that is not in `allowed`.
@@ -89,7 +89,7 @@ pub(super) fn method_not_allowed(allowed: &'static str) -> Response {
     response
 }
 
-pub(super) fn fault_response(status: StatusCode, fault: &Fault, id: Option<&Id>) -> Response {
+pub(super) fn fault_response(status: StatusCode, fault: &ProxyError, id: Option<&Id>) -> Response {
     json_response(status, fault.to_wire(id))
 }
 
@@ -106,10 +106,11 @@ fn json_body(status: StatusCode, body: Body) -> Response {
 
 /// A message of the session as the whole response. If a server has refused the client's own credentials, the response
 /// has the HTTP status and the challenge too, because only these make a client get other credentials.
-pub(super) fn whole_response(message: Outgoing) -> Response {
-    let Outgoing { mut wire, held, role, .. } = message;
+pub(super) fn whole_response(message: MessageToClient) -> Response {
+    let MessageToClient { mut wire, held, role, .. } = message;
     let permit = wire.take_permit();
-    let challenge = (role == Role::Challenge).then(|| Challenge::read(&wire.clone_parts().into_bytes()));
+    let challenge =
+        (role == MessageRole::CredentialsRefused).then(|| Challenge::read(&wire.clone_parts().into_bytes()));
     let status = challenge.as_ref().map_or(StatusCode::OK, Challenge::status);
     let mut response = json_body(status, Body::new(body::MessageBody::new(wire, Arc::new((permit, held)))));
     if let Some(challenge) = challenge {
@@ -152,7 +153,7 @@ impl Challenge {
 /// The response if the answers to these requests came and could not be kept, because the client leaves `unread` bytes
 /// unread already. It has the format that the client accepts.
 pub(super) fn responses_dropped(awaited: &AwaitedIds, unread: usize, as_json: bool) -> Response {
-    let fault = Fault::ResponseDropped { limit: unread };
+    let fault = ProxyError::ResponseDropped { limit: unread };
     let error = |id: &Id| fault.to_wire(Some(id)).into_bytes();
     let text = match awaited {
         AwaitedIds::One(id) => fault.to_wire(id.as_ref()).into_bytes(),

@@ -21,9 +21,9 @@ use super::responses::{
 };
 use super::waiting::WaitingClient;
 use super::{Front, RequestContext, connection_cut, is_initialize};
-use crate::error::Fault;
+use crate::error::ProxyError;
 use crate::frame::{Frame, Incoming, Kind};
-use crate::session::{Caller, FoundBy, Refused, RespondOn, SessionHandle, SessionSecret, Transport, new_token};
+use crate::session::{Caller, ClientTransport, FoundBy, Refused, RespondOn, SessionHandle, SessionSecret, new_token};
 
 /// The path of the stream.
 pub(super) const SSE_PATH: &str = "/sse";
@@ -51,7 +51,7 @@ impl Front {
         // one.
         self.supervisor.check_vacancy().map_err(|refused| session_refused(refused, None))?;
         let token = new_token().map_err(|refused| session_refused(refused, None))?;
-        let secret = SessionSecret::of(&token, context.caller(Transport::Sse));
+        let secret = SessionSecret::of(&token, context.caller(ClientTransport::Sse));
         let endpoint = endpoint_uri(&original_path(parts), &stripped_prefix(&parts.headers), &token);
         let stream =
             self.waiting.add(secret, self.may_see_stderr(context), connection_cut(parts), &endpoint, self.keep_alive);
@@ -64,7 +64,7 @@ impl Front {
         checks::check_body_headers(&parts.headers).map_err(|rejection| rejection_response(&rejection, None))?;
         checks::check_version(&parts.headers).map_err(|rejection| rejection_response(&rejection, None))?;
         let token = token_in(parts.uri.query()).map_err(|rejection| rejection_response(&rejection, None))?;
-        let caller = context.caller(Transport::Sse);
+        let caller = context.caller(ClientTransport::Sse);
         // Look the session up first: a large body would be read for nothing if the session is gone.
         let session = match self.sender(token, caller).ok_or_else(|| session_not_found(None))? {
             MessageSender::Waiting(_) => None,
@@ -123,7 +123,7 @@ impl Front {
 enum FirstMessage {
     Initialize,
     /// Any other message, which is answered with this fault. No server is started for it.
-    Other(Fault),
+    Other(ProxyError),
 }
 
 /// Only `initialize` opens a session. Some clients ask only to find out which era this is. And a client whose stream
@@ -133,12 +133,12 @@ fn first_message(incoming: &Incoming) -> FirstMessage {
     match incoming {
         Incoming::One(frame) if is_initialize(frame) => FirstMessage::Initialize,
         Incoming::One(frame) if frame.method() == Some("server/discover") => {
-            FirstMessage::Other(Fault::MethodNotFound("server/discover".to_owned()))
+            FirstMessage::Other(ProxyError::MethodNotFound("server/discover".to_owned()))
         }
         Incoming::One(_) | Incoming::Batch(_) => {
             let message = "this session is not open yet: send `initialize` as a single request first; if there was a \
                            session before it, that one ended with its stream, and its state is lost";
-            FirstMessage::Other(Fault::InvalidRequest(message.to_owned()))
+            FirstMessage::Other(ProxyError::InvalidRequest(message.to_owned()))
         }
     }
 }
@@ -146,7 +146,7 @@ fn first_message(incoming: &Incoming) -> FirstMessage {
 /// Answers a message that was posted before there is a session. A request is answered on the stream, where its client
 /// waits for the answer: the Python SDK, for example, only logs an error of the POST, and its request waits until it
 /// times out.
-fn answer_without_session(client: &WaitingClient, incoming: &Incoming, fault: &Fault) -> HandlerResult {
+fn answer_without_session(client: &WaitingClient, incoming: &Incoming, fault: &ProxyError) -> HandlerResult {
     let request = match incoming {
         Incoming::One(frame) => Some(frame).filter(|frame| frame.kind() == Kind::Request),
         Incoming::Batch(_) => None,

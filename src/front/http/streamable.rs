@@ -19,10 +19,11 @@ use super::responses::{
     session_refused, sse_response, status_response, whole_response,
 };
 use super::{Front, PostedBody, RequestContext, connection_cut, is_initialize};
-use crate::error::Fault;
+use crate::error::ProxyError;
 use crate::frame::{Frame, Id, Incoming, Kind};
 use crate::session::{
-    EndReason, FoundBy, Outgoing, Refused, RespondOn, Role, SessionHandle, Stream, StreamKind, Transport,
+    ClientTransport, EndReason, FoundBy, MessageRole, MessageToClient, Refused, RespondOn, SessionHandle,
+    StreamConnection, StreamKind,
 };
 
 /// How long a response waits for its first message. If the answer comes within this time, it is sent in the format that
@@ -57,7 +58,7 @@ impl Front {
     /// none.
     fn session(&self, headers: &HeaderMap, context: &RequestContext) -> Result<Option<SessionHandle>, EarlyResponse> {
         let Some(token) = headers.get(SESSION_ID) else { return Ok(None) };
-        let find = |token: &str| self.supervisor.registry().find(token, context.caller(Transport::Streamable));
+        let find = |token: &str| self.supervisor.registry().find(token, context.caller(ClientTransport::Streamable));
         let session = token.to_str().ok().and_then(find);
         session.map(Some).ok_or_else(|| session_not_found(None).into())
     }
@@ -78,7 +79,7 @@ impl Front {
         context: RequestContext,
         format: ResponseFormat,
     ) -> HandlerResult {
-        let (caller, may_see_stderr) = (context.caller(Transport::Streamable), self.may_see_stderr(&context));
+        let (caller, may_see_stderr) = (context.caller(ClientTransport::Streamable), self.may_see_stderr(&context));
         let posted = self.read_posted(parts, body, context, None).await?;
         let initialize = match &posted.incoming {
             Incoming::One(frame) if is_initialize(frame) => frame,
@@ -101,7 +102,7 @@ impl Front {
         let (stream, mut messages) = read_until_initialized(stream).await;
         match messages.last() {
             None => return Err(session_refused(Refused::Failed, id.as_ref()).into()),
-            Some(last) if matches!(last.role, Role::Refusal | Role::Challenge) => {
+            Some(last) if matches!(last.role, MessageRole::InitializeRefused | MessageRole::CredentialsRefused) => {
                 session.end(EndReason::Refused);
                 let refusal = messages.pop().map(whole_response);
                 return refusal.ok_or_else(|| session_not_found(id.as_ref()).into());
@@ -141,7 +142,7 @@ impl Front {
     /// Waits up to [`WAIT_FOR_FIRST_MESSAGE`] for the first message, which decides the best format, and responds.
     async fn await_answer(
         &self,
-        mut stream: Stream,
+        mut stream: StreamConnection,
         format: ResponseFormat,
         prime: bool,
         awaited: &AwaitedIds,
@@ -215,12 +216,13 @@ impl Front {
 
 /// The server's messages up to its answer to `initialize`. The response begins only after that: if the server refuses,
 /// no session id may be sent to the client.
-async fn read_until_initialized(mut stream: Stream) -> (Stream, Vec<Outgoing>) {
+async fn read_until_initialized(mut stream: StreamConnection) -> (StreamConnection, Vec<MessageToClient>) {
     let mut messages = Vec::new();
     let mut bytes = 0;
     while let Some(message) = stream.next().await {
         bytes += message.wire.len();
-        let is_last = message.role != Role::Message || messages.len() >= MOST_MESSAGES_HELD || bytes >= MOST_BYTES_HELD;
+        let is_last =
+            message.role != MessageRole::FromServer || messages.len() >= MOST_MESSAGES_HELD || bytes >= MOST_BYTES_HELD;
         messages.push(message);
         if is_last {
             break;
@@ -253,7 +255,7 @@ async fn send_requests(
     posted: PostedBody,
     format: ResponseFormat,
     cut: CancellationToken,
-) -> Stream {
+) -> StreamConnection {
     let received = posted.let_in(session).await;
     let kind = match format {
         ResponseFormat::Sse { .. } => StreamKind::Post,
@@ -273,15 +275,15 @@ async fn send_without_stream(session: &SessionHandle, posted: PostedBody) -> Opt
 
 /// The response that begins with these messages; the stream carries the rest.
 fn respond_with(
-    stream: Stream,
-    mut messages: Vec<Outgoing>,
+    stream: StreamConnection,
+    mut messages: Vec<MessageToClient>,
     format: ResponseFormat,
     prime: bool,
     keep_alive: Duration,
 ) -> Response {
     let Some(last) = messages.last_mut() else { return session_not_found(None) };
-    let is_answer = last.role != Role::Message;
-    let failed = matches!(last.role, Role::Failure | Role::Challenge);
+    let is_answer = last.role != MessageRole::FromServer;
+    let failed = matches!(last.role, MessageRole::ErrorResponse | MessageRole::CredentialsRefused);
     let is_large = last.wire.len() > LARGE_ANSWER;
     if failed {
         // The TypeScript SDK does not count an error as an answer: it would try to resume a stream whose last event has
@@ -291,7 +293,7 @@ fn respond_with(
     let as_json = match format {
         ResponseFormat::Json => true,
         // A client gets other credentials only because of the response's status, which a stream would hide.
-        ResponseFormat::Sse { .. } if last.role == Role::Challenge => messages.len() == 1,
+        ResponseFormat::Sse { .. } if last.role == MessageRole::CredentialsRefused => messages.len() == 1,
         // No other message will come on this stream, and some clients limit the size of an event.
         ResponseFormat::Sse { or_json } => or_json && is_answer && is_large && messages.len() == 1,
     };
@@ -307,6 +309,6 @@ fn respond_with(
 fn not_initialized(id: Option<&Id>) -> Response {
     let message =
         "no session: send `initialize` as a single request first, then the Mcp-Session-Id that comes with its answer";
-    let fault = Fault::InvalidRequest(message.to_owned());
+    let fault = ProxyError::InvalidRequest(message.to_owned());
     fault_response(StatusCode::BAD_REQUEST, &fault, id)
 }

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::body::with_charge;
 use super::events::EventBody;
 use crate::frame::{Permit, Wire};
-use crate::session::{Refused, SessionHandle, SessionSecret, Stream, StreamKind, UnclaimedSession};
+use crate::session::{Refused, SessionHandle, SessionSecret, StreamConnection, StreamKind, UnclaimedSession};
 
 /// The most streams that wait at once. When another one comes, the oldest one ends.
 const MOST_STREAMS: usize = 128;
@@ -57,7 +57,7 @@ pub(super) struct WaitingClient {
     may_see_stderr: bool,
     /// Ends the client's connection if it does not read its session's messages while others need the memory.
     cut: CancellationToken,
-    sender: mpsc::Sender<StreamItem>,
+    sender: mpsc::Sender<WaitingItem>,
     /// The bytes of errors that the client may still leave unread.
     unread: Arc<Semaphore>,
     session: OnceCell<SessionHandle>,
@@ -65,11 +65,11 @@ pub(super) struct WaitingClient {
 
 /// An item for a stream that waits.
 #[derive(Debug)]
-enum StreamItem {
+enum WaitingItem {
     /// An error for the client.
     Error(Wire, OwnedSemaphorePermit),
     /// The session's own stream: from here on the response carries this.
-    Session(Box<Stream>),
+    Session(Box<StreamConnection>),
 }
 
 impl WaitingStreams {
@@ -143,7 +143,7 @@ impl WaitingClient {
             let (session, _) = open.await?.take().ok_or(Refused::Failed)?;
             let stream = session.open_stream(StreamKind::Sse, self.cut.clone());
             // If the client has left in the meantime, the stream is dropped here, which ends the session.
-            let _ = self.sender.try_send(StreamItem::Session(Box::new(stream)));
+            let _ = self.sender.try_send(WaitingItem::Session(Box::new(stream)));
             // Removed only now that the session can be found: otherwise a POST could find neither.
             waiting.remove(self.secret);
             Ok(session)
@@ -155,14 +155,14 @@ impl WaitingClient {
     pub(super) fn send_error(&self, wire: Wire) -> bool {
         let size = u32::try_from(wire.len().max(LEAST_CHARGE)).unwrap_or(u32::MAX);
         let Ok(permit) = self.unread.clone().try_acquire_many_owned(size) else { return false };
-        self.sender.try_send(StreamItem::Error(wire, permit)).is_ok()
+        self.sender.try_send(WaitingItem::Error(wire, permit)).is_ok()
     }
 }
 
 /// The stream of a client as the body of a response. Its first event names the URI that messages are posted to
 /// (2024-11-05, basic/transports, "HTTP with SSE").
 pub(super) struct WaitingBody {
-    receiver: mpsc::Receiver<StreamItem>,
+    receiver: mpsc::Receiver<WaitingItem>,
     ready: Option<Bytes>,
     keep_alive: Duration,
     keep_alive_timer: Pin<Box<Sleep>>,
@@ -193,11 +193,11 @@ impl WaitingBody {
                 return Poll::Ready(Some(bytes));
             }
             match self.receiver.poll_recv(context) {
-                Poll::Ready(Some(StreamItem::Error(wire, permit))) => {
+                Poll::Ready(Some(WaitingItem::Error(wire, permit))) => {
                     let event = [b"event: message\ndata: ", &*wire.into_bytes(), b"\n\n"].concat();
                     self.ready = Some(with_charge(event.into(), Arc::new((Some(Permit::new(permit)), None))));
                 }
-                Poll::Ready(Some(StreamItem::Session(stream))) => {
+                Poll::Ready(Some(WaitingItem::Session(stream))) => {
                     self.session = Some(Box::new(EventBody::new(*stream, false, Vec::new(), self.keep_alive)));
                     return Poll::Ready(None);
                 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::Fault;
+use crate::error::ProxyError;
 use crate::link::LinkExit;
 
 /// Why a session ended.
@@ -54,17 +54,17 @@ impl EndReason {
     }
 
     /// What the calls in flight are told.
-    pub(super) fn fault(&self, session: &Arc<str>, opened: bool, expose_stderr: bool) -> Fault {
+    pub(super) fn fault(&self, session: &Arc<str>, opened: bool, expose_stderr: bool) -> ProxyError {
         match self {
             Self::BackendGone(exit) => exit.fault(session, opened, expose_stderr),
-            Self::Shutdown => Fault::ShuttingDown,
+            Self::Shutdown => ProxyError::ShuttingDown,
             Self::Deleted
             | Self::ClientLeft
             | Self::ClientStalled
             | Self::Cleared
             | Self::Idle { .. }
             | Self::Refused
-            | Self::Failed => Fault::SessionEnded { reason: self.name(), session: session.clone() },
+            | Self::Failed => ProxyError::SessionEnded { reason: self.name(), session: session.clone() },
         }
     }
 }

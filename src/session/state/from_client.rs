@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use super::client::{ClientPhase, Destination};
 use super::{
-    Attachment, ClientId, ClientMessageKind, ClientRequest, Effect, EndReason, Intake, ONLY_LINK, Received,
-    RequestKind, RespondOn, Role, ServerRequest, State, StreamId, StreamKind,
+    Attachment, ClientId, ClientMessageKind, ClientRequest, Effect, EndReason, Intake, MessageRole, ONLY_LINK,
+    Received, RequestKind, RespondOn, ServerRequest, State, StreamId, StreamKind,
 };
-use crate::error::Fault;
+use crate::error::ProxyError;
 use crate::frame::{Frame, FrameError, Id, Incoming, Kind, Named, Wire};
 use crate::link::{LostMessage, Purpose};
 use crate::session::link_phase::{LinkId, LinkPhase};
@@ -38,7 +38,7 @@ impl State {
         let resumed = client.outbox.resume(stream, attachment, after, &client.keeper, self.now);
         let begin = self.effects.len();
         for (event, wire) in resumed.replay {
-            self.effects.push(Effect::ToClient { stream, event: Some(event), wire, role: Role::Message });
+            self.effects.push(Effect::ToClient { stream, event: Some(event), wire, role: MessageRole::FromServer });
         }
         for kind in resumed.dropped {
             self.report_dropped(to, kind);
@@ -47,7 +47,8 @@ impl State {
         let done = self.clients.get_mut(to.client).is_some_and(|client| client.outbox.close_if_done(stream, self.now));
         if sent || !done {
             let wire = Wire::from(Vec::new());
-            self.effects.insert(begin, Effect::ToClient { stream, event: None, wire, role: Role::Resumed });
+            self.effects
+                .insert(begin, Effect::ToClient { stream, event: None, wire, role: MessageRole::StreamResumed });
         }
         if done {
             self.effects.push(Effect::Close { stream });
@@ -59,11 +60,11 @@ impl State {
         match kind {
             ClientMessageKind::Response(ids) => {
                 for id in ids {
-                    let wire = Fault::ResponseDropped { limit: self.limits.replay_bytes }.to_wire(Some(&id));
-                    self.send(to, wire, ClientMessageKind::Response([id].into_iter().collect()), Role::Answer);
+                    let wire = ProxyError::ResponseDropped { limit: self.limits.replay_bytes }.to_wire(Some(&id));
+                    self.send(to, wire, ClientMessageKind::Response([id].into_iter().collect()), MessageRole::Response);
                 }
             }
-            ClientMessageKind::ServerRequest(number) => self.fail_server_request(number, &Fault::Undeliverable),
+            ClientMessageKind::ServerRequest(number) => self.fail_server_request(number, &ProxyError::Undeliverable),
             ClientMessageKind::Notification => {}
         }
     }
@@ -99,7 +100,7 @@ impl State {
         let client = client.id;
         // The client will not answer them, and a request that waits for such an answer would take up the whole drain.
         for number in self.pending.server_requests_for(client) {
-            self.fail_server_request(number, &Fault::Undeliverable);
+            self.fail_server_request(number, &ProxyError::Undeliverable);
         }
     }
 
@@ -147,7 +148,7 @@ impl State {
             Err(error) => {
                 // The id of a response is one of the server's: the client is told without it.
                 let id = error.id.clone().filter(|_| error.about != Some(Kind::Response));
-                self.refuse(ClientRequest::new(from, id, batch), &Fault::Frame(error));
+                self.refuse(ClientRequest::new(from, id, batch), &ProxyError::Frame(error));
             }
         }
     }
@@ -157,18 +158,18 @@ impl State {
     }
 
     /// A request that is not even entered is answered with an error.
-    fn refuse(&mut self, request: ClientRequest, fault: &Fault) {
+    fn refuse(&mut self, request: ClientRequest, fault: &ProxyError) {
         if let Some(client) = self.clients.get_mut(request.client) {
             client.outbox.request_began(request.stream);
         }
-        self.respond_fault(request, fault);
+        self.respond_with_error(request, fault);
     }
 
     /// The server would wait for ever for a response that cannot be read: each of its requests that the response names
     /// fails.
     fn fail_unreadable_response(&mut self, client: ClientId, error: &FrameError) {
         let (Some(Kind::Response), Named::Numbers(numbers)) = (error.about, &error.named) else { return };
-        let fault = Fault::Frame(FrameError { named: Named::Nothing, ..error.clone() });
+        let fault = ProxyError::Frame(FrameError { named: Named::Nothing, ..error.clone() });
         for number in
             numbers.iter().filter(|number| self.pending.was_asked(client, **number)).copied().collect::<Vec<_>>()
         {
@@ -218,7 +219,7 @@ impl State {
             self.links.set(link, LinkPhase::Initializing);
             Purpose::Initialize(number)
         } else {
-            Purpose::Call(number)
+            Purpose::Request(number)
         };
         // The permit of the frame travels with its bytes.
         let wire = frame.hand_over(wire);
@@ -235,19 +236,19 @@ impl State {
     }
 
     /// Why a request is not even entered.
-    fn refusal(&self, client: ClientId, frame: &Frame) -> Option<Fault> {
+    fn refusal(&self, client: ClientId, frame: &Frame) -> Option<ProxyError> {
         let client = self.clients.get(client)?;
         if self.intake == Intake::Draining || client.is_leaving() {
-            return Some(Fault::ShuttingDown);
+            return Some(ProxyError::ShuttingDown);
         }
         if frame.id().is_some_and(|id| client.request_of(&id).is_some()) {
-            return Some(Fault::DuplicateId);
+            return Some(ProxyError::DuplicateId);
         }
         if self.pending.client_requests_open() >= self.limits.in_flight {
-            return Some(Fault::TooManyCalls { limit: self.limits.in_flight });
+            return Some(ProxyError::TooManyCalls { limit: self.limits.in_flight });
         }
         let has_begun = matches!(client.phase, ClientPhase::Initializing { .. } | ClientPhase::Ready);
-        (frame.method() == Some("initialize") && has_begun).then_some(Fault::AlreadyInitialized)
+        (frame.method() == Some("initialize") && has_begun).then_some(ProxyError::AlreadyInitialized)
     }
 
     fn on_client_notification(&mut self, client: ClientId, mut frame: Frame) {
@@ -263,12 +264,12 @@ impl State {
                 };
                 let (link, wire) = (*link, frame.splice().progress_token(token).finish());
                 let wire = frame.hand_over(wire);
-                self.effects.push(Effect::ToServer { link, wire, purpose: Purpose::Notice });
+                self.effects.push(Effect::ToServer { link, wire, purpose: Purpose::Notification });
             }
             _ if self.has_several_servers() => self.apply_to_union(UnionInput::Notification(frame)),
             method => {
                 let is_initialized = method == Some("notifications/initialized");
-                let purpose = if is_initialized { Purpose::Initialized } else { Purpose::Notice };
+                let purpose = if is_initialized { Purpose::Initialized } else { Purpose::Notification };
                 self.effects.push(Effect::ToServer { link: ONLY_LINK, wire: frame.into_wire(), purpose });
             }
         }
@@ -305,7 +306,7 @@ impl State {
 
     pub(super) fn on_client_lost(&mut self, from: Destination, message: LostMessage) {
         let LostMessage { id, request, size, why } = message;
-        let fault = Fault::from_lost(why, self.limits.message_size, size);
+        let fault = ProxyError::from_lost(why, self.limits.message_size, size);
         if request || id.is_none() {
             if self.knows(from) {
                 self.refuse(ClientRequest::new(from, id, None), &fault);
@@ -318,7 +319,7 @@ impl State {
     }
 
     /// The server's request cannot be answered: the server is told why.
-    pub(super) fn fail_server_request(&mut self, number: u64, fault: &Fault) {
+    pub(super) fn fail_server_request(&mut self, number: u64, fault: &ProxyError) {
         if let Some(request) = self.take_server_request(number) {
             let wire = fault.to_wire(Some(&request.id));
             self.reply(&request, wire);

@@ -3,12 +3,12 @@
 use super::client::{ClientPhase, Destination};
 use super::pending::ProgressToken;
 use super::{
-    ClientId, ClientMessageKind, ClientRequest, Effect, EndReason, Outcome, Received, RequestKind, Role, ServerRequest,
-    State,
+    ClientId, ClientMessageKind, ClientRequest, Effect, EndReason, MessageRole, Outcome, Received, RequestKind,
+    ServerRequest, State,
 };
-use crate::error::Fault;
+use crate::error::ProxyError;
 use crate::frame::{Frame, FrameError, Id, Incoming, Kind, Named, Wire};
-use crate::link::{CallFailure, LinkExit, LostMessage, Purpose};
+use crate::link::{LinkExit, LostMessage, Purpose, RequestFailure};
 use crate::session::link_phase::{InitializeAnswer, LinkId, LinkPhase, protocol_version};
 use crate::session::union::{Cancellation, UnionInput, error_text};
 
@@ -52,11 +52,11 @@ impl State {
     /// own stream it came (`on`), or else the only one that the server has in hand.
     fn on_unreadable(&mut self, link: LinkId, on: Option<u64>, error: &FrameError, batch: Option<u64>) {
         if error.is_request() {
-            let wire = Fault::Frame(error.clone()).to_wire(error.id.as_ref());
+            let wire = ProxyError::Frame(error.clone()).to_wire(error.id.as_ref());
             self.reply_to(link, error.id.as_ref(), batch, wire);
             return;
         }
-        let fault = || Fault::BadServerMessage(FrameError { named: Named::Nothing, ..error.clone() });
+        let fault = || ProxyError::BadServerMessage(FrameError { named: Named::Nothing, ..error.clone() });
         match &error.named {
             Named::Numbers(numbers) => numbers.iter().for_each(|number| self.fail_request(link, *number, fault())),
             Named::Unknown => {
@@ -88,7 +88,7 @@ impl State {
     }
 
     /// The request that this server was sent under this number has no response.
-    fn fail_request(&mut self, link: LinkId, number: u64, fault: Fault) {
+    fn fail_request(&mut self, link: LinkId, number: u64, fault: ProxyError) {
         if self.is_of_union(link, number) {
             self.apply_to_union(UnionInput::Failure { link, number, fault });
         } else if let Some(request) = self.take_client_request_of(link, number) {
@@ -96,7 +96,7 @@ impl State {
                 self.links.set(link, LinkPhase::Refused(fault.clone()));
             }
             let fault = self.name_server(link, fault);
-            self.respond_fault(request, &fault);
+            self.respond_with_error(request, &fault);
         }
     }
 
@@ -120,7 +120,7 @@ impl State {
         let edits = match edits {
             Ok(edits) => edits,
             Err(fault) => {
-                self.respond_fault(request, &fault);
+                self.respond_with_error(request, &fault);
                 return;
             }
         };
@@ -135,7 +135,7 @@ impl State {
     /// The only server has answered the client's `initialize`, which had this number.
     fn on_initialized(&mut self, link: LinkId, client: ClientId, number: u64, frame: &Frame) {
         if frame.is_error() {
-            self.links.set(link, LinkPhase::Refused(Fault::HandshakeRefused(error_text(frame))));
+            self.links.set(link, LinkPhase::Refused(ProxyError::HandshakeRefused(error_text(frame))));
             return;
         }
         self.links.set(link, LinkPhase::Ready(InitializeAnswer::read_alone(frame)));
@@ -169,9 +169,9 @@ impl State {
             request.token = frame.progress_token();
         }
         let refusal = if self.pending.server_requests_open() >= self.limits.in_flight {
-            Some(Fault::TooManyCalls { limit: self.limits.in_flight })
+            Some(ProxyError::TooManyCalls { limit: self.limits.in_flight })
         } else if self.clients.get(client).is_none_or(super::client::Client::is_leaving) {
-            Some(Fault::Undeliverable)
+            Some(ProxyError::Undeliverable)
         } else {
             None
         };
@@ -224,7 +224,7 @@ impl State {
         };
         let wire = frame.hand_over(wire);
         match to.filter(|to| self.clients.will_carry(*to)) {
-            Some(to) => self.send(to, wire, ClientMessageKind::Notification, Role::Message),
+            Some(to) => self.send(to, wire, ClientMessageKind::Notification, MessageRole::FromServer),
             None => self.route(link, near, wire, ClientMessageKind::Notification),
         }
     }
@@ -235,24 +235,24 @@ impl State {
         let Some(number) = id.and_then(|id| self.pending.server_request_by_id(link, &id)) else { return };
         let Some(request) = self.take_server_request(number) else { return };
         if let Some((wire, _)) = request.batch.and_then(|batch| self.pending.leave_batch(batch)) {
-            self.effects.push(Effect::ToServer { link, wire, purpose: Purpose::Answer });
+            self.effects.push(Effect::ToServer { link, wire, purpose: Purpose::Response });
         }
         let Some(to) = request.asked_on() else { return };
         let wire = frame.splice().cancelled_id(&Id::number(number)).finish();
         if self.clients.will_carry(to) {
-            self.send(to, wire, ClientMessageKind::Notification, Role::Message);
+            self.send(to, wire, ClientMessageKind::Notification, MessageRole::FromServer);
         } else {
             self.route(link, near, wire, ClientMessageKind::Notification);
         }
     }
 
-    pub(super) fn on_request_failed(&mut self, link: LinkId, number: u64, failure: CallFailure) {
-        self.fail_request(link, number, Fault::from_failure(failure, self.limits.message_size));
+    pub(super) fn on_request_failed(&mut self, link: LinkId, number: u64, failure: RequestFailure) {
+        self.fail_request(link, number, ProxyError::from_failure(failure, self.limits.message_size));
     }
 
     pub(super) fn on_server_lost(&mut self, link: LinkId, message: LostMessage) {
         let LostMessage { id, request, size, why } = message;
-        let fault = Fault::from_lost(why, self.limits.message_size, size);
+        let fault = ProxyError::from_lost(why, self.limits.message_size, size);
         let number = match id {
             Some(id) if request => {
                 let wire = fault.to_wire(Some(&id));
@@ -315,7 +315,7 @@ impl State {
             {
                 (request.client, request.stream) = (to.client, Some(to.stream));
             }
-            self.send(to, wire, kind, Role::Message);
+            self.send(to, wire, kind, MessageRole::FromServer);
             return;
         }
         let client = match kind {
@@ -328,7 +328,7 @@ impl State {
         let Some(client) = self.clients.get_mut(client) else { return };
         for dropped in client.waiting.push(link, &wire, kind, until, &client.keeper) {
             if let ClientMessageKind::ServerRequest(number) = dropped {
-                self.fail_server_request(number, &Fault::Undeliverable);
+                self.fail_server_request(number, &ProxyError::Undeliverable);
             }
         }
     }

@@ -40,9 +40,9 @@ use std::time::Instant;
 
 use smallvec::SmallVec;
 
-use crate::error::Fault;
+use crate::error::ProxyError;
 use crate::frame::{Frame, FrameError, Incoming, Wire};
-use crate::link::{CallFailure, LinkExit, LostMessage, Purpose};
+use crate::link::{LinkExit, LostMessage, Purpose, RequestFailure};
 use crate::session::Limits;
 use crate::session::link_phase::{LinkId, LinkPhases};
 use crate::session::union::{Servers, Union};
@@ -94,7 +94,7 @@ pub(crate) enum Event {
     /// A message of the server that was not kept: it was too large, or its rest did not come.
     ServerLost { link: LinkId, message: LostMessage },
     /// One request to that server has no response and will have none; the link goes on.
-    CallFailed { link: LinkId, call: u64, failure: CallFailure },
+    RequestFailed { link: LinkId, call: u64, failure: RequestFailure },
     /// The server is gone, or could not be started.
     LinkClosed { link: LinkId, exit: LinkExit },
     /// A deadline has come.
@@ -114,7 +114,7 @@ pub(crate) type Received = Result<Incoming, FrameError>;
 #[derive(Debug)]
 pub(crate) enum Effect {
     /// Hand a message to the connection that carries `stream`. `event` is its number there, if it can be resumed.
-    ToClient { stream: StreamId, event: Option<u64>, wire: Wire, role: Role },
+    ToClient { stream: StreamId, event: Option<u64>, wire: Wire, role: MessageRole },
     /// Say when this connection came for more messages last, with [`Event::ReadAt`].
     CheckRead { stream: StreamId, attachment: Attachment },
     /// End the connection that carries `stream`: nothing more will come on it.
@@ -135,21 +135,21 @@ pub(crate) enum Effect {
 
 /// What a message is to the connection that carries it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
+pub(crate) enum MessageRole {
     /// A request or notification of the server.
-    Message,
+    FromServer,
     /// The response to the client's request.
-    Answer,
+    Response,
     /// An error as the response to the client's request.
-    Failure,
+    ErrorResponse,
     /// An error as the response to the client's `initialize`: the session was not opened.
-    Refusal,
+    InitializeRefused,
     /// An error as the response to the client's request, whatever it was: the server wants other credentials than those
     /// that came with it.
-    Challenge,
+    CredentialsRefused,
     /// No message at all: the stream that the client wants to resume is there. A stream that is over, and has nothing to be
     /// sent again, is closed without this.
-    Resumed,
+    StreamResumed,
 }
 
 /// How a client request came out.
@@ -267,7 +267,7 @@ impl State {
             }
             Event::FromServer { link, on, frames } => self.on_server_body(link, on, frames),
             Event::ServerLost { link, message } => self.on_server_lost(link, message),
-            Event::CallFailed { link, call, failure } => self.on_request_failed(link, call, failure),
+            Event::RequestFailed { link, call, failure } => self.on_request_failed(link, call, failure),
             Event::LinkClosed { link, exit } => self.on_link_closed(link, exit),
             Event::Tick => self.tick(),
             Event::GiveWay { client } => self.give_way(client),
@@ -289,12 +289,12 @@ impl State {
     /// Drops what is kept for a client that may come back: the client is told if it does.
     fn give_way(&mut self, client: ClientId) {
         let limit = self.limits.replay_bytes;
-        self.pending.replace_parts(client, |id| Fault::ResponseDropped { limit }.to_wire(Some(id)));
+        self.pending.replace_parts(client, |id| ProxyError::ResponseDropped { limit }.to_wire(Some(id)));
         let Some(client) = self.clients.get_mut(client) else { return };
         client.outbox.drop_kept();
         for dropped in client.waiting.take() {
             if let ClientMessageKind::ServerRequest(number) = dropped.kind {
-                self.fail_server_request(number, &Fault::Undeliverable);
+                self.fail_server_request(number, &ProxyError::Undeliverable);
             }
         }
     }
@@ -326,7 +326,7 @@ impl State {
         let fault = reason.fault(&self.name, had_state, self.expose_stderr);
         let brief = reason.fault(&self.name, had_state, false);
         for (place, request) in self.pending.take_client_requests().into_iter().enumerate() {
-            self.respond_fault(request, if place < MOST_QUOTES { &fault } else { &brief });
+            self.respond_with_error(request, if place < MOST_QUOTES { &fault } else { &brief });
         }
         for client in self.clients.iter_mut() {
             let closed = client.outbox.detach_all().into_iter().map(|stream| Effect::Close { stream });

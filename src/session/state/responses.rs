@@ -1,10 +1,10 @@
 //! How responses go out: to client requests and to server requests, alone or with the rest of their batch.
 
 use super::{
-    ClientMessageKind, ClientPhase, ClientRequest, Destination, Effect, EndReason, Outcome, RequestKind, Role,
+    ClientMessageKind, ClientPhase, ClientRequest, Destination, Effect, EndReason, MessageRole, Outcome, RequestKind,
     ServerRequest, State,
 };
-use crate::error::Fault;
+use crate::error::ProxyError;
 use crate::frame::{Id, Wire};
 use crate::link::Purpose;
 use crate::session::link_phase::LinkId;
@@ -15,10 +15,10 @@ impl State {
         let to = request.destination();
         let ClientRequest { id, batch, kind, .. } = request;
         let role = match (kind, outcome) {
-            (_, Outcome::Challenge) if batch.is_none() => Role::Challenge,
-            (RequestKind::Initialize, Outcome::Error | Outcome::Challenge) => Role::Refusal,
-            (_, Outcome::Error) if batch.is_none() => Role::Failure,
-            _ => Role::Answer,
+            (_, Outcome::Challenge) if batch.is_none() => MessageRole::CredentialsRefused,
+            (RequestKind::Initialize, Outcome::Error | Outcome::Challenge) => MessageRole::InitializeRefused,
+            (_, Outcome::Error) if batch.is_none() => MessageRole::ErrorResponse,
+            _ => MessageRole::Response,
         };
         if kind == RequestKind::Initialize && outcome != Outcome::Result {
             self.initialize_refused(to);
@@ -44,7 +44,7 @@ impl State {
     fn fit(&self, batch: u64, wire: Wire, id: Option<&Id>) -> Wire {
         let limit = self.limits.message_size;
         let size = self.pending.batch_bytes(batch) + wire.len();
-        if size <= limit { wire } else { Fault::MessageTooLarge { limit, size }.to_wire(id) }
+        if size <= limit { wire } else { ProxyError::MessageTooLarge { limit, size }.to_wire(id) }
     }
 
     /// The client's `initialize` was answered with an error. On a connection that lasts the client may try again; on any
@@ -59,7 +59,7 @@ impl State {
         }
     }
 
-    pub(super) fn respond_fault(&mut self, request: ClientRequest, fault: &Fault) {
+    pub(super) fn respond_with_error(&mut self, request: ClientRequest, fault: &ProxyError) {
         let wire = fault.to_wire(request.id.as_ref());
         let outcome = if fault.is_challenge() { Outcome::Challenge } else { Outcome::Error };
         self.respond(request, wire, outcome);
@@ -81,11 +81,11 @@ impl State {
             }
         };
         if let Some(wire) = whole {
-            self.effects.push(Effect::ToServer { link, wire, purpose: Purpose::Answer });
+            self.effects.push(Effect::ToServer { link, wire, purpose: Purpose::Response });
         }
     }
 
-    pub(super) fn send(&mut self, to: Destination, wire: Wire, kind: ClientMessageKind, role: Role) {
+    pub(super) fn send(&mut self, to: Destination, wire: Wire, kind: ClientMessageKind, role: MessageRole) {
         let Some(client) = self.clients.get_mut(to.client) else { return };
         if let Some((event, wire)) = client.outbox.record(to.stream, wire, kind, &client.keeper, self.now) {
             self.effects.push(Effect::ToClient { stream: to.stream, event, wire, role });
@@ -96,7 +96,7 @@ impl State {
     pub(super) fn end_without_response(&mut self, request: &ClientRequest) {
         let to = request.destination();
         if let Some((wire, ids)) = request.batch.and_then(|batch| self.pending.leave_batch(batch)) {
-            self.send(to, wire, ClientMessageKind::Response(ids), Role::Answer);
+            self.send(to, wire, ClientMessageKind::Response(ids), MessageRole::Response);
         }
         self.request_ended(to);
     }

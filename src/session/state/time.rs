@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{ClientPhase, Effect, EndReason, Intake, RequestKind, State};
-use crate::error::Fault;
+use crate::error::ProxyError;
 use crate::link::Purpose;
 use crate::session::union::{Cancellation, UnionInput};
 
@@ -26,7 +26,7 @@ impl State {
             self.apply_to_union(UnionInput::Tick);
         }
         for number in self.undeliverable() {
-            self.fail_server_request(number, &Fault::Undeliverable);
+            self.fail_server_request(number, &ProxyError::Undeliverable);
         }
         let now = self.now;
         self.remove_clients(
@@ -64,11 +64,11 @@ impl State {
     fn time_out(&mut self, number: u64) {
         let Some(request) = self.take_client_request(number) else { return };
         let (client, link, kind) = (request.client, request.link, request.kind);
-        let mut fault = Fault::RequestTimeout { after: self.limits.request_timeout.unwrap_or_default() };
+        let mut fault = ProxyError::RequestTimeout { after: self.limits.request_timeout.unwrap_or_default() };
         if let Some(link) = link {
             fault = self.name_server(link, fault);
         }
-        self.respond_fault(request, &fault);
+        self.respond_with_error(request, &fault);
         let cancellation = Cancellation::Because("the request timed out");
         if kind == RequestKind::Initialize {
             self.remove_client(client, EndReason::Refused);

@@ -1,7 +1,7 @@
 //! The session's side of its union: what goes in, and what is done with what comes out.
 
 use super::{ClientMessageKind, Effect, EndReason, Outcome, State};
-use crate::error::Fault;
+use crate::error::ProxyError;
 use crate::session::link_phase::LinkId;
 use crate::session::union::{UnionContext, UnionInput, UnionOutput};
 
@@ -11,7 +11,7 @@ impl State {
     }
 
     /// The fault as that server's, if there are several.
-    pub(super) fn name_server(&self, link: LinkId, fault: Fault) -> Fault {
+    pub(super) fn name_server(&self, link: LinkId, fault: ProxyError) -> ProxyError {
         match &self.union {
             Some(union) => union.name_server(link, fault),
             None => fault,
@@ -50,7 +50,7 @@ impl State {
                 let wire = crate::frame::response(id, &result).with_permit(permit);
                 let (limit, size) = (self.limits.message_size, wire.len());
                 if size > limit {
-                    self.respond_fault(request, &Fault::MessageTooLarge { limit, size });
+                    self.respond_with_error(request, &ProxyError::MessageTooLarge { limit, size });
                 } else {
                     self.respond(request, wire, Outcome::Result);
                 }
@@ -73,7 +73,7 @@ impl State {
             }
             UnionOutput::Fail { number, fault } => {
                 if let Some(request) = self.take_client_request(number) {
-                    self.respond_fault(request, &fault);
+                    self.respond_with_error(request, &fault);
                 }
             }
             UnionOutput::Notify { link, wire } => self.route(link, None, wire, ClientMessageKind::Notification),

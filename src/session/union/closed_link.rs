@@ -1,12 +1,12 @@
 //! The end of one of several servers: the session goes on without it, as long as another one is there.
 
 use super::{ListKnowledge, Union, UnionContext, UnionOutput};
-use crate::error::Fault;
+use crate::error::ProxyError;
 use crate::session::link_phase::{LinkId, LinkPhase};
 
 impl Union {
     /// A link has closed: what was asked of its server fails with the server's name, and the session goes on without it.
-    pub(super) fn link_closed(&mut self, link: LinkId, fault: &Fault, context: &mut UnionContext<'_>) {
+    pub(super) fn link_closed(&mut self, link: LinkId, fault: &ProxyError, context: &mut UnionContext<'_>) {
         if let Some(slot) = self.slot_mut(link) {
             for knowledge in &mut slot.lists {
                 if *knowledge == ListKnowledge::Unknown {

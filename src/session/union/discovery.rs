@@ -7,7 +7,7 @@ use super::listing::ListPage;
 use super::{
     Cancellation, List, ListKnowledge, ServerSlot, SubRequest, SubRequestKind, TemplateKnowledge, Union, UnionContext,
 };
-use crate::error::{Fault, code};
+use crate::error::{ProxyError, code};
 use crate::frame::{Forwarded, Frame, Id, quoted, request};
 use crate::session::link_phase::{LinkId, LinkIds};
 
@@ -101,7 +101,7 @@ impl Union {
         self.end_discovery(link, list, known);
     }
 
-    pub(super) fn discovery_failed(&mut self, link: LinkId, list: List, fault: &Fault) {
+    pub(super) fn discovery_failed(&mut self, link: LinkId, list: List, fault: &ProxyError) {
         self.warn(link, format!("{} has no answer: {fault}", list.method()));
         self.end_discovery(link, list, ListKnowledge::Failed);
     }
@@ -109,7 +109,7 @@ impl Union {
     /// The server was waited for long enough. Its response would be of no use to the request that needed it.
     pub(super) fn discovery_is_late(&mut self, number: u64, link: LinkId, list: List, context: &UnionContext<'_>) {
         self.cancel_sub_request(number, &Cancellation::Because("it takes too long"));
-        self.discovery_failed(link, list, &Fault::RequestTimeout { after: context.server_wait });
+        self.discovery_failed(link, list, &ProxyError::RequestTimeout { after: context.server_wait });
     }
 
     /// Requests that waited for nothing but this list can be routed.

@@ -10,7 +10,7 @@ use super::merge_pages::PageOrder;
 use super::{
     Cancellation, List, ListCursor, SubRequest, SubRequestKind, Union, UnionContext, UnionOutput, for_one_server,
 };
-use crate::error::Fault;
+use crate::error::ProxyError;
 use crate::frame::{Frame, Id, Permit, Wire, quoted, request};
 use crate::session::link_phase::{LinkId, LinkIds};
 
@@ -41,7 +41,7 @@ impl FanOutKind {
 }
 
 /// What a server has answered to its part.
-pub(super) type PartAnswer = Result<Frame, Fault>;
+pub(super) type PartAnswer = Result<Frame, ProxyError>;
 
 /// A client request whose response is made of those of several servers. The parts without a response are in the table of
 /// sub-requests.
@@ -84,7 +84,7 @@ impl Union {
             context.links.iter().filter(|(_, phase)| phase.is_ready() && list.is_offered(phase.capabilities()));
         let asked: LinkIds = has_list.map(|(link, _)| link).collect();
         if asked.is_empty() && context.links.iter().all(|(_, phase)| phase.is_ready()) {
-            let fault = Fault::MethodNotFound(format!("{}: no server of this session has any", list.method()));
+            let fault = ProxyError::MethodNotFound(format!("{}: no server of this session has any", list.method()));
             self.fail(request, fault);
             return;
         }
@@ -108,7 +108,7 @@ impl Union {
     ) {
         let Some(cursor) = ListCursor::decode(list, self.servers.len(), cursor) else {
             let why = "`params.cursor` is not one that was given for this list: begin without it";
-            self.fail(request, Fault::InvalidParams(why.into()));
+            self.fail(request, ProxyError::InvalidParams(why.into()));
             return;
         };
         let ready = context.links.ready();
@@ -146,7 +146,7 @@ impl Union {
         let has_logging = context.links.iter().filter(|(_, phase)| phase.is_ready() && phase.capabilities().logging);
         let pages: Vec<_> = has_logging.map(|(link, _)| (link, None)).collect();
         if pages.is_empty() {
-            let fault = Fault::MethodNotFound("logging/setLevel: no server of this session has logging".into());
+            let fault = ProxyError::MethodNotFound("logging/setLevel: no server of this session has logging".into());
             self.fail(request, fault);
             return;
         }
@@ -186,7 +186,7 @@ impl Union {
         if let Ok(frame) = &answer {
             fan_out.bytes += frame.len();
             if fan_out.bytes > limit {
-                answer = Err(Fault::MessageTooLarge { limit, size: fan_out.bytes });
+                answer = Err(ProxyError::MessageTooLarge { limit, size: fan_out.bytes });
             }
         }
         fan_out.answers.push((link, answer));
@@ -273,8 +273,8 @@ impl Union {
     }
 
     /// None of those that were asked has answered in time.
-    fn no_answer(&self, method: &'static str, links: &[LinkId]) -> Fault {
-        Fault::NoAnswer { method, servers: self.servers.names(links) }
+    fn no_answer(&self, method: &'static str, links: &[LinkId]) -> ProxyError {
+        ProxyError::NoAnswer { method, servers: self.servers.names(links) }
     }
 
     /// One server's answer is the response.
@@ -287,7 +287,7 @@ impl Union {
 
     /// None of the answers is a result: the client gets the one that says the most about it.
     pub(super) fn relay_worst(&mut self, request: u64, mut answers: Vec<(LinkId, PartAnswer)>) {
-        let challenge = |answer: &PartAnswer| answer.as_ref().is_err_and(Fault::is_challenge);
+        let challenge = |answer: &PartAnswer| answer.as_ref().is_err_and(ProxyError::is_challenge);
         let worst = (answers.iter().position(|(_, answer)| challenge(answer)))
             .or_else(|| answers.iter().position(|(_, answer)| answer.is_err()))
             .unwrap_or_default();

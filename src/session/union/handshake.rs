@@ -8,7 +8,7 @@ use super::discovery::error_text;
 use super::fan_out::LARGEST_KEPT_FRAME;
 use super::initialize_merge::InitializeMerge;
 use super::{SubRequest, SubRequestKind, Union, UnionContext, UnionOutput, for_one_server};
-use crate::error::Fault;
+use crate::error::ProxyError;
 use crate::frame::{Frame, Id, Permit, notification};
 use crate::link::Purpose;
 use crate::session::link_phase::{InitializeAnswer, LinkId, LinkPhase, protocol_version};
@@ -102,12 +102,12 @@ impl Union {
 
     pub(super) fn handshake_answered(&mut self, link: LinkId, frame: &Frame, context: &mut UnionContext<'_>) {
         if frame.is_error() {
-            self.handshake_failed(link, Fault::HandshakeRefused(error_text(frame)), context);
+            self.handshake_failed(link, ProxyError::HandshakeRefused(error_text(frame)), context);
             return;
         }
         let Some((answer, result)) = InitializeAnswer::read(frame) else {
             let reason = "the result of `initialize` is not an object".to_owned();
-            self.handshake_failed(link, Fault::BadAnswer { reason }, context);
+            self.handshake_failed(link, ProxyError::BadAnswer { reason }, context);
             return;
         };
         context.links.set(link, LinkPhase::Ready(answer));
@@ -122,7 +122,7 @@ impl Union {
         }
     }
 
-    pub(super) fn handshake_failed(&mut self, link: LinkId, fault: Fault, context: &mut UnionContext<'_>) {
+    pub(super) fn handshake_failed(&mut self, link: LinkId, fault: ProxyError, context: &mut UnionContext<'_>) {
         self.warn(link, format!("the handshake failed: {fault}"));
         context.links.set(link, LinkPhase::Refused(fault));
         self.output(UnionOutput::HandshakeAnswered { link, ready: false });
@@ -183,13 +183,13 @@ impl Union {
     }
 
     /// The servers that are not there, and why.
-    fn missing(&self, context: &UnionContext<'_>) -> Vec<(LinkId, Fault)> {
+    fn missing(&self, context: &UnionContext<'_>) -> Vec<(LinkId, ProxyError)> {
         self.servers.links().filter_map(|link| Some((link, self.absence(link, context)?))).collect()
     }
 
-    fn no_server(&self, context: &UnionContext<'_>) -> Fault {
+    fn no_server(&self, context: &UnionContext<'_>) -> ProxyError {
         let plain = |fault| match fault {
-            Fault::Of { fault, .. } => *fault,
+            ProxyError::Of { fault, .. } => *fault,
             fault => fault,
         };
         let each = self.missing(context);
@@ -197,17 +197,17 @@ impl Union {
         if let Some((_, fault)) = each.iter().find(|(_, fault)| fault.is_challenge()) {
             return fault.clone();
         }
-        Fault::NoServer(each.into_iter().map(|(link, fault)| (self.servers.name(link), plain(fault))).collect())
+        ProxyError::NoServer(each.into_iter().map(|(link, fault)| (self.servers.name(link), plain(fault))).collect())
     }
 
     /// Why nothing can be asked of that server, if so.
-    pub(super) fn absence(&self, link: LinkId, context: &UnionContext<'_>) -> Option<Fault> {
+    pub(super) fn absence(&self, link: LinkId, context: &UnionContext<'_>) -> Option<ProxyError> {
         if !self.is_several() {
             return None;
         }
         let fault = match context.links.get(link) {
             LinkPhase::Ready(_) => return None,
-            LinkPhase::New | LinkPhase::Initializing => Fault::NotReady,
+            LinkPhase::New | LinkPhase::Initializing => ProxyError::NotReady,
             LinkPhase::Refused(fault) => fault.clone(),
             LinkPhase::Gone { exit, answer } => exit.fault(context.session, answer.is_some(), context.expose_stderr),
         };

@@ -1,17 +1,17 @@
 //! What a client is told about a name that no server has, or that several have.
 
 use super::{List, ListKnowledge, Union, UnionContext};
-use crate::error::Fault;
+use crate::error::ProxyError;
 use crate::session::link_phase::LinkIds;
 
 /// No server has one of this name.
-pub(super) fn unknown(list: List, name: &str, hint: Option<String>) -> Fault {
-    Fault::Unknown { noun: list.noun(), name: name.to_owned(), hint }
+pub(super) fn unknown(list: List, name: &str, hint: Option<String>) -> ProxyError {
+    ProxyError::Unknown { noun: list.noun(), name: name.to_owned(), hint }
 }
 
 impl Union {
     /// Several servers have one of this name.
-    pub(super) fn clash(&self, list: List, name: &str, links: &LinkIds) -> Fault {
+    pub(super) fn clash(&self, list: List, name: &str, links: &LinkIds) -> ProxyError {
         // In the order of the configuration, not in that of their answers.
         let mut links = links.clone();
         links.sort_unstable();
@@ -30,7 +30,7 @@ impl Union {
             }
             List::Tasks => "it cannot be told which of them is meant",
         };
-        Fault::Clash { noun: list.noun(), name: name.to_owned(), servers: self.servers.names(&links), remedy }
+        ProxyError::Clash { noun: list.noun(), name: name.to_owned(), servers: self.servers.names(&links), remedy }
     }
 
     /// What to do about a name that no server has.

@@ -51,7 +51,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::error::Fault;
+use crate::error::ProxyError;
 use crate::frame::{Frame, Permit, Wire, notification};
 use crate::link::Purpose;
 use crate::session::link_phase::LinkId;
@@ -189,7 +189,7 @@ impl Union {
     }
 
     /// The fault as that server's, if there are several.
-    pub(crate) fn name_server(&self, link: LinkId, fault: Fault) -> Fault {
+    pub(crate) fn name_server(&self, link: LinkId, fault: ProxyError) -> ProxyError {
         if self.is_several() { fault.of(self.servers.name(link)) } else { fault }
     }
 
@@ -235,7 +235,7 @@ impl Union {
         self.output(UnionOutput::Warn { link, text });
     }
 
-    fn fail(&mut self, number: u64, fault: Fault) {
+    fn fail(&mut self, number: u64, fault: ProxyError) {
         self.output(UnionOutput::Fail { number, fault });
     }
 
@@ -249,7 +249,7 @@ impl Union {
     ) -> u64 {
         let number = context.numbers.next();
         let initialize = matches!(sub_request.kind, SubRequestKind::Initialize);
-        let purpose = if initialize { Purpose::Initialize(number) } else { Purpose::Call(number) };
+        let purpose = if initialize { Purpose::Initialize(number) } else { Purpose::Request(number) };
         self.sub_requests.insert(number, sub_request);
         self.output(UnionOutput::Send { link, wire: wire(number), purpose });
         number
@@ -291,7 +291,7 @@ impl Union {
         }
     }
 
-    fn sub_request_failed(&mut self, link: LinkId, number: u64, fault: Fault, context: &mut UnionContext<'_>) {
+    fn sub_request_failed(&mut self, link: LinkId, number: u64, fault: ProxyError, context: &mut UnionContext<'_>) {
         let Some(SubRequest { kind, .. }) = self.sub_requests.take(link, number) else { return };
         match kind {
             // The phase of a closed link says so, and not that the server has refused.
@@ -326,7 +326,7 @@ impl Union {
         for link in context.links.ready() {
             let permit = permit.as_ref().map(|permit| permit());
             let wire = for_one_server(&frame, frame.share().into_wire()).with_permit(permit);
-            self.output(UnionOutput::Send { link, wire, purpose: Purpose::Notice });
+            self.output(UnionOutput::Send { link, wire, purpose: Purpose::Notification });
         }
     }
 

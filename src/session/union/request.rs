@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::List;
 use super::directory::UriForm;
-use crate::error::Fault;
+use crate::error::ProxyError;
 use crate::frame::{Frame, only, string};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,11 +34,11 @@ pub(super) enum RequestSubject {
 }
 
 /// Reads a request. One that does not name its subject, or names it twice, is refused: a server might read another one.
-pub(super) fn read_subject(frame: &Frame) -> Result<RequestSubject, Fault> {
+pub(super) fn read_subject(frame: &Frame) -> Result<RequestSubject, ProxyError> {
     let text = |path: &[&str]| {
-        let at = frame.lookup_range(path).map_err(Fault::Frame)?;
+        let at = frame.lookup_range(path).map_err(ProxyError::Frame)?;
         let found = at.and_then(|at| Some((string(frame.bytes(), at.clone())?, at)));
-        found.ok_or_else(|| Fault::InvalidParams(format!("`{}` must be a string", path.join("."))))
+        found.ok_or_else(|| ProxyError::InvalidParams(format!("`{}` must be a string", path.join("."))))
     };
     let method = frame.method().unwrap_or_default();
     Ok(match method {
@@ -65,7 +65,7 @@ pub(super) fn read_subject(frame: &Frame) -> Result<RequestSubject, Fault> {
                     RequestSubject::Uri { uri, at, form: UriForm::Template }
                 }
                 _ => {
-                    return Err(Fault::InvalidParams(
+                    return Err(ProxyError::InvalidParams(
                         "`params.ref.type` must be `ref/prompt` or `ref/resource`".into(),
                     ));
                 }
@@ -82,13 +82,13 @@ pub(super) fn read_subject(frame: &Frame) -> Result<RequestSubject, Fault> {
     })
 }
 
-fn cursor(frame: &Frame) -> Result<Option<String>, Fault> {
-    let Some(at) = frame.lookup_range(&["params", "cursor"]).map_err(Fault::Frame)? else { return Ok(None) };
+fn cursor(frame: &Frame) -> Result<Option<String>, ProxyError> {
+    let Some(at) = frame.lookup_range(&["params", "cursor"]).map_err(ProxyError::Frame)? else { return Ok(None) };
     if frame.bytes().get(at.clone()).is_some_and(|raw| raw == b"null") {
         return Ok(None);
     }
     let cursor = string(frame.bytes(), at);
-    cursor.map(Some).ok_or_else(|| Fault::InvalidParams("`params.cursor` must be a string".into()))
+    cursor.map(Some).ok_or_else(|| ProxyError::InvalidParams("`params.cursor` must be a string".into()))
 }
 
 /// The URI that a notification is about, and where it stands.
@@ -102,7 +102,7 @@ pub(super) fn uri_of_notification(frame: &Frame) -> Option<(String, Range<usize>
 mod tests {
     use super::*;
 
-    fn request(method: &str, params: &str) -> Result<RequestSubject, Fault> {
+    fn request(method: &str, params: &str) -> Result<RequestSubject, ProxyError> {
         read_subject(
             &Frame::parse(format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#)).unwrap(),
         )

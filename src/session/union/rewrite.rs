@@ -9,7 +9,7 @@ use super::queue::ListsAsked;
 use super::request::uri_of_notification;
 use super::result::{named_in_result, task_of_notification};
 use super::{Edit, List, ResultShape, Union};
-use crate::error::Fault;
+use crate::error::ProxyError;
 use crate::frame::{Frame, quoted, string};
 use crate::session::link_phase::LinkId;
 
@@ -24,7 +24,7 @@ impl Union {
         link: LinkId,
         shape: ResultShape,
         frame: &Frame,
-    ) -> Result<Vec<Edit>, Fault> {
+    ) -> Result<Vec<Edit>, ProxyError> {
         match shape {
             // With several servers a list is a fan-out, and never forwarded.
             ResultShape::List(list) if !self.is_several() && !frame.is_error() => self.cut_filtered(link, list, frame),
@@ -39,13 +39,13 @@ impl Union {
     }
 
     /// Cuts filtered entries out of a list.
-    fn cut_filtered(&self, link: LinkId, list: List, frame: &Frame) -> Result<Vec<Edit>, Fault> {
+    fn cut_filtered(&self, link: LinkId, list: List, frame: &Frame) -> Result<Vec<Edit>, ProxyError> {
         if self.servers.allows_all(link, list) {
             return Ok(Vec::new());
         }
         let cuts = filtered(list, frame, |own| self.servers.allows(link, list, own)).ok_or_else(|| {
             // A list that cannot be filtered is not passed on.
-            Fault::BadAnswer { reason: format!("there is no `{}` in it, or more than one", list.member()) }
+            ProxyError::BadAnswer { reason: format!("there is no `{}` in it, or more than one", list.member()) }
         })?;
         Ok(cuts.into_iter().map(|at| (at, Vec::new())).collect())
     }

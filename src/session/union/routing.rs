@@ -6,7 +6,7 @@ use super::queue::{ListsAsked, QueuedRequest};
 use super::request::{RequestSubject, read_subject};
 use super::route::Route;
 use super::{Edit, List, ResultShape, Union, UnionContext, UnionOutput};
-use crate::error::Fault;
+use crate::error::ProxyError;
 use crate::frame::quoted;
 use crate::session::link_phase::{LinkId, LinkIds, LinkPhase};
 
@@ -25,7 +25,7 @@ enum Decision {
     RespondEmpty,
     FanOutList(List, Option<String>),
     FanOutLevel,
-    Fail(Fault),
+    Fail(ProxyError),
 }
 
 impl Union {
@@ -87,12 +87,12 @@ impl Union {
                 _ if self.handshake.is_running() => Decision::AwaitHandshake,
                 _ => {
                     let why = "the session is not open yet: send `initialize` first";
-                    Decision::Fail(Fault::InvalidRequest(why.into()))
+                    Decision::Fail(ProxyError::InvalidRequest(why.into()))
                 }
             };
         }
         match subject {
-            RequestSubject::Initialize => Decision::Fail(Fault::AlreadyInitialized),
+            RequestSubject::Initialize => Decision::Fail(ProxyError::AlreadyInitialized),
             RequestSubject::Ping => Decision::RespondEmpty,
             RequestSubject::List(list, cursor) => Decision::FanOutList(*list, cursor.clone()),
             RequestSubject::LoggingLevel => Decision::FanOutLevel,
@@ -128,7 +128,7 @@ impl Union {
             RequestSubject::Other => {
                 let why =
                     format!("{method}: with several servers in one session it cannot be told which of them is meant");
-                Decision::Fail(Fault::MethodNotFound(why))
+                Decision::Fail(ProxyError::MethodNotFound(why))
             }
         }
     }

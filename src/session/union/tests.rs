@@ -94,7 +94,7 @@ impl Harness {
 
     fn close(&mut self, link: LinkId) -> Vec<String> {
         self.links.close(link, LinkExit::Exited { exit: Exit::Closed, stderr: Vec::new() });
-        self.apply(UnionInput::LinkClosed { link, fault: Fault::NotReady })
+        self.apply(UnionInput::LinkClosed { link, fault: ProxyError::NotReady })
     }
 
     fn tick(&mut self, seconds: u64) -> Vec<String> {

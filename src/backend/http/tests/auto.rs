@@ -92,7 +92,7 @@ async fn if_neither_works_both_are_named() {
     let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap());
     session.initialize();
     match session.failure().await {
-        (1, CallFailure::Refused { status: 404, reason }) => {
+        (1, RequestFailure::Refused { status: 404, reason }) => {
             assert!(reason.contains("nothing here"), "{reason}");
             assert!(reason.contains("streamable HTTP") && reason.contains("HTTP+SSE"), "{reason}");
         }
@@ -123,6 +123,6 @@ async fn other_refusals_are_no_sign_of_an_older_server() {
     let server = old(|| text(500, "text/plain", "oops")).await;
     let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap());
     session.initialize();
-    assert_eq!(session.failure().await, (1, CallFailure::Refused { status: 500, reason: "oops".to_owned() }));
+    assert_eq!(session.failure().await, (1, RequestFailure::Refused { status: 500, reason: "oops".to_owned() }));
     assert_eq!(server.requests().len(), 1);
 }

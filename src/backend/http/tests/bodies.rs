@@ -19,21 +19,21 @@ async fn a_body_that_unpacks_past_the_limit_is_cut_off() {
     let (server, mut session) = with_calls(|_| zipped(json(LARGE_BODY))).await;
     session.call(2);
     match session.failure().await {
-        (2, CallFailure::TooLarge { size }) => {
+        (2, RequestFailure::TooLarge { size }) => {
             assert!((MESSAGE_LIMIT..MESSAGE_LIMIT * 4).contains(&size), "{size} bytes were unpacked");
         }
         other => panic!("{other:?}"),
     }
     assert!(server.requests()[0].header("accept-encoding").unwrap().contains("gzip"));
     session.call(3);
-    assert!(matches!(session.failure().await, (3, CallFailure::TooLarge { .. })), "the link goes on");
+    assert!(matches!(session.failure().await, (3, RequestFailure::TooLarge { .. })), "the link goes on");
 }
 
 #[tokio::test]
 async fn an_event_that_unpacks_past_the_limit_is_skipped() {
     let (_server, mut session) = with_calls(|_| zipped(events(LARGE_EVENT))).await;
     session.call(2);
-    assert_eq!(session.failure().await, (2, CallFailure::TooLarge { size: UNPACKED }));
+    assert_eq!(session.failure().await, (2, RequestFailure::TooLarge { size: UNPACKED }));
     assert_eq!(
         session.receive().await,
         message(r#"{"jsonrpc":"2.0","method":"after"}"#, Some(2)),
@@ -46,7 +46,7 @@ async fn an_event_that_unpacks_past_the_limit_is_skipped() {
 async fn a_large_body_is_refused_by_its_length() {
     let (_server, mut session) = with_calls(|_| json(vec![b' '; MESSAGE_LIMIT + 1])).await;
     session.call(2);
-    assert_eq!(session.failure().await, (2, CallFailure::TooLarge { size: MESSAGE_LIMIT + 1 }));
+    assert_eq!(session.failure().await, (2, RequestFailure::TooLarge { size: MESSAGE_LIMIT + 1 }));
 }
 
 #[tokio::test]
@@ -90,7 +90,7 @@ async fn an_endless_event_is_not_kept() {
         timeout(TEST_TIMEOUT, said.send("x".repeat(MESSAGE_LIMIT))).await.expect("it is read on").unwrap();
     }
     said.send("\"}\n\n".to_owned()).await.unwrap();
-    assert!(matches!(session.failure().await, (2, CallFailure::TooLarge { size }) if size > 100 * MESSAGE_LIMIT));
+    assert!(matches!(session.failure().await, (2, RequestFailure::TooLarge { size }) if size > 100 * MESSAGE_LIMIT));
 }
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn a_long_message_goes_out_in_its_parts() {
     let frame = crate::frame::Frame::parse(text.clone()).unwrap();
     let wire = frame.splice().id(&Id::number(2)).finish();
     assert!(wire.parts().len() > 1);
-    session.send(Purpose::Call(2), wire);
+    session.send(Purpose::Request(2), wire);
     session.answer(2).await;
     let call = &server.wait_for("POST tools/call", 1).await[0];
     assert!(call.has(&text.replace("\"long\"", "2")), "byte by byte");

@@ -6,7 +6,7 @@ use crate::backend::http::position::StreamPosition;
 use crate::backend::http::reader::{BodyError, EventReader, StreamItem, read_body};
 use crate::budget::UNCHARGED_BUFFER;
 use crate::frame::Lost;
-use crate::link::Whose;
+use crate::link::CredentialsOwner;
 
 const MEGABYTE: usize = 1024 * 1024;
 
@@ -141,13 +141,13 @@ async fn messages_that_wait_for_their_answer_are_not_all_kept() {
     let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap());
     session.open().await;
     for number in 2..2 + CALLS {
-        session.send(Purpose::Call(number), long_call(number, 400_000));
+        session.send(Purpose::Request(number), long_call(number, 400_000));
     }
     let (mut sent, mut refused) = (0, 0);
     for _ in 0..CALLS {
         match session.receive().await {
             Delivery::Message { .. } => sent += 1,
-            Delivery::Failed(_, CallFailure::Refused { status: 307, reason }) => {
+            Delivery::Failed(_, RequestFailure::Refused { status: 307, reason }) => {
                 assert!(reason.contains("too long") && reason.contains("/there"), "{reason}");
                 refused += 1;
             }
@@ -156,7 +156,7 @@ async fn messages_that_wait_for_their_answer_are_not_all_kept() {
     }
     assert_eq!((sent, refused), (2, CALLS - 2), "there is room for two of them");
     // Their room is given back.
-    session.send(Purpose::Call(100), long_call(100, 400_000));
+    session.send(Purpose::Request(100), long_call(100, 400_000));
     session.answer(100).await;
 }
 
@@ -230,7 +230,7 @@ async fn challenges_hold_no_secrets_and_are_short() {
     session.open().await;
     session.call_with(2, &[("x-tenant", "Bearer clientsecret42")]);
     match session.failure().await {
-        (2, CallFailure::Unauthorized { challenge: Some(challenge), whose: Whose::Operator, .. }) => {
+        (2, RequestFailure::Unauthorized { challenge: Some(challenge), whose: CredentialsOwner::Operator, .. }) => {
             assert!(challenge.starts_with("Bearer realm=") && challenge.contains("***"), "{challenge}");
             for secret in SECRETS {
                 assert!(!challenge.contains(secret), "{secret}: {challenge}");
@@ -251,7 +251,7 @@ async fn challenges_hold_no_secrets_and_are_short() {
     let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap());
     session.initialize();
     match session.failure().await {
-        (1, CallFailure::Unauthorized { challenge: Some(challenge), .. }) => {
+        (1, RequestFailure::Unauthorized { challenge: Some(challenge), .. }) => {
             let realm = |size| format!("Bearer realm=\"{}\"", "r".repeat(size));
             assert_eq!(challenge, [realm(900), realm(900), realm(10)].join(", "), "those that fit, as they are");
         }
@@ -269,7 +269,7 @@ async fn a_long_redirect_is_not_shown_whole() {
     let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap());
     session.initialize();
     match session.failure().await {
-        (1, CallFailure::Refused { status: 307, reason }) => {
+        (1, RequestFailure::Refused { status: 307, reason }) => {
             assert!(reason.contains("http://elsewhere.test/long/") && reason.len() < 600, "{} bytes", reason.len());
         }
         other => panic!("{other:?}"),

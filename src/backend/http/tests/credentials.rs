@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use super::*;
 use crate::backend::credentials::{AuthRefusal, BearerToken, CredentialError, TokenSource};
 use crate::backend::http::{HttpBackend, HttpBackendError};
-use crate::link::Whose;
+use crate::link::CredentialsOwner;
 
 async fn plain() -> ScriptedPeer {
     ScriptedPeer::start(async |request: PeerRequest| match request.kind().as_str() {
@@ -96,8 +96,8 @@ async fn what_is_done_for_a_client_is_done_with_its_credentials() {
 #[tokio::test]
 async fn a_refusal_says_whose_credentials_it_was() {
     let server = ScriptedPeer::start(async |_| refused(Some("Bearer resource_metadata=\"https://x/y\""))).await;
-    let unauthorized = |failure: (u64, CallFailure)| match failure {
-        (1, CallFailure::Unauthorized { status: 401, challenge, whose, reason }) => {
+    let unauthorized = |failure: (u64, RequestFailure)| match failure {
+        (1, RequestFailure::Unauthorized { status: 401, challenge, whose, reason }) => {
             assert_eq!(challenge.as_deref(), Some("Bearer resource_metadata=\"https://x/y\""));
             (whose, reason)
         }
@@ -107,24 +107,24 @@ async fn a_refusal_says_whose_credentials_it_was() {
     let mut session = TestLink::start(plain.clone());
     session.initialize();
     let (whose, reason) = unauthorized(session.failure().await);
-    assert!(whose == Whose::Operator && reason.contains("none are configured"), "{reason}");
+    assert!(whose == CredentialsOwner::Operator && reason.contains("none are configured"), "{reason}");
 
     let mut session = TestLink::start(plain.clone().header("authorization", "Bearer s3cret").unwrap());
     session.initialize();
     let (whose, reason) = unauthorized(session.failure().await);
-    assert!(whose == Whose::Operator && !reason.contains("s3cret"), "{reason}");
+    assert!(whose == CredentialsOwner::Operator && !reason.contains("s3cret"), "{reason}");
 
     let forwarding = plain.forward_header("authorization").unwrap();
     let mut session = TestLink::start(forwarding.clone());
     session.initialize();
     let (whose, reason) = unauthorized(session.failure().await);
-    assert!(whose == Whose::Client && reason.contains("authorization"), "{reason}");
+    assert!(whose == CredentialsOwner::Client && reason.contains("authorization"), "{reason}");
 
     let mut session = TestLink::start(forwarding);
     let wire = Wire::from(r#"{"jsonrpc":"2.0","id":1,"method":"initialize"}"#.to_owned());
     session.send(Purpose::Initialize(1), wire.with_forwarded(Some(forwarded(&[("authorization", "Bearer mine")]))));
     let (whose, reason) = unauthorized(session.failure().await);
-    assert!(whose == Whose::Client && !reason.contains("mine"), "{reason}");
+    assert!(whose == CredentialsOwner::Client && !reason.contains("mine"), "{reason}");
 }
 
 #[tokio::test]
@@ -137,7 +137,10 @@ async fn forbidden_is_a_matter_of_credentials_only_with_a_challenge() {
     let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap());
     session.open().await;
     session.call(2);
-    assert_eq!(session.failure().await, (2, CallFailure::Refused { status: 403, reason: "not from there".to_owned() }));
+    assert_eq!(
+        session.failure().await,
+        (2, RequestFailure::Refused { status: 403, reason: "not from there".to_owned() })
+    );
 }
 
 #[tokio::test]
@@ -155,7 +158,7 @@ async fn a_server_that_repeats_secrets_is_not_quoted_with_them() {
         let mut session = TestLink::start(backend);
         session.initialize();
         let reason = r#"Some("Bearer ***") Some("***")"#.to_owned();
-        assert_eq!(session.failure().await, (1, CallFailure::Refused { status: 500, reason }));
+        assert_eq!(session.failure().await, (1, RequestFailure::Refused { status: 500, reason }));
     }
 }
 
@@ -226,7 +229,10 @@ async fn a_token_is_renewed_once_for_each_message() {
     let (backend, credentials) = renewing(&server, 9);
     let mut session = TestLink::start(backend);
     session.initialize();
-    assert!(matches!(session.failure().await, (1, CallFailure::Unauthorized { whose: Whose::Operator, .. })));
+    assert!(matches!(
+        session.failure().await,
+        (1, RequestFailure::Unauthorized { whose: CredentialsOwner::Operator, .. })
+    ));
     assert_eq!(server.kinds(), ["POST initialize", "POST initialize"]);
     assert_eq!(credentials.refusals.lock().unwrap().len(), 1);
 }
@@ -238,7 +244,10 @@ async fn the_clients_own_credentials_stand_in_place_of_the_operators() {
     let mut session = TestLink::start(backend.forward_header("authorization").unwrap());
     let wire = Wire::from(r#"{"jsonrpc":"2.0","id":1,"method":"initialize"}"#.to_owned());
     session.send(Purpose::Initialize(1), wire.with_forwarded(Some(forwarded(&[("authorization", "Bearer mine")]))));
-    assert!(matches!(session.failure().await, (1, CallFailure::Unauthorized { whose: Whose::Client, .. })));
+    assert!(matches!(
+        session.failure().await,
+        (1, RequestFailure::Unauthorized { whose: CredentialsOwner::Client, .. })
+    ));
     assert_eq!(server.requests()[0].header("authorization"), Some("Bearer mine"));
     assert!(credentials.refusals.lock().unwrap().is_empty(), "the operator's were not refused");
 }

@@ -167,9 +167,9 @@ async fn a_session_that_a_failed_handshake_opened_is_deleted() {
 }
 
 /// There is never memory for what asks or tells something.
-struct FullInlet(RecordingInlet, Budget);
+struct FullInlet(RecordedEvents, Budget);
 
-impl Inlet for FullInlet {
+impl LinkEvents for FullInlet {
     fn budget(&self) -> &Budget {
         &self.1
     }
@@ -182,7 +182,7 @@ impl Inlet for FullInlet {
         self.0.deliver(frames, permit, on);
     }
 
-    fn failed(&self, call: u64, failure: CallFailure) {
+    fn failed(&self, call: u64, failure: RequestFailure) {
         self.0.failed(call, failure);
     }
 

@@ -22,15 +22,15 @@ async fn other_refusals_say_what_the_server_said() {
     session.call(2);
     assert_eq!(
         session.failure().await,
-        (2, CallFailure::Refused { status: 503, reason: "<h1> overloaded [1m </h1>".to_owned() })
+        (2, RequestFailure::Refused { status: 503, reason: "<h1> overloaded [1m </h1>".to_owned() })
     );
     assert_eq!(session.stop().await, []);
 }
 
 #[tokio::test]
 async fn what_is_no_answer_is_said_to_be_none() {
-    let bad = |failure: (u64, CallFailure), word: &str| match failure {
-        (2, CallFailure::BadAnswer { reason }) => assert!(reason.contains(word), "{reason}"),
+    let bad = |failure: (u64, RequestFailure), word: &str| match failure {
+        (2, RequestFailure::BadAnswer { reason }) => assert!(reason.contains(word), "{reason}"),
         other => panic!("{other:?}"),
     };
     let (_server, mut session) = with_calls(|_| status(202)).await;
@@ -45,7 +45,7 @@ async fn what_is_no_answer_is_said_to_be_none() {
     bad(session.failure().await, "at byte 1");
     let (_server, mut session) = with_calls(|_| json("")).await;
     session.call(2);
-    assert!(matches!(session.failure().await, (2, CallFailure::Broken { .. })), "it may have been cut off");
+    assert!(matches!(session.failure().await, (2, RequestFailure::Broken { .. })), "it may have been cut off");
     let (_server, mut session) = with_calls(|_| json(r#"{"jsonrpc":"2.0","id":3,"result":{}}"#)).await;
     session.call(2);
     assert_eq!(session.receive().await, message(r#"{"jsonrpc":"2.0","id":3,"result":{}}"#, Some(2)));
@@ -60,7 +60,7 @@ async fn nobody_listens() {
     let mut session = TestLink::start(HttpBackend::new(&url).unwrap());
     session.initialize();
     match session.failure().await {
-        (1, CallFailure::Unreachable { reason }) => {
+        (1, RequestFailure::Unreachable { reason }) => {
             assert!(reason.contains("/mcp: ") && reason.contains("refused"), "{reason}");
             assert!(!reason.contains("pa55word") && !reason.contains("s3cret"), "{reason}");
         }
@@ -101,7 +101,7 @@ async fn a_server_that_accepts_no_connection_is_given_up() {
     let backend = HttpBackend::new(&format!("http://{address}/mcp")).unwrap();
     let mut session = TestLink::start(backend.connect_timeout(Duration::from_millis(300)));
     session.initialize();
-    assert!(matches!(session.failure().await, (1, CallFailure::Unreachable { .. })));
+    assert!(matches!(session.failure().await, (1, RequestFailure::Unreachable { .. })));
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn an_answer_cut_at_any_byte_is_broken_and_never_asked_for_again() {
             session.call(2);
             match session.receive().await {
                 Delivery::Message { text, .. } => assert!(text == body && cut >= enough, "{cut} of {whole:?}"),
-                Delivery::Failed(2, CallFailure::Broken { .. }) => assert!(cut < enough, "{cut} of {whole:?}"),
+                Delivery::Failed(2, RequestFailure::Broken { .. }) => assert!(cut < enough, "{cut} of {whole:?}"),
                 other => panic!("{cut} of {whole:?}: {other:?}"),
             }
             assert_eq!(session.stop().await, [], "{cut} of {whole:?}");
@@ -159,7 +159,7 @@ async fn asking(statuses: Vec<u16>) -> (ScriptedPeer, TestLink, mpsc::Sender<Str
     said.send(format!("data: {question}\n\n")).await.unwrap();
     assert_eq!(session.receive().await, message(question, Some(2)));
     session.call(3);
-    session.send(Purpose::Answer, r#"{"jsonrpc":"2.0","id":"q-1","result":{"roots":[]}}"#.to_owned());
+    session.send(Purpose::Response, r#"{"jsonrpc":"2.0","id":"q-1","result":{"roots":[]}}"#.to_owned());
     (server, session, said)
 }
 
@@ -180,7 +180,7 @@ async fn a_call_fails_whose_question_cannot_be_answered() {
     for (statuses, tries) in [(&[500][..], 1), (&[503; 9], 5)] {
         let (server, mut session, said) = asking(statuses.to_vec()).await;
         match session.failure().await {
-            (2, CallFailure::Broken { reason }) => {
+            (2, RequestFailure::Broken { reason }) => {
                 assert!(
                     reason.contains("a request that it made") && reason.contains(&statuses[0].to_string()),
                     "{reason}"

@@ -1,7 +1,7 @@
 //! The HTTP backend against scripted servers on loopback, and its pure parts.
 //!
 //! The servers are [`ScriptedPeer`]s. A [`TestLink`] is what a session is to its link: a queue of messages to the
-//! server, and an inlet that keeps what the link delivers.
+//! server, and an link_events that keeps what the link delivers.
 
 mod auto;
 mod bodies;
@@ -40,7 +40,7 @@ use crate::backend::scripted_peer::{
 };
 use crate::budget::Budget;
 use crate::frame::{Forwarded, FrameError, Id, Incoming, Permit, Wire};
-use crate::link::{CallFailure, Inlet, Launch, LinkExit, LostMessage, Outward, Purpose};
+use crate::link::{LinkContext, LinkEvents, LinkExit, LostMessage, MessageToServer, Purpose, RequestFailure};
 
 /// The largest message.
 const MESSAGE_LIMIT: usize = 64 * 1024;
@@ -50,20 +50,20 @@ const MESSAGE_LIMIT: usize = 64 * 1024;
 enum Delivery {
     Message { text: String, on: Option<u64> },
     Bad { on: Option<u64> },
-    Failed(u64, CallFailure),
+    Failed(u64, RequestFailure),
     Lost(LostMessage),
     Closed(LinkExit),
 }
 
-struct RecordingInlet(mpsc::Sender<Delivery>, Budget);
+struct RecordedEvents(mpsc::Sender<Delivery>, Budget);
 
-impl RecordingInlet {
+impl RecordedEvents {
     fn record(&self, heard: Delivery) {
         self.0.try_send(heard).unwrap();
     }
 }
 
-impl Inlet for RecordingInlet {
+impl LinkEvents for RecordedEvents {
     fn budget(&self) -> &Budget {
         &self.1
     }
@@ -85,7 +85,7 @@ impl Inlet for RecordingInlet {
         }
     }
 
-    fn failed(&self, call: u64, failure: CallFailure) {
+    fn failed(&self, call: u64, failure: RequestFailure) {
         self.record(Delivery::Failed(call, failure));
     }
 
@@ -102,7 +102,7 @@ impl Inlet for RecordingInlet {
 
 /// A session with a running link.
 struct TestLink {
-    outgoing: Option<mpsc::Sender<Outward>>,
+    outgoing: Option<mpsc::Sender<MessageToServer>>,
     heard: mpsc::Receiver<Delivery>,
     stop: CancellationToken,
     link: JoinHandle<()>,
@@ -119,18 +119,21 @@ impl TestLink {
         Self::start_with(backend, |ear| Arc::new(ear))
     }
 
-    /// A session whose inlet is made of this one.
-    fn start_with(backend: impl Into<Backend>, inlet: impl FnOnce(RecordingInlet) -> Arc<dyn Inlet>) -> Self {
+    /// A session whose link_events is made of this one.
+    fn start_with(
+        backend: impl Into<Backend>,
+        link_events: impl FnOnce(RecordedEvents) -> Arc<dyn LinkEvents>,
+    ) -> Self {
         let (outgoing, waiting) = mpsc::channel(100);
         let (ear, heard) = mpsc::channel(10_000);
         let stop = CancellationToken::new();
         let budget = Budget::ample();
-        let link = tokio::spawn(backend.into().run(Launch {
+        let link = tokio::spawn(backend.into().run(LinkContext {
             name: "test".into(),
             server: "test".into(),
             scratch: std::path::PathBuf::new(),
             message_size: MESSAGE_LIMIT,
-            inlet: inlet(RecordingInlet(ear, Budget::ample())),
+            link_events: link_events(RecordedEvents(ear, Budget::ample())),
             outgoing: waiting,
             outgoing_budget: budget.clone(),
             backlog: budget.backlog(|| ()),
@@ -144,7 +147,7 @@ impl TestLink {
         self.outgoing
             .as_ref()
             .unwrap()
-            .try_send(Outward { wire: wire.into(), purpose, held: None, response: None })
+            .try_send(MessageToServer { wire: wire.into(), purpose, held: None, response: None })
             .unwrap();
     }
 
@@ -160,11 +163,11 @@ impl TestLink {
     }
 
     fn call(&self, number: u64) {
-        self.send(Purpose::Call(number), call(number));
+        self.send(Purpose::Request(number), call(number));
     }
 
     fn call_with(&self, number: u64, headers: &[(&str, &str)]) {
-        self.send(Purpose::Call(number), Wire::from(call(number)).with_forwarded(Some(forwarded(headers))));
+        self.send(Purpose::Request(number), Wire::from(call(number)).with_forwarded(Some(forwarded(headers))));
     }
 
     fn cancel(&self, number: u64) {
@@ -174,7 +177,7 @@ impl TestLink {
     }
 
     fn notice(&self, number: usize) {
-        self.send(Purpose::Notice, format!(r#"{{"jsonrpc":"2.0","method":"notifications/n{number}"}}"#));
+        self.send(Purpose::Notification, format!(r#"{{"jsonrpc":"2.0","method":"notifications/n{number}"}}"#));
     }
 
     async fn receive(&mut self) -> Delivery {
@@ -182,7 +185,7 @@ impl TestLink {
     }
 
     /// What failed, and how.
-    async fn failure(&mut self) -> (u64, CallFailure) {
+    async fn failure(&mut self) -> (u64, RequestFailure) {
         match self.receive().await {
             Delivery::Failed(call, failure) => (call, failure),
             other => panic!("{other:?}"),

@@ -4,9 +4,9 @@ use super::*;
 use crate::backend::http::{HttpBackend, Transport};
 
 /// Panics at every message of the server.
-struct PanickingInlet(RecordingInlet);
+struct PanickingEvents(RecordedEvents);
 
-impl Inlet for PanickingInlet {
+impl LinkEvents for PanickingEvents {
     fn budget(&self) -> &Budget {
         self.0.budget()
     }
@@ -19,7 +19,7 @@ impl Inlet for PanickingInlet {
         panic!("a defect in the link");
     }
 
-    fn failed(&self, call: u64, failure: CallFailure) {
+    fn failed(&self, call: u64, failure: RequestFailure) {
         self.0.failed(call, failure);
     }
 
@@ -48,7 +48,7 @@ async fn a_panic_ends_the_link_of_either_transport() {
     .await;
     for transport in [Transport::Http, Transport::Sse] {
         let backend = HttpBackend::new(&server.url()).unwrap().transport(transport);
-        let mut session = TestLink::start_with(backend, |ear| Arc::new(PanickingInlet(ear)));
+        let mut session = TestLink::start_with(backend, |ear| Arc::new(PanickingEvents(ear)));
         session.initialize();
         let lost = Delivery::Closed(LinkExit::Lost { reason: "the link to it failed within sessile".to_owned() });
         assert_eq!(session.rest().await, [lost]);

@@ -43,7 +43,7 @@ async fn a_redirect_elsewhere_is_not_followed() {
         let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap());
         session.initialize();
         match session.failure().await {
-            (1, CallFailure::Refused { status, reason }) => {
+            (1, RequestFailure::Refused { status, reason }) => {
                 assert_eq!(status, code);
                 assert!(reason.contains("another origin") && !reason.contains("token"), "{reason}");
             }
@@ -59,12 +59,12 @@ async fn a_post_does_not_become_a_get_and_circles_end() {
     let server = ScriptedPeer::start(async |_| moved(303, "/done")).await;
     let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap());
     session.initialize();
-    assert!(matches!(session.failure().await, (1, CallFailure::Refused { status: 303, .. })));
+    assert!(matches!(session.failure().await, (1, RequestFailure::Refused { status: 303, .. })));
     assert_eq!(server.kinds(), ["POST initialize"]);
 
     let server = ScriptedPeer::start(async |_| moved(307, "/mcp")).await;
     let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap());
     session.initialize();
-    assert!(matches!(session.failure().await, (1, CallFailure::Refused { status: 307, .. })));
+    assert!(matches!(session.failure().await, (1, RequestFailure::Refused { status: 307, .. })));
     assert_eq!(server.kinds().len(), 6);
 }

@@ -72,9 +72,9 @@ async fn a_stream_without_a_place_to_go_on_is_broken() {
     session.answer(1).await;
     session.call(2);
     assert_eq!(session.receive().await, message(NOTIFICATION, Some(2)));
-    assert!(matches!(session.failure().await, (2, CallFailure::Broken { .. })));
+    assert!(matches!(session.failure().await, (2, RequestFailure::Broken { .. })));
     session.call(3);
-    assert!(matches!(session.failure().await, (3, CallFailure::Broken { .. })));
+    assert!(matches!(session.failure().await, (3, RequestFailure::Broken { .. })));
     assert_eq!(session.stop().await, []);
     assert!(!server.kinds().contains(&"GET".to_owned()));
 }
@@ -88,7 +88,7 @@ async fn a_server_that_does_not_resume_says_so() {
         session.answer(1).await;
         session.call(2);
         match session.receive().await {
-            Delivery::Failed(2, CallFailure::Broken { reason }) => {
+            Delivery::Failed(2, RequestFailure::Broken { reason }) => {
                 assert!(reason.contains(&code.to_string()), "{reason}");
             }
             other => panic!("{code}: {other:?}"),
@@ -141,7 +141,7 @@ async fn a_session_outlives_its_stream() {
         server.wait_for("GET", 1 + 2 * had).await;
         server.wait_for("POST ping", had).await;
         sleep(Duration::from_millis(300)).await;
-        session.send(Purpose::Call(3), r#"{"jsonrpc":"2.0","id":3,"method":"prompts/list"}"#.to_owned());
+        session.send(Purpose::Request(3), r#"{"jsonrpc":"2.0","id":3,"method":"prompts/list"}"#.to_owned());
         session.answer(3).await;
         assert_eq!(server.wait_for("POST ping", had).await.len(), had);
         assert_eq!(session.stop().await, []);
@@ -162,7 +162,7 @@ async fn a_server_that_repeats_itself_is_not_asked_for_ever() {
         assert!(server.kinds().len() < 50, "there is no end to it");
         sleep(Duration::from_millis(500)).await;
     };
-    assert!(matches!(failure, Delivery::Failed(2, CallFailure::Broken { .. })), "{failure:?}");
+    assert!(matches!(failure, Delivery::Failed(2, RequestFailure::Broken { .. })), "{failure:?}");
 }
 
 #[tokio::test]
@@ -204,7 +204,7 @@ async fn resuming_comes_to_an_end() {
         sleep(Duration::from_millis(500)).await;
     };
     match failure {
-        Delivery::Failed(2, CallFailure::Broken { reason }) => {
+        Delivery::Failed(2, RequestFailure::Broken { reason }) => {
             assert!(reason.contains("could not be resumed"), "{reason}");
         }
         other => panic!("{other:?}"),

@@ -93,7 +93,7 @@ async fn an_endpoint_elsewhere_is_refused() {
     let mut session = old.session(Transport::Sse);
     session.initialize();
     match session.failure().await {
-        (1, CallFailure::BadAnswer { reason }) => assert!(reason.contains("another origin"), "{reason}"),
+        (1, RequestFailure::BadAnswer { reason }) => assert!(reason.contains("another origin"), "{reason}"),
         other => panic!("{other:?}"),
     }
     assert!(elsewhere.requests().is_empty());
@@ -107,14 +107,14 @@ async fn a_stream_that_begins_otherwise_is_refused() {
         let mut session = old.session(Transport::Sse);
         session.initialize();
         match session.failure().await {
-            (1, CallFailure::BadAnswer { reason }) => assert!(reason.contains("endpoint"), "{reason}"),
+            (1, RequestFailure::BadAnswer { reason }) => assert!(reason.contains("endpoint"), "{reason}"),
             other => panic!("{other:?}"),
         }
     }
     let server = ScriptedPeer::start(async |_| events("")).await;
     let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap().transport(Transport::Sse));
     session.initialize();
-    assert!(matches!(session.failure().await, (1, CallFailure::BadAnswer { .. })));
+    assert!(matches!(session.failure().await, (1, RequestFailure::BadAnswer { .. })));
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ async fn a_call_that_is_not_accepted_has_failed() {
     let old = Old::start(relative, 500).await;
     let mut session = old.session(Transport::Sse);
     session.initialize();
-    assert_eq!(session.failure().await, (1, CallFailure::Refused { status: 500, reason: "Accepted".to_owned() }));
+    assert_eq!(session.failure().await, (1, RequestFailure::Refused { status: 500, reason: "Accepted".to_owned() }));
 }
 
 #[tokio::test]
@@ -169,7 +169,7 @@ async fn a_client_may_try_again() {
     .await;
     let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap().transport(Transport::Sse));
     session.initialize();
-    assert!(matches!(session.failure().await, (1, CallFailure::Refused { status: 503, .. })));
+    assert!(matches!(session.failure().await, (1, RequestFailure::Refused { status: 503, .. })));
     session.initialize();
     assert_eq!(session.receive().await, message(INITIALIZE_RESPONSE, None));
 }
@@ -201,7 +201,7 @@ async fn a_handshake_that_is_accepted_and_never_answered_comes_to_an_end() {
     };
     assert!(begun.elapsed() > Duration::from_secs(100));
     match heard {
-        Delivery::Failed(1, CallFailure::Broken { reason }) => assert!(reason.contains("120 seconds"), "{reason}"),
+        Delivery::Failed(1, RequestFailure::Broken { reason }) => assert!(reason.contains("120 seconds"), "{reason}"),
         other => panic!("{other:?}"),
     }
     sleep(Duration::from_secs(300)).await;

@@ -10,7 +10,7 @@ use super::*;
 
 /// How often something happened to the requests of one id.
 #[derive(Debug, Default, Clone)]
-struct Count {
+struct RequestCount {
     asked: usize,
     answered: usize,
     cancelled: usize,
@@ -29,13 +29,13 @@ struct Seen {
 }
 
 /// The session, and what both sides know of it.
-struct World {
-    stage: Stage,
+struct OrderHarness {
+    core: CoreHarness,
     streams: HashMap<u64, Seen>,
     /// Of every attachment ever made, its stream.
     attachments: Vec<(u64, u64)>,
-    calls: HashMap<String, Count>,
-    questions: HashMap<String, Count>,
+    calls: HashMap<String, RequestCount>,
+    questions: HashMap<String, RequestCount>,
     /// Numbers under which the server knows calls, and those under which the client knows questions.
     call_numbers: Vec<String>,
     question_numbers: Vec<String>,
@@ -47,10 +47,10 @@ struct World {
     resuming: Option<u64>,
 }
 
-impl World {
+impl OrderHarness {
     fn new(limits: Limits, stdio: bool) -> Self {
         let mut world = Self {
-            stage: Stage::new(limits),
+            core: CoreHarness::new(limits),
             streams: HashMap::new(),
             attachments: Vec::new(),
             calls: HashMap::new(),
@@ -78,7 +78,7 @@ impl World {
             Event::ReadAt { stream, .. } => Some(*stream),
             _ => None,
         };
-        let effects = self.stage.state.apply(event, self.stage.now);
+        let effects = self.core.state.apply(event, self.core.now);
         assert!(!self.ended || effects.is_empty(), "after the end: {effects:?}");
         let mut checks = Vec::new();
         for effect in effects {
@@ -104,11 +104,11 @@ impl World {
                 }
             }
         }
-        let now = self.stage.now;
-        let next = self.stage.state.next_deadline(now);
+        let now = self.core.now;
+        let next = self.core.state.next_deadline(now);
         assert!(!self.ended || next.is_none());
         assert!(!tick || next.is_none_or(|next| next > now), "a tick that changes nothing is due at once");
-        let (limits, Client { outbox, waiting, .. }) = (&self.stage.state.limits, self.stage.state.client());
+        let (limits, Client { outbox, waiting, .. }) = (&self.core.state.limits, self.core.state.client());
         assert!(outbox.kept_bytes() <= 2 * limits.replay_bytes);
         assert!(waiting.bytes() <= limits.replay_bytes && waiting.len() <= 1024);
         assert!(self.ended || waiting.is_empty() || outbox.general_stream().is_none(), "it waits for what is there");
@@ -120,15 +120,15 @@ impl World {
     /// The shell says when a connection was read last: some time ago, or of one that another has replaced meanwhile.
     fn check_read(&mut self, stream: StreamId, attachment: Attachment) {
         let ago = (self.asked * 31 + self.told * 17 + attachment.0 * 7) % 40;
-        let at = self.stage.now.checked_sub(secs(ago)).unwrap();
+        let at = self.core.now.checked_sub(secs(ago)).unwrap();
         let attachment = if ago % 9 == 8 { Attachment(attachment.0 - 1) } else { attachment };
         self.apply(Event::ReadAt { stream, attachment, at });
     }
 
-    fn heard_by_client(&mut self, stream: u64, event: Option<u64>, wire: Wire, role: Role) {
+    fn heard_by_client(&mut self, stream: u64, event: Option<u64>, wire: Wire, role: MessageRole) {
         let seen = self.streams.get_mut(&stream).expect("a stream that was opened");
         assert!(seen.attachment.is_some(), "nobody is there to hear it");
-        if role == Role::Resumed {
+        if role == MessageRole::StreamResumed {
             return;
         }
         // What is sent again comes in order, but after newer things.
@@ -205,8 +205,8 @@ impl World {
     }
 
     fn attach(&mut self, stream: u64, kind: StreamKind, after: Option<u64>) {
-        self.stage.attachments += 1;
-        let attachment = self.stage.attachments;
+        self.core.attachments += 1;
+        let attachment = self.core.attachments;
         self.attachments.push((stream, attachment));
         if !self.ended {
             self.streams.entry(stream).or_default().attachment = Some(attachment);
@@ -233,7 +233,7 @@ impl World {
 
     /// Lets the client say something; with each message comes the id that is to be answered.
     fn client(&mut self, stream: u64, messages: Vec<(String, Option<String>)>) {
-        let is_open = self.stage.state.client().outbox.knows(StreamId(stream));
+        let is_open = self.core.state.client().outbox.knows(StreamId(stream));
         let attached = self.streams.get(&stream).is_some_and(|seen| seen.attachment.is_some());
         for id in messages.iter().filter_map(|(_, id)| id.as_ref()) {
             let count = self.calls.entry(id.clone()).or_default();
@@ -366,7 +366,7 @@ impl World {
                 self.lose(stream, attachment);
             }
             Act::Resume(pick, after) => self.resume(*pick, *after),
-            Act::Pass(millis) => self.stage.now += Duration::from_millis(u64::from(*millis)),
+            Act::Pass(millis) => self.core.now += Duration::from_millis(u64::from(*millis)),
             Act::Tick => self.apply(Event::Tick),
             Act::InputEnded => self.apply(Event::InputEnded { client: ClientId::FIRST }),
             Act::Drain => self.apply(Event::Drain),
@@ -380,7 +380,7 @@ impl World {
         let id = if request { self.fresh_id(255) } else { pick_from(&self.question_numbers, pick) };
         if request {
             let count = self.calls.entry(id.clone()).or_default();
-            count.asked += usize::from(self.stage.state.client().outbox.knows(StreamId(stream)));
+            count.asked += usize::from(self.core.state.client().outbox.knows(StreamId(stream)));
             count.lost = true;
         }
         let id = Id::from_raw(id.as_bytes());
@@ -404,7 +404,7 @@ impl World {
             _ => 0,
         };
         self.client_lied |= claimed != seen.newest;
-        if !self.stage.state.client().outbox.knows(StreamId(stream)) {
+        if !self.core.state.client().outbox.knows(StreamId(stream)) {
             // A stream that was forgotten goes on as a GET stream.
             self.streams.entry(stream).or_default().kind = Some(StreamKind::Get);
         }
@@ -413,11 +413,11 @@ impl World {
 
     /// Lets the shell do its work until nothing is due for a long time.
     fn settle(&mut self) {
-        let until = self.stage.now + secs(100_000);
+        let until = self.core.now + secs(100_000);
         for _ in 0..10_000 {
-            match self.stage.state.next_deadline(self.stage.now).filter(|due| *due <= until) {
+            match self.core.state.next_deadline(self.core.now).filter(|due| *due <= until) {
                 Some(due) => {
-                    self.stage.now = self.stage.now.max(due);
+                    self.core.now = self.core.now.max(due);
                     self.apply(Event::Tick);
                 }
                 None => return,
@@ -438,15 +438,15 @@ impl World {
         for (id, count) in &self.questions {
             assert!(count.answered + count.cancelled >= count.asked, "never answered: {id} {count:?}");
         }
-        assert_eq!(self.stage.state.pending.server_requests_open(), 0);
+        assert_eq!(self.core.state.pending.server_requests_open(), 0);
         for number in self.call_numbers.clone() {
             self.server(&[answer(&number)]);
         }
         self.settle();
-        assert_eq!(self.stage.state.requests_in_flight(), 0, "every call was answered");
-        assert_eq!(self.stage.state.pending.batches_open(), 0);
-        assert_eq!(self.stage.state.client().outbox.kept_bytes(), 0);
-        assert_eq!(self.stage.state.client().outbox.stream_count(), 0);
+        assert_eq!(self.core.state.requests_in_flight(), 0, "every call was answered");
+        assert_eq!(self.core.state.pending.batches_open(), 0);
+        assert_eq!(self.core.state.client().outbox.kept_bytes(), 0);
+        assert_eq!(self.core.state.client().outbox.stream_count(), 0);
     }
 
     /// The session ends with its client listening: every call has had its answer.
@@ -483,7 +483,7 @@ proptest! {
         acts in vec(act(), 0..120),
         leave in any::<bool>(),
     ) {
-        let mut world = World::new(limits, stdio);
+        let mut world = OrderHarness::new(limits, stdio);
         if greeted {
             world.server(&[answer("1")]);
         }

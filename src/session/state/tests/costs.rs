@@ -11,49 +11,49 @@ fn an_idle_core_is_small() {
 
 #[test]
 fn a_busy_time_leaves_no_room_behind() {
-    let mut stage = Stage::live(Limits { idle_timeout: None, ..limits() });
+    let mut core = CoreHarness::live(Limits { idle_timeout: None, ..limits() });
     for stream in 2..1000 {
-        stage.post(stream, &ask(&stream.to_string(), "x"));
+        core.post(stream, &ask(&stream.to_string(), "x"));
     }
     for _ in 0..1000 {
-        stage.server(&ask("1", "roots/list"));
+        core.server(&ask("1", "roots/list"));
     }
     for number in 1..1000 {
-        stage.client(0, &answer(&number.to_string()));
-        stage.server(&answer(&(number + 1).to_string()));
+        core.client(0, &answer(&number.to_string()));
+        core.server(&answer(&(number + 1).to_string()));
     }
-    stage.client(0, &answer("1000"));
-    assert_eq!(stage.state.requests_in_flight(), 0);
-    assert_eq!(stage.state.pending.server_requests_open(), 0);
-    let room = stage.state.pending.room() + stage.state.client().capacity_for_ids();
+    core.client(0, &answer("1000"));
+    assert_eq!(core.state.requests_in_flight(), 0);
+    assert_eq!(core.state.pending.server_requests_open(), 0);
+    let room = core.state.pending.room() + core.state.client().capacity_for_ids();
     assert!(room <= 96, "{room}");
-    stage.wait(secs(1000));
-    assert_eq!(stage.state.client().outbox.stream_count(), 0);
-    assert!(stage.state.client().outbox.room() <= 192, "{}", stage.state.client().outbox.room());
+    core.wait(secs(1000));
+    assert_eq!(core.state.client().outbox.stream_count(), 0);
+    assert!(core.state.client().outbox.room() <= 192, "{}", core.state.client().outbox.room());
 }
 
 /// How long a thousand calls and notifications take, in a session that looks after so many old streams and open calls.
 fn busy(old: u64, open: u64) -> Duration {
-    let mut stage = Stage::live(Limits { replay_bytes: 64 * 1024 * 1024, in_flight: 10_000, ..limits() });
+    let mut core = CoreHarness::live(Limits { replay_bytes: 64 * 1024 * 1024, in_flight: 10_000, ..limits() });
     let mut number = 1;
-    let mut call = |stage: &mut Stage, answered: bool| {
+    let mut call = |core: &mut CoreHarness, answered: bool| {
         number += 1;
-        stage.post(number, &ask(&number.to_string(), "x"));
+        core.post(number, &ask(&number.to_string(), "x"));
         if answered {
-            stage.server(&answer(&number.to_string()));
+            core.server(&answer(&number.to_string()));
         }
     };
     for _ in 0..old {
-        call(&mut stage, true);
+        call(&mut core, true);
     }
     for _ in 0..open {
-        call(&mut stage, false);
+        call(&mut core, false);
     }
     let start = clock();
     for _ in 0..1000 {
-        call(&mut stage, true);
-        stage.server(&tell("log"));
-        stage.state.next_deadline(stage.now);
+        call(&mut core, true);
+        core.server(&tell("log"));
+        core.state.next_deadline(core.now);
     }
     clock() - start
 }

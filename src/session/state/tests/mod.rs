@@ -1,16 +1,16 @@
-//! Tests of the core: no clock, no tasks, no bytes on any wire. Time is a number that [`Stage`] moves on.
+//! Tests of the core: no clock, no tasks, no bytes on any wire. Time is a number that [`CoreHarness`] moves on.
 
 mod acts;
 mod any_order;
 mod costs;
 mod filters;
 mod life;
-mod many;
 mod peers;
 mod requests;
 mod resume;
 mod streams;
 mod time;
+mod union;
 mod unreadable;
 
 use std::time::{Duration, Instant};
@@ -67,14 +67,14 @@ impl State {
 }
 
 /// A core, the time, and words for what happens to it. Each act gives what follows, one line an effect.
-struct Stage {
+struct CoreHarness {
     state: State,
     start: Instant,
     now: Instant,
     attachments: u64,
 }
 
-impl Stage {
+impl CoreHarness {
     fn new(limits: Limits) -> Self {
         let now = clock();
         Self {
@@ -87,20 +87,20 @@ impl Stage {
 
     /// A session on HTTP whose handshake is done: it went over stream 1, and was call 1.
     fn live(limits: Limits) -> Self {
-        let mut stage = Self::new(limits);
-        stage.post(1, &ask("0", "initialize"));
-        stage.server(&answer("1"));
-        assert!(matches!(stage.state.client().phase, ClientPhase::Ready));
-        stage
+        let mut core = Self::new(limits);
+        core.post(1, &ask("0", "initialize"));
+        core.server(&answer("1"));
+        assert!(matches!(core.state.client().phase, ClientPhase::Ready));
+        core
     }
 
     /// A session on stdio whose handshake is done: all goes over stream 1, and the handshake was call 1.
     fn stdio(limits: Limits) -> Self {
-        let mut stage = Self::new(limits);
-        stage.open(1, StreamKind::Duplex);
-        stage.client(1, &ask("0", "initialize"));
-        stage.server(&answer("1"));
-        stage
+        let mut core = Self::new(limits);
+        core.open(1, StreamKind::Duplex);
+        core.client(1, &ask("0", "initialize"));
+        core.server(&answer("1"));
+        core
     }
 
     fn event(&mut self, event: Event) -> Vec<String> {
@@ -202,13 +202,13 @@ impl Stage {
 /// An effect as a line.
 fn show(effect: Effect) -> String {
     match effect {
-        Effect::ToClient { stream, wire, role: Role::Refusal, .. } => {
+        Effect::ToClient { stream, wire, role: MessageRole::InitializeRefused, .. } => {
             format!("refusal {}: {}", stream.0, message(wire))
         }
-        Effect::ToClient { stream, wire, role: Role::Challenge, .. } => {
+        Effect::ToClient { stream, wire, role: MessageRole::CredentialsRefused, .. } => {
             format!("challenge {}: {}", stream.0, message(wire))
         }
-        Effect::ToClient { stream, role: Role::Resumed, .. } => format!("resumed {}", stream.0),
+        Effect::ToClient { stream, role: MessageRole::StreamResumed, .. } => format!("resumed {}", stream.0),
         Effect::ToClient { stream, wire, .. } => format!("client {}: {}", stream.0, message(wire)),
         Effect::Close { stream } => format!("close {}", stream.0),
         Effect::CheckRead { stream, attachment } => format!("check {} {}", stream.0, attachment.0),

@@ -1,4 +1,4 @@
-//! Whose a resource is, and whether a filter lets it through, by its URI.
+//! CredentialsOwner a resource is, and whether a filter lets it through, by its URI.
 
 use smallvec::smallvec;
 

@@ -5,33 +5,33 @@ use std::sync::Arc;
 use ractor::ActorRef;
 use tracing::{info, warn};
 
+use super::facts::SessionFacts;
 use super::link_phase::LinkId;
+use super::log_throttle::LogThrottle;
 use super::mailbox::SessionMessage;
-use super::noise::Noise;
-use super::shared::Shared;
 use super::state::Event;
 use crate::budget::Budget;
 use crate::frame::{FrameError, Incoming, Permit};
-use crate::link::{CallFailure, Inlet, LinkExit, LostMessage};
+use crate::link::{LinkEvents, LinkExit, LostMessage, RequestFailure};
 
-pub(super) struct SessionInlet {
+pub(super) struct SessionLinkEvents {
     pub actor: ActorRef<SessionMessage>,
-    pub shared: Arc<Shared>,
+    pub shared: Arc<SessionFacts>,
     pub budget: Budget,
     pub answers: Budget,
     pub link: LinkId,
     /// The server's name.
     pub name: Arc<str>,
-    pub noise: Noise,
+    pub log_throttle: LogThrottle,
 }
 
-impl SessionInlet {
+impl SessionLinkEvents {
     fn event(&self, event: Event, permit: Option<Permit>) {
         let _ = self.actor.send_message(SessionMessage::Event { event, permit });
     }
 }
 
-impl Inlet for SessionInlet {
+impl LinkEvents for SessionLinkEvents {
     fn budget(&self) -> &Budget {
         &self.budget
     }
@@ -42,7 +42,7 @@ impl Inlet for SessionInlet {
 
     fn deliver(&self, frames: Result<Incoming, FrameError>, permit: Option<Permit>, on: Option<u64>) {
         if let Err(error) = &frames
-            && let Some(quiet) = self.noise.tell()
+            && let Some(quiet) = self.log_throttle.tell()
         {
             let (session, server) = (&self.shared.id, &self.name);
             warn!(%session, %server, %error, quiet, "the backend said something that is not JSON-RPC");
@@ -50,12 +50,12 @@ impl Inlet for SessionInlet {
         self.event(Event::FromServer { link: self.link, on, frames }, permit);
     }
 
-    fn failed(&self, call: u64, failure: CallFailure) {
-        self.event(Event::CallFailed { link: self.link, call, failure }, None);
+    fn failed(&self, call: u64, failure: RequestFailure) {
+        self.event(Event::RequestFailed { link: self.link, call, failure }, None);
     }
 
     fn lost(&self, message: LostMessage, permit: Permit) {
-        if let Some(quiet) = self.noise.tell() {
+        if let Some(quiet) = self.log_throttle.tell() {
             let LostMessage { size, why, .. } = &message;
             warn!(session = %self.shared.id, server = %self.name, size, ?why, quiet, "a message of the backend was not kept");
         }

@@ -15,7 +15,7 @@ use super::{Attachment, EndReason, SessionId, StreamId};
 
 /// What everybody may know of a session.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct SessionFacts {
     pub id: SessionId,
     pub name: Arc<str>,
     pub opened: Instant,
@@ -35,7 +35,7 @@ pub(crate) struct Shared {
     next_attachment: AtomicU64,
 }
 
-impl Shared {
+impl SessionFacts {
     pub(crate) fn new(id: SessionId, servers: Arc<Servers>) -> Self {
         Self {
             id,

@@ -12,7 +12,7 @@ use crate::config::Offered;
 
 /// What happens next. The numbers pick from what there is, or make up what there is not.
 #[derive(Debug, Clone)]
-enum Act {
+enum UnionAct {
     Ask(Vec<(u8, u8)>),
     Cancel(u8),
     Tell(u8),
@@ -30,23 +30,23 @@ enum Act {
     Drain,
 }
 
-fn act() -> impl Strategy<Value = Act> {
+fn act() -> impl Strategy<Value = UnionAct> {
     let two = || (any::<u8>(), any::<u8>());
     prop_oneof![
-        12 => vec(two(), 1..4).prop_map(Act::Ask),
-        2 => any::<u8>().prop_map(Act::Cancel),
-        2 => any::<u8>().prop_map(Act::Tell),
-        4 => any::<u8>().prop_map(Act::AnswerQuestion),
-        20 => (any::<u8>(), any::<u8>(), any::<u8>()).prop_map(|(link, pick, how)| Act::Answer { link, pick, how }),
-        4 => two().prop_map(|(link, pick)| Act::Question(link, pick)),
-        1 => two().prop_map(|(link, pick)| Act::Withdraw(link, pick)),
-        3 => two().prop_map(|(link, pick)| Act::Progress(link, pick)),
-        3 => two().prop_map(|(link, pick)| Act::Notice(link, pick)),
-        1 => two().prop_map(|(link, pick)| Act::Fail(link, pick)),
-        1 => any::<u8>().prop_map(Act::Close),
-        5 => any::<u16>().prop_map(Act::Pass),
-        3 => Just(Act::Tick),
-        1 => prop_oneof![Just(Act::InputEnded), Just(Act::Drain)],
+        12 => vec(two(), 1..4).prop_map(UnionAct::Ask),
+        2 => any::<u8>().prop_map(UnionAct::Cancel),
+        2 => any::<u8>().prop_map(UnionAct::Tell),
+        4 => any::<u8>().prop_map(UnionAct::AnswerQuestion),
+        20 => (any::<u8>(), any::<u8>(), any::<u8>()).prop_map(|(link, pick, how)| UnionAct::Answer { link, pick, how }),
+        4 => two().prop_map(|(link, pick)| UnionAct::Question(link, pick)),
+        1 => two().prop_map(|(link, pick)| UnionAct::Withdraw(link, pick)),
+        3 => two().prop_map(|(link, pick)| UnionAct::Progress(link, pick)),
+        3 => two().prop_map(|(link, pick)| UnionAct::Notice(link, pick)),
+        1 => two().prop_map(|(link, pick)| UnionAct::Fail(link, pick)),
+        1 => any::<u8>().prop_map(UnionAct::Close),
+        5 => any::<u16>().prop_map(UnionAct::Pass),
+        3 => Just(UnionAct::Tick),
+        1 => prop_oneof![Just(UnionAct::InputEnded), Just(UnionAct::Drain)],
     ]
 }
 
@@ -82,31 +82,31 @@ const RESULTS: [&str; 7] = [
 ];
 
 #[derive(Debug, Default, Clone)]
-struct Count {
+struct UnionRequestCount {
     asked: usize,
     answered: usize,
     withdrawn: bool,
 }
 
-struct World {
-    town: Town,
+struct UnionOrderHarness {
+    union: UnionHarness,
     links: u16,
-    calls: HashMap<String, Count>,
+    calls: HashMap<String, UnionRequestCount>,
     /// What each server was asked, by number, with the method.
     asked: Vec<Vec<(String, String)>>,
     /// Questions of the servers, by their ids, which say whose they are.
-    questions: HashMap<String, Count>,
+    questions: HashMap<String, UnionRequestCount>,
     question_numbers: Vec<String>,
     gone: Vec<bool>,
     said: u64,
     ended: bool,
 }
 
-impl World {
+impl UnionOrderHarness {
     fn new(servers: Servers, limits: Limits, open: bool) -> Self {
         let links = u16::try_from(servers.len()).unwrap();
         let mut world = Self {
-            town: town_of(servers, limits),
+            union: union_of(servers, limits),
             links,
             calls: HashMap::new(),
             asked: vec![Vec::new(); usize::from(links)],
@@ -129,8 +129,8 @@ impl World {
 
     fn apply(&mut self, event: Event) {
         let tick = matches!(event, Event::Tick);
-        let now = self.town.stage.now;
-        for effect in self.town.stage.state.apply(event, now) {
+        let now = self.union.core.now;
+        for effect in self.union.core.state.apply(event, now) {
             assert!(!self.ended, "after the end: {effect:?}");
             match effect {
                 Effect::ToClient { wire, .. } => self.heard_by_client(wire),
@@ -144,7 +144,7 @@ impl World {
                 | Effect::Warn { .. } => {}
             }
         }
-        let next = self.town.stage.state.next_deadline(now);
+        let next = self.union.core.state.next_deadline(now);
         assert!(!tick || next.is_none_or(|next| next > now), "a tick that changes nothing is due at once");
     }
 
@@ -227,14 +227,14 @@ impl World {
         self.client(&json);
     }
 
-    fn act(&mut self, act: &Act) {
+    fn act(&mut self, act: &UnionAct) {
         if self.ended {
             return;
         }
         let link = |pick: u8| LinkId(u16::from(pick) % self.links);
         match *act {
-            Act::Ask(ref requests) => self.ask(requests),
-            Act::Cancel(pick) => {
+            UnionAct::Ask(ref requests) => self.ask(requests),
+            UnionAct::Cancel(pick) => {
                 let mut ids: Vec<_> = self.calls.keys().cloned().collect();
                 ids.sort();
                 let id = &ids[usize::from(pick) % ids.len()];
@@ -243,13 +243,13 @@ impl World {
                 }
                 self.client(&cancel(id));
             }
-            Act::Tell(pick) => {
+            UnionAct::Tell(pick) => {
                 let progress = progress(&pick_of(&self.question_numbers, pick));
                 let tokens = [tell("notifications/initialized"), tell("notifications/roots/list_changed"), progress];
                 self.client(&tokens[usize::from(pick) % 3]);
             }
-            Act::AnswerQuestion(pick) => self.client(&answer(&pick_of(&self.question_numbers, pick))),
-            Act::Answer { link: pick_link, pick, how } => {
+            UnionAct::AnswerQuestion(pick) => self.client(&answer(&pick_of(&self.question_numbers, pick))),
+            UnionAct::Answer { link: pick_link, pick, how } => {
                 let link = link(pick_link);
                 // Mostly what it was asked, and now and then what another was.
                 let of = if how % 9 == 8 { (usize::from(link.0) + 1) % self.asked.len() } else { usize::from(link.0) };
@@ -262,7 +262,7 @@ impl World {
                 };
                 self.server(link, &json);
             }
-            Act::Question(pick_link, pick) => {
+            UnionAct::Question(pick_link, pick) => {
                 let link = link(pick_link);
                 self.said += 1;
                 let id = format!("\"{}-{}\"", link.0, if pick < 30 { u64::from(pick % 4) } else { self.said });
@@ -272,19 +272,19 @@ impl World {
                 let params = format!(r#"{{"_meta":{{"progressToken":{id}}}}}"#);
                 self.server(link, &request(&id, if pick > 240 { "ping" } else { "roots/list" }, &params));
             }
-            Act::Withdraw(pick_link, pick) => {
+            UnionAct::Withdraw(pick_link, pick) => {
                 let link = link(pick_link);
                 let id = format!("\"{}-{}\"", link.0, pick % 4);
                 self.questions.entry(id.clone()).or_default().withdrawn = true;
                 self.server(link, &cancel(&id));
             }
-            Act::Progress(pick_link, pick) => {
+            UnionAct::Progress(pick_link, pick) => {
                 let link = link(pick_link);
                 if let Some((number, _)) = newest(&self.asked[usize::from(link.0)], pick) {
                     self.server(link, &progress(&number));
                 }
             }
-            Act::Notice(pick_link, pick) => {
+            UnionAct::Notice(pick_link, pick) => {
                 let methods = [
                     tell("notifications/tools/list_changed"),
                     tell("notifications/resources/list_changed"),
@@ -293,17 +293,17 @@ impl World {
                 ];
                 self.server(link(pick_link), &methods[usize::from(pick) % 4]);
             }
-            Act::Fail(pick_link, pick) => {
+            UnionAct::Fail(pick_link, pick) => {
                 let link = link(pick_link);
                 let Some((number, _)) = newest(&self.asked[usize::from(link.0)], pick) else { return };
-                let (call, failure) = (number.parse().unwrap(), CallFailure::Broken { reason: "cut".into() });
-                self.apply(Event::CallFailed { link, call, failure });
+                let (call, failure) = (number.parse().unwrap(), RequestFailure::Broken { reason: "cut".into() });
+                self.apply(Event::RequestFailed { link, call, failure });
             }
-            Act::Close(pick_link) => self.close(link(pick_link)),
-            Act::Pass(millis) => self.town.stage.now += Duration::from_millis(u64::from(millis)),
-            Act::Tick => self.apply(Event::Tick),
-            Act::InputEnded => self.apply(Event::InputEnded { client: ClientId::FIRST }),
-            Act::Drain => self.apply(Event::Drain),
+            UnionAct::Close(pick_link) => self.close(link(pick_link)),
+            UnionAct::Pass(millis) => self.union.core.now += Duration::from_millis(u64::from(millis)),
+            UnionAct::Tick => self.apply(Event::Tick),
+            UnionAct::InputEnded => self.apply(Event::InputEnded { client: ClientId::FIRST }),
+            UnionAct::Drain => self.apply(Event::Drain),
         }
     }
 
@@ -325,13 +325,13 @@ impl World {
                     self.server(LinkId(link), &json);
                 }
             }
-            self.town.stage.now += secs(20);
+            self.union.core.now += secs(20);
             self.apply(Event::Tick);
             if self.ended {
                 return;
             }
         }
-        let (union, pending) = (self.town.stage.state.union(), &self.town.stage.state.pending);
+        let (union, pending) = (self.union.core.state.union(), &self.union.core.state.pending);
         assert_eq!((union.under_way(), union.sub_request_count()), (0, 0), "something is left: {union:?}");
         assert_eq!((pending.client_requests_open(), pending.batches_open(), pending.server_requests_open()), (0, 0, 0));
     }
@@ -379,7 +379,7 @@ proptest! {
         };
         let each = ["a", "a_b", "b"][..count].iter().map(|name| ConfiguredServer::new(name, filter())).collect();
         let limits = Limits { idle_timeout: None, ..limits };
-        let mut world = World::new(Servers::new(each, prefix, prefix_uris), limits, open);
+        let mut world = UnionOrderHarness::new(Servers::new(each, prefix, prefix_uris), limits, open);
         for act in &acts {
             world.act(act);
         }

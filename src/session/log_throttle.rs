@@ -12,7 +12,7 @@ const MOST: u64 = 10;
 
 /// Counts what there is to be told of one source.
 #[derive(Debug, Default)]
-pub(super) struct Noise(Mutex<Counts>);
+pub(super) struct LogThrottle(Mutex<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -21,7 +21,7 @@ struct Counts {
     quiet: u64,
 }
 
-impl Noise {
+impl LogThrottle {
     /// How many times it was kept quiet about since it was last told; `None` if it is to be kept quiet now.
     pub(super) fn tell(&self) -> Option<u64> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -41,8 +41,8 @@ impl Noise {
 #[cfg(test)]
 #[tokio::test(start_paused = true)]
 async fn a_flood_is_told_of_now_and_then() {
-    let noise = Noise::default();
-    let told = |times: u32| (0..times).filter_map(|_| noise.tell()).collect::<Vec<_>>();
+    let log_throttle = LogThrottle::default();
+    let told = |times: u32| (0..times).filter_map(|_| log_throttle.tell()).collect::<Vec<_>>();
     assert_eq!(told(100), [0; 10]);
     tokio::time::sleep(TIME).await;
     assert_eq!(told(5), [90, 0, 0, 0, 0]);

@@ -13,29 +13,29 @@ use serde_json::{Value, json};
 use super::*;
 
 /// A session with servers `a`, `b` and so on, over stdio.
-pub(super) struct Town {
-    pub stage: Stage,
+pub(super) struct UnionHarness {
+    pub core: CoreHarness,
 }
 
 pub(super) const A: LinkId = LinkId(0);
 pub(super) const B: LinkId = LinkId(1);
 pub(super) const C: LinkId = LinkId(2);
 
-pub(super) fn town_of(servers: Servers, limits: Limits) -> Town {
-    let mut stage = Stage::new(limits.clone());
-    stage.state = State::new("s".into(), Arc::new(servers), limits, true, stage.now);
-    stage.open(1, StreamKind::Duplex);
-    Town { stage }
+pub(super) fn union_of(servers: Servers, limits: Limits) -> UnionHarness {
+    let mut core = CoreHarness::new(limits.clone());
+    core.state = State::new("s".into(), Arc::new(servers), limits, true, core.now);
+    core.open(1, StreamKind::Duplex);
+    UnionHarness { core }
 }
 
 pub(super) fn servers(names: &[&str], prefix: bool, prefix_uris: bool) -> Servers {
     Servers::new(names.iter().map(|name| ConfiguredServer::new(name, Filter::new())).collect(), prefix, prefix_uris)
 }
 
-impl Town {
+impl UnionHarness {
     /// Two servers that have said nothing yet.
     fn new() -> Self {
-        town_of(servers(&["a", "b"], true, false), limits())
+        union_of(servers(&["a", "b"], true, false), limits())
     }
 
     /// After the handshake: all servers have everything.
@@ -45,21 +45,21 @@ impl Town {
 
     fn opened(servers: Servers, limits: Limits) -> Self {
         let links: Vec<_> = servers.links().collect();
-        let mut town = town_of(servers, limits);
-        town.client(r#"{"jsonrpc":"2.0","id":"i","method":"initialize","params":{"protocolVersion":"2025-11-25"}}"#);
+        let mut union = union_of(servers, limits);
+        union.client(r#"{"jsonrpc":"2.0","id":"i","method":"initialize","params":{"protocolVersion":"2025-11-25"}}"#);
         for link in links {
-            town.server(link, &format!(r#"{{"jsonrpc":"2.0","id":{},"result":{}}}"#, 2 + link.0, everything()));
+            union.server(link, &format!(r#"{{"jsonrpc":"2.0","id":{},"result":{}}}"#, 2 + link.0, everything()));
         }
-        town.client(&tell("notifications/initialized"));
+        union.client(&tell("notifications/initialized"));
         // Whether they are two or three, the next call has number 5.
-        for ping in town.stage.state.union().server_count()..3 {
-            town.asks(&ping.to_string(), "ping", "{}");
+        for ping in union.core.state.union().server_count()..3 {
+            union.asks(&ping.to_string(), "ping", "{}");
         }
-        town
+        union
     }
 
     pub(super) fn event(&mut self, event: Event) -> Vec<String> {
-        self.stage.state.apply(event, self.stage.now).into_iter().map(line).collect()
+        self.core.state.apply(event, self.core.now).into_iter().map(line).collect()
     }
 
     pub(super) fn client(&mut self, json: &str) -> Vec<String> {
@@ -89,21 +89,21 @@ impl Town {
     }
 
     pub(super) fn wait(&mut self, time: Duration) -> Vec<String> {
-        let until = self.stage.now + time;
+        let until = self.core.now + time;
         let mut lines = Vec::new();
-        while let Some(due) = self.stage.state.next_deadline(self.stage.now).filter(|due| *due <= until) {
-            self.stage.now = self.stage.now.max(due);
+        while let Some(due) = self.core.state.next_deadline(self.core.now).filter(|due| *due <= until) {
+            self.core.now = self.core.now.max(due);
             lines.extend(self.event(Event::Tick));
-            let next = self.stage.state.next_deadline(self.stage.now);
-            assert!(next.is_none_or(|next| next > self.stage.now), "a tick that changes nothing is due at once");
+            let next = self.core.state.next_deadline(self.core.now);
+            assert!(next.is_none_or(|next| next > self.core.now), "a tick that changes nothing is due at once");
         }
-        self.stage.now = until;
+        self.core.now = until;
         lines
     }
 
     /// Nothing is asked by anybody, and nothing waits.
     pub(super) fn is_quiet(&self) {
-        assert_eq!((self.stage.state.union().under_way(), self.stage.state.requests_in_flight()), (0, 0));
+        assert_eq!((self.core.state.union().under_way(), self.core.state.requests_in_flight()), (0, 0));
     }
 }
 
