@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
 use crate::budget::{BufferCharge, GaveWay, UNCHARGED_BUFFER, fit_buffer, grown_capacity};
-use crate::frame::{Id, Lost, OversizedScanner, Permit, Wire};
+use crate::frame::{Lost, LostMessage, OversizedScanner, Permit, Wire};
 
 /// The buffer of a reader between lines. An idle session keeps no more than this.
 const IDLE_BUFFER: usize = 4 * 1024;
@@ -61,7 +61,7 @@ pub(crate) enum Line {
     Message { bytes: Bytes, permit: Option<Permit> },
     /// A line that was not kept. `request` is false for a response, and true for a request, a notification, or a line
     /// that is no message.
-    Lost { id: Option<Id>, request: bool, size: usize, why: Lost },
+    Lost(LostMessage),
 }
 
 impl<R: AsyncRead + Unpin> LineReader<R> {
@@ -122,7 +122,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
                     let (id, size) = self.skimmer.as_ref().map_or((None, 0), |line| (line.answered_id(), line.size()));
                     self.stalled = Some(if id.is_some() { StallReported::Already } else { StallReported::NotYet });
                     if id.is_some() {
-                        return Ok(Some(Line::Lost { id, request: false, size, why: Lost::Stalled }));
+                        return Ok(Some(Line::Lost(LostMessage { id, request: false, size, why: Lost::Stalled })));
                     }
                 }
             }
@@ -175,7 +175,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
                     Some(StallReported::NotYet) => Lost::Stalled,
                     Some(StallReported::Already) => continue,
                 };
-                return Some(Line::Lost { id, request, size, why });
+                return Some(Line::Lost(LostMessage { id, request, size, why }));
             }
             let line = self.begin..end;
             (self.begin, self.searched) = (end + 1, end + 1);
@@ -344,7 +344,7 @@ mod tests {
         while let Some(line) = reader.next().await.unwrap() {
             lines.push(match line {
                 Line::Message { bytes, .. } => String::from_utf8(bytes.to_vec()).unwrap(),
-                Line::Lost { id, request, size, why } => {
+                Line::Lost(LostMessage { id, request, size, why }) => {
                     assert_eq!(why, Lost::Oversized);
                     format!("over {:?} {request} {size}", id.map(|id| id.to_string()))
                 }

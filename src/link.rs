@@ -13,7 +13,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::{Backlog, Budget, Held};
-use crate::frame::{FrameError, Id, Incoming, Lost, Permit, Wire};
+use crate::frame::{FrameError, Incoming, LostMessage, Permit, Wire};
 
 /// How a server process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,17 +161,6 @@ pub(crate) struct LinkContext {
     pub stalled: Arc<Notify>,
     /// Ends the link: gently first, then for certain.
     pub stop: CancellationToken,
-}
-
-/// What is known of a message that was not kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LostMessage {
-    pub id: Option<Id>,
-    /// Whether it was a request or notification.
-    pub request: bool,
-    /// How many bytes of it came, at least.
-    pub size: usize,
-    pub why: Lost,
 }
 
 /// Where a link delivers what its server says.

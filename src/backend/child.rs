@@ -272,7 +272,7 @@ async fn log_stderr(
     while let Ok(Some(line)) = lines.next().await {
         let text = match line {
             Line::Message { bytes, .. } => mask(&String::from_utf8_lossy(&bytes), &secrets),
-            Line::Lost { size, .. } => format!("[a line of {size} bytes]"),
+            Line::Lost(lost) => format!("[a line of {} bytes]", lost.size),
         };
         info!(target: "sessile::backend", %session, %server, "{text}");
         stderr_tail.add(text);

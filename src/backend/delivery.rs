@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::io::AsyncRead;
 
-use crate::frame::{self, FrameError, Incoming, Permit};
+use crate::frame::{self, FrameError, Incoming, LostMessage, Permit};
 use crate::lines::{Line, LineReader};
-use crate::link::{LinkEvents, LostMessage};
+use crate::link::LinkEvents;
 
 /// Reads messages as lines and delivers them to `link_events`, until there are no more.
 pub(super) async fn deliver_lines(reader: impl AsyncRead + Unpin, limit: usize, link_events: Arc<dyn LinkEvents>) {
@@ -16,9 +16,7 @@ pub(super) async fn deliver_lines(reader: impl AsyncRead + Unpin, limit: usize, 
     while let Ok(Some(line)) = lines.next().await {
         match line {
             Line::Message { bytes, permit } => deliver(bytes, permit, None, &*link_events).await,
-            Line::Lost { id, request, size, why } => {
-                deliver_lost(LostMessage { id, request, size, why }, &*link_events).await;
-            }
+            Line::Lost(message) => deliver_lost(message, &*link_events).await,
         }
     }
 }

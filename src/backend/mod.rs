@@ -21,6 +21,8 @@ pub mod spawn;
 mod tls;
 
 #[cfg(test)]
+mod captured_log;
+#[cfg(test)]
 mod scripted_peer;
 #[cfg(test)]
 mod tests;

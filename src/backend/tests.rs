@@ -9,11 +9,12 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::captured_log::CapturedLog;
 use super::scripted_peer::TEST_TIMEOUT;
 use super::*;
 use crate::budget::Budget;
-use crate::frame::{FrameError, Incoming, Permit, Wire};
-use crate::link::{Exit, LinkEvents, LinkExit, LostMessage, MessageToServer, Purpose, RequestFailure};
+use crate::frame::{FrameError, Incoming, LostMessage, Permit, Wire};
+use crate::link::{Exit, LinkEvents, LinkExit, MessageToServer, Purpose, RequestFailure};
 
 /// A session's end of a link. Its link_events tells only how the link ends, and panics when the server says something.
 struct TestSession {
@@ -228,24 +229,9 @@ async fn a_link_that_is_stopped_lasts_as_long_as_its_factory_and_starts_no_serve
 #[cfg(feature = "cli")]
 #[tokio::test]
 async fn the_log_says_what_panicked() {
-    use std::sync::Mutex;
-
-    #[derive(Clone, Default)]
-    struct CapturedLog(Arc<Mutex<Vec<u8>>>);
-
-    impl std::io::Write for CapturedLog {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            std::io::Write::write(&mut *self.0.lock().unwrap(), bytes)
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
     let log = CapturedLog::default();
     let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
     let backend: Backend = InProcessBackend::channel(|_| -> std::future::Ready<()> { panic!("no such folder") }).into();
     let (launch, session) = session();

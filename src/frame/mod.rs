@@ -67,6 +67,17 @@ pub(crate) enum Lost {
     Stalled,
 }
 
+/// What is known of a message that was not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LostMessage {
+    pub id: Option<Id>,
+    /// Whether it was a request or notification.
+    pub request: bool,
+    /// How many bytes of it came, at least.
+    pub size: usize,
+    pub why: Lost,
+}
+
 /// One valid JSON-RPC message, as its own bytes, on one line.
 pub struct Frame {
     bytes: Bytes,

@@ -12,9 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budget;
 use crate::error::ProxyError;
-use crate::frame::{self, Incoming, Permit, Wire};
+use crate::frame::{self, Incoming, LostMessage, Permit, Wire};
 use crate::lines::{Line, LineReader, write_lines};
-use crate::link::LostMessage;
 use crate::session::{
     EndReason, FoundBy, MessageRole, MessageToClient, Refused, RespondOn, SessionHandle, StreamConnection, StreamKind,
     SupervisorHandle,
@@ -151,7 +150,7 @@ impl ClientInput {
         while let Ok(Some(line)) = self.lines.next().await {
             let (bytes, grown) = match line {
                 Line::Message { bytes, permit } => (bytes, permit),
-                Line::Lost { id, size, why, .. } => {
+                Line::Lost(LostMessage { id, size, why, .. }) => {
                     let fault = ProxyError::from_lost(why, self.supervisor.plan().limits.message_size, size);
                     self.send_to_client(fault.to_wire(id.as_ref())).await?;
                     continue;
@@ -219,9 +218,7 @@ impl ClientInput {
     async fn relay(&mut self, session: &SessionHandle, stream: crate::session::StreamId) {
         while let Ok(Some(line)) = self.lines.next().await {
             match line {
-                Line::Lost { id, request, size, why } => {
-                    session.client_lost(stream, LostMessage { id, request, size, why }).await;
-                }
+                Line::Lost(message) => session.client_lost(stream, message).await,
                 Line::Message { bytes, permit } => {
                     let size = bytes.len();
                     let received = session.let_in(frame::split(bytes), size, permit).await;

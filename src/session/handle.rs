@@ -13,8 +13,7 @@ use super::mailbox::SessionMessage;
 use super::state::{ClientId, Event, Received};
 use super::{Attachment, EndReason, RespondOn, StreamId, StreamKind};
 use crate::budget::Budget;
-use crate::frame::Permit;
-use crate::link::LostMessage;
+use crate::frame::{LostMessage, Permit};
 
 /// How often a drain looks whether it is done.
 const DRAIN_CHECK: Duration = Duration::from_millis(20);

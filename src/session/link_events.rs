@@ -11,8 +11,8 @@ use super::log_throttle::LogThrottle;
 use super::mailbox::SessionMessage;
 use super::state::Event;
 use crate::budget::Budget;
-use crate::frame::{FrameError, Incoming, Permit};
-use crate::link::{LinkEvents, LinkExit, LostMessage, RequestFailure};
+use crate::frame::{FrameError, Incoming, LostMessage, Permit};
+use crate::link::{LinkEvents, LinkExit, RequestFailure};
 
 pub(super) struct SessionLinkEvents {
     pub actor: ActorRef<SessionMessage>,

@@ -23,8 +23,8 @@ use super::rules::{self, ReplyKind};
 use super::send_gate::SentSignal;
 use super::upstream::{ClientHeaders, UploadGaveWay};
 use crate::backend::delivery;
-use crate::frame::{FrameErrorKind, Lost, Permit};
-use crate::link::{LinkExit, LostMessage, MessageToServer, RequestFailure};
+use crate::frame::{FrameErrorKind, Lost, LostMessage, Permit};
+use crate::link::{LinkExit, MessageToServer, RequestFailure};
 
 /// How long a stream is read on behind the response. Most servers end the stream there, and a stream that was read to
 /// its end leaves a connection that can be used again.

@@ -13,8 +13,7 @@ use super::rules::{self, ReplyKind};
 use super::secrets::RequestSecrets;
 use super::sse_decoder::{SseDecoder, SseEvent};
 use crate::budget::{Budget, BufferCharge, GaveWay, UNCHARGED_BUFFER, fit_buffer, grown_capacity};
-use crate::frame::{Lost, Permit};
-use crate::link::LostMessage;
+use crate::frame::{Lost, LostMessage, Permit};
 
 /// How many bytes past the message limit an event may have before it is given up as endless.
 const MAX_OVERSIZED_REST: usize = 16 * 1024 * 1024;

@@ -6,8 +6,7 @@ use super::link::HttpLink;
 use super::reader::{EventReader, StreamItem};
 use super::responses::{has_id, with_call_id};
 use crate::backend::delivery;
-use crate::frame::{Frame, FrameError, Id, Incoming, Kind, Permit, split};
-use crate::link::LostMessage;
+use crate::frame::{Frame, FrameError, Id, Incoming, Kind, LostMessage, Permit, split};
 
 /// The number of no call, for messages that come on the server's own stream. Calls are numbered from 1.
 const NO_CALL: u64 = 0;

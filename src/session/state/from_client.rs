@@ -8,8 +8,8 @@ use super::{
     Received, RequestKind, RespondOn, ServerRequest, State, StreamId, StreamKind,
 };
 use crate::error::ProxyError;
-use crate::frame::{Frame, FrameError, Id, Incoming, Kind, Named, Wire};
-use crate::link::{LostMessage, Purpose};
+use crate::frame::{Frame, FrameError, Id, Incoming, Kind, LostMessage, Named, Wire};
+use crate::link::Purpose;
 use crate::session::link_phase::{LinkId, LinkPhase};
 use crate::session::union::{Cancellation, Edit, UnionInput};
 

@@ -7,8 +7,8 @@ use super::{
     ServerRequest, State,
 };
 use crate::error::ProxyError;
-use crate::frame::{Frame, FrameError, Id, Incoming, Kind, Named, Wire};
-use crate::link::{LinkExit, LostMessage, Purpose, RequestFailure};
+use crate::frame::{Frame, FrameError, Id, Incoming, Kind, LostMessage, Named, Wire};
+use crate::link::{LinkExit, Purpose, RequestFailure};
 use crate::session::link_phase::{InitializeAnswer, LinkId, LinkPhase, protocol_version};
 use crate::session::union::{Cancellation, UnionInput, error_text};
 

@@ -41,8 +41,8 @@ use std::time::Instant;
 use smallvec::SmallVec;
 
 use crate::error::ProxyError;
-use crate::frame::{Frame, FrameError, Incoming, Wire};
-use crate::link::{LinkExit, LostMessage, Purpose, RequestFailure};
+use crate::frame::{Frame, FrameError, Incoming, LostMessage, Wire};
+use crate::link::{LinkExit, Purpose, RequestFailure};
 use crate::session::Limits;
 use crate::session::link_phase::{LinkId, LinkPhases};
 use crate::session::union::{Servers, Union};

@@ -1,7 +1,7 @@
 //! Compressed bodies, and bodies over the limit.
 
 use super::*;
-use crate::frame::Lost;
+use crate::frame::{Lost, LostMessage};
 
 const LARGE_BODY: &[u8] = include_bytes!("large.json.gz");
 const LARGE_EVENT: &[u8] = include_bytes!("large.sse.gz");

@@ -39,8 +39,8 @@ use crate::backend::scripted_peer::{
     live, plain_response, result_for, silence, status, text,
 };
 use crate::budget::Budget;
-use crate::frame::{Forwarded, FrameError, Id, Incoming, Permit, Wire};
-use crate::link::{LinkContext, LinkEvents, LinkExit, LostMessage, MessageToServer, Purpose, RequestFailure};
+use crate::frame::{Forwarded, FrameError, Id, Incoming, LostMessage, Permit, Wire};
+use crate::link::{LinkContext, LinkEvents, LinkExit, MessageToServer, Purpose, RequestFailure};
 
 /// The largest message.
 const MESSAGE_LIMIT: usize = 64 * 1024;

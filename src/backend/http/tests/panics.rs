@@ -4,9 +4,9 @@ use super::*;
 use crate::backend::http::{HttpBackend, Transport};
 
 /// Panics at every message of the server.
-struct PanickingEvents(RecordedEvents);
+struct EventsThatPanic(RecordedEvents);
 
-impl LinkEvents for PanickingEvents {
+impl LinkEvents for EventsThatPanic {
     fn budget(&self) -> &Budget {
         self.0.budget()
     }
@@ -48,7 +48,7 @@ async fn a_panic_ends_the_link_of_either_transport() {
     .await;
     for transport in [Transport::Http, Transport::Sse] {
         let backend = HttpBackend::new(&server.url()).unwrap().transport(transport);
-        let mut session = TestLink::start_with(backend, |ear| Arc::new(PanickingEvents(ear)));
+        let mut session = TestLink::start_with(backend, |ear| Arc::new(EventsThatPanic(ear)));
         session.initialize();
         let lost = Delivery::Closed(LinkExit::Lost { reason: "the link to it failed within sessile".to_owned() });
         assert_eq!(session.rest().await, [lost]);

@@ -1,34 +1,10 @@
 //! Nothing secret is ever seen, whatever the log level.
 #![cfg(feature = "cli")]
 
-use std::io;
 use std::time::Duration;
 
-use tracing_subscriber::fmt::MakeWriter;
-
 use super::*;
-
-#[derive(Clone, Default)]
-struct CapturedLog(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for CapturedLog {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for CapturedLog {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
+use crate::backend::captured_log::CapturedLog;
 
 #[tokio::test]
 async fn nothing_secret_is_logged() {
