@@ -76,7 +76,7 @@ pub enum RequestFailure {
         status: u16,
         /// The server's `WWW-Authenticate`.
         challenge: Option<String>,
-        /// CredentialsOwner credentials were refused: those that the client sent, or those that the operator configured.
+        /// Whose credentials were refused: those that the client sent, or those that the operator configured.
         whose: CredentialsOwner,
         /// What is to be done about it.
         reason: String,
@@ -95,7 +95,7 @@ pub enum RequestFailure {
     },
 }
 
-/// CredentialsOwner credentials a request carried.
+/// Whose credentials a request carried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CredentialsOwner {
     /// The client's own: they came with its request, and it can do something about them.

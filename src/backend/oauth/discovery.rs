@@ -71,7 +71,7 @@ pub(super) async fn discover_among(
     }))
 }
 
-/// Returns where an issuer's metadata may be (RFC 8414, section 3.1; `OpenID` LinkOpener Discovery 1.0, section 4).
+/// Returns where an issuer's metadata may be (RFC 8414, section 3.1; `OpenID` Connect Discovery 1.0, section 4).
 fn well_known(issuer: &Url) -> Vec<Url> {
     let path = issuer.path().trim_matches('/');
     let (before, after) =

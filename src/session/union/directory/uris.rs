@@ -1,4 +1,4 @@
-//! CredentialsOwner a resource is, and whether a filter lets it through, by its URI.
+//! Whose a resource is, and whether a filter lets it through, by its URI.
 
 use smallvec::smallvec;
 
