@@ -16,7 +16,7 @@ use crate::budget::Budget;
 use crate::frame::{FrameError, Incoming, LostMessage, Permit, Wire};
 use crate::link::{Exit, LinkEvents, LinkExit, MessageToServer, Purpose, RequestFailure};
 
-/// A session's end of a link. Its link_events tells only how the link ends, and panics when the server says something.
+/// A session's end of a link. Its `LinkEvents` tells only how the link ends, and panics when the server says something.
 struct TestSession {
     outgoing: mpsc::Sender<MessageToServer>,
     closed: mpsc::Receiver<LinkExit>,

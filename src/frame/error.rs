@@ -85,7 +85,7 @@ pub enum FrameErrorKind {
     /// Bytes that are not UTF-8.
     #[error("a string is not UTF-8; encode the message as UTF-8")]
     Utf8,
-    /// Objects and arrays within one another beyond [`MAX_DEPTH`](super::MAX_DEPTH).
+    /// Objects and arrays within one another beyond the limit of depth.
     #[error("values are nested too deeply; keep to {} levels", super::MAX_DEPTH)]
     TooDeep,
     /// Longer than 4 GiB, which is as far as the positions in a frame reach.
@@ -127,7 +127,7 @@ pub enum FrameErrorKind {
     /// A batch without elements.
     #[error("the batch is empty; send at least one message")]
     EmptyBatch,
-    /// A batch of more than [`MAX_BATCH`](super::MAX_BATCH) elements.
+    /// A batch of more elements than the limit.
     #[error("the batch is too long; send at most {} messages in one", super::MAX_BATCH)]
     BatchTooLong,
     /// A splice was asked to write into an object that is not there.

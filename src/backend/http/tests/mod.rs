@@ -1,7 +1,7 @@
 //! The HTTP backend against scripted servers on loopback, and its pure parts.
 //!
 //! The servers are [`ScriptedPeer`]s. A [`TestLink`] is what a session is to its link: a queue of messages to the
-//! server, and an link_events that keeps what the link delivers.
+//! server, and a `LinkEvents` that keeps what the link delivers.
 
 mod auto;
 mod bodies;
@@ -119,7 +119,7 @@ impl TestLink {
         Self::start_with(backend, |ear| Arc::new(ear))
     }
 
-    /// A session whose link_events is made of this one.
+    /// A session whose `LinkEvents` is made of this one.
     fn start_with(
         backend: impl Into<Backend>,
         link_events: impl FnOnce(RecordedEvents) -> Arc<dyn LinkEvents>,
