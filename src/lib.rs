@@ -35,6 +35,7 @@ pub mod fuzzing {
 mod headers;
 mod lines;
 mod link;
+mod mcp;
 mod proxy;
 pub mod reaper;
 mod session;

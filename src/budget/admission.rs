@@ -2,6 +2,7 @@
 
 use super::{Budget, OVERHEAD, Priority};
 use crate::frame::{Frame, FrameError, Incoming, Kind, Permit};
+use crate::mcp;
 
 /// The charge for a message that could not be read: it covers the event that reports the message, and the error that
 /// may be sent back. The message itself was dropped by then.
@@ -56,6 +57,6 @@ impl Budget {
 /// Responses and cancellations are urgent: a peer waits for a response, and a cancellation ends work. No other message
 /// may hold them up.
 fn priority_of(frame: &Frame) -> Priority {
-    let is_urgent = frame.kind() == Kind::Response || frame.method() == Some("notifications/cancelled");
+    let is_urgent = frame.kind() == Kind::Response || frame.method() == Some(mcp::CANCELLED);
     if is_urgent { Priority::Urgent } else { Priority::Ordinary }
 }

@@ -14,6 +14,7 @@ use crate::budget::Budget;
 use crate::error::ProxyError;
 use crate::frame::{self, Incoming, LostMessage, Permit, Wire};
 use crate::lines::{Line, LineReader, write_lines};
+use crate::mcp;
 use crate::session::{
     EndReason, FoundBy, MessageRole, MessageToClient, Refused, RespondOn, SessionHandle, StreamConnection, StreamKind,
     SupervisorHandle,
@@ -166,8 +167,8 @@ impl ClientInput {
                     continue;
                 }
             };
-            if frame.method() == Some("server/discover") {
-                let fault = ProxyError::MethodNotFound("server/discover".to_owned());
+            if frame.method() == Some(mcp::SERVER_DISCOVER) {
+                let fault = ProxyError::MethodNotFound(mcp::SERVER_DISCOVER.to_owned());
                 self.send_to_client(fault.to_wire(frame.id().as_ref())).await?;
                 continue;
             }
@@ -205,7 +206,7 @@ impl ClientInput {
         let (session, _) = fresh.take()?;
         let stream = session.open_stream(StreamKind::Duplex, self.cut.clone());
         let first = session.let_in(Ok(first), size, grown).await;
-        session.hear(RespondOn::Stream(stream.id), first);
+        session.receive(RespondOn::Stream(stream.id), first);
         Some((session, stream))
     }
 
@@ -222,7 +223,7 @@ impl ClientInput {
                 Line::Message { bytes, permit } => {
                     let size = bytes.len();
                     let received = session.let_in(frame::split(bytes), size, permit).await;
-                    session.hear(RespondOn::Stream(stream), received);
+                    session.receive(RespondOn::Stream(stream), received);
                 }
             }
         }

@@ -199,7 +199,7 @@ impl Shell {
             self.connections.remove(stream);
         }
         if let Event::LinkClosed { link, .. } = &event {
-            self.becomes(*link, ServerState::Gone);
+            self.set_server_state(*link, ServerState::Gone);
         }
         let mut over = false;
         let mut follow_up = Vec::new();
@@ -244,7 +244,7 @@ impl Shell {
                         warn!(session = %self.end.shared.id, %server, "the backend does not read: it is given up");
                         // With several servers the session goes on without it.
                         self.links.end(link);
-                        self.becomes(link, ServerState::Gone);
+                        self.set_server_state(link, ServerState::Gone);
                         let exit = LinkExit::Exited { exit: Exit::Closed, stderr: Vec::new() };
                         follow_up.push(Event::LinkClosed { link, exit });
                     }
@@ -256,15 +256,15 @@ impl Shell {
                 Effect::Opened { version } => {
                     let _ = self.end.shared.version.set(version.unwrap_or_default());
                     if self.links.plan().backends.len() == 1 {
-                        self.becomes(LinkId(0), ServerState::Ready);
+                        self.set_server_state(LinkId(0), ServerState::Ready);
                     }
                 }
                 Effect::Server { link, ready } => {
-                    self.becomes(link, if ready { ServerState::Ready } else { ServerState::Refused });
+                    self.set_server_state(link, if ready { ServerState::Ready } else { ServerState::Refused });
                 }
                 Effect::Warn { link, text } => {
-                    if let Some(quiet) = self.log_throttle.tell() {
-                        warn!(session = %self.end.shared.id, server = %self.links.plan().servers.name(link), quiet, "{text}");
+                    if let Some(suppressed) = self.log_throttle.admit() {
+                        warn!(session = %self.end.shared.id, server = %self.links.plan().servers.name(link), suppressed, "{text}");
                     }
                 }
                 Effect::Ended(reason) => {
@@ -276,9 +276,9 @@ impl Shell {
         over
     }
 
-    fn becomes(&self, link: LinkId, state: ServerState) {
+    fn set_server_state(&self, link: LinkId, state: ServerState) {
         if let Some(server) = self.end.shared.server(link) {
-            server.becomes(state);
+            server.set_state(state);
         }
     }
 

@@ -122,7 +122,7 @@ impl SessionHandle {
     }
 
     /// Hands on what the client has sent. `permit` is that of a message which could not be read.
-    pub(crate) fn hear(&self, respond_on: RespondOn, (frames, permit): (Received, Option<Permit>)) {
+    pub(crate) fn receive(&self, respond_on: RespondOn, (frames, permit): (Received, Option<Permit>)) {
         let active = u64::try_from(self.shared.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.shared.active.store(active, Ordering::Relaxed);
         let event = Event::FromClient { client: ClientId::FIRST, respond_on, frames };

@@ -42,10 +42,10 @@ impl LinkEvents for SessionLinkEvents {
 
     fn deliver(&self, frames: Result<Incoming, FrameError>, permit: Option<Permit>, on: Option<u64>) {
         if let Err(error) = &frames
-            && let Some(quiet) = self.log_throttle.tell()
+            && let Some(suppressed) = self.log_throttle.admit()
         {
             let (session, server) = (&self.shared.id, &self.name);
-            warn!(%session, %server, %error, quiet, "the backend said something that is not JSON-RPC");
+            warn!(%session, %server, %error, suppressed, "the backend said something that is not JSON-RPC");
         }
         self.event(Event::FromServer { link: self.link, on, frames }, permit);
     }
@@ -55,9 +55,9 @@ impl LinkEvents for SessionLinkEvents {
     }
 
     fn lost(&self, message: LostMessage, permit: Permit) {
-        if let Some(quiet) = self.log_throttle.tell() {
+        if let Some(suppressed) = self.log_throttle.admit() {
             let LostMessage { size, why, .. } = &message;
-            warn!(session = %self.shared.id, server = %self.name, size, ?why, quiet, "a message of the backend was not kept");
+            warn!(session = %self.shared.id, server = %self.name, size, ?why, suppressed, "a message of the backend was not kept");
         }
         self.event(Event::ServerLost { link: self.link, message }, Some(permit));
     }

@@ -18,6 +18,7 @@ use smallvec::SmallVec;
 use crate::error::ProxyError;
 use crate::frame::Frame;
 use crate::link::LinkExit;
+use crate::mcp;
 
 /// Which of a session's links. Every session has one to each server, in the order of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -66,9 +67,9 @@ impl ServerCapabilities {
     /// The `list_changed` notifications of the lists that the server has.
     pub(crate) fn list_changed_methods(self) -> impl Iterator<Item = &'static str> {
         let all = [
-            (self.tools, "notifications/tools/list_changed"),
-            (self.prompts, "notifications/prompts/list_changed"),
-            (self.resources, "notifications/resources/list_changed"),
+            (self.tools, mcp::TOOLS_LIST_CHANGED),
+            (self.prompts, mcp::PROMPTS_LIST_CHANGED),
+            (self.resources, mcp::RESOURCES_LIST_CHANGED),
         ];
         all.into_iter().filter_map(|(has, method)| has.then_some(method))
     }

@@ -132,7 +132,7 @@ impl Links {
             // The session's own count is the outer one: whoever waits for it then finds the proxy's lower already.
             shared.links.spawn(self.plan.tasks.track_future(running));
             if let Some(server) = shared.server(link) {
-                server.becomes(ServerState::Opening);
+                server.set_state(ServerState::Opening);
             }
             let most_responses = self.plan.in_flight.min(MOST_UNREAD_RESPONSES);
             *open = Some(OpenLink {

@@ -46,7 +46,7 @@ impl ServerCell {
         self.pid.store(pid, Ordering::Relaxed);
     }
 
-    pub(super) fn becomes(&self, state: ServerState) {
+    pub(super) fn set_state(&self, state: ServerState) {
         self.state.store(state as u8, Ordering::Relaxed);
     }
 
@@ -64,7 +64,7 @@ fn states_are_kept_as_they_are() {
     assert_eq!(cell.info("a"), ServerInfo { name: "a".into(), pid: None, state: ServerState::Unused });
     cell.started(7);
     for state in STATES {
-        cell.becomes(state);
+        cell.set_state(state);
         assert_eq!(cell.info("a"), ServerInfo { name: "a".into(), pid: Some(7), state });
     }
 }

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 
+use crate::mcp;
+
 pub(super) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 pub(super) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// The protocol versions that open with a handshake.
-const HANDSHAKE_VERSIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
 /// The first protocol version whose clients accept an event without data, which primes them to resume.
 const PRIMING_SINCE: &str = "2025-11-25";
 
@@ -190,12 +190,12 @@ pub(super) fn check_body_headers(headers: &HeaderMap) -> Result<(), Rejection> {
 pub(super) fn check_version(headers: &HeaderMap) -> Result<(), Rejection> {
     let Some(version) = headers.get(PROTOCOL_VERSION) else { return Ok(()) };
     let version = version.to_str().unwrap_or_default();
-    if HANDSHAKE_VERSIONS.contains(&version) {
+    if mcp::HANDSHAKE_VERSIONS.contains(&version) {
         return Ok(());
     }
     let message = format!(
         "unsupported protocol version {version:?} in MCP-Protocol-Version: supported are {}",
-        HANDSHAKE_VERSIONS.join(", ")
+        mcp::HANDSHAKE_VERSIONS.join(", ")
     );
     Err(Rejection::new(StatusCode::BAD_REQUEST, message))
 }

@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::ProxyError;
 use crate::frame::{self, Frame, Incoming, Kind, Permit};
+use crate::mcp;
 use crate::session::{Caller, ClientTransport, Received, SessionHandle, SupervisorHandle};
 use checks::Rejection;
 use forwarded::ForwardedHeaders;
@@ -252,5 +253,5 @@ pub(crate) struct ConnectionCut(pub CancellationToken);
 
 /// Whether this is the request that opens a session.
 fn is_initialize(frame: &Frame) -> bool {
-    frame.kind() == Kind::Request && frame.method() == Some("initialize")
+    frame.kind() == Kind::Request && frame.method() == Some(mcp::INITIALIZE)
 }

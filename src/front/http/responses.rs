@@ -49,7 +49,7 @@ pub(super) async fn unreadable_body(session: Option<&SessionHandle>, error: &Fra
     let id = error.id.clone().filter(|_| !is_answer);
     let response = fault_response(StatusCode::BAD_REQUEST, &ProxyError::Frame(error.clone()), id.as_ref());
     if let Some(session) = session.filter(|_| is_answer) {
-        session.hear(RespondOn::NoStream, session.let_in(Err(error.clone()), 0, None).await);
+        session.receive(RespondOn::NoStream, session.let_in(Err(error.clone()), 0, None).await);
     }
     response
 }

@@ -23,6 +23,7 @@ use super::waiting::WaitingClient;
 use super::{Front, RequestContext, connection_cut, is_initialize};
 use crate::error::ProxyError;
 use crate::frame::{Frame, Incoming, Kind};
+use crate::mcp;
 use crate::session::{Caller, ClientTransport, FoundBy, Refused, RespondOn, SessionHandle, SessionSecret, new_token};
 
 /// The path of the stream.
@@ -89,7 +90,7 @@ impl Front {
             },
         };
         let received = posted.let_in(&session).await;
-        session.hear(RespondOn::OwnStream, received);
+        session.receive(RespondOn::OwnStream, received);
         if session.is_over() {
             return Err(session_not_found(id.as_ref()).into());
         }
@@ -132,8 +133,8 @@ enum FirstMessage {
 fn first_message(incoming: &Incoming) -> FirstMessage {
     match incoming {
         Incoming::One(frame) if is_initialize(frame) => FirstMessage::Initialize,
-        Incoming::One(frame) if frame.method() == Some("server/discover") => {
-            FirstMessage::Other(ProxyError::MethodNotFound("server/discover".to_owned()))
+        Incoming::One(frame) if frame.method() == Some(mcp::SERVER_DISCOVER) => {
+            FirstMessage::Other(ProxyError::MethodNotFound(mcp::SERVER_DISCOVER.to_owned()))
         }
         Incoming::One(_) | Incoming::Batch(_) => {
             let message = "this session is not open yet: send `initialize` as a single request first; if there was a \

@@ -262,14 +262,14 @@ async fn send_requests(
         ResponseFormat::Json => StreamKind::Single,
     };
     let stream = session.open_stream(kind, cut);
-    session.hear(RespondOn::Stream(stream.id), received);
+    session.receive(RespondOn::Stream(stream.id), received);
     stream
 }
 
 /// Hands messages to the session that nobody has to answer; `None` if the session is over.
 async fn send_without_stream(session: &SessionHandle, posted: PostedBody) -> Option<()> {
     let received = posted.let_in(session).await;
-    session.hear(RespondOn::NoStream, received);
+    session.receive(RespondOn::NoStream, received);
     (!session.is_over()).then_some(())
 }
 

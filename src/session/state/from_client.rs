@@ -10,6 +10,7 @@ use super::{
 use crate::error::ProxyError;
 use crate::frame::{Frame, FrameError, Id, Incoming, Kind, LostMessage, Named, Wire};
 use crate::link::Purpose;
+use crate::mcp;
 use crate::session::link_phase::{LinkId, LinkPhase};
 use crate::session::union::{Cancellation, Edit, UnionInput};
 
@@ -229,7 +230,7 @@ impl State {
     fn kind_of(&self, client: ClientId, frame: &Frame) -> RequestKind {
         let is_new = self.clients.get(client).is_some_and(|client| matches!(client.phase, ClientPhase::New));
         match frame.method() {
-            Some("initialize") if is_new => RequestKind::Initialize,
+            Some(mcp::INITIALIZE) if is_new => RequestKind::Initialize,
             _ if frame.lookup(&["params", "task"]).is_ok_and(|task| task.is_some()) => RequestKind::Task,
             _ => RequestKind::Other,
         }
@@ -248,13 +249,13 @@ impl State {
             return Some(ProxyError::TooManyCalls { limit: self.limits.in_flight });
         }
         let has_begun = matches!(client.phase, ClientPhase::Initializing { .. } | ClientPhase::Ready);
-        (frame.method() == Some("initialize") && has_begun).then_some(ProxyError::AlreadyInitialized)
+        (frame.method() == Some(mcp::INITIALIZE) && has_begun).then_some(ProxyError::AlreadyInitialized)
     }
 
     fn on_client_notification(&mut self, client: ClientId, mut frame: Frame) {
         match frame.method() {
-            Some("notifications/cancelled") => self.on_client_cancelled(client, frame),
-            Some("notifications/progress") if self.has_several_servers() => {
+            Some(mcp::CANCELLED) => self.on_client_cancelled(client, frame),
+            Some(mcp::PROGRESS) if self.has_several_servers() => {
                 // The token is the number of the server request: the server that made it gets its own token back.
                 let number = frame.progress_token().and_then(|token| token.as_u64());
                 let Some(number) = number.filter(|number| self.pending.was_asked(client, *number)) else { return };
@@ -268,7 +269,7 @@ impl State {
             }
             _ if self.has_several_servers() => self.apply_to_union(UnionInput::Notification(frame)),
             method => {
-                let is_initialized = method == Some("notifications/initialized");
+                let is_initialized = method == Some(mcp::INITIALIZED);
                 let purpose = if is_initialized { Purpose::Initialized } else { Purpose::Notification };
                 self.effects.push(Effect::ToServer { link: ONLY_LINK, wire: frame.into_wire(), purpose });
             }

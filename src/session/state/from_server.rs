@@ -9,6 +9,7 @@ use super::{
 use crate::error::ProxyError;
 use crate::frame::{Frame, FrameError, Id, Incoming, Kind, LostMessage, Named, Wire};
 use crate::link::{LinkExit, Purpose, RequestFailure};
+use crate::mcp;
 use crate::session::link_phase::{InitializeAnswer, LinkId, LinkPhase, protocol_version};
 use crate::session::union::{Cancellation, UnionInput, error_text};
 
@@ -156,7 +157,7 @@ impl State {
     fn on_server_request(&mut self, link: LinkId, near: Option<Destination>, mut frame: Frame, batch: Option<u64>) {
         let Some(id) = frame.id() else { return };
         // Servers use pings to find out whether to give up on a session: the response must not hang on a client's streams.
-        if frame.method() == Some("ping") {
+        if frame.method() == Some(mcp::PING) {
             let wire = crate::frame::response(&id, "{}");
             self.reply_to(link, Some(&id), batch, wire);
             return;
@@ -194,8 +195,8 @@ impl State {
 
     fn on_server_notification(&mut self, link: LinkId, near: Option<Destination>, mut frame: Frame) {
         match frame.method() {
-            Some("notifications/progress") => self.on_server_progress(link, near, frame),
-            Some("notifications/cancelled") => self.on_server_cancelled(link, near, &mut frame),
+            Some(mcp::PROGRESS) => self.on_server_progress(link, near, frame),
+            Some(mcp::CANCELLED) => self.on_server_cancelled(link, near, &mut frame),
             _ => {
                 let wire = match &mut self.union {
                     None => frame.into_wire(),

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::error::ProxyError;
 use crate::frame::{Frame, Id, Permit, Wire, quoted, request};
+use crate::mcp;
 use crate::session::link_phase::{LinkId, LinkIds};
 
 /// How many times as long as a list waits for a server, a server that was late is not asked for the list again.
@@ -35,7 +36,7 @@ impl FanOutKind {
     fn method(self) -> &'static str {
         match self {
             Self::FirstPage(list) | Self::NextPage(list) => list.method(),
-            Self::LoggingLevel => "logging/setLevel",
+            Self::LoggingLevel => mcp::LOGGING_SET_LEVEL,
         }
     }
 }
@@ -320,7 +321,7 @@ fn level_to_keep(frame: &Frame) -> Option<Frame> {
     } else {
         let level = frame.lookup(&["params", "level"]).ok().flatten().filter(|level| level.len() < LONGEST_LEVEL)?;
         let params = format!(r#"{{"level":{}}}"#, std::str::from_utf8(level).ok()?);
-        Frame::parse(request(&Id::number(0), "logging/setLevel", Some(&params)).into_bytes())
+        Frame::parse(request(&Id::number(0), mcp::LOGGING_SET_LEVEL, Some(&params)).into_bytes())
     };
     Some(kept.ok()?.with_forwarded(frame.forwarded().cloned()))
 }

@@ -11,6 +11,7 @@ use super::{SubRequest, SubRequestKind, Union, UnionContext, UnionOutput, for_on
 use crate::error::ProxyError;
 use crate::frame::{Frame, Id, Permit, notification};
 use crate::link::Purpose;
+use crate::mcp;
 use crate::session::link_phase::{InitializeAnswer, LinkId, LinkPhase, protocol_version};
 
 /// How many times as long as for the others the handshake waits for the first server: a server that is started for the
@@ -221,7 +222,7 @@ impl Union {
         let kept = if frame.len() < LARGEST_KEPT_FRAME {
             Frame::parse(frame.bytes().to_vec())
         } else {
-            Frame::parse(notification("notifications/initialized", None).into_bytes())
+            Frame::parse(notification(mcp::INITIALIZED, None).into_bytes())
         };
         let first = self.initialized.is_none();
         self.initialized = kept.ok().map(|kept| kept.with_forwarded(frame.forwarded().cloned()));

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-/// The protocol versions with a handshake, oldest first.
-const VERSIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
+use crate::mcp;
 
 /// Most members of an object that the union has: of the result, of the capabilities, and of each that is united.
 const MOST_MEMBERS: usize = 64;
@@ -71,9 +70,9 @@ impl InitializeMerge {
     /// The result for a client that asked for this version. With `more`, some servers have not answered yet: they may
     /// offer anything.
     pub(super) fn finish(mut self, asked: Option<&str>, more: bool) -> (String, String) {
-        let known = asked.filter(|asked| VERSIONS.contains(asked)).map(str::to_owned);
+        let known = asked.filter(|asked| mcp::HANDSHAKE_VERSIONS.contains(asked)).map(str::to_owned);
         let newest = self.versions.into_iter().max();
-        let version = known.or(newest).unwrap_or_else(|| VERSIONS[VERSIONS.len() - 1].to_owned());
+        let version = known.or(newest).unwrap_or_else(|| mcp::NEWEST_HANDSHAKE_VERSION.to_owned());
         let mut capabilities = match self.whole.remove("capabilities") {
             Some(Value::Object(capabilities)) => capabilities,
             _ => Map::new(),

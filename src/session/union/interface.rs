@@ -8,6 +8,7 @@ use super::ResultShape;
 use crate::error::ProxyError;
 use crate::frame::{Frame, Id, Permit, Wire, notification};
 use crate::link::{LinkExit, Purpose};
+use crate::mcp;
 use crate::session::link_phase::{LinkId, LinkPhases};
 
 /// Bytes of a frame, and what is to stand in their place.
@@ -66,7 +67,7 @@ impl Cancellation {
             Self::ByClient(frame) => frame.splice().cancelled_id(&Id::number(number)).finish(),
             Self::Because(reason) => {
                 let params = serde_json::json!({ "requestId": number, "reason": reason }).to_string();
-                notification("notifications/cancelled", Some(&params))
+                notification(mcp::CANCELLED, Some(&params))
             }
         }
     }

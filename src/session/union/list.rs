@@ -1,6 +1,7 @@
 //! What a server can be asked to list.
 
 use crate::config::Offered;
+use crate::mcp;
 use crate::session::link_phase::ServerCapabilities;
 
 /// What a server can be asked to list.
@@ -22,20 +23,20 @@ impl List {
 
     pub(crate) fn method(self) -> &'static str {
         match self {
-            Self::Tools => "tools/list",
-            Self::Prompts => "prompts/list",
-            Self::Resources => "resources/list",
-            Self::Templates => "resources/templates/list",
-            Self::Tasks => "tasks/list",
+            Self::Tools => mcp::TOOLS_LIST,
+            Self::Prompts => mcp::PROMPTS_LIST,
+            Self::Resources => mcp::RESOURCES_LIST,
+            Self::Templates => mcp::RESOURCE_TEMPLATES_LIST,
+            Self::Tasks => mcp::TASKS_LIST,
         }
     }
 
     /// The notification that this list has changed, if there is one.
     pub(crate) fn changed_method(self) -> Option<&'static str> {
         match self {
-            Self::Tools => Some("notifications/tools/list_changed"),
-            Self::Prompts => Some("notifications/prompts/list_changed"),
-            Self::Resources | Self::Templates => Some("notifications/resources/list_changed"),
+            Self::Tools => Some(mcp::TOOLS_LIST_CHANGED),
+            Self::Prompts => Some(mcp::PROMPTS_LIST_CHANGED),
+            Self::Resources | Self::Templates => Some(mcp::RESOURCES_LIST_CHANGED),
             Self::Tasks => None,
         }
     }

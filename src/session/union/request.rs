@@ -6,6 +6,7 @@ use super::List;
 use super::directory::UriForm;
 use crate::error::ProxyError;
 use crate::frame::{Frame, only, string};
+use crate::mcp;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RequestSubject {
@@ -42,18 +43,18 @@ pub(super) fn read_subject(frame: &Frame) -> Result<RequestSubject, ProxyError> 
     };
     let method = frame.method().unwrap_or_default();
     Ok(match method {
-        "initialize" => RequestSubject::Initialize,
-        "ping" => RequestSubject::Ping,
-        "tools/call" | "prompts/get" => {
+        mcp::INITIALIZE => RequestSubject::Initialize,
+        mcp::PING => RequestSubject::Ping,
+        mcp::TOOLS_CALL | mcp::PROMPTS_GET => {
             let (name, at) = text(&["params", "name"])?;
-            let list = if method == "tools/call" { List::Tools } else { List::Prompts };
+            let list = if method == mcp::TOOLS_CALL { List::Tools } else { List::Prompts };
             RequestSubject::Named { list, name, at }
         }
-        "resources/read" | "resources/subscribe" | "resources/unsubscribe" => {
+        mcp::RESOURCES_READ | mcp::RESOURCES_SUBSCRIBE | mcp::RESOURCES_UNSUBSCRIBE => {
             let (uri, at) = text(&["params", "uri"])?;
             RequestSubject::Uri { uri, at, form: UriForm::Uri }
         }
-        "completion/complete" => {
+        mcp::COMPLETION_COMPLETE => {
             let (kind, _) = text(&["params", "ref", "type"])?;
             match kind.as_str() {
                 "ref/prompt" => {
@@ -71,10 +72,10 @@ pub(super) fn read_subject(frame: &Frame) -> Result<RequestSubject, ProxyError> 
                 }
             }
         }
-        "tasks/get" | "tasks/result" | "tasks/cancel" | "tasks/update" => {
+        mcp::TASKS_GET | mcp::TASKS_RESULT | mcp::TASKS_CANCEL | mcp::TASKS_UPDATE => {
             RequestSubject::Task { id: text(&["params", "taskId"])?.0 }
         }
-        "logging/setLevel" => RequestSubject::LoggingLevel,
+        mcp::LOGGING_SET_LEVEL => RequestSubject::LoggingLevel,
         method => match List::of_method(method) {
             Some(list) => RequestSubject::List(list, cursor(frame)?),
             None => RequestSubject::Other,

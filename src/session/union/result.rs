@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::List;
 use crate::frame::{Frame, elements, members, only, string};
+use crate::mcp;
 
 /// What a result is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,10 +27,10 @@ impl ResultShape {
     /// What the result of this method is made of.
     pub(crate) fn of(method: &str) -> Self {
         match method {
-            "tools/call" | "tasks/result" => Self::Content,
-            "prompts/get" => Self::Messages,
-            "resources/read" => Self::Contents,
-            "tasks/get" | "tasks/cancel" | "tasks/update" => Self::Task,
+            mcp::TOOLS_CALL | mcp::TASKS_RESULT => Self::Content,
+            mcp::PROMPTS_GET => Self::Messages,
+            mcp::RESOURCES_READ => Self::Contents,
+            mcp::TASKS_GET | mcp::TASKS_CANCEL | mcp::TASKS_UPDATE => Self::Task,
             _ => List::of_method(method).map_or(Self::Plain, Self::List),
         }
     }

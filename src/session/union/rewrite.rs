@@ -11,6 +11,7 @@ use super::result::{named_in_result, task_of_notification};
 use super::{Edit, List, ResultShape, Union};
 use crate::error::ProxyError;
 use crate::frame::{Frame, quoted, string};
+use crate::mcp;
 use crate::session::link_phase::LinkId;
 
 /// The notification is about something that is filtered, and is not passed on.
@@ -84,11 +85,11 @@ impl Union {
     /// Reads a notification of a server, and says what has to change in it on its way to the client.
     pub(crate) fn rewrite_notification(&mut self, link: LinkId, frame: &Frame) -> Result<Option<Edit>, Filtered> {
         match frame.method().unwrap_or_default() {
-            "notifications/tools/list_changed" => self.forget_lists(link, &[List::Tools]),
-            "notifications/prompts/list_changed" => self.forget_lists(link, &[List::Prompts]),
-            "notifications/resources/list_changed" => self.forget_lists(link, &[List::Resources, List::Templates]),
-            "notifications/tasks/status" if self.is_several() => self.note_task(link, task_of_notification(frame)),
-            "notifications/resources/updated" => return self.rewrite_update(link, frame),
+            mcp::TOOLS_LIST_CHANGED => self.forget_lists(link, &[List::Tools]),
+            mcp::PROMPTS_LIST_CHANGED => self.forget_lists(link, &[List::Prompts]),
+            mcp::RESOURCES_LIST_CHANGED => self.forget_lists(link, &[List::Resources, List::Templates]),
+            mcp::TASKS_STATUS if self.is_several() => self.note_task(link, task_of_notification(frame)),
+            mcp::RESOURCES_UPDATED => return self.rewrite_update(link, frame),
             _ => {}
         }
         Ok(None)
