@@ -1,7 +1,7 @@
 //! The contract between a session and its servers: what a session sends, what comes back, and how a link ends.
 //!
 //! A session knows of a backend what stands here, and a backend of a session likewise. The session opens a link with a
-//! [`LinkContext`] and hands it each message as an [`MessageToServer`]; the link tells the session's [`LinkEvents`] what its server says, and
+//! [`LinkContext`] and hands it each message as a [`MessageToServer`]; the link tells the session's [`LinkEvents`] what its server says, and
 //! in the end how it ended ([`LinkExit`]).
 
 use std::borrow::Borrow;
@@ -22,7 +22,7 @@ pub enum Exit {
     Code(i32),
     /// Killed by this signal.
     Signal(i32),
-    /// It closed its input or output or does not read, or it is not a process.
+    /// The process closed its input or output, or does not read; or the server is not a process.
     Closed,
 }
 
@@ -49,7 +49,7 @@ pub enum LinkExit {
     },
 }
 
-/// Why one call of a link that goes on has no answer.
+/// Why one request of a link that goes on has no response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RequestFailure {
     /// The call never reached the server, so it had no effect.
@@ -173,8 +173,8 @@ pub(crate) trait LinkEvents: Send + Sync {
     /// the transport knows; 0, the number of no call, where they came on a stream on which no call is answered. `permit` is
     /// that of messages which could not be read.
     fn deliver(&self, frames: Result<Incoming, FrameError>, permit: Option<Permit>, on: Option<u64>);
-    /// A call has no answer, and will have none; the link goes on.
-    fn failed(&self, call: u64, failure: RequestFailure);
+    /// A request has no response, and will have none; the link goes on.
+    fn failed(&self, number: u64, failure: RequestFailure);
     /// A message that was not kept and is gone.
     fn lost(&self, message: LostMessage, permit: Permit);
     /// The server runs under this process id.
@@ -185,7 +185,9 @@ pub(crate) trait LinkEvents: Send + Sync {
 
 /// What opens links to one server.
 pub(crate) trait LinkOpener: Send + Sync {
-    fn run(self: Arc<Self>, launch: LinkContext) -> BoxFuture<'static, ()>;
+    /// Runs one link to its end: connects, carries messages both ways, and calls [`LinkEvents::closed`] last.
+    fn run(self: Arc<Self>, context: LinkContext) -> BoxFuture<'static, ()>;
+    /// What the server is, for listings and logs: its program or URL, without secrets.
     fn describe(&self) -> String;
     /// The headers, by name, of a client's request that are to go along with its messages.
     fn forwards(&self) -> Vec<String> {

@@ -77,7 +77,7 @@ impl Sessions {
         session.end(EndReason::Cleared);
         let gone = async {
             session.ended().await;
-            session.shared().links.wait().await;
+            session.facts().links.wait().await;
         };
         wait_for_teardown(gone, &self.tasks).await;
         true
@@ -107,7 +107,7 @@ impl Sessions {
 }
 
 fn session_info(session: &SessionHandle) -> SessionInfo {
-    let shared = session.shared();
+    let shared = session.facts();
     SessionInfo {
         id: shared.id,
         opened_at: shared.opened_at,

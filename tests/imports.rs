@@ -146,7 +146,7 @@ fn violations_are_found() {
 #[test]
 fn what_is_permitted_passes() {
     let cases = [
-        ("front/http/mod.rs", "use crate::session::{Opener, SessionHandle}; use super::stdio;"),
+        ("front/http/mod.rs", "use crate::session::{SessionHandle, SupervisorHandle}; use super::stdio;"),
         ("front/http/mod.rs", "// use crate::backend::X;\n/* crate::backend /* nested */ */ fn f() {}"),
         ("front/http/mod.rs", r##"const A: &str = "crate::backend::X"; const B: &str = r#"crate::"backend"#;"##),
         ("front/http/mod.rs", "fn f<'a>(x: &'a str) -> char { let backend = 'b'; backend }"),
@@ -154,7 +154,7 @@ fn what_is_permitted_passes() {
         ("front/stdio.rs", "mod tests { use super::*; use super::super::http; }"),
         ("session/mod.rs", "use crate::link::LinkExit; use tokio::sync::mpsc;"),
         ("session/state/mod.rs", "use crate::link::LinkExit; use super::union::LinkId;"),
-        ("session/state/client.rs", "use super::{State, pending::Call}; use std::time::Instant;"),
+        ("session/state/client.rs", "use super::{State, pending::ClientRequest}; use std::time::Instant;"),
         ("frame/id.rs", "use super::text; use crate::frame::Kind; use std::fmt;"),
         ("backend/child.rs", "fn f(session: u8) -> u8 { session } use crate::reaper::start;"),
     ];

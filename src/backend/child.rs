@@ -118,16 +118,16 @@ impl ChildBackend {
 }
 
 impl LinkOpener for ChildBackend {
-    fn run(self: Arc<Self>, launch: LinkContext) -> BoxFuture<'static, ()> {
+    fn run(self: Arc<Self>, context: LinkContext) -> BoxFuture<'static, ()> {
         let command = ServerCommand {
             program: self.program.clone(),
             args: self.args.clone(),
             env: self.env.clone(),
             cwd: self.cwd.clone(),
-            scratch: Some(launch.scratch.clone()),
+            scratch: Some(context.scratch.clone()),
             inherit: self.inherit.clone(),
         };
-        Box::pin(run(command, self.all_secrets(), launch))
+        Box::pin(run(command, self.all_secrets(), context))
     }
 
     fn describe(&self) -> String {
@@ -152,8 +152,8 @@ impl std::fmt::Debug for ChildBackend {
     }
 }
 
-async fn run(command: ServerCommand, secrets: Arc<[String]>, launch: LinkContext) {
-    let LinkContext { name, server, link_events, outgoing, backlog, stalled, stop, message_size, .. } = launch;
+async fn run(command: ServerCommand, secrets: Arc<[String]>, context: LinkContext) {
+    let LinkContext { name, server, link_events, outgoing, backlog, stalled, stop, message_size, .. } = context;
     let mut child = match spawn::spawn_until(&command, &stop).await {
         Ok(Some(child)) => child,
         Ok(None) => return,

@@ -19,12 +19,12 @@ static RUNNING_FACTORIES: Semaphore = Semaphore::const_new(256);
 ///
 /// A factory cannot be interrupted: once it has begun, this returns when it has.
 pub(super) async fn make<T: Send + 'static>(
-    launch: &LinkContext,
+    context: &LinkContext,
     factory: impl FnOnce() -> T + Send + 'static,
 ) -> Option<Result<T, LinkExit>> {
     let place = tokio::select! {
         biased;
-        () = launch.stop.cancelled() => return None,
+        () = context.stop.cancelled() => return None,
         place = RUNNING_FACTORIES.acquire() => place.ok()?,
     };
     let making = spawn_blocking(move || {
@@ -36,7 +36,7 @@ pub(super) async fn make<T: Send + 'static>(
         Err(error) => {
             // Without a panic it is the runtime that shuts down.
             let panic = error.try_into_panic().ok()?;
-            let (session, server) = (&launch.name, &launch.server);
+            let (session, server) = (&context.name, &context.server);
             error!(%session, %server, panic = panics::message(&*panic), "the backend's factory panicked");
             Some(Err(LinkExit::Failed { reason: "its factory panicked, and the log of the proxy says why".to_owned() }))
         }

@@ -116,14 +116,14 @@ async fn pump_out(writer: impl tokio::io::AsyncWrite + Unpin, mut from_server: m
 }
 
 impl LinkOpener for InProcessBackend {
-    fn run(self: Arc<Self>, launch: LinkContext) -> BoxFuture<'static, ()> {
+    fn run(self: Arc<Self>, context: LinkContext) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let (ours, theirs) = duplex(DUPLEX_BUFFER);
-            match factory::make(&launch, move || (self.start)(theirs)).await {
+            match factory::make(&context, move || (self.start)(theirs)).await {
                 // The link was stopped while the factory ran: the server is not started.
-                Some(Ok(_server)) if launch.stop.is_cancelled() => {}
-                Some(Ok(server)) => run(launch, ours, server).await,
-                Some(Err(exit)) => launch.link_events.closed(exit),
+                Some(Ok(_server)) if context.stop.is_cancelled() => {}
+                Some(Ok(server)) => run(context, ours, server).await,
+                Some(Err(exit)) => context.link_events.closed(exit),
                 None => {}
             }
         })
@@ -134,8 +134,8 @@ impl LinkOpener for InProcessBackend {
     }
 }
 
-async fn run(launch: LinkContext, io: DuplexStream, server: BoxFuture<'static, Result<(), String>>) {
-    let LinkContext { name, link_events, outgoing, backlog, stalled, stop, message_size, .. } = launch;
+async fn run(context: LinkContext, io: DuplexStream, server: BoxFuture<'static, Result<(), String>>) {
+    let LinkContext { name, link_events, outgoing, backlog, stalled, stop, message_size, .. } = context;
     let (reader, writer) = tokio::io::split(io);
     let mut server = spawn(server);
     let queue_writer = QueueWriter { queue: outgoing, backlog, stalled, link_events: link_events.clone() };

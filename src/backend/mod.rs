@@ -61,8 +61,8 @@ impl Backend {
 
     /// A backend whose links are a test's own.
     #[cfg(test)]
-    pub(crate) fn of(connect: impl LinkOpener + 'static) -> Self {
-        Self(Arc::new(connect))
+    pub(crate) fn of(opener: impl LinkOpener + 'static) -> Self {
+        Self(Arc::new(opener))
     }
 
     /// The names of the headers of a client's request that are passed on with its messages.
@@ -77,11 +77,11 @@ impl Backend {
 
     /// Runs one link to its end. None of the backend's code runs before the future is polled, and a panic of that code
     /// ends this link and nothing else.
-    pub(crate) fn run(&self, launch: LinkContext) -> impl Future<Output = ()> + Send + use<> {
+    pub(crate) fn run(&self, context: LinkContext) -> impl Future<Output = ()> + Send + use<> {
         let connect = self.0.clone();
         async move {
-            let (session, link_events) = (launch.name.clone(), launch.link_events.clone());
-            let life = async move { connect.run(launch).await };
+            let (session, link_events) = (context.name.clone(), context.link_events.clone());
+            let life = async move { connect.run(context).await };
             if let Err(panic) = AssertUnwindSafe(life).catch_unwind().await {
                 link_events.closed(panics::exit_of(&session, &*panic));
             }

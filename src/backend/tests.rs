@@ -54,7 +54,7 @@ fn session() -> (LinkContext, TestSession) {
     let (ends, closed) = mpsc::channel(8);
     let stop = CancellationToken::new();
     let budget = Budget::ample();
-    let launch = LinkContext {
+    let context = LinkContext {
         name: "test".into(),
         server: "test".into(),
         scratch: std::env::temp_dir().join(format!("sessile-test-{}", uuid::Uuid::new_v4())),
@@ -66,7 +66,7 @@ fn session() -> (LinkContext, TestSession) {
         stalled: Arc::default(),
         stop: stop.clone(),
     };
-    (launch, TestSession { outgoing, closed, stop })
+    (context, TestSession { outgoing, closed, stop })
 }
 
 impl TestSession {
@@ -115,31 +115,31 @@ fn sh(script: &str) -> ChildBackend {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_the_reader_ends_the_link() {
-    let (launch, session) = session();
-    is_broken_within(&session.exit(Backend::from(speaks()).run(launch)).await);
+    let (context, session) = session();
+    is_broken_within(&session.exit(Backend::from(speaks()).run(context)).await);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_the_writer_ends_the_link() {
-    let (launch, session) = session();
+    let (context, session) = session();
     session.outgoing.try_send(fragile_wire()).unwrap();
-    is_broken_within(&session.exit(Backend::from(listens()).run(launch)).await);
+    is_broken_within(&session.exit(Backend::from(listens()).run(context)).await);
 }
 
 #[cfg(unix)]
 #[tokio::test]
 async fn a_panic_of_the_reader_ends_the_link_to_a_process() {
-    let (launch, session) = session();
+    let (context, session) = session();
     let backend = sh(r#"echo '{"jsonrpc":"2.0","method":"x"}'; read end"#);
-    is_broken_within(&session.exit(Backend::from(backend).run(launch)).await);
+    is_broken_within(&session.exit(Backend::from(backend).run(context)).await);
 }
 
 #[cfg(unix)]
 #[tokio::test]
 async fn a_panic_of_the_writer_ends_the_link_to_a_process() {
-    let (launch, session) = session();
+    let (context, session) = session();
     session.outgoing.try_send(fragile_wire()).unwrap();
-    is_broken_within(&session.exit(Backend::from(sh("cat >/dev/null")).run(launch)).await);
+    is_broken_within(&session.exit(Backend::from(sh("cat >/dev/null")).run(context)).await);
 }
 
 /// A link that panics itself.
@@ -157,8 +157,8 @@ impl LinkOpener for Faulty {
 
 #[tokio::test]
 async fn a_panic_of_the_link_itself_is_told() {
-    let (launch, session) = session();
-    is_broken_within(&session.exit(Backend::of(Faulty).run(launch)).await);
+    let (context, session) = session();
+    is_broken_within(&session.exit(Backend::of(Faulty).run(context)).await);
 }
 
 #[tokio::test]
@@ -170,8 +170,8 @@ async fn a_factory_runs_when_its_link_does_and_may_panic() {
         std::future::pending()
     })
     .into();
-    let (launch, session) = session();
-    let link = backend.run(launch);
+    let (context, session) = session();
+    let link = backend.run(context);
     assert_eq!(calls.load(Ordering::Relaxed), 0, "this is where the session's actor is");
     let reason = "its factory panicked, and the log of the proxy says why".to_owned();
     assert_eq!(session.exit(link).await, LinkExit::Failed { reason });
@@ -201,8 +201,8 @@ fn blocking_backend() -> (Backend, mpsc::Receiver<()>, blocking::Sender<()>, Arc
 #[tokio::test]
 async fn a_factory_that_blocks_leaves_the_runtime_its_only_worker() {
     let (backend, mut begins, release, servers) = blocking_backend();
-    let (launch, session) = session();
-    let link = tokio::spawn(backend.run(launch));
+    let (context, session) = session();
+    let link = tokio::spawn(backend.run(context));
     timeout(TEST_TIMEOUT, begins.recv()).await.unwrap().unwrap();
     // This task runs while the factory blocks.
     release.send(()).unwrap();
@@ -214,8 +214,8 @@ async fn a_factory_that_blocks_leaves_the_runtime_its_only_worker() {
 #[tokio::test]
 async fn a_link_that_is_stopped_lasts_as_long_as_its_factory_and_starts_no_server() {
     let (backend, mut begins, release, servers) = blocking_backend();
-    let (launch, mut session) = session();
-    let mut link = tokio::spawn(backend.run(launch));
+    let (context, mut session) = session();
+    let mut link = tokio::spawn(backend.run(context));
     timeout(TEST_TIMEOUT, begins.recv()).await.unwrap().unwrap();
     session.stop.cancel();
     tokio::task::yield_now().await;
@@ -234,10 +234,10 @@ async fn the_log_says_what_panicked() {
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
     let backend: Backend = InProcessBackend::channel(|_| -> std::future::Ready<()> { panic!("no such folder") }).into();
-    let (launch, session) = session();
-    session.exit(backend.run(launch)).await;
-    let (launch, session) = self::session();
-    session.exit(Backend::of(Faulty).run(launch)).await;
+    let (context, session) = session();
+    session.exit(backend.run(context)).await;
+    let (context, session) = self::session();
+    session.exit(Backend::of(Faulty).run(context)).await;
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     for line in [
         r#"the backend's factory panicked session=test server=test panic="no such folder""#,

@@ -104,7 +104,7 @@ async fn serve_client(
     // The session's stream has ended, or the client is gone.
     session.end(EndReason::ClientLeft);
     session.ended().await;
-    let reason = session.shared().ended.borrow().clone();
+    let reason = session.facts().ended.borrow().clone();
     drop(input);
     // Without a time limit, a client that does not read would keep the process alive.
     let mut writing = writing;

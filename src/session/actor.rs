@@ -33,7 +33,7 @@ use crate::link::{Exit, LinkExit};
 
 /// What a session is made of.
 pub(super) struct Arguments {
-    pub shared: Arc<SessionFacts>,
+    pub facts: Arc<SessionFacts>,
     pub limits: Limits,
     pub expose_stderr: bool,
     /// One for each link, in the order of their numbers.
@@ -84,7 +84,7 @@ struct Connection {
 
 /// Makes a session's end known, however it came.
 struct EndGuard {
-    shared: Arc<SessionFacts>,
+    facts: Arc<SessionFacts>,
     registry: Arc<Registry>,
     reason: Option<EndReason>,
 }
@@ -93,10 +93,10 @@ impl EndGuard {
     fn ended(&mut self, reason: EndReason) {
         // First the registry: who has seen the end must not find the session any more, and who waits for all links of ended
         // sessions must find these.
-        self.shared.links.close();
-        self.registry.leave(self.shared.id, &self.shared.links);
-        info!(session = %self.shared.id, reason = reason.name(), "session ended");
-        self.shared.ended.send_replace(Some(reason.clone()));
+        self.facts.links.close();
+        self.registry.leave(self.facts.id, &self.facts.links);
+        info!(session = %self.facts.id, reason = reason.name(), "session ended");
+        self.facts.ended.send_replace(Some(reason.clone()));
         self.reason = Some(reason);
     }
 }
@@ -123,7 +123,7 @@ impl Actor for SessionActor {
     type Arguments = Arguments;
 
     async fn pre_start(&self, myself: ActorRef<SessionMessage>, args: Arguments) -> Result<Shell, ActorProcessingErr> {
-        let Arguments { shared, limits, expose_stderr, backends, servers, scratch, .. } = args;
+        let Arguments { facts, limits, expose_stderr, backends, servers, scratch, .. } = args;
         let Arguments { upward, downward, queue, registry, tasks, .. } = args;
         let keeper = keeper(&downward, ClientId::FIRST, &myself);
         let stop = CancellationToken::new();
@@ -140,13 +140,13 @@ impl Actor for SessionActor {
             stop: stop.clone(),
         };
         Ok(Shell {
-            core: State::new(shared.name.clone(), servers, limits, expose_stderr, Instant::now().into_std())
+            core: State::new(facts.name.clone(), servers, limits, expose_stderr, Instant::now().into_std())
                 .with_keeper(ClientId::FIRST, keeper),
             connections: HashMap::new(),
             links: Links::new(plan),
             log_throttle: LogThrottle::default(),
             timer: None,
-            end: EndGuard { shared, registry, reason: None },
+            end: EndGuard { facts, registry, reason: None },
             _stop: stop.drop_guard(),
         })
     }
@@ -209,7 +209,7 @@ impl Shell {
             let Some(event) = follow_up.pop() else { break };
             effects = self.core.apply(event, now.into_std());
         }
-        self.end.shared.calls.store(self.core.requests_in_flight(), Ordering::Relaxed);
+        self.end.facts.calls.store(self.core.requests_in_flight(), Ordering::Relaxed);
         over
     }
 
@@ -223,7 +223,7 @@ impl Shell {
                     let wire = self.links.plan().downward.owe(wire);
                     if !connection.sender.send(event, wire, role) {
                         // It is gone, or it does not read. What it missed waits in the outbox.
-                        debug!(session = %self.end.shared.id, stream = stream.0, "connection given up");
+                        debug!(session = %self.end.facts.id, stream = stream.0, "connection given up");
                         follow_up.push(Event::Detached { stream, attachment: connection.attachment });
                         self.connections.remove(&stream);
                     }
@@ -236,12 +236,12 @@ impl Shell {
                 }
                 Effect::Close { stream } => drop(self.connections.remove(&stream)),
                 Effect::ToServer { link, wire, purpose } => {
-                    let Some(open) = self.links.open(link, myself, &self.end.shared) else { continue };
+                    let Some(open) = self.links.open(link, myself, &self.end.facts) else { continue };
                     // What the client says is bounded, so a full queue is one that the server fills, with requests whose
                     // answers it does not take.
                     if !open.send(wire, purpose) {
                         let server = self.links.plan().servers.name(link);
-                        warn!(session = %self.end.shared.id, %server, "the backend does not read: it is given up");
+                        warn!(session = %self.end.facts.id, %server, "the backend does not read: it is given up");
                         // With several servers the session goes on without it.
                         self.links.end(link);
                         self.set_server_state(link, ServerState::Gone);
@@ -249,22 +249,22 @@ impl Shell {
                         follow_up.push(Event::LinkClosed { link, exit });
                     }
                 }
-                Effect::Client { name } => {
-                    info!(session = %self.end.shared.id, client = %name, "client introduced itself");
-                    let _ = self.end.shared.client.set(name);
+                Effect::ClientNamed { name } => {
+                    info!(session = %self.end.facts.id, client = %name, "client introduced itself");
+                    let _ = self.end.facts.client.set(name);
                 }
-                Effect::Opened { version } => {
-                    let _ = self.end.shared.version.set(version.unwrap_or_default());
+                Effect::SessionOpened { version } => {
+                    let _ = self.end.facts.version.set(version.unwrap_or_default());
                     if self.links.plan().backends.len() == 1 {
                         self.set_server_state(LinkId(0), ServerState::Ready);
                     }
                 }
-                Effect::Server { link, ready } => {
+                Effect::HandshakeAnswered { link, ready } => {
                     self.set_server_state(link, if ready { ServerState::Ready } else { ServerState::Refused });
                 }
                 Effect::Warn { link, text } => {
                     if let Some(suppressed) = self.log_throttle.admit() {
-                        warn!(session = %self.end.shared.id, server = %self.links.plan().servers.name(link), suppressed, "{text}");
+                        warn!(session = %self.end.facts.id, server = %self.links.plan().servers.name(link), suppressed, "{text}");
                     }
                 }
                 Effect::Ended(reason) => {
@@ -277,7 +277,7 @@ impl Shell {
     }
 
     fn set_server_state(&self, link: LinkId, state: ServerState) {
-        if let Some(server) = self.end.shared.server(link) {
+        if let Some(server) = self.end.facts.server(link) {
             server.set_state(state);
         }
     }

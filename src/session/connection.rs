@@ -38,11 +38,13 @@ pub(super) struct ConnectionSender {
     read: Arc<ReadState>,
 }
 
-/// What both ends of a connection know: when the connection last came for more, whether there was any or not. A connection
+/// What both ends of a connection know: whether it was given up, and when it last came for more, whether there was any or not. A connection
 /// that is alive comes at every keep-alive; one whose client does not read does not come at all.
 #[derive(Debug)]
 struct ReadState {
+    /// When the connection was opened.
     since: Instant,
+    /// When it last came for more, in milliseconds after that.
     millis: AtomicU64,
     /// Whether the connection was given up because its client does not read.
     given_up: AtomicBool,

@@ -1,4 +1,4 @@
-//! The door to a session: what a front may do with one.
+//! What a front may do with a session.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,13 +22,13 @@ const DRAIN_CHECK: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone)]
 pub(crate) struct SessionHandle {
     actor: ActorRef<SessionMessage>,
-    shared: Arc<SessionFacts>,
+    facts: Arc<SessionFacts>,
     /// What the client may have under way to the servers.
     upward: Budget,
     /// What the servers may have under way to the client.
     downward: Budget,
     /// Most messages queued for one connection.
-    queue: usize,
+    queue_capacity: usize,
     /// How much one session may have under way, to be named in errors.
     share: usize,
 }
@@ -36,17 +36,17 @@ pub(crate) struct SessionHandle {
 impl SessionHandle {
     pub(super) fn new(
         actor: ActorRef<SessionMessage>,
-        shared: Arc<SessionFacts>,
+        facts: Arc<SessionFacts>,
         upward: Budget,
         downward: Budget,
-        queue: usize,
+        queue_capacity: usize,
         share: usize,
     ) -> Self {
-        Self { actor, shared, upward, downward, queue, share }
+        Self { actor, facts, upward, downward, queue_capacity, share }
     }
 
-    pub(crate) fn shared(&self) -> &SessionFacts {
-        &self.shared
+    pub(crate) fn facts(&self) -> &SessionFacts {
+        &self.facts
     }
 
     /// What the client may have under way to the servers.
@@ -79,13 +79,13 @@ impl SessionHandle {
     /// `cut` is cancelled when the client does not read what is sent to it while others need the memory: whoever has the
     /// connection ends it then.
     pub(crate) fn open_stream(&self, kind: StreamKind, cut: CancellationToken) -> StreamConnection {
-        let stream = self.shared.new_stream();
+        let stream = self.facts.new_stream();
         self.attach(stream, kind, None, cut)
     }
 
     /// Whether a connection was ever opened. A session that was just made has none yet.
     pub(crate) fn has_had_connection(&self) -> bool {
-        self.shared.had_stream(StreamId(1))
+        self.facts.had_stream(StreamId(1))
     }
 
     /// Resumes a stream that the client knows up to event `after`. `None` if this session never had such a stream. `cut`
@@ -96,7 +96,7 @@ impl SessionHandle {
         after: u64,
         cut: CancellationToken,
     ) -> Option<StreamConnection> {
-        self.shared.had_stream(stream).then(|| self.attach(stream, StreamKind::Get, Some(after), cut))
+        self.facts.had_stream(stream).then(|| self.attach(stream, StreamKind::Get, Some(after), cut))
     }
 
     fn attach(
@@ -106,9 +106,9 @@ impl SessionHandle {
         after: Option<u64>,
         cut: CancellationToken,
     ) -> StreamConnection {
-        let attachment = self.shared.new_attachment();
+        let attachment = self.facts.new_attachment();
         let actor = self.actor.clone();
-        let (sender, receiver) = connection((stream, attachment), self.queue, self.clone(), move || {
+        let (sender, receiver) = connection((stream, attachment), self.queue_capacity, self.clone(), move || {
             cut.cancel();
             let _ = actor.send_message(SessionMessage::GivenUp { stream, attachment });
         });
@@ -123,8 +123,8 @@ impl SessionHandle {
 
     /// Hands on what the client has sent. `permit` is that of a message which could not be read.
     pub(crate) fn receive(&self, respond_on: RespondOn, (frames, permit): (Received, Option<Permit>)) {
-        let active = u64::try_from(self.shared.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.shared.active.store(active, Ordering::Relaxed);
+        let active = u64::try_from(self.facts.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.facts.active.store(active, Ordering::Relaxed);
         let event = Event::FromClient { client: ClientId::FIRST, respond_on, frames };
         self.cast(SessionMessage::Event { event, permit });
     }
@@ -136,15 +136,16 @@ impl SessionHandle {
         self.cast(SessionMessage::Event { event, permit });
     }
 
+    /// The client will send nothing more, but may still read.
     pub(crate) fn input_ended(&self) {
         self.event(Event::InputEnded { client: ClientId::FIRST });
     }
 
-    /// Takes no new calls, gives those in flight so long to end, and ends.
+    /// Takes no new requests, gives those in flight up to `limit` to end, and ends.
     pub(crate) async fn drain_then_end(&self, limit: Duration) {
         self.event(Event::Drain);
         let drained = async {
-            while self.shared.calls.load(Ordering::Relaxed) > 0 && !self.is_over() {
+            while self.facts.calls.load(Ordering::Relaxed) > 0 && !self.is_over() {
                 tokio::time::sleep(DRAIN_CHECK).await;
             }
         };
@@ -154,7 +155,7 @@ impl SessionHandle {
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.shared.ended.borrow().is_some()
+        self.facts.ended.borrow().is_some()
     }
 
     pub(crate) fn end(&self, reason: EndReason) {
@@ -163,7 +164,7 @@ impl SessionHandle {
 
     /// Resolves when the session has ended.
     pub(crate) async fn ended(&self) {
-        let mut ended = self.shared.ended.subscribe();
+        let mut ended = self.facts.ended.subscribe();
         let _ = ended.wait_for(Option::is_some).await;
     }
 

@@ -16,7 +16,7 @@ use crate::link::{LinkEvents, LinkExit, RequestFailure};
 
 pub(super) struct SessionLinkEvents {
     pub actor: ActorRef<SessionMessage>,
-    pub shared: Arc<SessionFacts>,
+    pub facts: Arc<SessionFacts>,
     pub budget: Budget,
     pub answers: Budget,
     pub link: LinkId,
@@ -44,29 +44,29 @@ impl LinkEvents for SessionLinkEvents {
         if let Err(error) = &frames
             && let Some(suppressed) = self.log_throttle.admit()
         {
-            let (session, server) = (&self.shared.id, &self.name);
+            let (session, server) = (&self.facts.id, &self.name);
             warn!(%session, %server, %error, suppressed, "the backend said something that is not JSON-RPC");
         }
         self.event(Event::FromServer { link: self.link, on, frames }, permit);
     }
 
-    fn failed(&self, call: u64, failure: RequestFailure) {
-        self.event(Event::RequestFailed { link: self.link, call, failure }, None);
+    fn failed(&self, number: u64, failure: RequestFailure) {
+        self.event(Event::RequestFailed { link: self.link, number, failure }, None);
     }
 
     fn lost(&self, message: LostMessage, permit: Permit) {
         if let Some(suppressed) = self.log_throttle.admit() {
             let LostMessage { size, why, .. } = &message;
-            warn!(session = %self.shared.id, server = %self.name, size, ?why, suppressed, "a message of the backend was not kept");
+            warn!(session = %self.facts.id, server = %self.name, size, ?why, suppressed, "a message of the backend was not kept");
         }
         self.event(Event::ServerLost { link: self.link, message }, Some(permit));
     }
 
     fn started(&self, pid: u32) {
-        if let Some(server) = self.shared.server(self.link) {
+        if let Some(server) = self.facts.server(self.link) {
             server.started(pid);
         }
-        info!(session = %self.shared.id, server = %self.name, pid, "backend started");
+        info!(session = %self.facts.id, server = %self.name, pid, "backend started");
     }
 
     fn closed(&self, exit: LinkExit) {

@@ -94,7 +94,7 @@ impl Links {
         &mut self,
         link: LinkId,
         actor: &ActorRef<SessionMessage>,
-        shared: &Arc<SessionFacts>,
+        facts: &Arc<SessionFacts>,
     ) -> Option<&OpenLink> {
         let index = usize::from(link.0);
         let backend = self.plan.backends.get(index)?;
@@ -107,7 +107,7 @@ impl Links {
             let server = name.clone();
             let (answers, actor) = (self.plan.upward.clone(), actor.clone());
             let link_events =
-                SessionLinkEvents { actor, shared: shared.clone(), budget, answers, link, name, log_throttle };
+                SessionLinkEvents { actor, facts: facts.clone(), budget, answers, link, name, log_throttle };
             let stop = self.plan.stop.child_token();
             let stalled = Arc::new(Notify::new());
             let notified = stalled.clone();
@@ -118,7 +118,7 @@ impl Links {
                 scratch.push(format!(".{index}"));
             }
             let running = backend.run(LinkContext {
-                name: shared.name.clone(),
+                name: facts.name.clone(),
                 server,
                 scratch: scratch.into(),
                 message_size: self.plan.message_size,
@@ -130,8 +130,8 @@ impl Links {
                 stop: stop.clone(),
             });
             // The session's own count is the outer one: whoever waits for it then finds the proxy's lower already.
-            shared.links.spawn(self.plan.tasks.track_future(running));
-            if let Some(server) = shared.server(link) {
+            facts.links.spawn(self.plan.tasks.track_future(running));
+            if let Some(server) = facts.server(link) {
                 server.set_state(ServerState::Opening);
             }
             let most_responses = self.plan.in_flight.min(MOST_UNREAD_RESPONSES);

@@ -1,7 +1,8 @@
 //! Sessions: who they are, how they are found, what they decide and who carries it out.
 //!
 //! [`state`] is the pure core. [`actor`] is its shell, one ractor actor a session; [`supervisor`] spawns the actors and
-//! is the only one to do so; [`registry`] finds a session by its key. Nothing in here speaks HTTP.
+//! is the only one to do so; [`registry`] finds a session by its key. [`links`] opens
+//! the links to the session's servers. Nothing in here speaks HTTP.
 
 mod actor;
 mod connection;

@@ -17,7 +17,7 @@ pub(crate) struct Registry {
 
 impl Registry {
     pub(super) fn insert(&self, session: SessionHandle, secret: Option<SessionSecret>) {
-        let id = session.shared().id;
+        let id = session.facts().id;
         // The secret first: a removal that comes in between finds nothing yet, and the next one finds both. The other way
         // round it would take the session away and leave its secret for ever.
         if let Some(secret) = secret {
@@ -108,7 +108,7 @@ mod tests {
                 (session, None)
             };
             if let Some(token) = &token {
-                assert_eq!(registry.find(token, CALLER).map(|found| found.shared().id), Some(session.shared().id));
+                assert_eq!(registry.find(token, CALLER).map(|found| found.facts().id), Some(session.facts().id));
             }
             session.end(EndReason::Deleted);
             session.ended().await;
@@ -121,7 +121,7 @@ mod tests {
     async fn an_entry_that_is_late_for_its_own_removal_goes_as_well() {
         let supervisor = supervisor();
         let (session, _) = supervisor.open(FoundBy::Nobody, false, None).await.unwrap().take().unwrap();
-        let (registry, id) = (Registry::default(), session.shared().id);
+        let (registry, id) = (Registry::default(), session.facts().id);
         let secret = Some(SessionSecret::of("token", CALLER));
         registry.remove(id);
         registry.insert(session.clone(), secret);
@@ -138,10 +138,10 @@ mod tests {
         let (registry, secret) = (Registry::default(), SessionSecret::of("token", CALLER));
         registry.insert(old.clone(), Some(secret));
         registry.insert(new.clone(), Some(secret));
-        registry.remove(old.shared().id);
-        let found = registry.find("token", CALLER).map(|session| session.shared().id);
-        assert_eq!(found, Some(new.shared().id));
-        registry.remove(new.shared().id);
+        registry.remove(old.facts().id);
+        let found = registry.find("token", CALLER).map(|session| session.facts().id);
+        assert_eq!(found, Some(new.facts().id));
+        registry.remove(new.facts().id);
         assert_eq!((registry.by_id.len(), registry.by_secret.len()), (0, 0));
     }
 
@@ -152,7 +152,7 @@ mod tests {
         let supervisor = supervisor();
         let open = async { supervisor.open(FoundBy::Nobody, false, None).await.unwrap().take().unwrap().0 };
         let session = runtime.block_on(open);
-        let id = session.shared().id;
+        let id = session.facts().id;
         let registry = Registry::default();
         let (begin, done) = (Barrier::new(2), Barrier::new(2));
         std::thread::scope(|scope| {

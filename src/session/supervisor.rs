@@ -167,12 +167,12 @@ impl SupervisorState {
             FoundBy::Secret(secret) => (None, Some(secret)),
         };
         let id = SessionId::generate();
-        let shared = Arc::new(SessionFacts::new(id, plan.servers.clone()));
+        let facts = Arc::new(SessionFacts::new(id, plan.servers.clone()));
         let upward = upward.unwrap_or_else(|| self.upward.open());
         let downward = self.downward.open();
         let queue = plan.queue();
         let arguments = Arguments {
-            shared: shared.clone(),
+            facts: facts.clone(),
             limits: plan.limits.clone(),
             expose_stderr,
             backends: plan.backends.clone(),
@@ -189,10 +189,10 @@ impl SupervisorState {
             error!(%reason, "a session did not start");
             Refused::Failed
         })?;
-        let session = SessionHandle::new(actor, shared, upward, downward, queue, plan.session_budget);
+        let session = SessionHandle::new(actor, facts, upward, downward, queue, plan.session_budget);
         self.registry.insert(session.clone(), secret);
         // An end that came before the entry could not remove it.
-        if session.shared().ended.borrow().is_some() {
+        if session.facts().ended.borrow().is_some() {
             self.registry.remove(id);
         }
         info!(session = %id, "session opened");

@@ -58,7 +58,7 @@ pub(super) enum CallEnd {
 
 /// An `initialize` that was refused as a server would refuse it that speaks HTTP+SSE.
 pub(super) struct RefusedInitialize {
-    pub outward: MessageToServer,
+    pub message: MessageToServer,
     pub number: u64,
     refusal: RequestFailure,
     /// The JSON-RPC error of the refusal, if it had one: the response of the call, if HTTP+SSE does not work either.
@@ -80,12 +80,12 @@ impl HttpCall {
     }
 
     /// Sends the call and sees it through to its end. `sent_signal` is dropped when the call has been written.
-    pub(super) async fn run(mut self, outward: MessageToServer, sent_signal: Option<SentSignal>) -> CallEnd {
+    pub(super) async fn run(mut self, message: MessageToServer, sent_signal: Option<SentSignal>) -> CallEnd {
         if self.is_handshake {
             self.link.reset_for_handshake().await;
         }
-        self.client_headers = self.link.client_headers(&outward.wire);
-        let MessageToServer { wire, purpose, held, response: _ } = outward;
+        self.client_headers = self.link.client_headers(&message.wire);
+        let MessageToServer { wire, purpose, held, response: _ } = message;
         // The body of the request charges the message from here on.
         drop(held);
         let again = if self.may_be_sse { self.link.copy_for_resend(&wire) } else { None };
@@ -115,8 +115,8 @@ impl HttpCall {
                 let json_rpc_error = json_rpc_error(&body, self.number);
                 let refusal = RequestFailure::Refused { status: status.as_u16(), reason: body.excerpt() };
                 if let Some(wire) = again.filter(|_| rules::may_be_sse(status, json_rpc_error.is_some())) {
-                    let outward = MessageToServer { wire, purpose, held: None, response: None };
-                    let attempt = RefusedInitialize { outward, number: self.number, refusal, json_rpc_error };
+                    let message = MessageToServer { wire, purpose, held: None, response: None };
+                    let attempt = RefusedInitialize { message, number: self.number, refusal, json_rpc_error };
                     return CallEnd::TrySse(Box::new(attempt));
                 }
                 self.end_refused(refusal, json_rpc_error).await

@@ -209,10 +209,10 @@ impl HttpBackend {
     /// built.
     ///
     /// The first link builds it while the others wait. To build it reads the system's certificates, which may block.
-    async fn upstream(self: Arc<Self>, launch: &LinkContext) -> Option<Result<Arc<Upstream>, LinkExit>> {
+    async fn upstream(self: Arc<Self>, context: &LinkContext) -> Option<Result<Arc<Upstream>, LinkExit>> {
         let server = self.clone();
         let making = self.upstream.get_or_try_init(async || {
-            let made = factory::make(launch, move || server.build().map(Arc::new)).await;
+            let made = factory::make(context, move || server.build().map(Arc::new)).await;
             made.map_or(Err(None), |made| made.map_err(Some))
         });
         tokio::select! {
@@ -220,7 +220,7 @@ impl HttpBackend {
                 Ok(upstream) => Some(upstream.clone().map_err(|reason| LinkExit::Failed { reason })),
                 Err(exit) => exit.map(Err),
             },
-            () = launch.stop.cancelled() => None,
+            () = context.stop.cancelled() => None,
         }
     }
 
@@ -300,12 +300,12 @@ impl From<HttpBackend> for Backend {
 }
 
 impl LinkOpener for HttpBackend {
-    fn run(self: Arc<Self>, launch: LinkContext) -> BoxFuture<'static, ()> {
+    fn run(self: Arc<Self>, context: LinkContext) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let transport = self.transport;
-            match self.upstream(&launch).await {
-                Some(Ok(upstream)) => negotiation::run(upstream, transport, launch).await,
-                Some(Err(exit)) => launch.link_events.closed(exit),
+            match self.upstream(&context).await {
+                Some(Ok(upstream)) => negotiation::run(upstream, transport, context).await,
+                Some(Err(exit)) => context.link_events.closed(exit),
                 None => {}
             }
         })

@@ -16,8 +16,8 @@ use super::upstream::Upstream;
 use crate::link::{LinkContext, MessageToServer, Purpose, RequestFailure};
 
 /// Runs a link from its first message to its end.
-pub(super) async fn run(upstream: Arc<Upstream>, transport: Transport, launch: LinkContext) {
-    let LinkContext { name, message_size, link_events, outgoing, outgoing_budget, stalled, stop, .. } = launch;
+pub(super) async fn run(upstream: Arc<Upstream>, transport: Transport, context: LinkContext) {
+    let LinkContext { name, message_size, link_events, outgoing, outgoing_budget, stalled, stop, .. } = context;
     let link = Arc::new(HttpLink::new(upstream, link_events, message_size, name, outgoing_budget));
     let mut input = LinkInput::new(outgoing, stalled, stop);
     let stop = input.stop.clone();
@@ -82,12 +82,12 @@ async fn run_either(link: &Arc<HttpLink>, input: &mut LinkInput, stop: &Cancella
             StreamableEnd::LinkOver => return,
             StreamableEnd::TrySse(attempt) => attempt,
         };
-        match connect(link, &attempt.outward, stop).await {
+        match connect(link, &attempt.message, stop).await {
             None => return,
             Some(Ok(connection)) => {
                 link.upstream.speaks_sse.store(true, Ordering::Relaxed);
-                let RefusedInitialize { outward, .. } = *attempt;
-                return sse::run(link, input, connection, outward).await;
+                let RefusedInitialize { message, .. } = *attempt;
+                return sse::run(link, input, connection, message).await;
             }
             Some(Err(failure)) => attempt.fail(link, failure).await,
         }

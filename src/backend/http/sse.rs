@@ -96,14 +96,14 @@ pub(super) async fn run(
         let ended = own.deliver_stream(&mut reader, true, |frame| seen.on_frame(frame)).await;
         SseTaskEnd::StreamOver(ended.err().unwrap_or_else(|| "its stream ended".to_owned()))
     });
-    let begin = |tasks: &mut JoinSet<SseTaskEnd>, outward: MessageToServer, deadline: &mut Instant| {
-        if let Purpose::Initialize(number) = outward.purpose {
+    let begin = |tasks: &mut JoinSet<SseTaskEnd>, message: MessageToServer, deadline: &mut Instant| {
+        if let Purpose::Initialize(number) = message.purpose {
             handshake.number.store(number, Ordering::Relaxed);
             *deadline = Instant::now() + call::HANDSHAKE_TIMEOUT;
         }
-        let longest = if number_of(outward.purpose).is_some() { WRITE_WAIT } else { ACCEPT_WAIT };
+        let longest = if number_of(message.purpose).is_some() { WRITE_WAIT } else { ACCEPT_WAIT };
         let (sent_signal, gate) = SendGate::new(longest);
-        tasks.spawn(post(link.clone(), endpoint.clone(), outward, sent_signal));
+        tasks.spawn(post(link.clone(), endpoint.clone(), message, sent_signal));
         gate
     };
     // When the handshake that is under way has to be answered.
@@ -189,10 +189,10 @@ fn number_of(purpose: Purpose) -> Option<u64> {
 async fn post(
     link: Arc<HttpLink>,
     endpoint: Arc<Url>,
-    outward: MessageToServer,
+    message: MessageToServer,
     sent_signal: SentSignal,
 ) -> SseTaskEnd {
-    let MessageToServer { wire, purpose, held, response: _ } = outward;
+    let MessageToServer { wire, purpose, held, response: _ } = message;
     // The body of the request charges the message from here on.
     drop(held);
     let call = number_of(purpose);

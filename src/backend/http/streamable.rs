@@ -151,31 +151,31 @@ struct RunningCall {
 
 impl LinkTasks<'_> {
     /// Sends a message, and returns the gate that the next one waits for.
-    fn begin(&mut self, outward: MessageToServer) -> Option<SendGate> {
+    fn begin(&mut self, message: MessageToServer) -> Option<SendGate> {
         let link = self.link.clone();
-        let (sent_signal, gate) = match outward.purpose {
+        let (sent_signal, gate) = match message.purpose {
             Purpose::Initialize(_) => SendGate::new(HANDSHAKE_TIMEOUT * 2),
             Purpose::Request(_) => SendGate::new(WRITE_WAIT),
             Purpose::Initialized | Purpose::Cancel(_) | Purpose::Notification | Purpose::Response => {
                 SendGate::new(ACCEPT_WAIT)
             }
         };
-        match outward.purpose {
+        match message.purpose {
             Purpose::Initialize(number) => {
                 self.opening = true;
                 let call = HttpCall::new(link, number, Some(sent_signal), self.may_be_sse);
-                self.call(number, call, outward, None);
+                self.call(number, call, message, None);
             }
             Purpose::Request(number) => {
-                self.call(number, HttpCall::new(link, number, None, false), outward, Some(sent_signal));
+                self.call(number, HttpCall::new(link, number, None, false), message, Some(sent_signal));
             }
             Purpose::Initialized | Purpose::Cancel(_) | Purpose::Notification | Purpose::Response => {
-                if let Purpose::Cancel(number) = outward.purpose
+                if let Purpose::Cancel(number) = message.purpose
                     && let Some(call) = self.calls.get(&number)
                 {
                     call.cancelled.store(true, Ordering::Relaxed);
                 }
-                self.set.spawn(send_without_response(link, outward, sent_signal));
+                self.set.spawn(send_without_response(link, message, sent_signal));
             }
         }
         gate
@@ -190,16 +190,16 @@ impl LinkTasks<'_> {
         is_running
     }
 
-    fn call(&mut self, number: u64, call: HttpCall, outward: MessageToServer, sent_signal: Option<SentSignal>) {
+    fn call(&mut self, number: u64, call: HttpCall, message: MessageToServer, sent_signal: Option<SentSignal>) {
         let cancelled = call.cancelled.clone();
-        let task = self.set.spawn(async move { TaskEnd::CallOver(number, call.run(outward, sent_signal).await) });
+        let task = self.set.spawn(async move { TaskEnd::CallOver(number, call.run(message, sent_signal).await) });
         self.calls.insert(number, RunningCall { task, cancelled });
     }
 }
 
 /// Sends a message that has no response.
-async fn send_without_response(link: Arc<HttpLink>, outward: MessageToServer, sent_signal: SentSignal) -> TaskEnd {
-    let MessageToServer { wire, purpose, held, response: _ } = outward;
+async fn send_without_response(link: Arc<HttpLink>, message: MessageToServer, sent_signal: SentSignal) -> TaskEnd {
+    let MessageToServer { wire, purpose, held, response: _ } = message;
     // The body of the request charges the message from here on.
     drop(held);
     let had_session = link.has_session();

@@ -246,7 +246,7 @@ fn awaited_ids(incoming: &Incoming) -> Option<AwaitedIds> {
 }
 
 fn is_primed(session: &SessionHandle) -> bool {
-    session.shared().version.get().is_some_and(|version| checks::can_be_primed(version))
+    session.facts().version.get().is_some_and(|version| checks::can_be_primed(version))
 }
 
 /// Hands messages to the session, with a stream for the answers.

@@ -48,7 +48,7 @@ pub(super) enum ClientPhase {
         stream: StreamId,
     },
     Ready,
-    /// The client will send nothing more. Its requests in flight may go on until then.
+    /// The client will send nothing more. Its requests in flight may go on until `deadline`.
     Leaving {
         deadline: Instant,
     },
@@ -62,7 +62,7 @@ pub(super) struct Client {
     pub phase: ClientPhase,
     /// The requests of this client that have no response, by the client's own ids. Two clients may use one id.
     in_flight: HashMap<Id, u64>,
-    /// The client's streams, and when it was last there.
+    /// The client's streams, and since when it has none open.
     pub outbox: Outbox,
     /// Messages for this client that no stream of it can carry now.
     pub waiting: Waiting,
@@ -121,7 +121,8 @@ impl Client {
         self.outbox.is_listening() || self.requests_in_flight() > 0 && !self.is_absent(now)
     }
 
-    /// Until when the client was busy, if it is or was. A client that has gone away from its requests was busy until then.
+    /// The last time at which the client was busy, `now` if it still is, `None` if it is idle. A client that has gone away from
+    /// its requests was busy until then.
     pub(super) fn busy_until(&self, now: Instant) -> Option<Instant> {
         if self.outbox.is_listening() {
             return Some(now);
@@ -130,7 +131,7 @@ impl Client {
         (self.requests_in_flight() > 0).then(|| gone.min(now))
     }
 
-    /// When something is due next that is this client's own.
+    /// The next deadline of this client.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let leaving = match self.phase {
             ClientPhase::Leaving { deadline } => Some(deadline),

@@ -196,7 +196,7 @@ impl State {
             }
             if kind == RequestKind::Initialize {
                 client.phase = ClientPhase::Initializing { request: number, stream: from.stream };
-                self.effects.push(Effect::Client { name: client_name(&frame) });
+                self.effects.push(Effect::ClientNamed { name: client_name(&frame) });
             }
         }
         if self.union.is_some() {
@@ -302,7 +302,7 @@ impl State {
         let Some(request) = number.and_then(|number| self.take_server_request(number)) else { return };
         let wire = frame.splice().id(&request.id).finish();
         let wire = frame.hand_over(wire);
-        self.reply(&request, wire);
+        self.respond_to_server(&request, wire);
     }
 
     pub(super) fn on_client_lost(&mut self, from: Destination, message: LostMessage) {
@@ -323,7 +323,7 @@ impl State {
     pub(super) fn fail_server_request(&mut self, number: u64, fault: &ProxyError) {
         if let Some(request) = self.take_server_request(number) {
             let wire = fault.to_wire(Some(&request.id));
-            self.reply(&request, wire);
+            self.respond_to_server(&request, wire);
         }
     }
 

@@ -54,7 +54,7 @@ impl State {
     fn on_unreadable(&mut self, link: LinkId, on: Option<u64>, error: &FrameError, batch: Option<u64>) {
         if error.is_request() {
             let wire = ProxyError::Frame(error.clone()).to_wire(error.id.as_ref());
-            self.reply_to(link, error.id.as_ref(), batch, wire);
+            self.respond_on_link(link, error.id.as_ref(), batch, wire);
             return;
         }
         let fault = || ProxyError::BadServerMessage(FrameError { named: Named::Nothing, ..error.clone() });
@@ -109,7 +109,7 @@ impl State {
         }
         let Some(request) = self.take_client_request_of(link, number) else { return };
         if request.kind == RequestKind::Initialize {
-            self.on_initialized(link, request.client, number, &frame);
+            self.on_initialize_answered(link, request.client, number, &frame);
         }
         if let (RequestKind::Task, Some(token), false) = (request.kind, &request.token, frame.is_error()) {
             self.pending.remember_token(number, link, token.clone());
@@ -130,11 +130,11 @@ impl State {
             None => frame.splice().spans(edits).finish(),
         };
         let wire = frame.hand_over(wire);
-        self.respond(request, wire, Outcome::of(&frame));
+        self.respond_to_client(request, wire, Outcome::of(&frame));
     }
 
     /// The only server has answered the client's `initialize`, which had this number.
-    fn on_initialized(&mut self, link: LinkId, client: ClientId, number: u64, frame: &Frame) {
+    fn on_initialize_answered(&mut self, link: LinkId, client: ClientId, number: u64, frame: &Frame) {
         if frame.is_error() {
             self.links.set(link, LinkPhase::Refused(ProxyError::HandshakeRefused(error_text(frame))));
             return;
@@ -151,7 +151,7 @@ impl State {
         } else if !self.has_several_servers() {
             return;
         }
-        self.effects.push(Effect::Opened { version });
+        self.effects.push(Effect::SessionOpened { version });
     }
 
     fn on_server_request(&mut self, link: LinkId, near: Option<Destination>, mut frame: Frame, batch: Option<u64>) {
@@ -159,7 +159,7 @@ impl State {
         // Servers use pings to find out whether to give up on a session: the response must not hang on a client's streams.
         if frame.method() == Some(mcp::PING) {
             let wire = crate::frame::response(&id, "{}");
-            self.reply_to(link, Some(&id), batch, wire);
+            self.respond_on_link(link, Some(&id), batch, wire);
             return;
         }
         let to = near.or_else(|| self.destination_for(link));
@@ -178,7 +178,7 @@ impl State {
         };
         if let Some(fault) = refusal {
             let wire = fault.to_wire(Some(&request.id));
-            self.reply(&request, wire);
+            self.respond_to_server(&request, wire);
             return;
         }
         let has_token = request.token.is_some();
@@ -257,7 +257,7 @@ impl State {
         let number = match id {
             Some(id) if request => {
                 let wire = fault.to_wire(Some(&id));
-                self.reply_to(link, Some(&id), None, wire);
+                self.respond_on_link(link, Some(&id), None, wire);
                 return;
             }
             Some(id) => id.as_u64(),
@@ -307,8 +307,8 @@ impl State {
         }
     }
 
-    /// Sends a message of the server on the stream that the one rule gives it (DESIGN.md, "Which stream does a server's
-    /// message take?"), or lets it wait for one. `near` is the stream of the request that it came with.
+    /// Sends a message of the server on the stream of the request that it belongs to (`near`), else on that of
+    /// `destination_for`. Where there is none, the message waits for one.
     pub(super) fn route(&mut self, link: LinkId, near: Option<Destination>, wire: Wire, kind: ClientMessageKind) {
         if let Some(to) = near.or_else(|| self.destination_for(link)) {
             if let ClientMessageKind::ServerRequest(number) = kind

@@ -61,7 +61,7 @@ const ONLY_LINK: LinkId = LinkId(0);
 
 /// How many client requests are told the last words of a server that has ended under them. Thousands of copies would be
 /// megabytes.
-const MOST_QUOTES: usize = 16;
+const MOST_STDERR_QUOTES: usize = 16;
 
 /// Where the responses to what a client sends go out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,11 +81,11 @@ pub(crate) enum Event {
     Attached { client: ClientId, stream: StreamId, attachment: Attachment, kind: StreamKind, after: Option<u64> },
     /// The connection of that attachment is gone.
     Detached { stream: StreamId, attachment: Attachment },
-    /// The connection of that attachment came for more messages last at that time. It answers [`Effect::CheckRead`].
+    /// When the connection last came for more messages: the answer to [`Effect::CheckRead`].
     ReadAt { stream: StreamId, attachment: Attachment, at: Instant },
     /// The client will send nothing more on its only connection, but may still read.
     InputEnded { client: ClientId },
-    /// Messages of one body or line of the client; more than one, or `batch`, is a JSON-RPC batch.
+    /// One body or line of the client: a message, or a batch ([`Incoming::Batch`]).
     FromClient { client: ClientId, respond_on: RespondOn, frames: Received },
     /// A message of the client that was not kept: it was too large, or its rest did not come.
     ClientLost { client: ClientId, stream: StreamId, message: LostMessage },
@@ -94,7 +94,7 @@ pub(crate) enum Event {
     /// A message of the server that was not kept: it was too large, or its rest did not come.
     ServerLost { link: LinkId, message: LostMessage },
     /// One request to that server has no response and will have none; the link goes on.
-    RequestFailed { link: LinkId, call: u64, failure: RequestFailure },
+    RequestFailed { link: LinkId, number: u64, failure: RequestFailure },
     /// The server is gone, or could not be started.
     LinkClosed { link: LinkId, exit: LinkExit },
     /// A deadline has come.
@@ -122,11 +122,11 @@ pub(crate) enum Effect {
     /// Hand a message to the server.
     ToServer { link: LinkId, wire: Wire, purpose: Purpose },
     /// The client has named itself in `initialize`.
-    Client { name: String },
+    ClientNamed { name: String },
     /// The handshake was answered.
-    Opened { version: Option<String> },
+    SessionOpened { version: Option<String> },
     /// One of several servers has answered its handshake: it is there, or it refused.
-    Server { link: LinkId, ready: bool },
+    HandshakeAnswered { link: LinkId, ready: bool },
     /// Something that whoever runs sessile should know of a server.
     Warn { link: LinkId, text: String },
     /// The session is over. Nothing follows.
@@ -136,7 +136,7 @@ pub(crate) enum Effect {
 /// What a message is to the connection that carries it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MessageRole {
-    /// A request or notification of the server.
+    /// A request or notification of the server, or anything that is sent again when a stream is resumed.
     FromServer,
     /// The response to the client's request.
     Response,
@@ -152,13 +152,13 @@ pub(crate) enum MessageRole {
     StreamResumed,
 }
 
-/// How a client request came out.
+/// What the response to a client request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Result,
     Error,
     /// An error because of the client's own credentials.
-    Challenge,
+    CredentialsRefused,
 }
 
 impl Outcome {
@@ -267,7 +267,7 @@ impl State {
             }
             Event::FromServer { link, on, frames } => self.on_server_body(link, on, frames),
             Event::ServerLost { link, message } => self.on_server_lost(link, message),
-            Event::RequestFailed { link, call, failure } => self.on_request_failed(link, call, failure),
+            Event::RequestFailed { link, number, failure } => self.on_request_failed(link, number, failure),
             Event::LinkClosed { link, exit } => self.on_link_closed(link, exit),
             Event::Tick => self.tick(),
             Event::GiveWay { client } => self.give_way(client),
@@ -299,7 +299,7 @@ impl State {
         }
     }
 
-    /// The clients that this is true of are gone. The session ends with the last one.
+    /// Removes the clients of which `is_gone` is true. The session ends with the last one.
     fn remove_clients(&mut self, reason: EndReason, is_gone: impl Fn(&Client) -> bool) {
         for client in self.clients.iter_mut().filter(|client| is_gone(client)) {
             client.phase = ClientPhase::Gone;
@@ -326,7 +326,7 @@ impl State {
         let fault = reason.fault(&self.name, had_state, self.expose_stderr);
         let brief = reason.fault(&self.name, had_state, false);
         for (place, request) in self.pending.take_client_requests().into_iter().enumerate() {
-            self.respond_with_error(request, if place < MOST_QUOTES { &fault } else { &brief });
+            self.respond_with_error(request, if place < MOST_STDERR_QUOTES { &fault } else { &brief });
         }
         for client in self.clients.iter_mut() {
             let closed = client.outbox.detach_all().into_iter().map(|stream| Effect::Close { stream });

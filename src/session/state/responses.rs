@@ -11,12 +11,12 @@ use crate::session::link_phase::LinkId;
 
 impl State {
     /// The response to a client request goes to its client, alone or with the rest of its batch.
-    pub(super) fn respond(&mut self, request: ClientRequest, wire: Wire, outcome: Outcome) {
+    pub(super) fn respond_to_client(&mut self, request: ClientRequest, wire: Wire, outcome: Outcome) {
         let to = request.destination();
         let ClientRequest { id, batch, kind, .. } = request;
         let role = match (kind, outcome) {
-            (_, Outcome::Challenge) if batch.is_none() => MessageRole::CredentialsRefused,
-            (RequestKind::Initialize, Outcome::Error | Outcome::Challenge) => MessageRole::InitializeRefused,
+            (_, Outcome::CredentialsRefused) if batch.is_none() => MessageRole::CredentialsRefused,
+            (RequestKind::Initialize, Outcome::Error | Outcome::CredentialsRefused) => MessageRole::InitializeRefused,
             (_, Outcome::Error) if batch.is_none() => MessageRole::ErrorResponse,
             _ => MessageRole::Response,
         };
@@ -61,18 +61,18 @@ impl State {
 
     pub(super) fn respond_with_error(&mut self, request: ClientRequest, fault: &ProxyError) {
         let wire = fault.to_wire(request.id.as_ref());
-        let outcome = if fault.is_challenge() { Outcome::Challenge } else { Outcome::Error };
-        self.respond(request, wire, outcome);
+        let outcome = if fault.is_challenge() { Outcome::CredentialsRefused } else { Outcome::Error };
+        self.respond_to_client(request, wire, outcome);
     }
 
     /// The response to a server's request goes back on the link that the request came from, alone or with the rest of its
     /// batch.
-    pub(super) fn reply(&mut self, request: &ServerRequest, wire: Wire) {
-        self.reply_to(request.link, Some(&request.id), request.batch, wire);
+    pub(super) fn respond_to_server(&mut self, request: &ServerRequest, wire: Wire) {
+        self.respond_on_link(request.link, Some(&request.id), request.batch, wire);
     }
 
-    /// As [`reply`](Self::reply), also where the id of the server's request cannot be made out.
-    pub(super) fn reply_to(&mut self, link: LinkId, id: Option<&Id>, batch: Option<u64>, wire: Wire) {
+    /// As [`respond_to_server`](Self::respond_to_server), also where the id of the server's request cannot be made out.
+    pub(super) fn respond_on_link(&mut self, link: LinkId, id: Option<&Id>, batch: Option<u64>, wire: Wire) {
         let whole = match batch {
             None => Some(wire),
             Some(batch) => {

@@ -10,7 +10,7 @@ impl State {
         self.union.as_ref().is_some_and(|union| union.is_several())
     }
 
-    /// The fault as that server's, if there are several.
+    /// The error, with the name of that server if there are several.
     pub(super) fn name_server(&self, link: LinkId, fault: ProxyError) -> ProxyError {
         match &self.union {
             Some(union) => union.name_server(link, fault),
@@ -52,7 +52,7 @@ impl State {
                 if size > limit {
                     self.respond_with_error(request, &ProxyError::MessageTooLarge { limit, size });
                 } else {
-                    self.respond(request, wire, Outcome::Result);
+                    self.respond_to_client(request, wire, Outcome::Result);
                 }
             }
             UnionOutput::Relay { number, mut frame } => {
@@ -62,14 +62,14 @@ impl State {
                     None => frame.splice().finish(),
                 };
                 let wire = frame.hand_over(wire);
-                self.respond(request, wire, Outcome::of(&frame));
+                self.respond_to_client(request, wire, Outcome::of(&frame));
             }
             UnionOutput::Open { number, result, version } => {
                 let Some(request) = self.take_client_request(number) else { return };
                 let Some(id) = &request.id else { return };
                 let wire = crate::frame::response(id, &result);
                 self.client_is_ready(request.client, number, Some(version));
-                self.respond(request, wire, Outcome::Result);
+                self.respond_to_client(request, wire, Outcome::Result);
             }
             UnionOutput::Fail { number, fault } => {
                 if let Some(request) = self.take_client_request(number) {
@@ -77,7 +77,9 @@ impl State {
                 }
             }
             UnionOutput::Notify { link, wire } => self.route(link, None, wire, ClientMessageKind::Notification),
-            UnionOutput::HandshakeAnswered { link, ready } => self.effects.push(Effect::Server { link, ready }),
+            UnionOutput::HandshakeAnswered { link, ready } => {
+                self.effects.push(Effect::HandshakeAnswered { link, ready });
+            }
             UnionOutput::Warn { link, text } => self.effects.push(Effect::Warn { link, text }),
             UnionOutput::End(exit) => self.end(EndReason::from_exit(exit)),
         }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::directory::{DeniedTemplates, Source};
 use super::listing::ListPage;
 use super::{
-    Cancellation, List, ListKnowledge, ServerSlot, SubRequest, SubRequestKind, TemplateKnowledge, Union, UnionContext,
+    Cancellation, List, ListKnowledge, ServerLists, SubRequest, SubRequestKind, TemplateKnowledge, Union, UnionContext,
 };
 use crate::error::{ProxyError, code};
 use crate::frame::{Forwarded, Frame, Id, quoted, request};
@@ -150,11 +150,11 @@ impl Union {
     }
 
     pub(super) fn knowledge(&self, link: LinkId, list: List) -> ListKnowledge {
-        self.slot(link).map(|slot| slot.lists[list as usize]).unwrap_or_default()
+        self.lists_of(link).map(|slot| slot.lists[list as usize]).unwrap_or_default()
     }
 
     fn set_knowledge(&mut self, link: LinkId, list: List, known: ListKnowledge) {
-        if let Some(slot) = self.slot_mut(link) {
+        if let Some(slot) = self.lists_of_mut(link) {
             slot.lists[list as usize] = known;
             if list == List::Templates && known == ListKnowledge::Complete {
                 slot.templates = TemplateKnowledge::OnceComplete;
@@ -181,8 +181,8 @@ impl Union {
 
     /// Whether all templates of that server are known that its filter denies.
     pub(super) fn denied_templates(&self, link: LinkId) -> DeniedTemplates {
-        match self.slot(link) {
-            Some(ServerSlot { lists, templates: TemplateKnowledge::OnceComplete })
+        match self.lists_of(link) {
+            Some(ServerLists { lists, templates: TemplateKnowledge::OnceComplete })
                 if lists[List::Templates as usize] != ListKnowledge::Failed =>
             {
                 DeniedTemplates::Known

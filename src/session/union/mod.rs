@@ -89,9 +89,9 @@ enum TemplateKnowledge {
     OnceComplete,
 }
 
-/// What the union knows of one server, besides the phase of its link.
+/// What the union knows of the lists of one server.
 #[derive(Debug, Default)]
-struct ServerSlot {
+struct ServerLists {
     lists: [ListKnowledge; List::ALL.len()],
     templates: TemplateKnowledge,
 }
@@ -100,7 +100,7 @@ struct ServerSlot {
 #[derive(Debug)]
 pub(crate) struct Union {
     servers: Arc<Servers>,
-    slots: Box<[ServerSlot]>,
+    server_lists: Box<[ServerLists]>,
     directory: Directory,
     sub_requests: SubRequests,
     /// By the number of the client request.
@@ -125,7 +125,7 @@ impl Union {
             return None;
         }
         Some(Self {
-            slots: servers.links().map(|_| ServerSlot::default()).collect(),
+            server_lists: servers.links().map(|_| ServerLists::default()).collect(),
             servers,
             directory: Directory::default(),
             sub_requests: SubRequests::default(),
@@ -162,8 +162,8 @@ impl Union {
         std::mem::take(&mut self.outputs)
     }
 
-    /// Restores what always holds between inputs: no request in the queue waits for nothing, no handshake waits for nobody,
-    /// and no fan-out has all of its answers.
+    /// Routes every queued request that can be routed, responds to fan-outs that are complete, and ends the handshake if
+    /// nobody is waited for.
     fn settle(&mut self, context: &mut UnionContext<'_>) {
         loop {
             // Requests are routed first: a list that goes out may make the directory forget what they wait for.
@@ -188,7 +188,7 @@ impl Union {
         self.servers.mode() == UnionMode::Several
     }
 
-    /// The fault as that server's, if there are several.
+    /// The error, with the name of that server if there are several.
     pub(crate) fn name_server(&self, link: LinkId, fault: ProxyError) -> ProxyError {
         if self.is_several() { fault.of(self.servers.name(link)) } else { fault }
     }
@@ -219,12 +219,12 @@ impl Union {
         self.sub_requests.of_link(link)
     }
 
-    fn slot(&self, link: LinkId) -> Option<&ServerSlot> {
-        self.slots.get(usize::from(link.0))
+    fn lists_of(&self, link: LinkId) -> Option<&ServerLists> {
+        self.server_lists.get(usize::from(link.0))
     }
 
-    fn slot_mut(&mut self, link: LinkId) -> Option<&mut ServerSlot> {
-        self.slots.get_mut(usize::from(link.0))
+    fn lists_of_mut(&mut self, link: LinkId) -> Option<&mut ServerLists> {
+        self.server_lists.get_mut(usize::from(link.0))
     }
 
     fn output(&mut self, output: UnionOutput) {
@@ -343,7 +343,7 @@ impl Union {
         }
     }
 
-    /// How much there is in all tables, but for what was learnt.
+    /// How many entries all tables have together, but for the directory.
     #[cfg(test)]
     pub(crate) fn under_way(&self) -> usize {
         let handshake = usize::from(self.handshake.due().is_some());
@@ -352,7 +352,7 @@ impl Union {
 
     #[cfg(test)]
     pub(crate) fn server_count(&self) -> usize {
-        self.slots.len()
+        self.server_lists.len()
     }
 
     #[cfg(test)]
@@ -361,7 +361,7 @@ impl Union {
     }
 }
 
-/// What is made of a client's frame for one of several servers, with the headers that go to each.
+/// Gives `wire`, which was made of `frame` for one server, the client's forwarded headers.
 fn for_one_server(frame: &Frame, wire: Wire) -> Wire {
     wire.with_forwarded(frame.forwarded().cloned())
 }

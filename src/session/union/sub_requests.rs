@@ -38,9 +38,9 @@ pub(super) struct SubRequests {
     open: BTreeMap<u64, SubRequest>,
     /// Those that have a due time. `insert`, `remove` and `forget_due` keep it so.
     by_due: BTreeSet<(Instant, u64)>,
-    /// The discovery of each list of each server, and the newest late part. `insert`, `remove` and `wait_no_longer` keep
-    /// them so.
+    /// The discovery of each list of each server. `insert` and `remove` keep it so.
     discoveries: BTreeMap<(LinkId, List), u64>,
+    /// The newest late part of each list of each server. `wait_no_longer`, `remove` and `drop_late` keep it so.
     late: BTreeMap<(LinkId, List), u64>,
 }
 

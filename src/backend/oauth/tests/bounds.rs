@@ -13,10 +13,10 @@ const AUTHORITY: &str = "/.well-known/oauth-authorization-server";
 const RESOURCE: &str = "/.well-known/oauth-protected-resource/mcp";
 
 async fn outcome(script: Script) -> (String, LoginHarness) {
-    let stage = LoginHarness::new(script, OAuthSettings::default(), Person::LogsIn).await;
-    let error = stage.request("").await.unwrap_err().to_string();
-    assert_eq!(stage.asked(), 0, "{error}");
-    (error, stage)
+    let harness = LoginHarness::new(script, OAuthSettings::default(), Person::LogsIn).await;
+    let error = harness.request("").await.unwrap_err().to_string();
+    assert_eq!(harness.asked(), 0, "{error}");
+    (error, harness)
 }
 
 #[tokio::test]
@@ -48,8 +48,8 @@ async fn a_token_endpoint_does_not_send_codes_elsewhere() {
     let other = LoginServer::start(open_registration()).await;
     let mut script = open_registration();
     script.instead.insert("/token".to_owned(), Instead::Redirect(format!("{}/token", other.origin)));
-    let stage = LoginHarness::new(script, OAuthSettings::default(), Person::LogsIn).await;
-    let error = stage.request("").await.unwrap_err().to_string();
+    let harness = LoginHarness::new(script, OAuthSettings::default(), Person::LogsIn).await;
+    let error = harness.request("").await.unwrap_err().to_string();
     assert!(error.contains("gave no token"), "{error}");
     assert!(other.requests().is_empty());
 }

@@ -10,72 +10,72 @@ use super::*;
 
 #[tokio::test]
 async fn a_person_logs_in() {
-    let stage = LoginHarness::new(open_registration(), OAuthSettings::default(), Person::LogsIn).await;
-    assert_eq!(stage.oauth.token().await, Ok(None), "nobody is asked before the backend asks");
-    assert_eq!(stage.asked(), 0);
-    assert_eq!(stage.request("").await, Ok(200));
-    assert_eq!(stage.request("read").await, Ok(200), "the scope that the resource's metadata names");
-    assert_eq!((stage.asked(), stage.server.count("/register"), stage.server.count("/token")), (1, 1, 1));
-    let page = stage.pages.lock().unwrap().concat();
+    let harness = LoginHarness::new(open_registration(), OAuthSettings::default(), Person::LogsIn).await;
+    assert_eq!(harness.oauth.token().await, Ok(None), "nobody is asked before the backend asks");
+    assert_eq!(harness.asked(), 0);
+    assert_eq!(harness.request("").await, Ok(200));
+    assert_eq!(harness.request("read").await, Ok(200), "the scope that the resource's metadata names");
+    assert_eq!((harness.asked(), harness.server.count("/register"), harness.server.count("/token")), (1, 1, 1));
+    let page = harness.pages.lock().unwrap().concat();
     assert!(page.contains("You are logged in"), "{page}");
-    let kept = read_json(&stage.token_file());
+    let kept = read_json(&harness.token_file());
     assert_eq!(kept["client"]["id"], "client-1");
     assert!(kept["credentials"]["token_response"]["refresh_token"].is_string(), "{kept}");
 }
 
 #[tokio::test]
 async fn others_do_not_disturb_it() {
-    let stage = LoginHarness::new(open_registration(), OAuthSettings::default(), Person::IsDisturbed).await;
-    assert_eq!(stage.request("").await, Ok(200));
-    assert_eq!(stage.server.count("/token"), 1, "the forged code was not even tried");
+    let harness = LoginHarness::new(open_registration(), OAuthSettings::default(), Person::IsDisturbed).await;
+    assert_eq!(harness.request("").await, Ok(200));
+    assert_eq!(harness.server.count("/token"), 1, "the forged code was not even tried");
 }
 
 #[tokio::test]
 async fn many_sessions_share_one_login() {
-    let stage = LoginHarness::new(open_registration(), OAuthSettings::default(), Person::LogsIn).await;
-    let answers = join_all((0..20).map(|_| stage.request(""))).await;
+    let harness = LoginHarness::new(open_registration(), OAuthSettings::default(), Person::LogsIn).await;
+    let answers = join_all((0..20).map(|_| harness.request(""))).await;
     assert!(answers.iter().all(|answer| *answer == Ok(200)), "{answers:?}");
-    assert_eq!((stage.asked(), stage.server.count("/token")), (1, 1));
+    assert_eq!((harness.asked(), harness.server.count("/token")), (1, 1));
 }
 
 #[tokio::test]
 async fn two_processes_share_one_login() {
-    let stage = LoginHarness::new(open_registration(), OAuthSettings::default(), Person::LogsIn).await;
-    let other = stage.again(OAuthSettings::default(), Person::LogsIn);
-    let (one, two) = tokio::join!(stage.request(""), other.request(""));
+    let harness = LoginHarness::new(open_registration(), OAuthSettings::default(), Person::LogsIn).await;
+    let other = harness.again(OAuthSettings::default(), Person::LogsIn);
+    let (one, two) = tokio::join!(harness.request(""), other.request(""));
     assert_eq!((one, two), (Ok(200), Ok(200)));
-    assert_eq!(stage.asked() + other.asked(), 1);
+    assert_eq!(harness.asked() + other.asked(), 1);
 }
 
 #[tokio::test]
 async fn tokens_survive_a_restart() {
-    let stage = LoginHarness::new(open_registration(), OAuthSettings::default(), Person::LogsIn).await;
-    assert_eq!(stage.request("").await, Ok(200));
-    let again = stage.again(OAuthSettings::default(), Person::LogsIn);
+    let harness = LoginHarness::new(open_registration(), OAuthSettings::default(), Person::LogsIn).await;
+    assert_eq!(harness.request("").await, Ok(200));
+    let again = harness.again(OAuthSettings::default(), Person::LogsIn);
     assert_eq!(again.request("").await, Ok(200));
     assert_eq!(again.asked(), 0);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
-        let mode = std::fs::metadata(stage.token_file()).unwrap().permissions().mode();
+        let mode = std::fs::metadata(harness.token_file()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 }
 
 #[tokio::test]
 async fn a_registration_is_used_again() {
-    let stage = LoginHarness::new(
+    let harness = LoginHarness::new(
         Script { gives_secrets: true, ..open_registration() },
         OAuthSettings::default(),
         Person::LogsIn,
     )
     .await;
-    assert_eq!(stage.request("").await, Ok(200));
-    stage.server.script().tokens.clear();
-    stage.server.script().refresh_tokens.clear();
-    let again = stage.again(OAuthSettings::default(), Person::LogsIn);
+    assert_eq!(harness.request("").await, Ok(200));
+    harness.server.script().tokens.clear();
+    harness.server.script().refresh_tokens.clear();
+    let again = harness.again(OAuthSettings::default(), Person::LogsIn);
     assert_eq!(again.request("").await, Ok(200));
-    assert_eq!((again.asked(), stage.server.count("/register")), (1, 1));
+    assert_eq!((again.asked(), harness.server.count("/register")), (1, 1));
 }
 
 #[tokio::test]
@@ -87,10 +87,10 @@ async fn a_client_that_was_configured_is_not_registered() {
         scopes: vec!["read".to_owned(), "write".to_owned()],
         ..OAuthSettings::default()
     };
-    let stage = LoginHarness::new(script, settings, Person::LogsIn).await;
-    assert_eq!(stage.request("write").await, Ok(200));
-    assert_eq!(stage.server.count("/register"), 0);
-    let kept = std::fs::read_to_string(stage.token_file()).unwrap();
+    let harness = LoginHarness::new(script, settings, Person::LogsIn).await;
+    assert_eq!(harness.request("write").await, Ok(200));
+    assert_eq!(harness.server.count("/register"), 0);
+    let kept = std::fs::read_to_string(harness.token_file()).unwrap();
     assert!(!kept.contains("s3cret"), "that stands in the configuration already: {kept}");
 }
 
@@ -98,11 +98,11 @@ async fn a_client_that_was_configured_is_not_registered() {
 async fn a_metadata_document_goes_before_registration() {
     let document = "https://sessile.example/client.json".to_owned();
     let settings = OAuthSettings { client_metadata_url: Some(document.clone()), ..OAuthSettings::default() };
-    let stage =
+    let harness =
         LoginHarness::new(Script { documents: true, ..open_registration() }, settings.clone(), Person::LogsIn).await;
-    assert_eq!(stage.request("").await, Ok(200));
-    assert_eq!(stage.server.count("/register"), 0);
-    assert_eq!(stage.server.script().asked["client_id"], document);
+    assert_eq!(harness.request("").await, Ok(200));
+    assert_eq!(harness.server.count("/register"), 0);
+    assert_eq!(harness.server.script().asked["client_id"], document);
     let without = LoginHarness::new(open_registration(), settings, Person::LogsIn).await;
     assert_eq!(without.request("").await, Ok(200));
     assert_eq!(without.server.count("/register"), 1, "the server does not take documents");
@@ -113,9 +113,9 @@ async fn redirects_go_where_they_were_registered() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let uri = format!("http://localhost:{free}/oauth/callback");
     let settings = OAuthSettings { redirect_uri: Some(uri.clone()), ..OAuthSettings::default() };
-    let stage = LoginHarness::new(open_registration(), settings, Person::LogsIn).await;
-    assert_eq!(stage.request("").await, Ok(200));
-    assert_eq!(stage.server.script().asked["redirect_uri"], uri);
+    let harness = LoginHarness::new(open_registration(), settings, Person::LogsIn).await;
+    assert_eq!(harness.request("").await, Ok(200));
+    assert_eq!(harness.server.script().asked["redirect_uri"], uri);
 }
 
 #[tokio::test]
@@ -123,35 +123,35 @@ async fn a_port_that_is_in_use_is_told() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let settings = OAuthSettings { redirect_port: Some(port), ..OAuthSettings::default() };
-    let stage = LoginHarness::new(open_registration(), settings, Person::LogsIn).await;
-    let error = stage.request("").await.unwrap_err().to_string();
+    let harness = LoginHarness::new(open_registration(), settings, Person::LogsIn).await;
+    let error = harness.request("").await.unwrap_err().to_string();
     assert!(error.contains(&format!("127.0.0.1:{port}")) && error.contains("free that port"), "{error}");
 }
 
 #[tokio::test]
 async fn who_says_no_is_not_asked_at_once_again() {
-    let stage =
+    let harness =
         LoginHarness::new(Script { denies: true, ..open_registration() }, OAuthSettings::default(), Person::LogsIn)
             .await;
     for _ in 0..3 {
-        let error = stage.request("").await.unwrap_err().to_string();
+        let error = harness.request("").await.unwrap_err().to_string();
         assert!(error.contains("access_denied: <b>no</b>") && error.contains("begins a new one"), "{error}");
     }
-    assert_eq!(stage.asked(), 1);
-    let page = stage.pages.lock().unwrap().concat();
+    assert_eq!(harness.asked(), 1);
+    let page = harness.pages.lock().unwrap().concat();
     assert!(page.contains("&lt;b&gt;no") && !page.contains("<b>"), "{page}");
-    stage.server.script().denies = false;
+    harness.server.script().denies = false;
     tokio::time::pause();
     tokio::time::advance(FAILED_LOGIN_PAUSE).await;
     tokio::time::resume();
-    assert_eq!(stage.request("").await, Ok(200));
+    assert_eq!(harness.request("").await, Ok(200));
 }
 
 #[tokio::test]
 async fn nobody_waits_for_ever() {
     let settings = OAuthSettings::default();
-    let stage = LoginHarness::new(open_registration(), settings, Person::Ignores).await;
-    let login = stage.request("");
+    let harness = LoginHarness::new(open_registration(), settings, Person::Ignores).await;
+    let login = harness.request("");
     tokio::pin!(login);
     loop {
         tokio::select! {
@@ -159,7 +159,7 @@ async fn nobody_waits_for_ever() {
             outcome = &mut login => panic!("it ended before its time: {outcome:?}"),
             () = tokio::task::yield_now() => {}
         }
-        if stage.asked() == 1 {
+        if harness.asked() == 1 {
             break;
         }
     }
@@ -167,7 +167,7 @@ async fn nobody_waits_for_ever() {
     let before = Instant::now();
     let error = login.await.unwrap_err().to_string();
     assert!(error.contains("nobody logged in") && error.contains("begins a new login"), "{error}");
-    assert!(error.contains(&stage.token_file().display().to_string()), "{error}");
+    assert!(error.contains(&harness.token_file().display().to_string()), "{error}");
     let waited = before.elapsed();
     assert!(waited > Duration::from_secs(290) && waited <= Duration::from_secs(301), "{waited:?}");
 }
@@ -214,41 +214,41 @@ async fn the_listener_goes_with_the_last_who_waits() {
 
 #[tokio::test]
 async fn a_login_for_more_scopes() {
-    let stage = LoginHarness::new(open_registration(), OAuthSettings::default(), Person::LogsIn).await;
-    assert_eq!(stage.request("read").await, Ok(200));
-    assert_eq!(stage.request("write").await, Ok(200));
-    assert_eq!(stage.asked(), 2);
-    assert_eq!(stage.request("read").await, Ok(200), "what it could do before it still can");
-    assert_eq!(stage.asked(), 2);
+    let harness = LoginHarness::new(open_registration(), OAuthSettings::default(), Person::LogsIn).await;
+    assert_eq!(harness.request("read").await, Ok(200));
+    assert_eq!(harness.request("write").await, Ok(200));
+    assert_eq!(harness.asked(), 2);
+    assert_eq!(harness.request("read").await, Ok(200), "what it could do before it still can");
+    assert_eq!(harness.asked(), 2);
 }
 
 #[tokio::test]
 async fn scopes_that_are_not_given_are_not_asked_for_again() {
     let script = Script { grants: vec!["read".to_owned()], ..open_registration() };
-    let stage = LoginHarness::new(script, OAuthSettings::default(), Person::LogsIn).await;
-    assert_eq!(stage.request("read").await, Ok(200));
+    let harness = LoginHarness::new(script, OAuthSettings::default(), Person::LogsIn).await;
+    assert_eq!(harness.request("read").await, Ok(200));
     for _ in 0..3 {
-        let error = stage.request("write").await.unwrap_err().to_string();
+        let error = harness.request("write").await.unwrap_err().to_string();
         assert!(error.contains("`write`"), "{error}");
     }
-    assert_eq!(stage.asked(), 2, "once to log in, once for more");
-    assert_eq!(stage.request("read").await, Ok(200));
+    assert_eq!(harness.asked(), 2, "once to log in, once for more");
+    assert_eq!(harness.request("read").await, Ok(200));
 }
 
 #[tokio::test]
 async fn a_token_that_is_refused_at_once_ends_it() {
     let script = Script { refuses_all: true, ..open_registration() };
-    let stage = LoginHarness::new(script, OAuthSettings::default(), Person::LogsIn).await;
-    assert_eq!(stage.request("").await, Ok(401), "the second answer is the backend's own");
-    let error = stage.request("").await.unwrap_err().to_string();
+    let harness = LoginHarness::new(script, OAuthSettings::default(), Person::LogsIn).await;
+    assert_eq!(harness.request("").await, Ok(401), "the second answer is the backend's own");
+    let error = harness.request("").await.unwrap_err().to_string();
     assert!(error.contains("just given"), "{error}");
-    assert_eq!(stage.asked(), 1);
+    assert_eq!(harness.asked(), 1);
 }
 
 #[tokio::test]
 async fn a_server_that_registers_nobody_is_told() {
-    let stage = LoginHarness::new(Script::default(), OAuthSettings::default(), Person::LogsIn).await;
-    let error = stage.request("").await.unwrap_err().to_string();
+    let harness = LoginHarness::new(Script::default(), OAuthSettings::default(), Person::LogsIn).await;
+    let error = harness.request("").await.unwrap_err().to_string();
     assert!(error.contains("client id") && error.contains("configure it"), "{error}");
 }
 
@@ -258,24 +258,24 @@ async fn a_backend_without_oauth_is_told() {
     for path in ["/.well-known/oauth-protected-resource/mcp", "/.well-known/oauth-authorization-server"] {
         script.instead.insert(path.to_owned(), Instead::Status(404));
     }
-    let stage = LoginHarness::new(script, OAuthSettings::default(), Person::LogsIn).await;
-    let error = stage.request("").await.unwrap_err().to_string();
+    let harness = LoginHarness::new(script, OAuthSettings::default(), Person::LogsIn).await;
+    let error = harness.request("").await.unwrap_err().to_string();
     assert!(error.contains("nowhere how to log in") && error.contains("bearer token"), "{error}");
 }
 
 #[tokio::test]
 async fn a_server_without_pkce_is_refused() {
     let script = Script { metadata: json!({ "code_challenge_methods_supported": ["plain"] }), ..open_registration() };
-    let stage = LoginHarness::new(script, OAuthSettings::default(), Person::LogsIn).await;
-    let error = stage.request("").await.unwrap_err().to_string();
+    let harness = LoginHarness::new(script, OAuthSettings::default(), Person::LogsIn).await;
+    let error = harness.request("").await.unwrap_err().to_string();
     assert!(error.contains("PKCE"), "{error}");
 }
 
 #[tokio::test]
 async fn the_issuer_may_be_pinned() {
     let settings = OAuthSettings { issuer: Some("https://login.example.com".to_owned()), ..OAuthSettings::default() };
-    let stage = LoginHarness::new(open_registration(), settings, Person::LogsIn).await;
-    let error = stage.request("").await.unwrap_err().to_string();
-    assert!(error.contains("https://login.example.com") && error.contains(&stage.server.origin), "{error}");
-    assert_eq!(stage.asked(), 0);
+    let harness = LoginHarness::new(open_registration(), settings, Person::LogsIn).await;
+    let error = harness.request("").await.unwrap_err().to_string();
+    assert!(error.contains("https://login.example.com") && error.contains(&harness.server.origin), "{error}");
+    assert_eq!(harness.asked(), 0);
 }

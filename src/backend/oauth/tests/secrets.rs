@@ -12,25 +12,25 @@ async fn nothing_secret_is_logged() {
     let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
     let script = Script { gives_secrets: true, rotates: true, ..open_registration() };
-    let stage = LoginHarness::new(script, OAuthSettings::default(), Person::LogsIn).await;
+    let harness = LoginHarness::new(script, OAuthSettings::default(), Person::LogsIn).await;
     let mut errors = Vec::new();
-    assert_eq!(stage.request("").await, Ok(200));
-    assert_eq!(stage.request("write").await, Ok(200));
+    assert_eq!(harness.request("").await, Ok(200));
+    assert_eq!(harness.request("write").await, Ok(200));
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(3590)).await;
     tokio::time::resume();
-    assert_eq!(stage.request("").await, Ok(200));
+    assert_eq!(harness.request("").await, Ok(200));
     // The server repeats what it was sent in its errors.
     for error in ["invalid_request", "invalid_grant"] {
-        stage.server.script().token_error = Some((400, error.to_owned()));
-        stage.server.script().tokens.clear();
+        harness.server.script().token_error = Some((400, error.to_owned()));
+        harness.server.script().tokens.clear();
         tokio::time::pause();
         tokio::time::advance(Duration::from_secs(60)).await;
         tokio::time::resume();
-        errors.push(stage.request("").await.unwrap_err().to_string());
+        errors.push(harness.request("").await.unwrap_err().to_string());
     }
-    let debug = format!("{:?} {errors:?}", stage.oauth);
-    let secrets = stage.server.script().secrets.clone();
+    let debug = format!("{:?} {errors:?}", harness.oauth);
+    let secrets = harness.server.script().secrets.clone();
     assert!(secrets.len() > 12, "{secrets:?}");
     // The harness itself plays the browser and the backend: what hyper and axum say of these requests is not sessile's.
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();

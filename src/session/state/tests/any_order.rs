@@ -97,7 +97,10 @@ impl OrderHarness {
                 }
                 Effect::ToServer { link, wire, .. } => self.heard_by_server(link, wire, from_client),
                 Effect::CheckRead { stream, attachment } => checks.push((stream, attachment)),
-                Effect::Client { .. } | Effect::Opened { .. } | Effect::Server { .. } | Effect::Warn { .. } => {}
+                Effect::ClientNamed { .. }
+                | Effect::SessionOpened { .. }
+                | Effect::HandshakeAnswered { .. }
+                | Effect::Warn { .. } => {}
                 Effect::Ended(_) => {
                     self.ended = true;
                     assert!(self.streams.values().all(|seen| seen.attachment.is_none()), "a stream is still open");

@@ -213,9 +213,11 @@ fn show(effect: Effect) -> String {
         Effect::Close { stream } => format!("close {}", stream.0),
         Effect::CheckRead { stream, attachment } => format!("check {} {}", stream.0, attachment.0),
         Effect::ToServer { wire, .. } => format!("server: {}", message(wire)),
-        Effect::Client { name } => format!("named {name:?}"),
-        Effect::Opened { version } => format!("opened {}", version.unwrap_or_default()),
-        Effect::Server { link, ready } => format!("server {} {}", link.0, if ready { "ready" } else { "refused" }),
+        Effect::ClientNamed { name } => format!("named {name:?}"),
+        Effect::SessionOpened { version } => format!("opened {}", version.unwrap_or_default()),
+        Effect::HandshakeAnswered { link, ready } => {
+            format!("server {} {}", link.0, if ready { "ready" } else { "refused" })
+        }
         Effect::Warn { link, text } => format!("warn {}: {text}", link.0),
         Effect::Ended(reason) => format!("ended {}", reason.name()),
     }

@@ -89,7 +89,7 @@ struct UnionRequestCount {
 }
 
 struct UnionOrderHarness {
-    union: UnionHarness,
+    session: UnionHarness,
     links: u16,
     calls: HashMap<String, UnionRequestCount>,
     /// What each server was asked, by number, with the method.
@@ -106,7 +106,7 @@ impl UnionOrderHarness {
     fn new(servers: Servers, limits: Limits, open: bool) -> Self {
         let links = u16::try_from(servers.len()).unwrap();
         let mut world = Self {
-            union: union_of(servers, limits),
+            session: union_of(servers, limits),
             links,
             calls: HashMap::new(),
             asked: vec![Vec::new(); usize::from(links)],
@@ -129,8 +129,8 @@ impl UnionOrderHarness {
 
     fn apply(&mut self, event: Event) {
         let tick = matches!(event, Event::Tick);
-        let now = self.union.core.now;
-        for effect in self.union.core.state.apply(event, now) {
+        let now = self.session.core.now;
+        for effect in self.session.core.state.apply(event, now) {
             assert!(!self.ended, "after the end: {effect:?}");
             match effect {
                 Effect::ToClient { wire, .. } => self.heard_by_client(wire),
@@ -138,13 +138,13 @@ impl UnionOrderHarness {
                 Effect::Ended(_) => self.ended = true,
                 Effect::Close { .. }
                 | Effect::CheckRead { .. }
-                | Effect::Client { .. }
-                | Effect::Opened { .. }
-                | Effect::Server { .. }
+                | Effect::ClientNamed { .. }
+                | Effect::SessionOpened { .. }
+                | Effect::HandshakeAnswered { .. }
                 | Effect::Warn { .. } => {}
             }
         }
-        let next = self.union.core.state.next_deadline(now);
+        let next = self.session.core.state.next_deadline(now);
         assert!(!tick || next.is_none_or(|next| next > now), "a tick that changes nothing is due at once");
     }
 
@@ -297,10 +297,10 @@ impl UnionOrderHarness {
                 let link = link(pick_link);
                 let Some((number, _)) = newest(&self.asked[usize::from(link.0)], pick) else { return };
                 let (call, failure) = (number.parse().unwrap(), RequestFailure::Broken { reason: "cut".into() });
-                self.apply(Event::RequestFailed { link, call, failure });
+                self.apply(Event::RequestFailed { link, number: call, failure });
             }
             UnionAct::Close(pick_link) => self.close(link(pick_link)),
-            UnionAct::Pass(millis) => self.union.core.now += Duration::from_millis(u64::from(millis)),
+            UnionAct::Pass(millis) => self.session.core.now += Duration::from_millis(u64::from(millis)),
             UnionAct::Tick => self.apply(Event::Tick),
             UnionAct::InputEnded => self.apply(Event::InputEnded { client: ClientId::FIRST }),
             UnionAct::Drain => self.apply(Event::Drain),
@@ -325,14 +325,14 @@ impl UnionOrderHarness {
                     self.server(LinkId(link), &json);
                 }
             }
-            self.union.core.now += secs(20);
+            self.session.core.now += secs(20);
             self.apply(Event::Tick);
             if self.ended {
                 return;
             }
         }
-        let (union, pending) = (self.union.core.state.union(), &self.union.core.state.pending);
-        assert_eq!((union.under_way(), union.sub_request_count()), (0, 0), "something is left: {union:?}");
+        let (session, pending) = (self.session.core.state.union(), &self.session.core.state.pending);
+        assert_eq!((session.under_way(), session.sub_request_count()), (0, 0), "something is left: {session:?}");
         assert_eq!((pending.client_requests_open(), pending.batches_open(), pending.server_requests_open()), (0, 0, 0));
     }
 

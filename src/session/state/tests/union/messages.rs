@@ -8,7 +8,7 @@ fn union() -> UnionHarness {
 
 #[test]
 fn both_servers_questions_reach_the_client_and_their_answers_them() {
-    let mut union = union();
+    let mut session = union();
     let question = |token: &str| {
         format!(
             r#"{{"jsonrpc":"2.0","id":"q","method":"sampling/createMessage","params":{{"_meta":{{"progressToken":{token}}}}}}}"#
@@ -16,83 +16,83 @@ fn both_servers_questions_reach_the_client_and_their_answers_them() {
     };
     for (link, number) in [(A, "1"), (B, "2")] {
         let told = question(number).replace("\"q\"", number);
-        assert_eq!(union.server(link, &question("\"t\"")), [format!("1< {told}")]);
+        assert_eq!(session.server(link, &question("\"t\"")), [format!("1< {told}")]);
     }
     // The progress of an answer goes to whoever asked, under its own token.
     let progress =
         |token: &str| notice("notifications/progress", &format!(r#"{{"progressToken":{token},"progress":0.50}}"#));
-    assert_eq!(union.client(&progress("2")), [format!("b> {}", progress("\"t\""))]);
-    assert!(union.client(&progress("\"t\"")).is_empty(), "nobody asked under it");
-    assert_eq!(union.client(&result_of("2", "{}")), [format!("b> {}", result_of("\"q\"", "{}"))]);
-    assert!(union.client(&progress("2")).is_empty(), "it was answered");
-    assert_eq!(union.client(&result_of("1", "{}")), [format!("a> {}", result_of("\"q\"", "{}"))]);
+    assert_eq!(session.client(&progress("2")), [format!("b> {}", progress("\"t\""))]);
+    assert!(session.client(&progress("\"t\"")).is_empty(), "nobody asked under it");
+    assert_eq!(session.client(&result_of("2", "{}")), [format!("b> {}", result_of("\"q\"", "{}"))]);
+    assert!(session.client(&progress("2")).is_empty(), "it was answered");
+    assert_eq!(session.client(&result_of("1", "{}")), [format!("a> {}", result_of("\"q\"", "{}"))]);
 }
 
 #[test]
 fn pings_are_answered_here() {
-    let mut union = union();
-    assert_eq!(union.asks("7", "ping", "{}"), [format!("1< {}", result_of("7", "{}"))]);
-    assert_eq!(union.server(B, &ask("\"p\"", "ping")), [format!("b> {}", result_of("\"p\"", "{}"))]);
-    union.is_quiet();
+    let mut session = union();
+    assert_eq!(session.asks("7", "ping", "{}"), [format!("1< {}", result_of("7", "{}"))]);
+    assert_eq!(session.server(B, &ask("\"p\"", "ping")), [format!("b> {}", result_of("\"p\"", "{}"))]);
+    session.is_quiet();
 }
 
 #[test]
 fn a_level_is_everybodys_and_has_one_answer() {
-    let mut union = union();
-    let lines = union.asks("7", "logging/setLevel", r#"{"level":"debug"}"#);
+    let mut session = union();
+    let lines = session.asks("7", "logging/setLevel", r#"{"level":"debug"}"#);
     assert_eq!(lines.len(), 2);
-    union.server(A, r#"{"jsonrpc":"2.0","id":6,"error":{"code":-1,"message":"no"}}"#);
-    assert_eq!(union.answers(B, "7", r#"{"z":1.0}"#), [format!("1< {}", result_of("7", r#"{"z":1.0}"#))]);
-    union.asks("8", "logging/setLevel", r#"{"level":"info"}"#);
-    union.answers(A, "9", "{}");
-    assert_eq!(union.wait(secs(10)), [format!("1< {}", result_of("8", "{}"))], "a late one is not waited for");
-    assert!(union.answers(B, "10", "{}").is_empty());
-    assert_eq!(union.core.state.union().sub_request_count(), 0);
+    session.server(A, r#"{"jsonrpc":"2.0","id":6,"error":{"code":-1,"message":"no"}}"#);
+    assert_eq!(session.answers(B, "7", r#"{"z":1.0}"#), [format!("1< {}", result_of("7", r#"{"z":1.0}"#))]);
+    session.asks("8", "logging/setLevel", r#"{"level":"info"}"#);
+    session.answers(A, "9", "{}");
+    assert_eq!(session.wait(secs(10)), [format!("1< {}", result_of("8", "{}"))], "a late one is not waited for");
+    assert!(session.answers(B, "10", "{}").is_empty());
+    assert_eq!(session.core.state.union().sub_request_count(), 0);
 }
 
 #[test]
 fn a_level_is_told_to_who_comes_late() {
-    let mut union = union_of(servers(&["a", "b"], true, false), limits());
-    union.client(&ask("0", "initialize"));
-    union.answers(A, "2", &everything());
-    union.wait(secs(10));
-    union.asks("7", "logging/setLevel", r#"{"level":"debug"}"#);
-    let lines = union.answers(B, "3", r#"{"capabilities":{"logging":{}}}"#);
+    let mut session = union_of(servers(&["a", "b"], true, false), limits());
+    session.client(&ask("0", "initialize"));
+    session.answers(A, "2", &everything());
+    session.wait(secs(10));
+    session.asks("7", "logging/setLevel", r#"{"level":"debug"}"#);
+    let lines = session.answers(B, "3", r#"{"capabilities":{"logging":{}}}"#);
     assert_eq!(
         lines,
         ["server 1 ready".to_owned(), format!("b> {}", request("6", "logging/setLevel", r#"{"level":"debug"}"#))]
     );
-    assert!(union.answers(B, "6", "{}").is_empty());
+    assert!(session.answers(B, "6", "{}").is_empty());
 }
 
 #[test]
 fn notifications_go_to_all_servers_and_come_from_each() {
-    let mut union = union();
+    let mut session = union();
     for method in ["notifications/roots/list_changed", "notifications/vendor"] {
         let text = tell(method);
-        assert_eq!(union.client(&text), [format!("a> {text}"), format!("b> {text}")]);
+        assert_eq!(session.client(&text), [format!("a> {text}"), format!("b> {text}")]);
     }
     for method in ["notifications/tools/list_changed", "notifications/message", "notifications/vendor"] {
         let text = tell(method);
-        assert_eq!(union.server(B, &text), [format!("1< {text}")]);
+        assert_eq!(session.server(B, &text), [format!("1< {text}")]);
     }
 }
 
 #[test]
 fn the_room_of_a_frame_is_given_back_once_and_its_headers_go_to_each() {
     use crate::frame::{Forwarded, Permit};
-    let mut union = union();
+    let mut session = union();
     let held = Arc::new(());
     let forwarded = Forwarded::new([("x-user".into(), b"u".as_slice().into())]);
     let Ok(Incoming::One(frame)) = frame::split(request("7", "tools/list", "{}")) else { panic!() };
     let frame = frame.with_permit(Permit::new(held.clone())).with_forwarded(Some(forwarded.clone()));
-    let effects = union.core.state.apply(
+    let effects = session.core.state.apply(
         Event::FromClient {
             client: ClientId::FIRST,
             respond_on: RespondOn::Stream(StreamId(1)),
             frames: Ok(Incoming::One(frame)),
         },
-        union.core.now,
+        session.core.now,
     );
     assert_eq!(Arc::strong_count(&held), 2, "it is held by what goes out, and nowhere else");
     for effect in &effects {
@@ -106,42 +106,42 @@ fn the_room_of_a_frame_is_given_back_once_and_its_headers_go_to_each() {
 #[test]
 fn the_only_call_of_that_server_takes_its_messages() {
     let names = servers(&["a", "b"], true, false);
-    let mut union = UnionHarness { core: CoreHarness::new(limits()) };
-    union.core.state = State::new("s".into(), Arc::new(names), limits(), true, union.core.now);
-    let post = |union: &mut UnionHarness, stream: u64, json: &str| {
-        union.core.open(stream, StreamKind::Post);
-        union.event(Event::FromClient {
+    let mut session = UnionHarness { core: CoreHarness::new(limits()) };
+    session.core.state = State::new("s".into(), Arc::new(names), limits(), true, session.core.now);
+    let post = |session: &mut UnionHarness, stream: u64, json: &str| {
+        session.core.open(stream, StreamKind::Post);
+        session.event(Event::FromClient {
             client: ClientId::FIRST,
             respond_on: RespondOn::Stream(StreamId(stream)),
             frames: frame::split(String::from(json)),
         })
     };
-    post(&mut union, 1, &ask("0", "initialize"));
-    union.answers(A, "2", &everything());
-    union.answers(B, "3", &everything());
-    post(&mut union, 2, &request("7", "tools/call", r#"{"name":"a_x"}"#));
-    post(&mut union, 3, &request("8", "tools/call", r#"{"name":"b_x"}"#));
+    post(&mut session, 1, &ask("0", "initialize"));
+    session.answers(A, "2", &everything());
+    session.answers(B, "3", &everything());
+    post(&mut session, 2, &request("7", "tools/call", r#"{"name":"a_x"}"#));
+    post(&mut session, 3, &request("8", "tools/call", r#"{"name":"b_x"}"#));
     let text = tell("notifications/message");
-    assert_eq!(union.server(A, &text), [format!("2< {text}")]);
-    assert_eq!(union.server(B, &text), [format!("3< {text}")]);
-    union.answers(A, "4", "{}");
+    assert_eq!(session.server(A, &text), [format!("2< {text}")]);
+    assert_eq!(session.server(B, &text), [format!("3< {text}")]);
+    session.answers(A, "4", "{}");
     // A part of a list is a call as well, also where the transport says on whose stream it came.
-    post(&mut union, 4, &request("9", "tools/list", "{}"));
-    assert_eq!(union.server(A, &text), [format!("4< {text}")]);
+    post(&mut session, 4, &request("9", "tools/list", "{}"));
+    assert_eq!(session.server(A, &text), [format!("4< {text}")]);
     let frames = frame::split(text.clone());
-    assert_eq!(union.event(Event::FromServer { link: B, on: Some(8), frames }), [format!("4< {text}")]);
+    assert_eq!(session.event(Event::FromServer { link: B, on: Some(8), frames }), [format!("4< {text}")]);
     let frames = frame::split(text.clone());
-    assert_eq!(union.event(Event::FromServer { link: B, on: Some(5), frames }), [format!("3< {text}")]);
+    assert_eq!(session.event(Event::FromServer { link: B, on: Some(5), frames }), [format!("3< {text}")]);
 }
 
 #[test]
 fn progress_under_a_token_that_is_none_of_ours_is_dropped() {
-    let mut union = UnionHarness::open(servers(&["a", "b"], true, false));
-    union.asks("7", "tools/call", r#"{"name":"a_x","_meta":{"progressToken":"mine"}}"#);
+    let mut session = UnionHarness::open(servers(&["a", "b"], true, false));
+    session.asks("7", "tools/call", r#"{"name":"a_x","_meta":{"progressToken":"mine"}}"#);
     let progress =
         |token: &str| notice("notifications/progress", &format!(r#"{{"progressToken":{token},"progress":0.5}}"#));
     for token in [r#""mine""#, "0", "5", "999999", "null"] {
-        assert!(union.server(B, &progress(token)).is_empty(), "{token}");
+        assert!(session.server(B, &progress(token)).is_empty(), "{token}");
     }
-    assert_eq!(union.server(A, &progress("5")), [format!("1< {}", progress(r#""mine""#))]);
+    assert_eq!(session.server(A, &progress("5")), [format!("1< {}", progress(r#""mine""#))]);
 }

@@ -45,17 +45,17 @@ impl UnionHarness {
 
     fn opened(servers: Servers, limits: Limits) -> Self {
         let links: Vec<_> = servers.links().collect();
-        let mut union = union_of(servers, limits);
-        union.client(r#"{"jsonrpc":"2.0","id":"i","method":"initialize","params":{"protocolVersion":"2025-11-25"}}"#);
+        let mut session = union_of(servers, limits);
+        session.client(r#"{"jsonrpc":"2.0","id":"i","method":"initialize","params":{"protocolVersion":"2025-11-25"}}"#);
         for link in links {
-            union.server(link, &format!(r#"{{"jsonrpc":"2.0","id":{},"result":{}}}"#, 2 + link.0, everything()));
+            session.server(link, &format!(r#"{{"jsonrpc":"2.0","id":{},"result":{}}}"#, 2 + link.0, everything()));
         }
-        union.client(&tell("notifications/initialized"));
+        session.client(&tell("notifications/initialized"));
         // Whether they are two or three, the next call has number 5.
-        for ping in union.core.state.union().server_count()..3 {
-            union.asks(&ping.to_string(), "ping", "{}");
+        for ping in session.core.state.union().server_count()..3 {
+            session.asks(&ping.to_string(), "ping", "{}");
         }
-        union
+        session
     }
 
     pub(super) fn event(&mut self, event: Event) -> Vec<String> {
