@@ -115,9 +115,7 @@ impl OrderHarness {
         assert!(outbox.kept_bytes() <= 2 * limits.replay_bytes);
         assert!(waiting.bytes() <= limits.replay_bytes && waiting.len() <= 1024);
         assert!(self.ended || waiting.is_empty() || outbox.general_stream().is_none(), "it waits for what is there");
-        for (stream, attachment) in checks {
-            self.check_read(stream, attachment);
-        }
+        checks.into_iter().for_each(|(stream, attachment)| self.check_read(stream, attachment));
     }
 
     /// The shell says when a connection was read last: some time ago, or of one that another has replaced meanwhile.
