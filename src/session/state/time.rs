@@ -22,7 +22,7 @@ impl State {
         for number in self.pending.overdue(self.now) {
             self.time_out(number);
         }
-        if self.union.is_some() {
+        if self.union.is_some() && self.ending.is_none() {
             self.apply_to_union(UnionInput::Tick);
         }
         for number in self.undeliverable() {
@@ -72,6 +72,10 @@ impl State {
         let cancellation = Cancellation::Because("the request timed out");
         if kind == RequestKind::Initialize {
             self.remove_client(client, EndReason::Refused);
+        }
+        if self.ending.is_some() {
+            // What is queued in the union is told that the session has ended, and not what to do in it.
+            return;
         }
         match link {
             // `initialize` cannot be cancelled.
