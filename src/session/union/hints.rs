@@ -20,7 +20,7 @@ impl Union {
                 "rename one of the servers, or filter one of the two"
             }
             List::Tools | List::Prompts => {
-                "let names have their server's name in front (the setting `prefix`), or filter one"
+                "let names have their server's name in front (without the setting `no_prefix`), or filter one"
             }
             List::Resources | List::Templates if self.servers.has_prefixed_uris() => {
                 "URIs of this kind have no place for their server's name: filter one of the two"

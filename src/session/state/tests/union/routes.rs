@@ -90,7 +90,7 @@ fn plain_names_are_found_in_lists_of_all_pages() {
     assert_eq!(session.asks("9", "tools/call", r#"{"name":"y"}"#)[0].split(' ').next(), Some("a>"));
     let (code, message) = error_of(&session.asks("10", "tools/call", r#"{"name":"both"}"#));
     assert_eq!(code, -32602);
-    assert!(message.contains("offered by `a` and `b`") && message.contains("`prefix`"), "{message}");
+    assert!(message.contains("offered by `a` and `b`") && message.contains("`no_prefix`"), "{message}");
     assert_eq!(
         error_of(&session.asks("11", "tools/call", r#"{"name":"none"}"#)),
         (-32602, "unknown tool: none".into())
