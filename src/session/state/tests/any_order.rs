@@ -74,10 +74,7 @@ impl OrderHarness {
     fn apply(&mut self, event: Event) {
         let tick = matches!(event, Event::Tick);
         let from_client = matches!(event, Event::FromClient { .. });
-        let read = match &event {
-            Event::ReadAt { stream, .. } => Some(*stream),
-            _ => None,
-        };
+        let read = if let Event::ReadAt { stream, .. } = &event { Some(*stream) } else { None };
         let effects = self.core.state.apply(event, self.core.now);
         assert!(!self.ended || effects.is_empty(), "after the end: {effects:?}");
         let mut checks = Vec::new();
@@ -115,15 +112,16 @@ impl OrderHarness {
         assert!(outbox.kept_bytes() <= 2 * limits.replay_bytes);
         assert!(waiting.bytes() <= limits.replay_bytes && waiting.len() <= 1024);
         assert!(self.ended || waiting.is_empty() || outbox.general_stream().is_none(), "it waits for what is there");
-        checks.into_iter().for_each(|(stream, attachment)| self.check_read(stream, attachment));
+        for (stream, attachment) in checks {
+            self.check_read(stream, attachment);
+        }
     }
 
     /// The shell says when a connection was read last: some time ago, or of one that another has replaced meanwhile.
     fn check_read(&mut self, stream: StreamId, attachment: Attachment) {
         let ago = (self.asked * 31 + self.told * 17 + attachment.0 * 7) % 40;
-        let at = self.core.now.checked_sub(secs(ago)).unwrap();
         let attachment = if ago % 9 == 8 { Attachment(attachment.0 - 1) } else { attachment };
-        self.apply(Event::ReadAt { stream, attachment, at });
+        self.apply(Event::ReadAt { stream, attachment, at: self.core.now.checked_sub(secs(ago)).unwrap() });
     }
 
     fn heard_by_client(&mut self, stream: u64, event: Option<u64>, wire: Wire, role: MessageRole) {
@@ -253,8 +251,8 @@ impl OrderHarness {
     }
 
     fn server(&mut self, messages: &[String]) {
-        let json = if let [one] = messages { one.clone() } else { batch(messages) };
-        self.apply(Event::FromServer { link: LINK, on: None, frames: frame::split(json) });
+        let frames = frame::split(if let [one] = messages { one.clone() } else { batch(messages) });
+        self.apply(Event::FromServer { link: LINK, on: None, frames });
     }
 
     /// An id for a new request: now and then one that was used before, or is one of the other side's numbers.
