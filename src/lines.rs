@@ -137,8 +137,8 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             self.begin = 0;
         }
         let (length, mut capacity) = (self.buffer.len(), self.buffer.capacity());
-        // A reader that waits for the next message holds little memory; one that reads large ones, or many, does so in few
-        // system calls.
+        // A reader that waits for the next message holds little memory; one that reads large ones, or many, does so in
+        // few system calls.
         let least = if self.filled { UNCHARGED_BUFFER } else { IDLE_BUFFER };
         if length == capacity || length == 0 && capacity < least {
             // One byte more than the limit, to see that it is exceeded.

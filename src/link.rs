@@ -1,8 +1,8 @@
 //! The contract between a session and its servers: what a session sends, what comes back, and how a link ends.
 //!
 //! A session knows of a backend what stands here, and a backend of a session likewise. The session opens a link with a
-//! [`LinkContext`] and hands it each message as a [`MessageToServer`]; the link tells the session's [`LinkEvents`] what its server says, and
-//! in the end how it ended ([`LinkExit`]).
+//! [`LinkContext`] and hands it each message as a [`MessageToServer`]; the link tells the session's [`LinkEvents`] what
+//! its server says, and in the end how it ended ([`LinkExit`]).
 
 use std::borrow::Borrow;
 use std::path::PathBuf;
@@ -57,8 +57,8 @@ pub enum RequestFailure {
         /// Why.
         reason: String,
     },
-    /// The connection broke before the answer came, and the answer cannot be fetched any more: the call may have had its
-    /// effect.
+    /// The connection broke before the answer came, and the answer cannot be fetched any more: the call may have had
+    /// its effect.
     Broken {
         /// How.
         reason: String,
@@ -169,9 +169,9 @@ pub(crate) trait LinkEvents: Send + Sync {
     fn budget(&self) -> &Budget;
     /// What this session may have under way to its servers, with the responses that sessile itself gives them.
     fn answers(&self) -> &Budget;
-    /// Messages of the server, in the order in which they came. `on` is the call whose response stream they came on, where
-    /// the transport knows; 0, the number of no call, where they came on a stream on which no call is answered. `permit` is
-    /// that of messages which could not be read.
+    /// Messages of the server, in the order in which they came. `on` is the call whose response stream they came on,
+    /// where the transport knows; 0, the number of no call, where they came on a stream on which no call is answered.
+    /// `permit` is that of messages which could not be read.
     fn deliver(&self, frames: Result<Incoming, FrameError>, permit: Option<Permit>, on: Option<u64>);
     /// A request has no response, and will have none; the link goes on.
     fn failed(&self, number: u64, failure: RequestFailure);

@@ -1,8 +1,8 @@
 //! The shell around a session's pure core: one ractor actor a session.
 //!
-//! It looks up, applies, and hands on; it never waits for a peer. Connections, the link and the timer are tasks that cast
-//! back. What must happen at its end stands in drop guards, because `post_stop` does not run when an actor is killed or
-//! panics.
+//! The shell turns messages into events, has the core apply them, and carries the effects out; it never waits for a
+//! peer. Connections, links and the timer are tasks of their own that send the actor messages. What must happen at its
+//! end stands in drop guards, because `post_stop` does not run when an actor is killed or panics.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -31,12 +31,12 @@ use crate::budget::Budget;
 use crate::frame::Permit;
 use crate::link::{Exit, LinkExit};
 
-/// What a session is made of.
+/// What a session's actor is started with.
 pub(super) struct Arguments {
     pub facts: Arc<SessionFacts>,
     pub limits: Limits,
     pub expose_stderr: bool,
-    /// One for each link, in the order of their numbers.
+    /// The backends, one for each link, in the order of the links' numbers.
     pub backends: Arc<[Backend]>,
     pub servers: Arc<Servers>,
     pub scratch: PathBuf,
@@ -57,11 +57,11 @@ pub(super) struct Shell {
     log_throttle: LogThrottle,
     timer: Option<(Instant, AbortHandle)>,
     end: EndGuard,
-    // Dropped last: the links' end is the last thing to begin.
+    // This field is dropped last, so that the links end after everything else.
     _stop: DropGuard,
 }
 
-/// Permits for what is kept for a client that may come back. It is dropped when others need the memory.
+/// Permits for what is kept for a client that may come back. The core drops what is kept when others need the memory.
 fn keeper(budget: &Budget, client: ClientId, actor: &ActorRef<SessionMessage>) -> Keeper {
     let actor = actor.clone();
     let backlog = budget.backlog(move || {
@@ -76,7 +76,7 @@ fn keeper(budget: &Budget, client: ClientId, actor: &ActorRef<SessionMessage>) -
     Keeper::new(keep, move |bytes| Some(Permit::new(holding.hold(bytes)?)))
 }
 
-/// What carries a stream now.
+/// The connection that carries a stream now.
 struct Connection {
     attachment: Attachment,
     sender: ConnectionSender,
@@ -91,8 +91,8 @@ struct EndGuard {
 
 impl EndGuard {
     fn ended(&mut self, reason: EndReason) {
-        // First the registry: who has seen the end must not find the session any more, and who waits for all links of ended
-        // sessions must find these.
+        // The registry comes first: a caller that has seen the end must not find the session any more, and one that
+        // waits for the links of ended sessions must find these.
         self.facts.links.close();
         self.registry.leave(self.facts.id, &self.facts.links);
         info!(session = %self.facts.id, reason = reason.name(), "session ended");
@@ -162,7 +162,7 @@ impl Actor for SessionActor {
         message: SessionMessage,
         shell: &mut Shell,
     ) -> Result<(), ActorProcessingErr> {
-        // What an event takes in the mailbox is given back when it was dealt with.
+        // The permit of an event is dropped when the event was dealt with.
         let mut _permit = None;
         let event = match message {
             SessionMessage::Attach { client, stream, attachment, kind, after, sender } => {
@@ -219,10 +219,11 @@ impl Shell {
             match effect {
                 Effect::ToClient { stream, event, wire, role } => {
                     let Some(connection) = self.connections.get(&stream) else { continue };
-                    // What sessile says itself, nobody has waited for the permit of.
+                    // A message that sessile makes itself has no permit yet.
                     let wire = self.links.plan().downward.owe(wire);
                     if !connection.sender.send(event, wire, role) {
-                        // It is gone, or it does not read. What it missed waits in the outbox.
+                        // The connection is gone, or its client does not read. What the client missed is kept in the
+                        // outbox.
                         debug!(session = %self.end.facts.id, stream = stream.0, "connection given up");
                         follow_up.push(Event::Detached { stream, attachment: connection.attachment });
                         self.connections.remove(&stream);
@@ -237,8 +238,8 @@ impl Shell {
                 Effect::Close { stream } => drop(self.connections.remove(&stream)),
                 Effect::ToServer { link, wire, purpose } => {
                     let Some(open) = self.links.open(link, myself, &self.end.facts) else { continue };
-                    // What the client says is bounded, so a full queue is one that the server fills, with requests whose
-                    // answers it does not take.
+                    // Messages of clients are bounded, so only responses to the server's own requests can fill the
+                    // queue: a server that asks and does not read the responses.
                     if !open.send(wire, purpose) {
                         let server = self.links.plan().servers.name(link);
                         warn!(session = %self.end.facts.id, %server, "the backend does not read: it is given up");
@@ -282,7 +283,7 @@ impl Shell {
         }
     }
 
-    /// Sees to it that a tick comes when the core wants one. An earlier one does no harm, so a timer is never put off.
+    /// Arms the timer for the core's next deadline. A tick that comes early does no harm, so a timer is never put off.
     fn arm(&mut self, myself: &ActorRef<SessionMessage>, now: Instant) {
         let Some(next) = self.core.next_deadline(now.into_std()).map(Instant::from_std) else { return };
         if self.timer.as_ref().is_some_and(|(armed, _)| *armed <= next) {

@@ -38,8 +38,8 @@ pub(super) struct ConnectionSender {
     read: Arc<ReadState>,
 }
 
-/// What both ends of a connection know: whether it was given up, and when it last came for more, whether there was any or not. A connection
-/// that is alive comes at every keep-alive; one whose client does not read does not come at all.
+/// What both ends of a connection know: whether it was given up, and when it last came for more, whether there was any
+/// or not. A connection that is alive comes at every keep-alive; one whose client does not read does not come at all.
 #[derive(Debug)]
 struct ReadState {
     /// When the connection was opened.
@@ -98,8 +98,8 @@ impl StreamConnection {
         lock(&self.queue).poll_recv(context)
     }
 
-    /// If the stream has ended because its client does not read: how many bytes may wait for it. What it would have carried
-    /// next is lost to this connection.
+    /// If the stream has ended because its client does not read: how many bytes may wait for it. What it would have
+    /// carried next is lost to this connection.
     pub(crate) fn given_up(&self) -> Option<usize> {
         self.read.given_up.load(Ordering::Acquire).then_some(self.session.share())
     }
@@ -124,8 +124,8 @@ impl Drop for StreamConnection {
     }
 }
 
-/// Both ends of a new connection of that stream. `stall` is called when the client does not read what is queued while others
-/// need the memory: then nothing more is sent to it, and what is queued is dropped.
+/// Both ends of a new connection of that stream. `stall` is called when the client does not read what is queued while
+/// others need the memory: then nothing more is sent to it, and what is queued is dropped.
 pub(super) fn connection(
     (id, attachment): (StreamId, Attachment),
     capacity: usize,
@@ -139,7 +139,8 @@ pub(super) fn connection(
     let (unread, stalled) = (Arc::downgrade(&queue), read.clone());
     let backlog = session.downward().backlog(move || {
         stalled.given_up.store(true, Ordering::Release);
-        // Whoever has the connection is to end it. Where that is somebody else's code, what is queued is dropped at least.
+        // Whoever has the connection is to end it. Where that is somebody else's code, what is queued is dropped at
+        // least.
         let dropped = unread.upgrade().map(|unread| take_all(&mut lock(&unread)));
         drop(dropped);
         stall();

@@ -76,8 +76,8 @@ impl SessionHandle {
 
     /// Opens a stream to the client.
     ///
-    /// `cut` is cancelled when the client does not read what is sent to it while others need the memory: whoever has the
-    /// connection ends it then.
+    /// `cut` is cancelled when the client does not read what is sent to it while others need the memory: whoever has
+    /// the connection ends it then.
     pub(crate) fn open_stream(&self, kind: StreamKind, cut: CancellationToken) -> StreamConnection {
         let stream = self.facts.new_stream();
         self.attach(stream, kind, None, cut)
@@ -88,8 +88,8 @@ impl SessionHandle {
         self.facts.had_stream(StreamId(1))
     }
 
-    /// Resumes a stream that the client knows up to event `after`. `None` if this session never had such a stream. `cut`
-    /// is as for [`open_stream`](Self::open_stream).
+    /// Resumes a stream that the client knows up to event `after`. `None` if this session never had such a stream.
+    /// `cut` is as for [`open_stream`](Self::open_stream).
     pub(crate) fn resume_stream(
         &self,
         stream: StreamId,

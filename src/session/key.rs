@@ -1,6 +1,7 @@
 //! What a session is called, and what it is found by: two different things.
 //!
-//! The [`SessionId`] is a public name for logs and listings. The [`SessionSecret`] is made of what the client holds (its
+//! The [`SessionId`] is a public name for logs and listings. The [`SessionSecret`] is made of what the client holds
+//! (its
 //! `Mcp-Session-Id`, or what stands in the URI of its message endpoint) and of who it is; it is kept as a hash only, so
 //! that neither a log, nor a listing, nor a memory dump of the registry gives a session away.
 
@@ -69,16 +70,17 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Who asks for a session: part of what finds it, so that nobody can look one up and forget to check whose it is.
+/// Who asks for a session. The caller is a part of the key, so that no code can look a session up and forget to check
+/// whose it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Caller {
     pub transport: ClientTransport,
-    /// What it sends for the servers behind, if anything: a session that was opened with one user's credentials is no
-    /// other user's, and nobody's without them.
+    /// The digest of the credentials that the client sends for the servers, if it sends any: a session that was opened
+    /// with one user's credentials is found by no other user, and by nobody without them.
     pub credentials: Option<Credentials>,
 }
 
-/// The hash of what a client holds, and of who it is.
+/// The hash of what a client holds and of who the client is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct SessionSecret([u8; 32]);
 

@@ -1,4 +1,4 @@
-//! A link's door to its session: what a server says becomes an event, and takes its room before.
+//! Where a link delivers: what a server says is sent to the session's actor as an event.
 
 use std::sync::Arc;
 

@@ -89,18 +89,18 @@ fn kept(result: &[u8]) -> Option<Arc<[u8]>> {
 /// What a server has answered to `initialize`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct InitializeAnswer {
-    /// The result as the server wrote it, `None` if it is larger than what is kept. A client that joins a living session
-    /// will be answered with it.
+    /// The result as the server wrote it, `None` if it is larger than what is kept. A client that joins a living
+    /// session will be answered with it.
     #[cfg_attr(not(test), expect(dead_code, reason = "no client can join a session yet"))]
     pub result: Option<Arc<[u8]>>,
-    /// What the server has; `None` if its answer does not say so in a form that can be read. Only a server that is alone in
-    /// its session may answer so.
+    /// What the server has; `None` if its answer does not say so in a form that can be read. Only a server that is
+    /// alone in its session may answer so.
     pub capabilities: Option<ServerCapabilities>,
 }
 
 impl InitializeAnswer {
-    /// Reads the response to `initialize` of one of several servers; `None` if its result is not an object. The whole result
-    /// comes with it, to be merged with those of the others.
+    /// Reads the response to `initialize` of one of several servers; `None` if its result is not an object. The whole
+    /// result comes with it, to be merged with those of the others.
     pub(crate) fn read(frame: &Frame) -> Option<(Self, Value)> {
         let raw = frame.result()?;
         let result: Value = serde_json::from_slice(raw).ok()?;
@@ -111,8 +111,8 @@ impl InitializeAnswer {
         Some((Self { result: kept(raw), capabilities }, result))
     }
 
-    /// Reads the response to `initialize` of a server that is alone in its session. Its client reads the result itself, so
-    /// here it may be anything.
+    /// Reads the response to `initialize` of a server that is alone in its session. Its client reads the result itself,
+    /// so here it may be anything.
     pub(crate) fn read_alone(frame: &Frame) -> Self {
         let result = frame.result().unwrap_or_default();
         let capabilities = match frame.lookup(&["result", "capabilities"]) {

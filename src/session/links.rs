@@ -20,13 +20,13 @@ use crate::budget::{Backlog, Budget};
 use crate::frame::Wire;
 use crate::link::{LinkContext, MessageToServer, Purpose};
 
-/// A server that has left more responses of sessile itself unread, behind what its pipe holds, asks without end and reads
-/// nothing: it is given up.
+/// A server that has left more responses of sessile itself unread, behind what its pipe holds, asks without end and
+/// reads nothing: it is given up.
 const MOST_UNREAD_RESPONSES: usize = 100;
 
-/// What the links of a session are made of. It stays as it is for the session's life.
+/// What the links of a session are opened with. It stays as it is for the session's life.
 pub(super) struct LinkPlan {
-    /// What opens each, in the order of their numbers.
+    /// The backends that open the links, in the order of the links' numbers.
     pub backends: Arc<[Backend]>,
     pub servers: Arc<Servers>,
     /// Most messages queued for a link.
@@ -46,28 +46,29 @@ pub(super) struct LinkPlan {
 /// The links of a session. Each is opened with the first message for its server.
 pub(super) struct Links {
     plan: LinkPlan,
-    /// What goes to the servers, by link, and what ends each.
+    /// The open links, by number.
     open: Vec<Option<OpenLink>>,
 }
 
-/// What goes to one server.
+/// The sending end of a link.
 pub(super) struct OpenLink {
     queue: mpsc::Sender<MessageToServer>,
     /// What the server has not read yet.
     backlog: Backlog,
     upward: Budget,
-    /// As many clones of this are there as responses of sessile itself wait for the server to read them.
+    /// There is a clone of this in each response of sessile itself that waits for the server to read it.
     responses: Arc<()>,
-    /// The most of them that wait.
+    /// Most such responses that may wait.
     most_responses: usize,
     stop: CancellationToken,
 }
 
 impl OpenLink {
-    /// False if the server reads so little that its queue is full. A link that is gone says so itself.
+    /// Queues a message. False if the server reads so little that its queue is full. That a link is gone is told by the
+    /// link.
     pub(super) fn send(&self, wire: Wire, purpose: Purpose) -> bool {
-        // The client's responses have a permit, although it may be for fewer bytes: the server's own id can be longer than
-        // the one that the client was given.
+        // The client's responses have a permit, although it may be for fewer bytes: the server's own id can be longer
+        // than the one that the client was given.
         let is_own = purpose == Purpose::Response && wire.uncharged() == wire.len();
         let wire = self.upward.owe(wire);
         let held = self.backlog.hold(wire.pooled());
@@ -89,7 +90,7 @@ impl Links {
         &self.plan
     }
 
-    /// What goes to the server of this link, which is opened if it is not yet.
+    /// The sending end of this link. The link is opened if it is not open yet.
     pub(super) fn open(
         &mut self,
         link: LinkId,
@@ -112,7 +113,7 @@ impl Links {
             let stalled = Arc::new(Notify::new());
             let notified = stalled.clone();
             let backlog = self.plan.upward.backlog(move || notified.notify_one());
-            // Two servers of one session must not meet in one folder.
+            // Each server of a session has a scratch folder of its own.
             let mut scratch = self.plan.scratch.clone().into_os_string();
             if index > 0 {
                 scratch.push(format!(".{index}"));
@@ -129,7 +130,7 @@ impl Links {
                 stalled,
                 stop: stop.clone(),
             });
-            // The session's own count is the outer one: whoever waits for it then finds the proxy's lower already.
+            // The session's count is taken down after the proxy's: a caller that waits for the session finds both down.
             facts.links.spawn(self.plan.tasks.track_future(running));
             if let Some(server) = facts.server(link) {
                 server.set_state(ServerState::Opening);
@@ -147,7 +148,7 @@ impl Links {
         open.as_ref()
     }
 
-    /// Ends one of them, whatever its server does.
+    /// Ends a link, whatever its server does.
     pub(super) fn end(&self, link: LinkId) {
         if let Some(Some(open)) = self.open.get(usize::from(link.0)) {
             open.stop.cancel();

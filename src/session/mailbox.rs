@@ -27,6 +27,6 @@ pub(super) enum SessionMessage {
 #[cfg(test)]
 #[test]
 fn a_message_stays_small() {
-    // It is moved into a box and out again on every hop.
+    // A message is moved into a box and out again for the mailbox.
     assert!(size_of::<SessionMessage>() <= 256, "{}", size_of::<SessionMessage>());
 }

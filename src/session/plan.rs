@@ -10,7 +10,7 @@ use crate::backend::Backend;
 use crate::budget::{Bounds, OVERHEAD, RESERVE};
 use crate::config::{Filter, SessionSettings};
 
-/// What a buffer may be larger than the message that it is for, in bytes: what was read behind the message.
+/// How much larger than its message a buffer may be, in bytes: bytes behind the message may have been read with it.
 pub(super) const READ_AHEAD: usize = 64 * 1024;
 
 /// What all sessions of a proxy have in common.
@@ -22,7 +22,7 @@ pub(crate) struct SessionPlan {
     pub servers: Arc<Servers>,
     pub limits: Limits,
     pub max_sessions: Option<usize>,
-    /// What one session takes at most of the bytes that all have in common, in each direction.
+    /// Most bytes that one session takes of those that all have in common, in each direction.
     pub session_budget: usize,
     /// The bytes that all sessions have in common, in each direction.
     pub process_budget: usize,

@@ -18,8 +18,8 @@ pub(crate) struct Registry {
 impl Registry {
     pub(super) fn insert(&self, session: SessionHandle, secret: Option<SessionSecret>) {
         let id = session.facts().id;
-        // The secret first: a removal that comes in between finds nothing yet, and the next one finds both. The other way
-        // round it would take the session away and leave its secret for ever.
+        // The secret first: a removal that comes in between finds nothing yet, and the next one finds both. The other
+        // way round it would take the session away and leave its secret for ever.
         if let Some(secret) = secret {
             self.by_secret.insert(secret, id);
         }
@@ -28,8 +28,8 @@ impl Registry {
 
     pub(super) fn remove(&self, id: SessionId) {
         if let Some((_, (_, Some(secret)))) = self.by_id.remove(&id) {
-            // Unless another session has it by now: a client of HTTP+SSE that left while its session was being opened may
-            // have asked for one again.
+            // Unless another session has it by now: a client of HTTP+SSE that left while its session was being opened
+            // may have asked for one again.
             self.by_secret.remove_if(&secret, |_, of| *of == id);
         }
     }

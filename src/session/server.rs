@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ServerState {
-    /// Nothing was asked of it yet, so it was not started.
+    /// Nothing was asked of the server yet, so it was not started.
     Unused,
-    /// It is being started or connected to, and has not answered the handshake.
+    /// The server is being started or connected to, and has not answered the handshake.
     Opening,
-    /// It has answered the handshake.
+    /// The server has answered the handshake.
     Ready,
-    /// It refused the handshake.
+    /// The server has refused the handshake.
     Refused,
-    /// It exited, or is lost.
+    /// The server has exited, or is lost.
     Gone,
 }
 
@@ -22,11 +22,11 @@ pub enum ServerState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerInfo {
-    /// Its name; `backend` where it was given none.
+    /// The server's name; `backend` where it was given none.
     pub name: String,
-    /// Its process id, if it is a process that was started.
+    /// The server's process id, if it is a process that was started.
     pub pid: Option<u32>,
-    /// Where it is in its life.
+    /// Where the server is in its life.
     pub state: ServerState,
 }
 

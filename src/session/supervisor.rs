@@ -26,7 +26,7 @@ pub(crate) enum Refused {
 /// What a session is found by.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum FoundBy {
-    /// It is not looked for: its client has one connection.
+    /// By nothing: its client has one connection, which is the session's for life.
     Nobody,
     /// By this caller, with a token that is made with the session.
     NewToken(Caller),
@@ -56,8 +56,8 @@ impl std::fmt::Debug for SupervisorRequest {
     }
 }
 
-/// A session that was just opened. It ends when this is dropped before the session was taken: a client may leave while its
-/// session is being made, and then nobody would ever ask for it.
+/// A session that was just opened. It ends when this is dropped before the session was taken: a client may leave while
+/// its session is being made, and then nobody would ever ask for it.
 #[derive(Debug)]
 pub(crate) struct UnclaimedSession {
     session: Option<SessionHandle>,
@@ -191,7 +191,7 @@ impl SupervisorState {
         })?;
         let session = SessionHandle::new(actor, facts, upward, downward, queue, plan.session_budget);
         self.registry.insert(session.clone(), secret);
-        // An end that came before the entry could not remove it.
+        // A session that ended before it was entered could not remove its entry.
         if session.facts().ended.borrow().is_some() {
             self.registry.remove(id);
         }

@@ -27,8 +27,8 @@ pub(crate) struct ChargedToSessions {
     pub without_session: usize,
 }
 
-/// What opens sessions for fronts. The supervisor is started with the first session, so that a proxy can be built outside a
-/// runtime.
+/// What opens sessions for fronts. The supervisor is started with the first session, so that a proxy can be built
+/// outside a runtime.
 #[derive(Debug)]
 pub(crate) struct SupervisorHandle {
     plan: Arc<SessionPlan>,

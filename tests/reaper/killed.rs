@@ -160,8 +160,8 @@ pub(crate) async fn a_killed_reaper_s_tree_does_not_outrun_the_proxy() {
         eventually("it forks", || bearing(&mark(&harness)).len() > 4).await;
         kill(parent(pid(&child)));
         timeout(LONG, child.end(LONG, NOW)).await.expect("it must not outrun the proxy");
-        // A process that escaped would go on fleeing as long as the file is there; one that was just killed bears its mark
-        // until the kernel has taken its memory.
+        // A process that escaped would go on fleeing as long as the file is there; one that was just killed bears its
+        // mark until the kernel has taken its memory.
         eventually("nothing is left", || bearing(&mark(&harness)).is_empty()).await;
         harness.deserted().await;
     }

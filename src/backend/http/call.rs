@@ -2,8 +2,8 @@
 //! resumed when it breaks (2025-11-25, basic/transports, "Sending Messages to the Server", "Resumability and
 //! Redelivery").
 //!
-//! A call is sent once. Whatever happens then, the call has one outcome: its response, or a [`RequestFailure`] that says
-//! whether the server may have carried it out.
+//! A call is sent once. Whatever happens then, the call has one outcome: its response, or a [`RequestFailure`] that
+//! says whether the server may have carried it out.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

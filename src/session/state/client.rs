@@ -121,8 +121,8 @@ impl Client {
         self.outbox.is_listening() || self.requests_in_flight() > 0 && !self.is_absent(now)
     }
 
-    /// The last time at which the client was busy, `now` if it still is, `None` if it is idle. A client that has gone away from
-    /// its requests was busy until then.
+    /// The last time at which the client was busy, `now` if it still is, `None` if it is idle. A client that has gone
+    /// away from its requests was busy until then.
     pub(super) fn busy_until(&self, now: Instant) -> Option<Instant> {
         if self.outbox.is_listening() {
             return Some(now);

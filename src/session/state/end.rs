@@ -14,14 +14,16 @@ pub enum EndReason {
     Deleted,
     /// Its client's only connection closed, or the client left before the session was open.
     ClientLeft,
-    /// It was ended through [`Sessions::end`](crate::Sessions::end) or [`Sessions::clear`](crate::Sessions::clear).
+    /// The session was ended through [`Sessions::end`](crate::Sessions::end) or
+    /// [`Sessions::clear`](crate::Sessions::clear).
     Cleared,
-    /// It was idle for that long.
+    /// The session was idle for that long.
     Idle {
         /// The idle timeout.
         after: Duration,
     },
-    /// Its client's only connection was not read for a while, and the memory of what waited for it was needed for others.
+    /// Its client's only connection was not read for a while, and the memory of what waited for it was needed for
+    /// others.
     ClientStalled,
     /// The proxy shut down.
     Shutdown,

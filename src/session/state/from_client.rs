@@ -81,8 +81,8 @@ impl State {
         }
     }
 
-    /// A client that does not read a connection on which keep-alives are sent is as good as gone from it. What is queued
-    /// there is kept in the outbox as well.
+    /// A client that does not read a connection on which keep-alives are sent is as good as gone from it. What is
+    /// queued there is kept in the outbox as well.
     pub(super) fn read_at(&mut self, stream: StreamId, attachment: Attachment, at: Instant) {
         let Some(client) = self.clients.of_stream(stream) else { return };
         if !client.outbox.was_read(stream, attachment, at, self.now) {

@@ -48,9 +48,9 @@ impl State {
         }
     }
 
-    /// A message that cannot be read. A client request whose response it was would hang for ever, and so would the server's
-    /// request: both end with an error. Where the response does not say which request it answers, it must be that on whose
-    /// own stream it came (`on`), or else the only one that the server has in hand.
+    /// A message that cannot be read. A client request whose response it was would hang for ever, and so would the
+    /// server's request: both end with an error. Where the response does not say which request it answers, it must be
+    /// that on whose own stream it came (`on`), or else the only one that the server has in hand.
     fn on_unreadable(&mut self, link: LinkId, on: Option<u64>, error: &FrameError, batch: Option<u64>) {
         if error.is_request() {
             let wire = ProxyError::Frame(error.clone()).to_wire(error.id.as_ref());
@@ -156,7 +156,8 @@ impl State {
 
     fn on_server_request(&mut self, link: LinkId, near: Option<Destination>, mut frame: Frame, batch: Option<u64>) {
         let Some(id) = frame.id() else { return };
-        // Servers use pings to find out whether to give up on a session: the response must not hang on a client's streams.
+        // Servers use pings to find out whether to give up on a session: the response must not hang on a client's
+        // streams.
         if frame.method() == Some(mcp::PING) {
             let wire = crate::frame::response(&id, "{}");
             self.respond_on_link(link, Some(&id), batch, wire);
@@ -344,8 +345,8 @@ impl State {
         Some(request.destination()).filter(|to| self.clients.carries(*to))
     }
 
-    /// Where a server's message goes that the transport does not say more of: the stream of the only request that the server
-    /// has in hand, else a general stream.
+    /// Where a server's message goes that the transport does not say more of: the stream of the only request that the
+    /// server has in hand, else a general stream.
     fn destination_for(&self, link: LinkId) -> Option<Destination> {
         let is_asked = |number, request: &ClientRequest| {
             request.link == Some(link) || self.union.as_ref().is_some_and(|union| union.is_asked_for(link, number))

@@ -35,7 +35,7 @@ impl Keeper {
 }
 
 impl Default for Keeper {
-    /// One that keeps everything.
+    /// A keeper that keeps everything.
     fn default() -> Self {
         Self::new(|_| Some(Permit::new(())), |_| None)
     }

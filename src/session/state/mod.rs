@@ -1,22 +1,22 @@
 //! The pure core of a session: what it knows, and what it decides.
 //!
-//! [`State::apply`] takes one [`Event`] and the time, and answers with [`Effect`]s. Nothing in here waits, reads a clock,
-//! touches a socket or names an actor: the actor (`session/actor.rs`) is the shell that carries the effects out, and a
-//! test can drive the core through any order of events. The defects of a proxy are in the orders that nobody thought of, and
-//! only code that does no I/O can be driven through all of them. The price is that everything the core has to know comes in
-//! as an event, also what the shell could look up.
+//! [`State::apply`] takes one [`Event`] and the time, and answers with [`Effect`]s. Nothing in here waits, reads a
+//! clock, touches a socket or names an actor: the actor (`session/actor.rs`) is the shell that carries the effects out,
+//! and a test can drive the core through any order of events. The defects of a proxy are in the orders that nobody
+//! thought of, and only code that does no I/O can be driven through all of them. The price is that everything the core
+//! has to know comes in as an event, also what the shell could look up.
 //!
-//! `apply` does two things for every event: the handler of the event, and then `settle`, which restores what always holds.
-//! A handler changes the parts and notes effects; it never ends the session itself, and it flushes no queue. So nothing can
-//! follow [`Effect::Ended`], and every message of a batch is dealt with before the session ends.
+//! `apply` does two things for every event: the handler of the event, and then `settle`, which restores what always
+//! holds. A handler changes the parts and notes effects; it never ends the session itself, and it flushes no queue. So
+//! nothing can follow [`Effect::Ended`], and every message of a batch is dealt with before the session ends.
 //!
 //! The parts own their data: [`Clients`](client::Clients) has each client's phase, streams and ids (`client.rs` has the
 //! diagram); [`LinkPhases`] whether a server has answered the handshake; [`Pending`] requests in either direction;
-//! [`Union`] all that there is to know only with several servers or filters. A session with one server and no filter has no
-//! union, and its messages never meet one.
+//! [`Union`] all that there is to know only with several servers or filters. A session with one server and no filter
+//! has no union, and its messages never meet one.
 //!
-//! A session ends when all of its clients are gone, when its servers are, when it is idle for too long, or when it is told
-//! to. It is never restarted.
+//! A session ends when all of its clients are gone, when its servers are, when it is idle for too long, or when it is
+//! told to. It is never restarted.
 
 mod client;
 mod end;
@@ -76,8 +76,8 @@ pub(crate) enum RespondOn {
 /// What can happen to a session.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// A connection of that client carries `stream` from now on. With `after`, it resumes a stream that the client knows up to
-    /// that event.
+    /// A connection of that client carries `stream` from now on. With `after`, it resumes a stream that the client
+    /// knows up to that event.
     Attached { client: ClientId, stream: StreamId, attachment: Attachment, kind: StreamKind, after: Option<u64> },
     /// The connection of that attachment is gone.
     Detached { stream: StreamId, attachment: Attachment },
@@ -147,8 +147,8 @@ pub(crate) enum MessageRole {
     /// An error as the response to the client's request, whatever it was: the server wants other credentials than those
     /// that came with it.
     CredentialsRefused,
-    /// No message at all: the stream that the client wants to resume is there. A stream that is over, and has nothing to be
-    /// sent again, is closed without this.
+    /// No message at all: the stream that the client wants to resume is there. A stream that is over, and has nothing
+    /// to be sent again, is closed without this.
     StreamResumed,
 }
 
@@ -276,8 +276,8 @@ impl State {
         }
     }
 
-    /// Restores what always holds between events: no message waits for a stream that is there, a leaving client without a
-    /// request in flight is gone, and the session has ended if there was a reason. The union settles itself.
+    /// Restores what always holds between events: no message waits for a stream that is there, a leaving client without
+    /// a request in flight is gone, and the session has ended if there was a reason. The union settles itself.
     fn settle(&mut self) {
         self.flush_waiting();
         self.remove_clients(EndReason::ClientLeft, |client| client.is_leaving() && client.requests_in_flight() == 0);

@@ -1,6 +1,6 @@
 //! What goes out to the client: its streams, and which of them takes a message.
 //!
-//! A stream is not a connection: a client may lose the connection and take the stream up again on another one
+//! A stream is not a connection: a client may lose the connection and resume the stream on another one
 //! (2025-11-25, basic/transports, "Resumability and Redelivery"). So what was sent is kept for a while ([`Replay`]).
 //!
 //! A session may have had thousands of streams whose messages are still kept, and is asked for its next deadline after
@@ -34,16 +34,16 @@ struct ClientStream {
     attachment: Option<(Attachment, u64)>,
     /// Requests whose response goes out here.
     requests: usize,
-    /// When the connection was lost; `None` also if it was closed because all was said, and if that is too long ago.
+    /// When the connection was lost; `None` if the session has closed it, or if that is too long ago.
     lost: Option<Instant>,
     /// How many messages of it are kept or remembered.
     kept: usize,
-    /// When the connection is checked next for a client that does not read it; `None` where nothing is sent that an idle
-    /// client would have to read.
+    /// When the connection is checked next for a client that does not read it; `None` where nothing is sent that an
+    /// idle client would have to read.
     check_at: Option<Instant>,
 }
 
-/// How much later than it could an old message is forgotten, so that a busy session is not woken for each of them.
+/// How much later than necessary an old message is dropped, so that a busy session is not woken for each of them.
 const SLACK: Duration = Duration::from_secs(1);
 /// A table that is larger than this gives back its room when it is empty.
 pub(super) const ROOMY: usize = 32;
@@ -52,11 +52,11 @@ pub(super) const ROOMY: usize = 32;
 pub(crate) struct Outbox {
     streams: HashMap<StreamId, ClientStream>,
     open: OpenStreams,
-    /// The streams that were lost and may be taken up again.
+    /// The streams whose connections were lost, and that may be resumed.
     lost: BTreeSet<(Instant, StreamId)>,
     replay: Replay,
-    /// Number of the newest event. They are counted over the session, so that the numbers of a stream go on growing even
-    /// after it was forgotten. 0 is the priming event.
+    /// Number of the newest event. They are counted over the session, so that the numbers of a stream go on growing
+    /// even after it was forgotten. 0 is the priming event.
     newest: u64,
     keep: Duration,
     /// How long a client may leave a connection unread.
@@ -118,7 +118,8 @@ impl Outbox {
         self.checks.extend(at.map(|at| (at, stream)));
     }
 
-    /// The connections that are to be checked now, each once: [`was_read`](Self::was_read) says when they were read last.
+    /// The connections that are to be checked now, each once: [`was_read`](Self::was_read) says when they were read
+    /// last.
     pub(super) fn due_checks(&mut self, now: Instant) -> Vec<(StreamId, Attachment)> {
         let mut due = Vec::new();
         while self.checks.first().is_some_and(|(at, _)| *at <= now)
@@ -159,7 +160,7 @@ impl Outbox {
         keeper: &Keeper,
         now: Instant,
     ) -> Resumed {
-        // A stream that is forgotten by now goes on as a GET stream: there is nothing to be said on it but what comes.
+        // A stream that is forgotten by now goes on as a GET stream: nothing of it is left to be sent again.
         self.attach(stream, attachment, StreamKind::Get, now);
         let resumed = self.replay.resume(stream, after, keeper);
         if let Some(entry) = self.streams.get_mut(&stream) {
@@ -168,8 +169,8 @@ impl Outbox {
         resumed
     }
 
-    /// The kind of the stream that lost its connection. An older connection may end later than its successor began: that
-    /// is no loss.
+    /// Notes that this connection of the stream is lost, and returns the stream's kind. `None` if another connection
+    /// has replaced it before: then nothing is lost.
     pub(crate) fn detach(&mut self, stream: StreamId, attachment: Attachment, now: Instant) -> Option<StreamKind> {
         let entry = self.streams.get_mut(&stream)?;
         let (_, order) = entry.attachment.take_if(|(current, _)| *current == attachment)?;
@@ -189,7 +190,7 @@ impl Outbox {
         }
     }
 
-    /// A stream that can have nothing more to say to anybody.
+    /// Removes a stream that has no connection, no request and no kept message.
     fn forget_if_useless(&mut self, stream: StreamId) {
         let Some(entry) = self.streams.get(&stream) else { return };
         if entry.attachment.is_some() || entry.requests > 0 || entry.kept > 0 {
@@ -215,14 +216,14 @@ impl Outbox {
         }
     }
 
-    /// Whether the stream has done its work and its connection can be closed.
+    /// Notes that a request on the stream has ended; true if its connection can be closed.
     pub(crate) fn request_ended(&mut self, stream: StreamId, now: Instant) -> bool {
         let Some(entry) = self.streams.get_mut(&stream) else { return false };
         entry.requests = entry.requests.saturating_sub(1);
         self.close_if_done(stream, now)
     }
 
-    /// Lets go of the connection of a stream that ends with its calls and has none left; true if there was one.
+    /// Detaches the connection of a stream that ends with its requests and has none left; true if there was one.
     pub(crate) fn close_if_done(&mut self, stream: StreamId, now: Instant) -> bool {
         let Some(entry) = self.streams.get_mut(&stream) else { return false };
         if entry.requests > 0 {
@@ -275,8 +276,8 @@ impl Outbox {
         }
     }
 
-    /// The newest connection of those that can carry a message which belongs to no call: a GET stream, or the only one
-    /// there is; else that of a POST.
+    /// The stream for a message that belongs to no request: the newest GET stream, or the only one that lasts; else the
+    /// newest POST stream.
     pub(crate) fn general_stream(&self) -> Option<StreamId> {
         self.open.lasting.last().or_else(|| self.open.posts.last()).map(|(_, stream)| *stream)
     }
@@ -286,14 +287,14 @@ impl Outbox {
         self.streams.get(&stream).is_some_and(|entry| entry.attachment.is_some() && entry.kind != StreamKind::Single)
     }
 
-    /// Whether a message for this stream reaches its client now, or when it takes up the stream that it lost. One that
-    /// was closed because all was said is not taken up again.
+    /// Whether a message for this stream reaches its client now, or when the client resumes it. A stream that the
+    /// session has closed is not resumed.
     pub(crate) fn will_carry(&self, stream: StreamId) -> bool {
         let lost = |entry: &ClientStream| entry.kind.is_resumable() && entry.lost.is_some();
         self.carries(stream) || self.streams.get(&stream).is_some_and(lost)
     }
 
-    /// Whether the stream lasts, whatever calls there are.
+    /// Whether the stream lasts longer than the requests on it.
     pub(crate) fn is_lasting(&self, stream: StreamId) -> bool {
         self.streams.get(&stream).is_some_and(|entry| !entry.kind.ends_with_its_requests())
     }
@@ -307,7 +308,7 @@ impl Outbox {
             && lost + self.keep <= now
         {
             self.lost.pop_first();
-            // A stream whose calls go on is kept for their answers, should its client come back after all.
+            // A stream whose requests go on is kept for their responses, should its client come back after all.
             if let Some(entry) = self.streams.get_mut(&stream) {
                 entry.lost = None;
             }
@@ -325,7 +326,7 @@ impl Outbox {
         [lost, kept, absent, check].into_iter().flatten().min()
     }
 
-    /// Lets go of all connections, and names their streams.
+    /// Detaches all connections, and returns their streams.
     pub(crate) fn detach_all(&mut self) -> Vec<StreamId> {
         let attached = self.streams.iter_mut().filter_map(|(id, stream)| stream.attachment.take().map(|_| *id));
         let mut attached: Vec<_> = attached.collect();

@@ -1,8 +1,8 @@
 //! Requests in either direction that have no response yet, and the responses to batches that are not whole yet.
 //!
-//! Both sides choose their ids freely, so neither side's ids can be used on the other: every request gets a number of the
-//! session's own on its way through, and its response finds the way back by that number. A request names its client and its
-//! link: only a response that comes from there counts.
+//! Both sides choose their ids freely, so neither side's ids can be used on the other: every request gets a number of
+//! the session's own on its way through, and its response finds the way back by that number. A request names its client
+//! and its link: only a response that comes from there counts.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::Hash;
@@ -235,7 +235,8 @@ impl Pending {
     }
 
     pub(crate) fn server_request_by_id(&self, link: LinkId, server_id: &Id) -> Option<u64> {
-        // The newest, where a server was careless enough to use an id twice. Server requests are few: a second index would cost more.
+        // The newest, where a server was careless enough to use an id twice. Server requests are few: a second index
+        // would cost more.
         self.server_requests
             .iter()
             .filter(|(_, request)| request.link == link && request.id == *server_id)
@@ -368,8 +369,8 @@ pub(crate) enum ProgressToken<'a> {
     Request(Destination, &'a Id),
     /// That of a request for a task which was answered.
     Task(&'a Id),
-    /// One of sessile's, but its request is over or never asked for progress: nobody waits for it.
+    /// A token of sessile's, whose request is over or never asked for progress: nobody waits for it.
     Late,
-    /// Not one of sessile's.
+    /// No token of sessile's.
     Foreign,
 }

@@ -1,7 +1,7 @@
-//! What was sent on streams that can be taken up again: kept for a while, within a bound in bytes.
+//! Messages that were sent on streams that can be resumed: kept for a while, within a bound in bytes.
 //!
-//! What had to be dropped for the bound is remembered by its id, within a bound as well, so that a client which comes
-//! back for it gets an error instead of nothing. What has merely grown old is forgotten: nobody comes back for it.
+//! Of a message that is dropped for the bound the id is remembered, within a bound as well, so that a client which
+//! comes back for it gets an error instead of nothing. A message that has merely grown old is forgotten.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -134,7 +134,7 @@ impl Replay {
     pub(super) fn resume(&mut self, stream: StreamId, after: u64, keeper: &Keeper) -> Resumed {
         let mut resumed = Resumed::default();
         for kept in self.kept.iter().filter(|kept| kept.stream == stream && kept.event > after) {
-            // It is on its way to the client and kept at the same time, and each may last longer than the other.
+            // The message is sent and kept at the same time, and either may last longer, so each has a permit.
             match keeper.keep(kept.wire.len() + OVERHEAD, || kept.wire.clone_parts()) {
                 Some(wire) => resumed.replay.push((kept.event, wire)),
                 None => resumed.dropped.push(kept.kind.clone()),
@@ -165,7 +165,8 @@ impl Replay {
             self.kept_bytes -= kept.wire.len() + OVERHEAD;
             released.push(kept.stream);
         }
-        // These are not quite in order of age, because a large message is dropped before older ones: it only lasts longer.
+        // These are not quite in order of age, because a large message is dropped before older ones: it only lasts
+        // longer.
         while self.dropped.front().is_some_and(|dropped| dropped.at + keep <= now)
             && let Some(dropped) = self.dropped.pop_front()
         {

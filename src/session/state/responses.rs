@@ -47,8 +47,8 @@ impl State {
         if size <= limit { wire } else { ProxyError::MessageTooLarge { limit, size }.to_wire(id) }
     }
 
-    /// The client's `initialize` was answered with an error. On a connection that lasts the client may try again; on any
-    /// other it has no session to do so, and could not end it either.
+    /// The client's `initialize` was answered with an error. On a connection that lasts the client may try again; on
+    /// any other it has no session to do so, and could not end it either.
     fn initialize_refused(&mut self, to: Destination) {
         let Some(client) = self.clients.get_mut(to.client) else { return };
         if client.initializes_on(to.stream) {
@@ -65,8 +65,8 @@ impl State {
         self.respond_to_client(request, wire, outcome);
     }
 
-    /// The response to a server's request goes back on the link that the request came from, alone or with the rest of its
-    /// batch.
+    /// The response to a server's request goes back on the link that the request came from, alone or with the rest of
+    /// its batch.
     pub(super) fn respond_to_server(&mut self, request: &ServerRequest, wire: Wire) {
         self.respond_on_link(request.link, Some(&request.id), request.batch, wire);
     }

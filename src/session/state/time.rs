@@ -95,8 +95,8 @@ impl State {
         }
     }
 
-    /// Idle is a session none of whose clients is busy: has an open stream that lasts, or a request in flight and is there
-    /// for its response.
+    /// Idle is a session none of whose clients is busy: has an open stream that lasts, or a request in flight and is
+    /// there for its response.
     fn busy_until(&self, now: Instant) -> Option<Instant> {
         self.clients.iter().filter_map(|client| client.busy_until(now)).max()
     }

@@ -46,7 +46,7 @@ impl Waiting {
     ) -> SmallVec<[ClientMessageKind; 1]> {
         let mut dropped = SmallVec::new();
         let cost = wire.len() + OVERHEAD;
-        // It gets a permit of its own, because that of the server's messages would hold up the server.
+        // The copy has a permit of its own, because the permit of the server's message would hold up the server.
         let copy = if cost > self.bound { None } else { keeper.keep(cost, || compact(wire)) };
         let Some(wire) = copy else {
             dropped.push(kind);
@@ -80,8 +80,8 @@ impl Waiting {
         self.remove_if(|waiting, _| waiting == number);
     }
 
-    /// Takes out the server requests that have waited long enough. Notifications go on waiting: they are bounded, and nobody
-    /// hangs on them.
+    /// Takes out the server requests that have waited long enough. Notifications go on waiting: they are bounded, and
+    /// nobody hangs on them.
     pub(super) fn overdue(&mut self, now: Instant) -> Vec<u64> {
         let mut numbers = Vec::new();
         self.remove_if(|number, until| {

@@ -5,7 +5,8 @@ use crate::error::ProxyError;
 use crate::session::link_phase::{LinkId, LinkPhase};
 
 impl Union {
-    /// A link has closed: what was asked of its server fails with the server's name, and the session goes on without it.
+    /// A link has closed: what was asked of its server fails with the server's name, and the session goes on without
+    /// it.
     pub(super) fn link_closed(&mut self, link: LinkId, fault: &ProxyError, context: &mut UnionContext<'_>) {
         if let Some(slot) = self.lists_of_mut(link) {
             for knowledge in &mut slot.lists {

@@ -162,8 +162,8 @@ impl Union {
         }
     }
 
-    /// Whether a list was known, but for names that the directory had to drop. With templates, the same would be dropped
-    /// again.
+    /// Whether a list was known, but for names that the directory had to drop. With templates, the same would be
+    /// dropped again.
     fn is_truncated(&self, link: LinkId, list: List) -> bool {
         list != List::Templates && self.directory.is_truncated(list, link)
     }
@@ -206,7 +206,8 @@ impl Union {
     /// The lists of that server have to be asked for anew.
     pub(super) fn forget_lists(&mut self, link: LinkId, lists: &[List]) {
         for list in lists {
-            // A discovery under way may have begun before the change: its result is believed, since there is nothing better.
+            // A discovery under way may have begun before the change: its result is believed, since there is nothing
+            // better.
             if self.knowledge(link, *list) == ListKnowledge::Complete {
                 self.set_knowledge(link, *list, ListKnowledge::Unknown);
             }

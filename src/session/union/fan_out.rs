@@ -44,8 +44,8 @@ impl FanOutKind {
 /// What a server has answered to its part.
 pub(super) type PartAnswer = Result<Frame, ProxyError>;
 
-/// A client request whose response is made of those of several servers. The parts without a response are in the table of
-/// sub-requests.
+/// A client request whose response is made of those of several servers. The parts without a response are in the table
+/// of sub-requests.
 #[derive(Debug)]
 pub(super) struct FanOut {
     kind: FanOutKind,
@@ -115,7 +115,8 @@ impl Union {
         let ready = context.links.ready();
         let (mut pages, mut resume_at) = (Vec::new(), Vec::new());
         for (link, cursor) in cursor.rest.into_iter().filter(|(link, _)| ready.contains(link)) {
-            // The pages of a server are not given up because it is late once, but clients are not to go in circles either.
+            // The pages of a server are not given up because it is late once, but clients are not to go in circles
+            // either.
             if !self.is_still_late(link, list, context) {
                 resume_at.push((link, cursor.clone()));
             }
@@ -213,15 +214,16 @@ impl Union {
         self.note_if_complete(request);
     }
 
-    /// Withdraws the requests to that server whose responses nobody waits for, when there will be another one: a server that
-    /// never answers must not fill the table.
+    /// Withdraws the requests to that server whose responses nobody waits for, when there will be another one: a server
+    /// that never answers must not fill the table.
     pub(super) fn cancel_unheeded(&mut self, link: LinkId) {
         for number in self.sub_requests.unheeded(link) {
             self.cancel_sub_request(number, &Cancellation::Because("it took too long"));
         }
     }
 
-    /// Whether that server has still not answered a part that a list went out without. After a while the part is given up.
+    /// Whether that server has still not answered a part that a list went out without. After a while the part is given
+    /// up.
     fn is_still_late(&mut self, link: LinkId, list: List, context: &UnionContext<'_>) -> bool {
         let Some((number, until)) = self.sub_requests.late(link, list) else { return false };
         if context.now < until {
@@ -298,8 +300,8 @@ impl Union {
     }
 }
 
-/// Makes a part of a client request: with an id and a cursor of its own, and without a progress token, because the progress
-/// of several servers cannot be one progress.
+/// Makes a part of a client request: with an id and a cursor of its own, and without a progress token, because the
+/// progress of several servers cannot be one progress.
 fn part_of(frame: &Frame, number: u64, cursor: Option<&str>) -> Wire {
     let id = Id::number(number);
     let plain = || frame.splice().id(&id);

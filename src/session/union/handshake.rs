@@ -141,8 +141,8 @@ impl Union {
         }
     }
 
-    /// Answers the client's `initialize` when all servers have answered, or when it was waited long enough: then with the
-    /// answers that there are. True if the handshake has ended.
+    /// Answers the client's `initialize` when all servers have answered, or when it was waited long enough: then with
+    /// the answers that there are. True if the handshake has ended.
     pub(super) fn end_handshake_if_complete(&mut self, context: &mut UnionContext<'_>) -> bool {
         let Handshake::Running(running) = &self.handshake else { return false };
         let any = context.links.any_ready();
@@ -215,7 +215,8 @@ impl Union {
         Some(self.name_server(link, fault))
     }
 
-    /// The end of the handshake, as the client has said it. Servers hear of it once, and those that are ready later too.
+    /// The end of the handshake, as the client has said it. Servers hear of it once, and those that are ready later
+    /// too.
     pub(super) fn client_initialized(&mut self, mut frame: Frame, context: &UnionContext<'_>) {
         // The copy that is kept is small and is kept once, so it takes no permit.
         drop(frame.take_permit());
@@ -240,8 +241,8 @@ impl Union {
         }
     }
 
-    /// A server is ready after the client had its answer: the server is told what it has missed, and the client that there
-    /// is more.
+    /// A server is ready after the client had its answer: the server is told what it has missed, and the client that
+    /// there is more.
     fn catch_up(&mut self, link: LinkId, context: &mut UnionContext<'_>) {
         if self.handshake.is_done() {
             self.send_initialized(link);

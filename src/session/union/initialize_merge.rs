@@ -211,7 +211,8 @@ mod tests {
         result.insert("instructions".to_owned(), json!("é".repeat(LONGEST_INSTRUCTIONS)));
         let result = Value::Object(result);
         let result = united(&[result.clone(), result], "1", false);
-        // `protocolVersion`, `serverInfo` and `instructions` are ours; `a…` came before `capabilities` and left no room.
+        // `protocolVersion`, `serverInfo` and `instructions` are ours; `a…` came before `capabilities` and left no
+        // room.
         assert_eq!(result.as_object().unwrap().len(), MOST_MEMBERS + 4);
         assert_eq!(result["capabilities"]["tools"], json!({ "listChanged": true }));
         assert_eq!(result["capabilities"]["experimental"].as_object().unwrap().len(), MOST_MEMBERS);

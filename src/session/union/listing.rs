@@ -1,6 +1,7 @@
 //! Lists: reading a server's page, taking out what is filtered, and making one page of several.
 //!
-//! An entry stays what its server wrote, but for its name. Entries that cannot be told by a name of their own are left out.
+//! An entry stays what its server wrote, but for its name. Entries that cannot be told by a name of their own are left
+//! out.
 
 use std::collections::HashSet;
 use std::ops::Range;

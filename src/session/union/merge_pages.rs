@@ -65,8 +65,9 @@ impl Union {
         self.output(UnionOutput::Respond { number: request, result, permit });
     }
 
-    /// Adds the entries of a server's page that its filter lets through. Of two entries with one name the first is shown,
-    /// because clients and models take each name for one thing. Returns the first name that is not shown for that.
+    /// Adds the entries of a server's page that its filter lets through. Of two entries with one name the first is
+    /// shown, because clients and models take each name for one thing. Returns the first name that is not shown for
+    /// that.
     fn merge_page(&self, merge: &mut ListMerge, list: List, link: LinkId, page: &ListPage<'_>) -> Option<String> {
         let (servers, directory) = (&self.servers, &self.directory);
         merge.add(page, |entry| {

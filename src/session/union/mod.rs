@@ -1,16 +1,16 @@
 //! Several servers as one, or one server whose offers are filtered: a pure machine of its own.
 //!
-//! [`Union::apply`] takes one [`UnionInput`] and answers with [`UnionOutput`]s: forward this request, send that to a server,
-//! respond, fail, notify the client, warn. The session (`session/state`) holds a union only where there are several servers
-//! or filters. It keeps what belongs to clients and links (request ids, streams, deadlines of requests), and hands on what
-//! only the union can decide. [`UnionContext`] is what the union may see of the session. Two kinds of messages pass the
-//! union without being its own: the result of a forwarded request, and a server's notification. It reads and rewrites
-//! them where the names in them change (`rewrite.rs`).
+//! [`Union::apply`] takes one [`UnionInput`] and answers with [`UnionOutput`]s: forward this request, send that to a
+//! server, respond, fail, notify the client, warn. The session (`session/state`) holds a union only where there are
+//! several servers or filters. It keeps what belongs to clients and links (request ids, streams, deadlines of
+//! requests), and hands on what only the union can decide. [`UnionContext`] is what the union may see of the session.
+//! Two kinds of messages pass the union without being its own: the result of a forwarded request, and a server's
+//! notification. It reads and rewrites them where the names in them change (`rewrite.rs`).
 //!
-//! `apply` deals with the input, and then calls `settle`, which restores what always holds: the queued requests that wait
-//! for nothing are routed, the handshake that waits for nobody is answered, and so are lists whose parts are all in. A
-//! handler never calls another one for that: it only puts a request into the queue, or notes an answer. So there is no
-//! recursion, and one place to look at when something is not answered.
+//! `apply` deals with the input, and then calls `settle`, which restores what always holds: the queued requests that
+//! wait for nothing are routed, the handshake that waits for nobody is answered, and so are lists whose parts are all
+//! in. A handler never calls another one for that: it only puts a request into the queue, or notes an answer. So there
+//! is no recursion, and one place to look at when something is not answered.
 //!
 //! What a client request may have to wait for:
 //!
@@ -71,7 +71,8 @@ use sub_requests::{SubRequest, SubRequestKind, SubRequests};
 /// What is known of one list of one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum ListKnowledge {
-    /// The list was not asked for, or has changed since, or is being asked for: then a [`SubRequestKind::Discovery`] is open.
+    /// The list was not asked for, or has changed since, or is being asked for: then a [`SubRequestKind::Discovery`] is
+    /// open.
     #[default]
     Unknown,
     /// All of the list is in the directory.
@@ -80,8 +81,8 @@ enum ListKnowledge {
     Failed,
 }
 
-/// Whether all templates of a server were in the directory at some time. Only then are all known that its filter denies:
-/// denied templates are never forgotten.
+/// Whether all templates of a server were in the directory at some time. Only then are all known that its filter
+/// denies: denied templates are never forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum TemplateKnowledge {
     #[default]
@@ -162,8 +163,8 @@ impl Union {
         std::mem::take(&mut self.outputs)
     }
 
-    /// Routes every queued request that can be routed, responds to fan-outs that are complete, and ends the handshake if
-    /// nobody is waited for.
+    /// Routes every queued request that can be routed, responds to fan-outs that are complete, and ends the handshake
+    /// if nobody is waited for.
     fn settle(&mut self, context: &mut UnionContext<'_>) {
         loop {
             // Requests are routed first: a list that goes out may make the directory forget what they wait for.

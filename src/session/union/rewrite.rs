@@ -1,5 +1,5 @@
-//! Results and notifications that pass the union on their way to the client: what they name is noted, and what the client
-//! knows under another name is rewritten.
+//! Results and notifications that pass the union on their way to the client: what they name is noted, and what the
+//! client knows under another name is rewritten.
 
 use std::ops::Range;
 
@@ -68,12 +68,13 @@ impl Union {
         edits
     }
 
-    /// Notes that this server has such a resource. Returns what the client calls the resource, if that is something else.
+    /// Notes that this server has such a resource. Returns what the client calls the resource, if that is something
+    /// else.
     fn note_uri(&mut self, link: LinkId, own: &str) -> Option<String> {
         let full = self.servers.full_name(List::Resources, link, own);
         if full != own {
-            // The name of the server is in it, so there is no need to remember it. Filtered URIs are rewritten too: without
-            // the name they might be another server's.
+            // The name of the server is in it, so there is no need to remember it. Filtered URIs are rewritten too:
+            // without the name they might be another server's.
             return Some(full.into_owned());
         }
         if self.servers.allows(link, List::Resources, own) {

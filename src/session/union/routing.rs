@@ -133,8 +133,8 @@ impl Union {
         }
     }
 
-    /// The decision that a route stands for. `edit` says what changes in the request for that server, or that the request
-    /// is denied.
+    /// The decision that a route stands for. `edit` says what changes in the request for that server, or that the
+    /// request is denied.
     fn follow(
         &self,
         route: Route,

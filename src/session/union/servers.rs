@@ -42,8 +42,8 @@ impl ConfiguredServer {
 }
 
 impl Servers {
-    /// With `prefix_names`, tools and prompts of several servers have the server's name in front; with `prefix_uris`, URIs
-    /// have it in them.
+    /// With `prefix_names`, tools and prompts of several servers have the server's name in front; with `prefix_uris`,
+    /// URIs have it in them.
     pub(crate) fn new(each: Vec<ConfiguredServer>, prefix_names: bool, prefix_uris: bool) -> Self {
         let mode = match each.as_slice() {
             [one] if one.filter.is_empty() => UnionMode::Plain,

@@ -18,7 +18,8 @@ pub(super) enum SubRequestKind {
     /// A page of a list that the union itself wants to know. `page` is how many pages were asked for before, and
     /// `forwarded` the headers of the client request that needs the list.
     Discovery { list: List, page: usize, forwarded: Option<Forwarded> },
-    /// A part of a list whose response went out without it. Until then no first page of the list is asked of the server.
+    /// A part of a list whose response went out without it. Until then no first page of the list is asked of the
+    /// server.
     Late { list: List, until: Instant },
     /// Nobody waits for its response.
     Unheeded,

@@ -1,4 +1,5 @@
-//! Anything in any order: a client and a server that follow the rules most of the time, and what must hold all the same.
+//! Anything in any order: a client and a server that follow the rules most of the time, and what must hold all the
+//! same.
 
 use std::collections::HashMap;
 

@@ -1,12 +1,12 @@
 //! Which server offers what, as far as a session has seen.
 //!
-//! Names of tools and prompts carry their server's name, so they need no directory unless two prefixes fit. Resource URIs
-//! keep their spelling by default, because clients and models know them from elsewhere and servers refer to them in their
-//! results: so which server has a URI has to be found out from lists, from templates (`templates.rs`, `template.rs`), and
-//! from links in results and notifications (`uris.rs` weighs them). Tasks keep their ids, likewise.
+//! Names of tools and prompts carry their server's name, so they need no directory unless two prefixes fit. Resource
+//! URIs keep their spelling by default, because clients and models know them from elsewhere and servers refer to them
+//! in their results: so which server has a URI has to be found out from lists, from templates (`templates.rs`,
+//! `template.rs`), and from links in results and notifications (`uris.rs` weighs them). Tasks keep their ids, likewise.
 //!
-//! The directory is bounded, and the oldest entry goes first. What it does not have can be asked for: no client is answered
-//! out of it. Only the templates that a filter denies are never forgotten.
+//! The directory is bounded, and the oldest entry goes first. What it does not have can be asked for: no client is
+//! answered out of it. Only the templates that a filter denies are never forgotten.
 
 mod template;
 mod templates;

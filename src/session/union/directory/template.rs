@@ -71,7 +71,8 @@ impl UriPattern {
         Self(steps.into_boxed_slice())
     }
 
-    /// Whether it can stand for this URI; `None` if that takes more than is bearable. What it takes is taken off `work`.
+    /// Whether it can stand for this URI; `None` if that takes more than is bearable. What it takes is taken off
+    /// `work`.
     pub(crate) fn matches(&self, uri: &str, work: &mut usize) -> Option<bool> {
         let steps = &self.0;
         let literal =

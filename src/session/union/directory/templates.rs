@@ -132,8 +132,8 @@ impl Templates {
         self.each.iter().filter(|(_, of_link)| matches(of_link)).map(|(link, _)| *link).collect()
     }
 
-    /// Whether only denied templates of this server can stand for one of these spellings of a URI of its own. What cannot
-    /// be told is denied.
+    /// Whether only denied templates of this server can stand for one of these spellings of a URI of its own. What
+    /// cannot be told is denied.
     pub(super) fn are_denied<'a>(&self, link: LinkId, spellings: impl IntoIterator<Item = &'a str>) -> bool {
         let Some(of_link) = self.each.get(&link) else { return false };
         if of_link.incomplete {

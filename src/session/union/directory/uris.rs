@@ -49,8 +49,8 @@ pub(in crate::session::union) struct UriQuery<'a> {
 impl Servers {
     /// The route of a request about a resource.
     ///
-    /// What a server lists is its own, then what its templates can stand for. A mere mention in some other result counts
-    /// only for what no server claims, because any server can mention anything.
+    /// What a server lists is its own, then what its templates can stand for. A mere mention in some other result
+    /// counts only for what no server claims, because any server can mention anything.
     pub(in crate::session::union) fn route_uri(&self, directory: &Directory, query: UriQuery<'_>) -> Route {
         let UriQuery { uri, form, able, known } = query;
         if let Some((link, own)) = self.server_named_in(uri) {
@@ -80,8 +80,8 @@ impl Servers {
     }
 
     /// Whether the filter lets a server's resource through, with what is known of its templates: a URI that only denied
-    /// templates stand for is denied with them. A URI that is denied in one spelling is denied in all. `Err` if lists of the
-    /// server have to be asked for first.
+    /// templates stand for is denied with them. A URI that is denied in one spelling is denied in all. `Err` if lists
+    /// of the server have to be asked for first.
     pub(in crate::session::union) fn allows_uri(
         &self,
         directory: &Directory,

@@ -1,5 +1,5 @@
-//! Several servers as one. Here every effect is a line with the whole message in it: `a>` went to server `a`, `1<` to the
-//! client on stream 1.
+//! Several servers as one. Here every effect is a line with the whole message in it: `a>` went to server `a`, `1<` to
+//! the client on stream 1.
 
 mod any_order;
 mod handshake;
