@@ -113,7 +113,8 @@ pub(crate) enum Purpose {
     Initialized,
     /// Any other request, with this id.
     Request(u64),
-    /// The notification that withdraws the request with this id.
+    /// The notification that withdraws the request with this id. A link to a server that is told in another way, such as by
+    /// closing the stream of the request, does that in place of sending it.
     Cancel(u64),
     /// Any other notification.
     Notification,
@@ -124,6 +125,7 @@ pub(crate) enum Purpose {
 /// A message on its way to a server.
 #[derive(Debug)]
 pub(crate) struct MessageToServer {
+    /// The bytes, with the headers that go along with them ([`Wire::headers`]).
     pub wire: Wire,
     pub purpose: Purpose,
     /// What it holds of the bytes that all sessions have in common, until the link has taken it.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::error::{FrameErrorKind, ScanError};
 use super::scan::JsonCursor;
-use super::{Forwarded, Frame, FrameError, Named, Permit, envelope, replace_newlines, trim};
+use super::{Frame, FrameError, MessageHeaders, Named, Permit, envelope, replace_newlines, trim};
 
 /// The largest number of messages in a batch.
 pub(crate) const MAX_BATCH: usize = 1000;
@@ -36,11 +36,11 @@ impl Incoming {
 
     /// Adds the headers that are forwarded along with each of the messages.
     #[must_use]
-    pub fn with_forwarded(self, forwarded: Option<Forwarded>) -> Self {
+    pub fn with_headers(self, forwarded: Option<MessageHeaders>) -> Self {
         match self {
-            Self::One(frame) => Self::One(frame.with_forwarded(forwarded)),
+            Self::One(frame) => Self::One(frame.with_headers(forwarded)),
             Self::Batch(elements) => {
-                let give = |frame: Frame| frame.with_forwarded(forwarded.clone());
+                let give = |frame: Frame| frame.with_headers(forwarded.clone());
                 Self::Batch(elements.into_iter().map(|element| element.map(give)).collect())
             }
         }

@@ -12,11 +12,11 @@
 mod batch;
 mod envelope;
 mod error;
-mod forwarded;
 mod id;
 mod items;
 mod lookup;
 mod make;
+mod message_headers;
 mod oversized;
 mod permit;
 mod scan;
@@ -35,10 +35,10 @@ pub(crate) use batch::MAX_BATCH;
 pub use batch::{Incoming, split};
 pub use error::FrameErrorKind;
 pub(crate) use error::{FrameError, Named};
-pub(crate) use forwarded::Forwarded;
 pub use id::{Id, LONGEST_ID};
 pub(crate) use items::{Item, elements, members, only, quoted, string};
 pub(crate) use make::{error_response, notification, request, response};
+pub(crate) use message_headers::MessageHeaders;
 pub(crate) use oversized::OversizedScanner;
 pub(crate) use permit::{ChargedBytes, Permit};
 pub(crate) use scan::MAX_DEPTH;
@@ -83,7 +83,7 @@ pub struct Frame {
     bytes: Bytes,
     envelope: Envelope,
     permit: Option<Permit>,
-    forwarded: Option<Forwarded>,
+    forwarded: Option<MessageHeaders>,
 }
 
 impl Frame {
@@ -174,13 +174,13 @@ impl Frame {
 
     /// The frame, with the headers that are forwarded along with it.
     #[must_use]
-    pub fn with_forwarded(mut self, forwarded: Option<Forwarded>) -> Self {
+    pub fn with_headers(mut self, forwarded: Option<MessageHeaders>) -> Self {
         self.forwarded = forwarded;
         self
     }
 
     /// The headers that are forwarded along with the message.
-    pub fn forwarded(&self) -> Option<&Forwarded> {
+    pub fn headers(&self) -> Option<&MessageHeaders> {
         self.forwarded.as_ref()
     }
 
@@ -192,7 +192,7 @@ impl Frame {
     /// Moves the permit and the forwarded headers of this frame to `wire`, which was made from it.
     #[must_use]
     pub fn hand_over(&mut self, wire: Wire) -> Wire {
-        wire.with_permit(self.permit.take()).with_forwarded(self.forwarded.take())
+        wire.with_permit(self.permit.take()).with_headers(self.forwarded.take())
     }
 
     /// A second frame of the same message, which shares the bytes. The permit and the headers stay with this one.
@@ -208,7 +208,7 @@ impl Frame {
 
     /// The message as it is, to be written.
     pub fn into_wire(self) -> Wire {
-        Wire::of(self.bytes).with_permit(self.permit).with_forwarded(self.forwarded)
+        Wire::of(self.bytes).with_permit(self.permit).with_headers(self.forwarded)
     }
 
     fn id_at(&self, span: Span) -> Option<Id> {

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
-use super::{Forwarded, Permit};
+use super::{MessageHeaders, Permit};
 
 /// A shorter message is joined into one piece, because that costs less than writing several. From this length on its
 /// parts stay slices of the frame that they came from.
@@ -17,7 +17,7 @@ pub(super) const JOIN_BELOW: usize = 16 * 1024;
 pub struct Wire {
     parts: SmallVec<[Bytes; 3]>,
     permit: Option<Permit>,
-    forwarded: Option<Forwarded>,
+    forwarded: Option<MessageHeaders>,
 }
 
 impl Wire {
@@ -67,13 +67,13 @@ impl Wire {
 
     /// The wire, with the headers that are forwarded along with it.
     #[must_use]
-    pub fn with_forwarded(mut self, forwarded: Option<Forwarded>) -> Self {
+    pub fn with_headers(mut self, forwarded: Option<MessageHeaders>) -> Self {
         self.forwarded = forwarded;
         self
     }
 
     /// The headers that are forwarded along with the message to a server that is reached over HTTP.
-    pub fn forwarded(&self) -> Option<&Forwarded> {
+    pub fn headers(&self) -> Option<&MessageHeaders> {
         self.forwarded.as_ref()
     }
 

@@ -159,8 +159,8 @@ impl HttpLink {
 
     /// Returns the client's headers that are to be sent with this message, and remembers the credentials among them.
     pub(super) fn client_headers(&self, wire: &Wire) -> ClientHeaders {
-        let client_headers = self.upstream.client_headers(wire.forwarded());
-        if wire.forwarded().is_some() {
+        let client_headers = self.upstream.client_headers(wire.headers());
+        if wire.headers().is_some() {
             let credentials = client_headers.iter().filter(|(name, _)| is_credential(name));
             self.with_session(|session| session.client_credentials = credentials.cloned().collect());
         }
@@ -247,7 +247,7 @@ impl HttpLink {
     /// Returns a copy of a message for a second sending, if there is memory for one.
     pub(super) fn copy_for_resend(&self, wire: &Wire) -> Option<Wire> {
         let permit = if wire.len() <= FREE_COPY { None } else { Some(self.outgoing.keep(wire.len())?) };
-        Some(wire.clone_parts().with_forwarded(wire.forwarded().cloned()).with_permit(permit))
+        Some(wire.clone_parts().with_headers(wire.headers().cloned()).with_permit(permit))
     }
 
     /// Sends a response to a server request, several times if the server is busy, because the server waits for it. A
@@ -265,7 +265,7 @@ impl HttpLink {
             };
             match &kept {
                 Some(kept) if passing && tries < MAX_RESPONSE_SENDS && begun_at.elapsed() < RESEND_PERIOD => {
-                    wire = kept.clone_parts().with_forwarded(kept.forwarded().cloned());
+                    wire = kept.clone_parts().with_headers(kept.headers().cloned());
                 }
                 _ => return sent,
             }

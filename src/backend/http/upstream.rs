@@ -18,7 +18,7 @@ use super::reader;
 use super::rules::{self, RedirectDecision, ReplyKind};
 use super::secrets::RequestSecrets;
 use crate::backend::credentials::{AuthRefusal, BearerToken, CredentialError, TokenSource};
-use crate::frame::Forwarded;
+use crate::frame::MessageHeaders;
 use crate::headers::is_credential;
 use crate::link::{CredentialsOwner, RequestFailure};
 
@@ -83,14 +83,14 @@ impl UpstreamRequest {
 
 impl Upstream {
     /// Returns those headers that came with a message and are to be passed on.
-    pub(super) fn client_headers(&self, forwarded: Option<&Forwarded>) -> ClientHeaders {
+    pub(super) fn client_headers(&self, forwarded: Option<&MessageHeaders>) -> ClientHeaders {
         let wanted = |(name, value): (&str, &[u8])| {
             let name = self.forwards.iter().find(|wanted| wanted.as_str().eq_ignore_ascii_case(name))?;
             let mut value = HeaderValue::from_bytes(value).ok()?;
             value.set_sensitive(true);
             Some((name.clone(), value))
         };
-        forwarded.into_iter().flat_map(Forwarded::iter).filter_map(wanted).collect()
+        forwarded.into_iter().flat_map(MessageHeaders::iter).filter_map(wanted).collect()
     }
 
     /// Returns the secrets in this request: the operator's headers, the client's, the token, the session id, and parts

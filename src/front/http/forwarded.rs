@@ -6,7 +6,7 @@ use http::header::CONNECTION;
 use http::{HeaderMap, HeaderName, StatusCode};
 
 use super::checks::Rejection;
-use crate::frame::Forwarded;
+use crate::frame::MessageHeaders;
 use crate::headers::{is_credential, why_not_forwarded};
 use crate::session::Credentials;
 
@@ -16,7 +16,7 @@ const MOST_HEADER_BYTES: usize = 32 * 1024;
 /// The headers of one request that are forwarded.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ForwardedHeaders {
-    pub forwarded: Option<Forwarded>,
+    pub forwarded: Option<MessageHeaders>,
     /// Their size in bytes, names and values together.
     pub bytes: usize,
     /// The digest of the credentials among them.
@@ -54,7 +54,7 @@ pub(super) fn collect(names: &[HeaderName], headers: &HeaderMap) -> Result<Forwa
     }
     let secrets = found.iter().filter(|(name, _)| is_credential(name));
     let credentials = Credentials::of(secrets.map(|(name, value)| (name.as_str(), *value)));
-    let forwarded = Forwarded::new(found.iter().map(|(name, value)| (name.as_str().into(), (*value).into())));
+    let forwarded = MessageHeaders::new(found.iter().map(|(name, value)| (name.as_str().into(), (*value).into())));
     Ok(ForwardedHeaders { forwarded: Some(forwarded), bytes, credentials })
 }
 

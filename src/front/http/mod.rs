@@ -234,7 +234,7 @@ impl Front {
         })?;
         let size = bytes.len() + context.headers.bytes;
         let incoming = match frame::split(bytes) {
-            Ok(incoming) => incoming.with_forwarded(context.headers.forwarded),
+            Ok(incoming) => incoming.with_headers(context.headers.forwarded),
             Err(error) => return Err(unreadable_body(session, &error).await.into()),
         };
         Ok(PostedBody { incoming, size, grown, has_session: session.is_some() })

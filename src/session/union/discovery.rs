@@ -8,7 +8,7 @@ use super::{
     Cancellation, List, ListKnowledge, ServerLists, SubRequest, SubRequestKind, TemplateKnowledge, Union, UnionContext,
 };
 use crate::error::{ProxyError, code};
-use crate::frame::{Forwarded, Frame, Id, quoted, request};
+use crate::frame::{Frame, Id, MessageHeaders, quoted, request};
 use crate::session::link_phase::{LinkId, LinkIds};
 
 /// Most pages of one list that are asked for.
@@ -22,7 +22,7 @@ struct WantedPage {
     page: usize,
     cursor: Option<String>,
     /// The headers of the client request that the page is asked for.
-    forwarded: Option<Forwarded>,
+    forwarded: Option<MessageHeaders>,
     /// Until when the whole list is waited for.
     due: Option<Instant>,
 }
@@ -34,7 +34,7 @@ impl Union {
         for link in links.iter().copied() {
             for list in lists.iter().copied() {
                 if self.has_to_be_asked(link, list, context) {
-                    let forwarded = frame.forwarded().cloned();
+                    let forwarded = frame.headers().cloned();
                     self.ask_for_page(WantedPage { link, list, page: 0, cursor: None, forwarded, due }, context);
                 }
             }
@@ -47,7 +47,7 @@ impl Union {
         let params = cursor.map(|cursor| format!(r#"{{"cursor":{cursor}}}"#));
         let kind = SubRequestKind::Discovery { list, page, forwarded: forwarded.clone() };
         self.send_sub_request(link, SubRequest { link, kind, due }, context, |number| {
-            request(&Id::number(number), list.method(), params.as_deref()).with_forwarded(forwarded)
+            request(&Id::number(number), list.method(), params.as_deref()).with_headers(forwarded)
         });
         self.set_knowledge(link, list, ListKnowledge::Unknown);
     }
@@ -63,7 +63,7 @@ impl Union {
         &mut self,
         link: LinkId,
         (list, page): (List, usize),
-        forwarded: Option<Forwarded>,
+        forwarded: Option<MessageHeaders>,
         due: Option<Instant>,
         frame: &Frame,
         context: &mut UnionContext<'_>,

@@ -325,5 +325,5 @@ fn level_to_keep(frame: &Frame) -> Option<Frame> {
         let params = format!(r#"{{"level":{}}}"#, std::str::from_utf8(level).ok()?);
         Frame::parse(request(&Id::number(0), mcp::LOGGING_SET_LEVEL, Some(&params)).into_bytes())
     };
-    Some(kept.ok()?.with_forwarded(frame.forwarded().cloned()))
+    Some(kept.ok()?.with_headers(frame.headers().cloned()))
 }

@@ -226,7 +226,7 @@ impl Union {
             Frame::parse(notification(mcp::INITIALIZED, None).into_bytes())
         };
         let first = self.initialized.is_none();
-        self.initialized = kept.ok().map(|kept| kept.with_forwarded(frame.forwarded().cloned()));
+        self.initialized = kept.ok().map(|kept| kept.with_headers(frame.headers().cloned()));
         if first && self.handshake.is_done() {
             for link in context.links.ready() {
                 self.send_initialized(link);

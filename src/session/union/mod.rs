@@ -364,5 +364,5 @@ impl Union {
 
 /// Gives `wire`, which was made of `frame` for one server, the client's forwarded headers.
 fn for_one_server(frame: &Frame, wire: Wire) -> Wire {
-    wire.with_forwarded(frame.forwarded().cloned())
+    wire.with_headers(frame.headers().cloned())
 }

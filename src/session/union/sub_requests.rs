@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use super::List;
-use crate::frame::Forwarded;
+use crate::frame::MessageHeaders;
 use crate::session::link_phase::LinkId;
 
 /// What a sub-request is for.
@@ -17,7 +17,7 @@ pub(super) enum SubRequestKind {
     Part { request: u64 },
     /// A page of a list that the union itself wants to know. `page` is how many pages were asked for before, and
     /// `forwarded` the headers of the client request that needs the list.
-    Discovery { list: List, page: usize, forwarded: Option<Forwarded> },
+    Discovery { list: List, page: usize, forwarded: Option<MessageHeaders> },
     /// A part of a list whose response went out without it. Until then no first page of the list is asked of the
     /// server.
     Late { list: List, until: Instant },

@@ -77,7 +77,7 @@ async fn what_is_done_for_a_client_is_done_with_its_credentials() {
     let backend = backend.forward_header("x-tenant").unwrap().forward_header("authorization").unwrap();
     let mut session = TestLink::start(backend);
     let headers = [("authorization", "Bearer mine"), ("x-tenant", "t")];
-    let with = |text: &str| Wire::from(text.to_owned()).with_forwarded(Some(forwarded(&headers)));
+    let with = |text: &str| Wire::from(text.to_owned()).with_headers(Some(forwarded(&headers)));
     session.send(Purpose::Initialize(1), with(r#"{"jsonrpc":"2.0","id":1,"method":"initialize"}"#));
     session.answer(1).await;
     session.send(Purpose::Initialized, with(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#));
@@ -122,7 +122,7 @@ async fn a_refusal_says_whose_credentials_it_was() {
 
     let mut session = TestLink::start(forwarding);
     let wire = Wire::from(r#"{"jsonrpc":"2.0","id":1,"method":"initialize"}"#.to_owned());
-    session.send(Purpose::Initialize(1), wire.with_forwarded(Some(forwarded(&[("authorization", "Bearer mine")]))));
+    session.send(Purpose::Initialize(1), wire.with_headers(Some(forwarded(&[("authorization", "Bearer mine")]))));
     let (whose, reason) = unauthorized(session.failure().await);
     assert!(whose == CredentialsOwner::Client && !reason.contains("mine"), "{reason}");
 }
@@ -243,7 +243,7 @@ async fn the_clients_own_credentials_stand_in_place_of_the_operators() {
     let (backend, credentials) = renewing(&server, 9);
     let mut session = TestLink::start(backend.forward_header("authorization").unwrap());
     let wire = Wire::from(r#"{"jsonrpc":"2.0","id":1,"method":"initialize"}"#.to_owned());
-    session.send(Purpose::Initialize(1), wire.with_forwarded(Some(forwarded(&[("authorization", "Bearer mine")]))));
+    session.send(Purpose::Initialize(1), wire.with_headers(Some(forwarded(&[("authorization", "Bearer mine")]))));
     assert!(matches!(
         session.failure().await,
         (1, RequestFailure::Unauthorized { whose: CredentialsOwner::Client, .. })

@@ -39,7 +39,7 @@ use crate::backend::scripted_peer::{
     live, plain_response, result_for, silence, status, text,
 };
 use crate::budget::Budget;
-use crate::frame::{Forwarded, FrameError, Id, Incoming, LostMessage, Permit, Wire};
+use crate::frame::{FrameError, Id, Incoming, LostMessage, MessageHeaders, Permit, Wire};
 use crate::link::{LinkContext, LinkEvents, LinkExit, MessageToServer, Purpose, RequestFailure};
 
 /// The largest message.
@@ -167,7 +167,7 @@ impl TestLink {
     }
 
     fn call_with(&self, number: u64, headers: &[(&str, &str)]) {
-        self.send(Purpose::Request(number), Wire::from(call(number)).with_forwarded(Some(forwarded(headers))));
+        self.send(Purpose::Request(number), Wire::from(call(number)).with_headers(Some(forwarded(headers))));
     }
 
     fn cancel(&self, number: u64) {
@@ -231,8 +231,8 @@ fn call(number: u64) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":{number},"method":"tools/call","params":{{"name":"t"}}}}"#)
 }
 
-fn forwarded(headers: &[(&str, &str)]) -> Forwarded {
-    Forwarded::new(headers.iter().map(|(name, value)| ((*name).into(), value.as_bytes().into())))
+fn forwarded(headers: &[(&str, &str)]) -> MessageHeaders {
+    MessageHeaders::new(headers.iter().map(|(name, value)| ((*name).into(), value.as_bytes().into())))
 }
 
 fn message(text: &str, on: Option<u64>) -> Delivery {

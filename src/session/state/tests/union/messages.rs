@@ -80,12 +80,12 @@ fn notifications_go_to_all_servers_and_come_from_each() {
 
 #[test]
 fn the_room_of_a_frame_is_given_back_once_and_its_headers_go_to_each() {
-    use crate::frame::{Forwarded, Permit};
+    use crate::frame::{MessageHeaders, Permit};
     let mut session = union();
     let held = Arc::new(());
-    let forwarded = Forwarded::new([("x-user".into(), b"u".as_slice().into())]);
+    let forwarded = MessageHeaders::new([("x-user".into(), b"u".as_slice().into())]);
     let Ok(Incoming::One(frame)) = frame::split(request("7", "tools/list", "{}")) else { panic!() };
-    let frame = frame.with_permit(Permit::new(held.clone())).with_forwarded(Some(forwarded.clone()));
+    let frame = frame.with_permit(Permit::new(held.clone())).with_headers(Some(forwarded.clone()));
     let effects = session.core.state.apply(
         Event::FromClient {
             client: ClientId::FIRST,
@@ -97,7 +97,7 @@ fn the_room_of_a_frame_is_given_back_once_and_its_headers_go_to_each() {
     assert_eq!(Arc::strong_count(&held), 2, "it is held by what goes out, and nowhere else");
     for effect in &effects {
         let Effect::ToServer { wire, .. } = effect else { panic!("{effect:?}") };
-        assert_eq!(wire.forwarded(), Some(&forwarded));
+        assert_eq!(wire.headers(), Some(&forwarded));
     }
     drop(effects);
     assert_eq!(Arc::strong_count(&held), 1);
