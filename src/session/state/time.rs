@@ -69,17 +69,14 @@ impl State {
             fault = self.name_server(link, fault);
         }
         self.respond_with_error(request, &fault);
-        let cancellation = Cancellation::Because("the request timed out");
         if kind == RequestKind::Initialize {
+            // `initialize` cannot be cancelled. The union is not told: it would answer the requests queued behind it with
+            // the advice to send `initialize` first, and their client is gone.
             self.remove_client(client, EndReason::Refused);
-        }
-        if self.ending.is_some() {
-            // What is queued in the union is told that the session has ended, and not what to do in it.
             return;
         }
+        let cancellation = Cancellation::Because("the request timed out");
         match link {
-            // `initialize` cannot be cancelled.
-            Some(_) if kind == RequestKind::Initialize => {}
             Some(link) => {
                 let (wire, purpose) = (cancellation.notification(number), Purpose::Cancel(number));
                 self.effects.push(Effect::ToServer { link, wire, purpose });

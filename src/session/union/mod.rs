@@ -54,6 +54,7 @@ use std::time::Instant;
 use crate::error::ProxyError;
 use crate::frame::{Frame, Permit, Wire, notification};
 use crate::link::Purpose;
+use crate::mcp;
 use crate::session::link_phase::LinkId;
 
 use cursor::ListCursor;
@@ -319,7 +320,7 @@ impl Union {
 
     /// A notification of the client, which goes to all servers that are ready.
     fn client_notification(&mut self, mut frame: Frame, context: &UnionContext<'_>) {
-        if frame.method() == Some("notifications/initialized") {
+        if frame.method() == Some(mcp::INITIALIZED) {
             self.client_initialized(frame, context);
             return;
         }
