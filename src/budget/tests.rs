@@ -24,6 +24,11 @@ async fn waits<T>(future: impl Future<Output = T>) -> bool {
     timeout(Duration::from_secs(1), future).await.is_err()
 }
 
+/// A pool that three messages fill, of which one session takes two.
+fn small_pool() -> Pool {
+    Pool::new(Bounds { pool: 150 * KIBIBYTE, largest: 50 * KIBIBYTE, share: 100 * KIBIBYTE, reserve: RESERVE, keep: 0 })
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_response_waits_for_its_own_session_only() {
     let pool = Pool::new(BOUNDS);
@@ -51,13 +56,7 @@ async fn a_response_waits_for_its_own_session_only() {
 
 #[tokio::test(start_paused = true)]
 async fn one_that_waits_takes_its_reserve_as_soon_as_it_is_free() {
-    let pool = Pool::new(Bounds {
-        pool: 150 * KIBIBYTE,
-        largest: 50 * KIBIBYTE,
-        share: 100 * KIBIBYTE,
-        reserve: RESERVE,
-        keep: 0,
-    });
+    let pool = small_pool();
     let (greedy, modest) = (pool.open(), pool.open());
     let _all = (
         greedy.charge(32 * KIBIBYTE, Priority::Ordinary).await,
@@ -179,13 +178,7 @@ async fn what_is_kept_takes_no_more_than_half_and_yields_to_none_that_wait() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_is_given_up_takes_nothing() {
-    let pool = Pool::new(Bounds {
-        pool: 150 * KIBIBYTE,
-        largest: 50 * KIBIBYTE,
-        share: 100 * KIBIBYTE,
-        reserve: RESERVE,
-        keep: 0,
-    });
+    let pool = small_pool();
     let budget = pool.open();
     let all = (
         budget.charge(50 * KIBIBYTE, Priority::Ordinary).await,
