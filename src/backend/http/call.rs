@@ -1,4 +1,4 @@
-//! One call over streamable HTTP. The call is sent as a POST; its response comes as JSON, or on a stream that is
+//! Makes one call over streamable HTTP. The call is sent as a POST; its response comes as JSON, or on a stream that is
 //! resumed when it breaks (2025-11-25, basic/transports, "Sending Messages to the Server", "Resumability and
 //! Redelivery").
 //!
@@ -32,7 +32,7 @@ const READ_ON_AFTER_RESPONSE: Duration = Duration::from_secs(1);
 /// How long the response to `initialize` may take once the server has accepted the connection.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// One call, and what it needs to come to its outcome.
+/// A call that is being made, with all that is needed to bring it to its outcome.
 pub(super) struct HttpCall {
     pub link: Arc<HttpLink>,
     pub number: u64,

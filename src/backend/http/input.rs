@@ -1,4 +1,4 @@
-//! What a session hands to its HTTP link, whichever transport the link turns out to speak.
+//! The messages that a session hands to its HTTP link, whichever transport the link turns out to speak.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

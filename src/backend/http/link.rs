@@ -1,4 +1,4 @@
-//! One session's link to an HTTP server: the requests that the link sends, with the headers of its session, and the
+//! The link of one session to an HTTP server: the requests that the link sends, with the headers of its session, and the
 //! session that it has on the server.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -53,7 +53,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 const JSON_OR_EVENTS: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
 
-/// One session's link to an HTTP server. All tasks of the link share it.
+/// The link of one session to an HTTP server. All tasks of the link share this.
 pub(super) struct HttpLink {
     pub upstream: Arc<Upstream>,
     pub link_events: Arc<dyn LinkEvents>,

@@ -16,7 +16,7 @@ pub(super) struct PartialEvent {
     pub skimmer: Option<OversizedScanner>,
 }
 
-/// What an event says of the stream's position.
+/// The `id` field of an event: where the stream can be resumed behind this event.
 #[derive(Debug, Default)]
 pub(super) enum IdField {
     #[default]
@@ -29,7 +29,7 @@ pub(super) enum IdField {
 /// The data of an event as far as it has come.
 #[derive(Debug)]
 pub(super) enum EventData {
-    /// One line, which may be a slice of the chunk that it came in, and how many bytes its buffer takes.
+    /// A single line, which may be a slice of the chunk that it came in, and how many bytes its buffer takes.
     Line(Bytes, usize),
     /// Several lines, joined.
     Lines(BytesMut),

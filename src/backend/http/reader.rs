@@ -42,7 +42,7 @@ pub(super) struct EventReader {
     stalled: Option<bool>,
 }
 
-/// What came on a server's stream.
+/// An event of a server's stream, as far as it could be kept.
 #[derive(Debug)]
 pub(super) enum StreamItem {
     /// A message, and the permit under which it was received, if it was large.

@@ -96,7 +96,7 @@ impl HttpLink {
     }
 }
 
-/// What a message was that came for a call.
+/// Whether a message that came for a call was the call's response.
 pub(super) enum Delivered {
     /// The call's response, alone or in a batch.
     Response,

@@ -64,7 +64,7 @@ pub(super) fn may_be_sse(status: StatusCode, json_rpc_error: bool) -> bool {
     }
 }
 
-/// What is done about a redirect.
+/// Whether a request follows a redirect, and where to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RedirectDecision {
     /// The response is no redirect.
