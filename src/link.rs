@@ -173,7 +173,7 @@ pub(crate) trait LinkEvents: Send + Sync {
     fn answers(&self) -> &Budget;
     /// Messages of the server, in the order in which they came. `on` is the call whose response stream they came on,
     /// where the transport knows; 0, the number of no call, where they came on a stream on which no call is answered.
-    /// `permit` is that of messages which could not be read.
+    /// `permit` is to be dropped as soon as the session has dealt with the messages ([`Budget::let_in`]).
     fn deliver(&self, frames: Result<Incoming, FrameError>, permit: Option<Permit>, on: Option<u64>);
     /// A request has no response, and will have none; the link goes on.
     fn failed(&self, number: u64, failure: RequestFailure);

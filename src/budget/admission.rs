@@ -10,8 +10,9 @@ const UNREADABLE_CHARGE: usize = 2048;
 
 impl Budget {
     /// Waits until the messages that came in `size` bytes can be charged, and gives them their permit. A large message
-    /// has one already, `grown`, since it was received. If the message could not be read, the permit is returned beside
-    /// the error.
+    /// has one already, `grown`, since it was received. The permit that is returned beside the messages, or the error,
+    /// is to be dropped as soon as the session has dealt with them: it is the permit of a message that could not be
+    /// read, or the [turn](Self::unread_turn) of one that no client reads.
     ///
     /// `answers` is the budget for messages that sessile itself sends to the same peer. While the peer leaves too much
     /// of those unread, only its responses and cancellations are let in.
@@ -43,14 +44,18 @@ impl Budget {
             Some(grown) if messages > 1 => grown.and(self.force(OVERHEAD.saturating_mul(messages - 1))),
             Some(grown) => grown,
         };
-        (Ok(incoming.with_permit(permit)), None)
+        (Ok(incoming.with_permit(permit)), self.unread_turn().await)
     }
 
     /// Waits until a message can be charged that could not be read or kept. `answers` is as for
     /// [`let_in`](Self::let_in).
     pub(crate) async fn unreadable(&self, answers: &Self) -> Permit {
         answers.wait_until_solvent().await;
-        self.charge(UNREADABLE_CHARGE, Priority::Ordinary).await.into_permit()
+        let permit = self.charge(UNREADABLE_CHARGE, Priority::Ordinary).await.into_permit();
+        match self.unread_turn().await {
+            Some(turn) => permit.and(turn),
+            None => permit,
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! for a message that is still being received, and a [`Backlog`] counts the bytes that are queued for one peer.
 //!
 //! [`ledger`] decides which message gets bytes, and [`stalls`] which peer has to give bytes back while others wait;
-//! both are pure. This file adds the lock, the waiting tasks and the clock. A budget knows of sessions, connections and
+//! both are pure. [`unread_turns`] keeps messages that nobody reads from taking all processor time. This file adds the lock, the waiting tasks and the clock. A budget knows of sessions, connections and
 //! servers only how many bytes they hold.
 
 mod admission;
@@ -18,14 +18,17 @@ mod ledger;
 mod stalls;
 #[cfg(test)]
 mod tests;
+mod unread_turns;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 
 use crate::frame::{ChargedBytes, Permit, Wire};
@@ -56,6 +59,8 @@ pub(crate) struct Pool(Arc<SharedPool>);
 #[derive(Debug)]
 struct SharedPool {
     state: Mutex<PoolState>,
+    /// The turns of messages that no client reads.
+    unread_turns: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -72,13 +77,14 @@ impl Pool {
     pub(crate) fn new(bounds: Bounds) -> Self {
         let (ledger, stalls) = (Ledger::new(bounds), Stalls::default());
         let state = PoolState { ledger, stalls, wakers: HashMap::new(), is_watched: false };
-        Self(Arc::new(SharedPool { state: Mutex::new(state) }))
+        let unread_turns = Arc::new(Semaphore::new(unread_turns::UNREAD_TURNS));
+        Self(Arc::new(SharedPool { state: Mutex::new(state), unread_turns }))
     }
 
     /// Opens the budget of a new session.
     pub(crate) fn open(&self) -> Budget {
         let session = self.0.with(|state| state.ledger.open());
-        Budget(Arc::new(Account { pool: self.0.clone(), session }))
+        Budget(Arc::new(Account { pool: self.0.clone(), session, is_unread: AtomicBool::new(false) }))
     }
 
     /// How many bytes are charged now, in the pool and in the reserves of all sessions.
@@ -160,6 +166,8 @@ pub(crate) struct Budget(Arc<Account>);
 struct Account {
     pool: Arc<SharedPool>,
     session: SessionKey,
+    /// Whether nobody reads what is let in by this budget.
+    is_unread: AtomicBool,
 }
 
 impl Drop for Account {

@@ -56,6 +56,8 @@ pub(super) struct Shell {
     links: Links,
     log_throttle: LogThrottle,
     timer: Option<(Instant, AbortHandle)>,
+    /// Whether the event that is dealt with has sent anything to a connection of the client.
+    sent_to_client: bool,
     end: EndGuard,
     // This field is dropped last, so that the links end after everything else.
     _stop: DropGuard,
@@ -146,6 +148,7 @@ impl Actor for SessionActor {
             links: Links::new(plan),
             log_throttle: LogThrottle::default(),
             timer: None,
+            sent_to_client: false,
             end: EndGuard { facts, registry, reason: None },
             _stop: stop.drop_guard(),
         })
@@ -201,13 +204,18 @@ impl Shell {
         if let Event::LinkClosed { link, .. } = &event {
             self.set_server_state(*link, ServerState::Gone);
         }
+        let is_from_server = matches!(event, Event::FromServer { .. } | Event::ServerLost { .. });
         let mut over = false;
         let mut follow_up = Vec::new();
         let mut effects = self.core.apply(event, now.into_std());
+        self.sent_to_client = false;
         loop {
             over |= self.perform(effects, myself, &mut follow_up);
             let Some(event) = follow_up.pop() else { break };
             effects = self.core.apply(event, now.into_std());
+        }
+        if is_from_server {
+            self.links.plan().downward.set_unread(!self.sent_to_client);
         }
         self.end.facts.calls.store(self.core.requests_in_flight(), Ordering::Relaxed);
         over
@@ -221,7 +229,9 @@ impl Shell {
                     let Some(connection) = self.connections.get(&stream) else { continue };
                     // A message that sessile makes itself has no permit yet.
                     let wire = self.links.plan().downward.owe(wire);
-                    if !connection.sender.send(event, wire, role) {
+                    if connection.sender.send(event, wire, role) {
+                        self.sent_to_client = true;
+                    } else {
                         // The connection is gone, or its client does not read. What the client missed is kept in the
                         // outbox.
                         debug!(session = %self.end.facts.id, stream = stream.0, "connection given up");

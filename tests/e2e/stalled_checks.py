@@ -91,15 +91,15 @@ class Others:
                 return max(seconds), faults
         return statistics.median(seconds), []
 
-    def served(self, when, more=MORE):
-        most = 2 * self.alone + more
+    def served(self, when):
+        most = 2 * self.alone + MORE
         seconds, faults = self.rounds()
         if seconds > most and not faults:
             # Something else on this machine may have taken its turn: who starves is late a second time.
             seconds, faults = self.rounds()
         print(f"     others: {self.alone:.2f} s alone, {seconds:.2f} s {when}", flush=True)
         check(f"{when}, others get all", not faults, faults)
-        check(f"{when}, no more than {more} s later", seconds < most, f"{seconds:.2f} s, not {self.alone:.2f}")
+        check(f"{when}, no more than {MORE} s later", seconds < most, f"{seconds:.2f} s, not {self.alone:.2f}")
 
 
 def figures(proxy, when):
@@ -144,9 +144,7 @@ def stalls(proxy, others, what, sessions, connections, shared=POOLS):
     """What holds while somebody stalls: right away, and when those that stall have had to give way."""
     others.served(f"beside {what}")
     time.sleep(STALL)
-    # The servers of those that gave way say the rest of what they have to say at full speed: what others then wait for is not
-    # memory, but the processors.
-    others.served(f"{STALL} s later", more=3 * MORE)
+    others.served(f"{STALL} s later")
     within(proxy, f"beside {what}", bound(sessions + 2, connections + 16, shared))
 
 
