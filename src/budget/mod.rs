@@ -77,7 +77,7 @@ impl Pool {
     pub(crate) fn new(bounds: Bounds) -> Self {
         let (ledger, stalls) = (Ledger::new(bounds), Stalls::default());
         let state = PoolState { ledger, stalls, wakers: HashMap::new(), is_watched: false };
-        let unread_turns = Arc::new(Semaphore::new(unread_turns::UNREAD_TURNS));
+        let unread_turns = Arc::new(Semaphore::new(unread_turns::unread_turns()));
         Self(Arc::new(SharedPool { state: Mutex::new(state), unread_turns }))
     }
 
@@ -166,7 +166,7 @@ pub(crate) struct Budget(Arc<Account>);
 struct Account {
     pool: Arc<SharedPool>,
     session: SessionKey,
-    /// Whether nobody reads what is let in by this budget.
+    /// Whether nobody waits for what is let in by this budget.
     is_unread: AtomicBool,
 }
 

@@ -239,14 +239,17 @@ async fn messages_that_nobody_reads_are_dealt_with_a_few_at_a_time() {
     also_unread.set_unread(true);
     let message = || frame::split(r#"{"jsonrpc":"2.0","method":"notifications/x"}"#);
     let mut turns = Vec::new();
-    for _ in 0..unread_turns::UNREAD_TURNS {
+    for _ in 0..unread_turns::unread_turns() {
         let (received, turn) = unread.let_in(message(), 50, None, &answers).await;
         turns.push(turn.expect("it takes a turn"));
         drop(received);
     }
     let mut next = std::pin::pin!(also_unread.let_in(message(), 50, None, &answers));
     assert!(waits(&mut next).await, "all turns are taken");
-    assert!(waits(unread.let_in(Err(frame::split("{").unwrap_err()), 1, None, &answers)).await, "nor is garbage let in");
+    assert!(
+        waits(unread.let_in(Err(frame::split("{").unwrap_err()), 1, None, &answers)).await,
+        "nor is garbage let in"
+    );
     let (_, turn) = read.let_in(message(), 50, None, &answers).await;
     assert!(turn.is_none(), "what is read waits for nobody, and nobody for it");
     turns.pop();

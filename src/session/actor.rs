@@ -16,7 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use super::connection::ConnectionSender;
+use super::connection::{ConnectionSender, SendOutcome};
 use super::facts::SessionFacts;
 use super::link_phase::LinkId;
 use super::links::{LinkPlan, Links};
@@ -56,8 +56,8 @@ pub(super) struct Shell {
     links: Links,
     log_throttle: LogThrottle,
     timer: Option<(Instant, AbortHandle)>,
-    /// Whether the event that is dealt with has sent anything to a connection of the client.
-    sent_to_client: bool,
+    /// Whether the event that is dealt with has sent anything to a client that has read what it was sent before.
+    is_awaited: bool,
     end: EndGuard,
     // This field is dropped last, so that the links end after everything else.
     _stop: DropGuard,
@@ -148,7 +148,7 @@ impl Actor for SessionActor {
             links: Links::new(plan),
             log_throttle: LogThrottle::default(),
             timer: None,
-            sent_to_client: false,
+            is_awaited: false,
             end: EndGuard { facts, registry, reason: None },
             _stop: stop.drop_guard(),
         })
@@ -208,14 +208,14 @@ impl Shell {
         let mut over = false;
         let mut follow_up = Vec::new();
         let mut effects = self.core.apply(event, now.into_std());
-        self.sent_to_client = false;
+        self.is_awaited = false;
         loop {
             over |= self.perform(effects, myself, &mut follow_up);
             let Some(event) = follow_up.pop() else { break };
             effects = self.core.apply(event, now.into_std());
         }
         if is_from_server {
-            self.links.plan().downward.set_unread(!self.sent_to_client);
+            self.links.plan().downward.set_unread(!self.is_awaited);
         }
         self.end.facts.calls.store(self.core.requests_in_flight(), Ordering::Relaxed);
         over
@@ -229,9 +229,9 @@ impl Shell {
                     let Some(connection) = self.connections.get(&stream) else { continue };
                     // A message that sessile makes itself has no permit yet.
                     let wire = self.links.plan().downward.owe(wire);
-                    if connection.sender.send(event, wire, role) {
-                        self.sent_to_client = true;
-                    } else {
+                    let outcome = connection.sender.send(event, wire, role);
+                    self.is_awaited |= outcome == SendOutcome::Queued;
+                    if outcome == SendOutcome::Failed {
                         // The connection is gone, or its client does not read. What the client missed is kept in the
                         // outbox.
                         debug!(session = %self.end.facts.id, stream = stream.0, "connection given up");

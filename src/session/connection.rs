@@ -57,15 +57,30 @@ impl ReadState {
     }
 }
 
+/// What became of a message for a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SendOutcome {
+    Queued,
+    /// The message was queued, and its session's reserve is used up: the client has not read all that came before.
+    QueuedBehind,
+    /// The connection is gone, or was given up because its client does not read.
+    Failed,
+}
+
 impl ConnectionSender {
-    /// False if the connection is gone, or was given up because its client does not read.
-    pub(super) fn send(&self, event: Option<u64>, wire: Wire, role: MessageRole) -> bool {
+    pub(super) fn send(&self, event: Option<u64>, wire: Wire, role: MessageRole) -> SendOutcome {
         let held = self.backlog.hold(wire.pooled());
-        let sent = self.queue.try_send(MessageToClient { event, wire, role, held });
-        if matches!(sent, Err(mpsc::error::TrySendError::Full(_))) {
-            self.read.given_up.store(true, Ordering::Release);
+        let is_behind = held.is_some();
+        match self.queue.try_send(MessageToClient { event, wire, role, held }) {
+            Ok(()) if is_behind => SendOutcome::QueuedBehind,
+            Ok(()) => SendOutcome::Queued,
+            Err(error) => {
+                if matches!(error, mpsc::error::TrySendError::Full(_)) {
+                    self.read.given_up.store(true, Ordering::Release);
+                }
+                SendOutcome::Failed
+            }
         }
-        sent.is_ok()
     }
 
     /// When the connection last came for more.
