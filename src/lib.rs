@@ -36,6 +36,7 @@ mod headers;
 mod lines;
 mod link;
 mod mcp;
+mod principal;
 mod proxy;
 pub mod reaper;
 mod session;
@@ -48,6 +49,7 @@ pub use config::{
 };
 pub use error::code;
 pub use link::{CredentialsOwner, Exit, LinkExit, RequestFailure};
+pub use principal::Principal;
 pub use proxy::{BytesUnderWay, Proxy, ProxyBuilder};
 pub use session::{EndReason, ServerInfo, ServerState, SessionId};
 pub use sessions::{SessionInfo, Sessions};

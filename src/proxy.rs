@@ -90,6 +90,8 @@ impl Proxy {
 
     /// The HTTP front as an axum router, to be merged into a larger application or nested in it.
     ///
+    /// A layer around it may say who calls: see [`Principal`](crate::Principal).
+    ///
     /// Serve that application with [`serve_router`](Self::serve_router). A router knows nothing of its connections, so
     /// a program that serves it in another way has to see to four things:
     ///

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use crate::principal::Principal;
 use crate::session::{EndReason, Registry, ServerInfo, SessionHandle, SessionId};
 
 /// How long [`Sessions::end`] and the like wait for the links of ended sessions. Reapers go on ending their processes
@@ -31,6 +32,8 @@ pub struct Sessions {
 pub struct SessionInfo {
     /// The session's public name.
     pub id: SessionId,
+    /// Who opened it.
+    pub principal: Principal,
     /// When it was opened.
     pub opened_at: SystemTime,
     /// How long ago the client last sent something.
@@ -110,6 +113,7 @@ fn session_info(session: &SessionHandle) -> SessionInfo {
     let shared = session.facts();
     SessionInfo {
         id: shared.id,
+        principal: shared.principal.clone(),
         opened_at: shared.opened_at,
         idle_for: shared.idle_for(),
         client: shared.client.get().cloned(),

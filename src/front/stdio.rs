@@ -16,8 +16,8 @@ use crate::frame::{self, Incoming, LostMessage, Permit, Wire};
 use crate::lines::{Line, LineReader, write_lines};
 use crate::mcp;
 use crate::session::{
-    EndReason, FoundBy, MessageRole, MessageToClient, Refused, RespondOn, SessionHandle, StreamConnection, StreamKind,
-    SupervisorHandle,
+    Caller, EndReason, FoundBy, MessageRole, MessageToClient, Refused, RespondOn, SessionHandle, StreamConnection,
+    StreamKind, SupervisorHandle,
 };
 
 /// The most messages that wait between the session and the writer.
@@ -184,7 +184,10 @@ impl ClientInput {
         size: usize,
         grown: Option<Permit>,
     ) -> Option<(SessionHandle, StreamConnection)> {
-        let fresh = match self.supervisor.open(FoundBy::Nobody, true, Some(self.upward.clone())).await {
+        // Whoever can write to this process's stdin, or has the other end of a pipe, needs no name (2025-11-25,
+        // basic/authorization, "Protocol Requirements").
+        let caller = Caller::default();
+        let fresh = match self.supervisor.open(caller, FoundBy::Nobody, true, Some(self.upward.clone())).await {
             Ok(fresh) => fresh,
             Err(refused) => {
                 let fault = match refused {

@@ -12,12 +12,15 @@ use super::link_phase::LinkId;
 use super::server::{ServerCell, ServerInfo};
 use super::union::Servers;
 use super::{Attachment, EndReason, SessionId, StreamId};
+use crate::principal::Principal;
 
 /// What everybody may know of a session.
 #[derive(Debug)]
 pub(crate) struct SessionFacts {
     pub id: SessionId,
     pub name: Arc<str>,
+    /// Who opened it, and the only one who finds it.
+    pub principal: Principal,
     pub opened: Instant,
     pub opened_at: SystemTime,
     pub client: OnceLock<String>,
@@ -36,10 +39,11 @@ pub(crate) struct SessionFacts {
 }
 
 impl SessionFacts {
-    pub(crate) fn new(id: SessionId, servers: Arc<Servers>) -> Self {
+    pub(crate) fn new(id: SessionId, principal: Principal, servers: Arc<Servers>) -> Self {
         Self {
             id,
             name: id.to_string().into(),
+            principal,
             opened: Instant::now(),
             opened_at: SystemTime::now(),
             client: OnceLock::new(),

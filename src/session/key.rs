@@ -1,14 +1,15 @@
 //! What a session is called, and what it is found by: two different things.
 //!
 //! The [`SessionId`] is a public name for logs and listings. The [`SessionSecret`] is made of what the client holds
-//! (its
-//! `Mcp-Session-Id`, or what stands in the URI of its message endpoint) and of who it is; it is kept as a hash only, so
-//! that neither a log, nor a listing, nor a memory dump of the registry gives a session away.
+//! (its `Mcp-Session-Id`, or what stands in the URI of its message endpoint) and of who it is; it is kept as a hash
+//! only, so that neither a log, nor a listing, nor a memory dump of the registry gives a session away.
 
 use std::fmt;
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
+
+use crate::principal::Principal;
 
 /// A session's public name: a UUID that opens nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,27 +71,28 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Who asks for a session. The caller is a part of the key, so that no code can look a session up and forget to check
+/// Who asks for a session. The caller is a part of every key, so that no code can look a session up and forget to check
 /// whose it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Caller {
-    pub transport: ClientTransport,
+    pub principal: Principal,
     /// The digest of the credentials that the client sends for the servers, if it sends any: a session that was opened
     /// with one user's credentials is found by no other user, and by nobody without them.
     pub credentials: Option<Credentials>,
 }
 
-/// The hash of what a client holds and of who the client is.
+/// The hash of what a client holds, of the transport that it holds it for, and of who the client is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct SessionSecret([u8; 32]);
 
 impl SessionSecret {
-    pub(crate) fn of(token: &str, caller: Caller) -> Self {
-        let transport = match caller.transport {
+    pub(crate) fn of(token: &str, transport: ClientTransport, caller: &Caller) -> Self {
+        let transport = match transport {
             ClientTransport::Streamable => b'h',
             ClientTransport::Sse => b's',
         };
         let mut digest = Sha256::new();
+        digest.update(caller.principal.digest());
         match caller.credentials {
             None => digest.update([transport, 0]),
             Some(Credentials(credentials)) => {
@@ -127,7 +129,9 @@ pub(crate) fn generate_token() -> Result<String, getrandom::Error> {
 mod tests {
     use super::*;
 
-    const ANYBODY: Caller = Caller { transport: ClientTransport::Streamable, credentials: None };
+    fn anybodys(token: &str) -> SessionSecret {
+        SessionSecret::of(token, ClientTransport::Streamable, &Caller::default())
+    }
 
     #[test]
     fn tokens_differ_and_do_not_show() {
@@ -135,22 +139,29 @@ mod tests {
         assert_ne!(one, two);
         assert_eq!(one.len(), 64);
         assert!(one.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        assert_eq!(format!("{:?}", SessionSecret::of(&one, ANYBODY)), "SessionSecret(..)");
-        assert_ne!(SessionSecret::of(&one, ANYBODY), SessionSecret::of(&two, ANYBODY));
+        assert_eq!(format!("{:?}", anybodys(&one)), "SessionSecret(..)");
+        assert_ne!(anybodys(&one), anybodys(&two));
     }
 
     #[test]
     fn a_token_is_worth_nothing_to_another_caller() {
         let of = |name: &str, value: &str| Credentials::of([(name, value.as_bytes())]);
         let credentials = [None, of("a", "b"), of("a", "c"), of("b", "b"), of("ab", ""), of("", "ab")];
-        let callers: Vec<_> = [ClientTransport::Streamable, ClientTransport::Sse]
-            .into_iter()
-            .flat_map(|transport| credentials.map(|credentials| Caller { transport, credentials }))
-            .collect();
-        for (place, one) in callers.iter().enumerate() {
-            assert_eq!(SessionSecret::of("token", *one), SessionSecret::of("token", *one));
-            for other in &callers[..place] {
-                assert_ne!(SessionSecret::of("token", *one), SessionSecret::of("token", *other), "{one:?} {other:?}");
+        let token = |name: &str| Principal::Token { name: name.into() };
+        let principals = [Principal::Anonymous, token("anonymous"), token("a"), Principal::embedder("a")];
+        let mut all = Vec::new();
+        for transport in [ClientTransport::Streamable, ClientTransport::Sse] {
+            for principal in &principals {
+                for credentials in credentials {
+                    all.push((transport, Caller { principal: principal.clone(), credentials }));
+                }
+            }
+        }
+        let secret = |(transport, caller): &(ClientTransport, Caller)| SessionSecret::of("token", *transport, caller);
+        for (place, one) in all.iter().enumerate() {
+            assert_eq!(secret(one), secret(one));
+            for other in &all[..place] {
+                assert_ne!(secret(one), secret(other), "{one:?} {other:?}");
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use dashmap::DashMap;
 use tokio_util::task::TaskTracker;
 
-use super::{Caller, SessionHandle, SessionId, SessionSecret};
+use super::{Caller, ClientTransport, SessionHandle, SessionId, SessionSecret};
 
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
@@ -51,10 +51,10 @@ impl Registry {
         self.leaving.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The living session whose client holds this token, if it is this caller who opened it. To anybody else it is as
-    /// unknown as one that never was.
-    pub(crate) fn find(&self, token: &str, caller: Caller) -> Option<SessionHandle> {
-        let id = *self.by_secret.get(&SessionSecret::of(token, caller))?;
+    /// The living session whose client holds this token, for this transport, if it is this caller who opened it. To
+    /// anybody else it is as unknown as one that never was.
+    pub(crate) fn find(&self, token: &str, transport: ClientTransport, caller: &Caller) -> Option<SessionHandle> {
+        let id = *self.by_secret.get(&SessionSecret::of(token, transport, caller))?;
         self.get(id)
     }
 
@@ -76,12 +76,24 @@ mod tests {
     use std::sync::Barrier;
     use std::time::Duration;
 
-    use super::super::{ClientTransport, EndReason, FoundBy, SessionPlan, SupervisorHandle};
+    use super::super::{EndReason, FoundBy, Refused, SessionPlan, SupervisorHandle, UnclaimedSession};
     use super::*;
     use crate::backend::{Backend, InProcessBackend};
     use crate::config::SessionSettings;
 
-    const CALLER: Caller = Caller { transport: ClientTransport::Streamable, credentials: None };
+    const HTTP: ClientTransport = ClientTransport::Streamable;
+
+    fn secret(token: &str) -> SessionSecret {
+        SessionSecret::of(token, HTTP, &Caller::default())
+    }
+
+    async fn open(supervisor: &SupervisorHandle, found_by: FoundBy) -> Result<UnclaimedSession, Refused> {
+        supervisor.open(Caller::default(), found_by, false, None).await
+    }
+
+    async fn unkeyed(supervisor: &SupervisorHandle) -> SessionHandle {
+        open(supervisor, FoundBy::Nobody).await.unwrap().take().unwrap().0
+    }
 
     fn supervisor() -> SupervisorHandle {
         let backend = InProcessBackend::over_bytes("idle", |_io| std::future::pending());
@@ -97,8 +109,8 @@ mod tests {
         let supervisor = supervisor();
         let registry = supervisor.registry();
         for round in 0..50 {
-            let keyed = if round % 5 > 0 { FoundBy::NewToken(CALLER) } else { FoundBy::Nobody };
-            let fresh = supervisor.open(keyed, false, None).await.unwrap();
+            let keyed = if round % 5 > 0 { FoundBy::NewToken } else { FoundBy::Nobody };
+            let fresh = open(&supervisor, keyed).await.unwrap();
             let (session, token) = if round % 2 == 0 {
                 fresh.take().unwrap()
             } else {
@@ -108,11 +120,14 @@ mod tests {
                 (session, None)
             };
             if let Some(token) = &token {
-                assert_eq!(registry.find(token, CALLER).map(|found| found.facts().id), Some(session.facts().id));
+                assert_eq!(
+                    registry.find(token, HTTP, &Caller::default()).map(|found| found.facts().id),
+                    Some(session.facts().id)
+                );
             }
             session.end(EndReason::Deleted);
             session.ended().await;
-            assert!(token.is_none_or(|token| registry.find(&token, CALLER).is_none()));
+            assert!(token.is_none_or(|token| registry.find(&token, HTTP, &Caller::default()).is_none()));
         }
         assert_eq!((registry.by_id.len(), registry.by_secret.len()), (0, 0));
     }
@@ -120,9 +135,9 @@ mod tests {
     #[tokio::test]
     async fn an_entry_that_is_late_for_its_own_removal_goes_as_well() {
         let supervisor = supervisor();
-        let (session, _) = supervisor.open(FoundBy::Nobody, false, None).await.unwrap().take().unwrap();
+        let session = unkeyed(&supervisor).await;
         let (registry, id) = (Registry::default(), session.facts().id);
-        let secret = Some(SessionSecret::of("token", CALLER));
+        let secret = Some(secret("token"));
         registry.remove(id);
         registry.insert(session.clone(), secret);
         registry.remove(id);
@@ -133,13 +148,12 @@ mod tests {
     #[tokio::test]
     async fn a_late_removal_leaves_the_next_session_of_that_secret() {
         let supervisor = supervisor();
-        let open = async || supervisor.open(FoundBy::Nobody, false, None).await.unwrap().take().unwrap().0;
-        let (old, new) = (open().await, open().await);
-        let (registry, secret) = (Registry::default(), SessionSecret::of("token", CALLER));
+        let (old, new) = (unkeyed(&supervisor).await, unkeyed(&supervisor).await);
+        let (registry, secret) = (Registry::default(), secret("token"));
         registry.insert(old.clone(), Some(secret));
         registry.insert(new.clone(), Some(secret));
         registry.remove(old.facts().id);
-        let found = registry.find("token", CALLER).map(|session| session.facts().id);
+        let found = registry.find("token", HTTP, &Caller::default()).map(|session| session.facts().id);
         assert_eq!(found, Some(new.facts().id));
         registry.remove(new.facts().id);
         assert_eq!((registry.by_id.len(), registry.by_secret.len()), (0, 0));
@@ -150,8 +164,7 @@ mod tests {
         const ROUNDS: usize = 2000;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let supervisor = supervisor();
-        let open = async { supervisor.open(FoundBy::Nobody, false, None).await.unwrap().take().unwrap().0 };
-        let session = runtime.block_on(open);
+        let session = runtime.block_on(unkeyed(&supervisor));
         let id = session.facts().id;
         let registry = Registry::default();
         let (begin, done) = (Barrier::new(2), Barrier::new(2));
@@ -169,7 +182,7 @@ mod tests {
             });
             for round in 0..ROUNDS {
                 begin.wait();
-                registry.insert(session.clone(), Some(SessionSecret::of(&round.to_string(), CALLER)));
+                registry.insert(session.clone(), Some(secret(&round.to_string())));
                 done.wait();
                 // What the supervisor does when it sees that the session has ended already.
                 registry.remove(id);

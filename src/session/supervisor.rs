@@ -10,7 +10,7 @@ use tracing::{error, info};
 use super::actor::{Arguments, SessionActor};
 use super::facts::SessionFacts;
 use super::key::generate_token;
-use super::{Caller, EndReason, Registry, SessionHandle, SessionId, SessionPlan, SessionSecret};
+use super::{Caller, ClientTransport, EndReason, Registry, SessionHandle, SessionId, SessionPlan, SessionSecret};
 use crate::budget::{Budget, Pool};
 
 /// Why no session was opened.
@@ -23,13 +23,13 @@ pub(crate) enum Refused {
     Failed,
 }
 
-/// What a session is found by.
+/// What a session is found by, by its caller and by nobody else.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum FoundBy {
     /// By nothing: its client has one connection, which is the session's for life.
     Nobody,
-    /// By this caller, with a token that is made with the session.
-    NewToken(Caller),
+    /// By a token for streamable HTTP that is made with the session.
+    NewToken,
     /// By a secret that its client was given before.
     Secret(SessionSecret),
 }
@@ -37,6 +37,8 @@ pub(crate) enum FoundBy {
 /// A request to the supervisor.
 pub(crate) enum SupervisorRequest {
     Open {
+        /// Who opens it.
+        caller: Caller,
         found_by: FoundBy,
         expose_stderr: bool,
         /// The client's budget, if bytes were charged to it before there was a session.
@@ -118,8 +120,8 @@ impl Actor for Supervisor {
     ) -> Result<(), ActorProcessingErr> {
         // The client may have left. A session that is not taken ends by itself.
         match ask {
-            SupervisorRequest::Open { found_by, expose_stderr, upward, reply } => {
-                let _ = reply.send(state.open(&myself, found_by, expose_stderr, upward).await);
+            SupervisorRequest::Open { caller, found_by, expose_stderr, upward, reply } => {
+                let _ = reply.send(state.open(&myself, caller, found_by, expose_stderr, upward).await);
             }
             SupervisorRequest::Settle(reply) => {
                 let _ = reply.send(());
@@ -151,6 +153,7 @@ impl SupervisorState {
     async fn open(
         &self,
         myself: &ActorRef<SupervisorRequest>,
+        caller: Caller,
         found_by: FoundBy,
         expose_stderr: bool,
         upward: Option<Budget>,
@@ -159,15 +162,15 @@ impl SupervisorState {
         check_vacancy(plan, &self.registry, &self.tasks, &self.closed)?;
         let (token, secret) = match found_by {
             FoundBy::Nobody => (None, None),
-            FoundBy::NewToken(caller) => {
+            FoundBy::NewToken => {
                 let token = new_token()?;
-                let secret = SessionSecret::of(&token, caller);
+                let secret = SessionSecret::of(&token, ClientTransport::Streamable, &caller);
                 (Some(token), Some(secret))
             }
             FoundBy::Secret(secret) => (None, Some(secret)),
         };
         let id = SessionId::generate();
-        let facts = Arc::new(SessionFacts::new(id, plan.servers.clone()));
+        let facts = Arc::new(SessionFacts::new(id, caller.principal, plan.servers.clone()));
         let upward = upward.unwrap_or_else(|| self.upward.open());
         let downward = self.downward.open();
         let queue = plan.queue();
@@ -195,7 +198,7 @@ impl SupervisorState {
         if session.facts().ended.borrow().is_some() {
             self.registry.remove(id);
         }
-        info!(session = %id, "session opened");
+        info!(session = %id, principal = %session.facts().principal, "session opened");
         Ok(UnclaimedSession { session: Some(session), token })
     }
 }

@@ -10,7 +10,7 @@ use tracing::error;
 
 use super::plan::READ_AHEAD;
 use super::supervisor::{Supervisor, SupervisorRequest, SupervisorState, check_vacancy};
-use super::{FoundBy, Refused, Registry, SessionPlan, UnclaimedSession};
+use super::{Caller, FoundBy, Refused, Registry, SessionPlan, UnclaimedSession};
 use crate::budget::{Bounds, Budget, Pool, RESERVE};
 
 /// What a session keeps of messages for HTTP servers, for a second sending, in bytes.
@@ -116,9 +116,10 @@ impl SupervisorHandle {
         check_vacancy(&self.plan, &self.registry, &self.tasks, &self.closed)
     }
 
-    /// Opens a session. `upward` is what its client may have under way, if that was counted before.
+    /// Opens a session for `caller`. `upward` is what its client may have under way, if that was counted before.
     pub(crate) async fn open(
         &self,
+        caller: Caller,
         found_by: FoundBy,
         expose_stderr: bool,
         upward: Option<Budget>,
@@ -127,8 +128,13 @@ impl SupervisorHandle {
             return Err(Refused::ShuttingDown);
         }
         let supervisor = self.supervisor.get_or_try_init(|| self.start()).await?;
-        let opened =
-            ractor::call!(supervisor, |reply| SupervisorRequest::Open { found_by, expose_stderr, upward, reply });
+        let opened = ractor::call!(supervisor, |reply| SupervisorRequest::Open {
+            caller,
+            found_by,
+            expose_stderr,
+            upward,
+            reply
+        });
         opened.unwrap_or_else(|reason| {
             if self.is_closed() {
                 return Err(Refused::ShuttingDown);

@@ -34,7 +34,8 @@ use tokio_util::sync::CancellationToken;
 use crate::error::ProxyError;
 use crate::frame::{self, Frame, Incoming, Kind, Permit};
 use crate::mcp;
-use crate::session::{Caller, ClientTransport, Received, SessionHandle, SupervisorHandle};
+use crate::principal::Principal;
+use crate::session::{Caller, Received, SessionHandle, SupervisorHandle};
 use checks::Rejection;
 use forwarded::ForwardedHeaders;
 use responses::{
@@ -111,13 +112,8 @@ async fn messages(State(front): State<Arc<Front>>, request: Request) -> Response
 struct RequestContext {
     /// Whether the client is on this machine.
     is_near: bool,
+    caller: Caller,
     headers: ForwardedHeaders,
-}
-
-impl RequestContext {
-    fn caller(&self, transport: ClientTransport) -> Caller {
-        Caller { transport, credentials: self.headers.credentials }
-    }
 }
 
 /// The content of a POST, before its session has charged it.
@@ -200,7 +196,10 @@ impl Front {
         // The address is set by `serve.rs`, or by an embedding program that serves the router with axum.
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let is_near = peer.is_some_and(|peer| peer.0.ip().to_canonical().is_loopback());
-        Ok(RequestContext { is_near, headers })
+        // A layer of an embedding program may have found out who calls.
+        let principal = parts.extensions.get::<Principal>().cloned().unwrap_or_default();
+        let caller = Caller { principal, credentials: headers.credentials };
+        Ok(RequestContext { is_near, caller, headers })
     }
 
     /// Whether this client may be told what a server wrote on stderr.

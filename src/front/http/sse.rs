@@ -52,7 +52,7 @@ impl Front {
         // one.
         self.supervisor.check_vacancy().map_err(|refused| session_refused(refused, None))?;
         let token = new_token().map_err(|refused| session_refused(refused, None))?;
-        let secret = SessionSecret::of(&token, context.caller(ClientTransport::Sse));
+        let secret = SessionSecret::of(&token, ClientTransport::Sse, &context.caller);
         let endpoint = endpoint_uri(&original_path(parts), &stripped_prefix(&parts.headers), &token);
         let stream =
             self.waiting.add(secret, self.may_see_stderr(context), connection_cut(parts), &endpoint, self.keep_alive);
@@ -65,9 +65,9 @@ impl Front {
         checks::check_body_headers(&parts.headers).map_err(|rejection| rejection_response(&rejection, None))?;
         checks::check_version(&parts.headers).map_err(|rejection| rejection_response(&rejection, None))?;
         let token = token_in(parts.uri.query()).map_err(|rejection| rejection_response(&rejection, None))?;
-        let caller = context.caller(ClientTransport::Sse);
+        let caller = context.caller.clone();
         // Look the session up first: a large body would be read for nothing if the session is gone.
-        let session = match self.sender(token, caller).ok_or_else(|| session_not_found(None))? {
+        let session = match self.sender(token, &caller).ok_or_else(|| session_not_found(None))? {
             MessageSender::Waiting(_) => None,
             MessageSender::Connected(session) => Some(session),
         };
@@ -77,10 +77,10 @@ impl Front {
             Incoming::Batch(_) => None,
         };
         // Look it up again: while the body came in, the stream may have ended or the session have been opened.
-        let session = match self.sender(token, caller).ok_or_else(|| session_not_found(id.as_ref()))? {
+        let session = match self.sender(token, &caller).ok_or_else(|| session_not_found(id.as_ref()))? {
             MessageSender::Connected(session) => session,
             MessageSender::Waiting(client) => match first_message(&posted.incoming) {
-                FirstMessage::Initialize => match self.open_session(&client, token, caller).await {
+                FirstMessage::Initialize => match self.open_session(&client, token, &caller).await {
                     Ok(opened) => opened,
                     Err(refused) => {
                         return answer_without_session(&client, &posted.incoming, &fault_of_refusal(refused));
@@ -97,14 +97,14 @@ impl Front {
         Ok(status_response(StatusCode::ACCEPTED))
     }
 
-    fn sender(&self, token: &str, caller: Caller) -> Option<MessageSender> {
+    fn sender(&self, token: &str, caller: &Caller) -> Option<MessageSender> {
         // Waiting clients first: a client is removed from them only after its session can be found.
-        if let Some(client) = self.waiting.find(SessionSecret::of(token, caller)) {
+        if let Some(client) = self.waiting.find(SessionSecret::of(token, ClientTransport::Sse, caller)) {
             return Some(MessageSender::Waiting(client));
         }
         // A session that has no stream yet cannot answer. Its client is told that there is none.
-        let session = self.supervisor.registry().find(token, caller).filter(SessionHandle::has_had_connection)?;
-        Some(MessageSender::Connected(session))
+        let found = self.supervisor.registry().find(token, ClientTransport::Sse, caller);
+        found.filter(SessionHandle::has_had_connection).map(MessageSender::Connected)
     }
 
     /// Opens the session of a client that sends `initialize`.
@@ -112,10 +112,10 @@ impl Front {
         &self,
         client: &WaitingClient,
         token: &str,
-        caller: Caller,
+        caller: &Caller,
     ) -> Result<SessionHandle, Refused> {
-        let found_by = FoundBy::Secret(SessionSecret::of(token, caller));
-        let open = self.supervisor.open(found_by, client.may_see_stderr(), None);
+        let found_by = FoundBy::Secret(SessionSecret::of(token, ClientTransport::Sse, caller));
+        let open = self.supervisor.open(caller.clone(), found_by, client.may_see_stderr(), None);
         client.session(&self.waiting, open).await
     }
 }

@@ -58,7 +58,7 @@ impl Front {
     /// none.
     fn session(&self, headers: &HeaderMap, context: &RequestContext) -> Result<Option<SessionHandle>, EarlyResponse> {
         let Some(token) = headers.get(SESSION_ID) else { return Ok(None) };
-        let find = |token: &str| self.supervisor.registry().find(token, context.caller(ClientTransport::Streamable));
+        let find = |token: &str| self.supervisor.registry().find(token, ClientTransport::Streamable, &context.caller);
         let session = token.to_str().ok().and_then(find);
         session.map(Some).ok_or_else(|| session_not_found(None).into())
     }
@@ -79,7 +79,7 @@ impl Front {
         context: RequestContext,
         format: ResponseFormat,
     ) -> HandlerResult {
-        let (caller, may_see_stderr) = (context.caller(ClientTransport::Streamable), self.may_see_stderr(&context));
+        let (caller, may_see_stderr) = (context.caller.clone(), self.may_see_stderr(&context));
         let posted = self.read_posted(parts, body, context, None).await?;
         let initialize = match &posted.incoming {
             Incoming::One(frame) if is_initialize(frame) => frame,
@@ -91,7 +91,7 @@ impl Front {
         let prime = version
             .and_then(|raw| serde_json::from_slice::<String>(raw).ok())
             .is_some_and(|version| checks::can_be_primed(&version));
-        let fresh = self.supervisor.open(FoundBy::NewToken(caller), may_see_stderr, None).await;
+        let fresh = self.supervisor.open(caller, FoundBy::NewToken, may_see_stderr, None).await;
         let fresh = fresh.map_err(|refused| session_refused(refused, id.as_ref()))?;
         let Some(session) = fresh.session().cloned() else {
             return Err(session_refused(Refused::Failed, id.as_ref()).into());
