@@ -132,9 +132,9 @@ pub(crate) enum ProxyError {
     NoServer(Vec<(Arc<str>, ProxyError)>),
     #[error("{method}: {} did not answer in time: try again later", quoted_list(.servers))]
     NoAnswer { method: &'static str, servers: Vec<Arc<str>> },
-    /// A fault of one of several servers.
-    #[error("server `{server}`: {}", text_of_one_server(.fault))]
-    Of { server: Arc<str>, fault: Box<ProxyError> },
+    /// An error of one of several servers.
+    #[error("server `{server}`: {}", text_of_one_server(.error))]
+    Of { server: Arc<str>, error: Box<ProxyError> },
 }
 
 /// The longest text of a peer that an error repeats, in bytes: the peer's message was charged once, and the repetition
@@ -151,15 +151,15 @@ fn quoted_list(servers: &[Arc<str>]) -> String {
     quoted.join(" and ")
 }
 
-fn text_of_each_server(faults: &[(Arc<str>, ProxyError)]) -> String {
+fn text_of_each_server(errors: &[(Arc<str>, ProxyError)]) -> String {
     let each: Vec<_> =
-        faults.iter().map(|(server, fault)| format!("`{server}`: {}", text_of_one_server(fault))).collect();
+        errors.iter().map(|(server, error)| format!("`{server}`: {}", text_of_one_server(error))).collect();
     each.join("; ")
 }
 
-/// The text of a fault of one of several servers: the other servers go on, and so does the session.
-fn text_of_one_server(fault: &ProxyError) -> String {
-    match fault {
+/// The text of an error of one of several servers: the other servers go on, and so does the session.
+fn text_of_one_server(error: &ProxyError) -> String {
+    match error {
         ProxyError::BackendExited { exit, stderr, .. } => format!(
             "it {} and its state is lost: the other servers go on, open a new session to have it back{}",
             exit.how(),
@@ -168,7 +168,7 @@ fn text_of_one_server(fault: &ProxyError) -> String {
         ProxyError::BackendLost { reason, .. } => format!(
             "it has lost the state of this session ({reason}): the other servers go on, open a new session to have it back"
         ),
-        fault => fault.to_string(),
+        error => error.to_string(),
     }
 }
 
@@ -205,11 +205,11 @@ impl ProxyError {
             | Self::HandshakeRefused(_)
             | Self::NoServer(_)
             | Self::NoAnswer { .. } => code::BACKEND_UNAVAILABLE,
-            Self::Of { fault, .. } => fault.code(),
+            Self::Of { error, .. } => error.code(),
         }
     }
 
-    /// The `data` of the error, for programs: its `type` names the fault.
+    /// The `data` of the error, for programs: its `type` names which one it is.
     fn data(&self) -> Option<Value> {
         Some(match self {
             Self::BackendExited { exit, stderr, session } => {
@@ -273,23 +273,23 @@ impl ProxyError {
                 json!({ "type": "backend_unavailable", "servers": servers.iter().map(|server| &**server).collect::<Vec<_>>() })
             }
             Self::NoServer(each) => {
-                let each = each.iter().map(|(server, fault)| {
-                    let mut data = fault.data().unwrap_or_else(|| json!({}));
+                let each = each.iter().map(|(server, error)| {
+                    let mut data = error.data().unwrap_or_else(|| json!({}));
                     data["server"] = json!(&**server);
-                    data["reason"] = json!(text_of_one_server(fault));
+                    data["reason"] = json!(text_of_one_server(error));
                     data
                 });
                 json!({ "type": "backend_unavailable", "servers": each.collect::<Vec<_>>() })
             }
-            Self::Of { server, fault } => {
-                let mut data = fault.data().unwrap_or_else(|| json!({}));
+            Self::Of { server, error } => {
+                let mut data = error.data().unwrap_or_else(|| json!({}));
                 data["server"] = json!(&**server);
                 data
             }
         })
     }
 
-    /// The fault of a message that was not kept; `limit` is the largest size.
+    /// What is said of a message that was not kept; `limit` is the largest size.
     pub(crate) fn from_lost(why: Lost, limit: usize, size: usize) -> Self {
         match why {
             Lost::Oversized => Self::MessageTooLarge { limit, size },
@@ -297,7 +297,7 @@ impl ProxyError {
         }
     }
 
-    /// The fault of a call that failed while its link goes on; `limit` is the largest size of a message.
+    /// What a call is told that failed while its link goes on; `limit` is the largest size of a message.
     pub(crate) fn from_failure(failure: RequestFailure, limit: usize) -> Self {
         match failure {
             RequestFailure::Unreachable { reason } => Self::Unreachable { reason },
@@ -315,17 +315,17 @@ impl ProxyError {
     /// Whether the client can succeed with other credentials of its own.
     pub(crate) fn is_challenge(&self) -> bool {
         match self {
-            Self::Of { fault, .. } => fault.is_challenge(),
-            fault => matches!(fault, Self::Unauthorized { whose: CredentialsOwner::Client, .. }),
+            Self::Of { error, .. } => error.is_challenge(),
+            error => matches!(error, Self::Unauthorized { whose: CredentialsOwner::Client, .. }),
         }
     }
 
-    /// The same fault as one of several servers.
+    /// The same error as one of several servers.
     pub(crate) fn of(self, server: Arc<str>) -> Self {
-        Self::Of { server, fault: Box::new(self) }
+        Self::Of { server, error: Box::new(self) }
     }
 
-    /// The fault as the JSON-RPC error that answers the request `id`.
+    /// This error as JSON-RPC, in answer to the request `id`.
     pub(crate) fn to_wire(&self, id: Option<&Id>) -> Wire {
         let data = self.data().map(|data| data.to_string());
         crate::frame::error_response(id, self.code(), &self.to_string(), data.as_deref())
@@ -351,9 +351,9 @@ impl Exit {
 }
 
 impl LinkExit {
-    /// The fault of the calls in flight when a link ends. `opened` says whether the session was open, so that its state
+    /// What requests in flight are told when a link ends. `opened` says whether the session was open, so that its state
     /// is lost.
-    pub(crate) fn fault(&self, session: &Arc<str>, opened: bool, expose_stderr: bool) -> ProxyError {
+    pub(crate) fn request_error(&self, session: &Arc<str>, opened: bool, expose_stderr: bool) -> ProxyError {
         let words = |stderr: &[String]| if expose_stderr { stderr.to_vec() } else { Vec::new() };
         match self {
             Self::Exited { exit, stderr } if opened => {
@@ -381,12 +381,12 @@ fn an_error_does_not_repeat_a_name_of_any_length() {
     }
     assert_eq!(shortened(&"é".repeat(1000)), format!("{}...", "é".repeat(512)));
     let name = "n".repeat(10_000_000);
-    for fault in [
+    for error in [
         ProxyError::MethodNotFound(name.clone()),
         ProxyError::InvalidParams(name.clone()),
         ProxyError::Unknown { noun: "resource", name: name.clone(), hint: None },
         ProxyError::Clash { noun: "tool", name, servers: Vec::new(), remedy: "" },
     ] {
-        assert!(fault.to_wire(None).len() < 3000, "{}", fault.code());
+        assert!(error.to_wire(None).len() < 3000, "{}", error.code());
     }
 }

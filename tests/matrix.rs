@@ -92,7 +92,7 @@ async fn cell(front: Front, kind: BackendKind) {
     server.has_only(0, &[process]).await;
 }
 
-/// A client without a proxy in between: if this test fails, the fault is in the test or the reference server.
+/// A client without a proxy in between: if this test fails, the error is in the test or the reference server.
 async fn direct(kind: BackendKind) {
     let server = ReferenceBackend::start(kind).await;
     let mut anna = server.client("Anna").await;

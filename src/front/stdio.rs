@@ -152,8 +152,8 @@ impl ClientInput {
             let (bytes, grown) = match line {
                 Line::Message { bytes, permit } => (bytes, permit),
                 Line::Lost(LostMessage { id, size, why, .. }) => {
-                    let fault = ProxyError::from_lost(why, self.supervisor.plan().limits.message_size, size);
-                    self.send_to_client(fault.to_wire(id.as_ref())).await?;
+                    let error = ProxyError::from_lost(why, self.supervisor.plan().limits.message_size, size);
+                    self.send_to_client(error.to_wire(id.as_ref())).await?;
                     continue;
                 }
             };
@@ -168,8 +168,8 @@ impl ClientInput {
                 }
             };
             if frame.method() == Some(mcp::SERVER_DISCOVER) {
-                let fault = ProxyError::MethodNotFound(mcp::SERVER_DISCOVER.to_owned());
-                self.send_to_client(fault.to_wire(frame.id().as_ref())).await?;
+                let error = ProxyError::MethodNotFound(mcp::SERVER_DISCOVER.to_owned());
+                self.send_to_client(error.to_wire(frame.id().as_ref())).await?;
                 continue;
             }
             return self.open_session(Incoming::One(frame), size, grown).await;
@@ -190,7 +190,7 @@ impl ClientInput {
         let fresh = match self.supervisor.open(caller, FoundBy::Nobody, true, Some(self.upward.clone())).await {
             Ok(fresh) => fresh,
             Err(refused) => {
-                let fault = match refused {
+                let error = match refused {
                     Refused::Limit(limit) => ProxyError::SessionLimit { limit },
                     Refused::ShuttingDown => ProxyError::ShuttingDown,
                     Refused::Failed => ProxyError::BackendUnavailable {
@@ -202,7 +202,7 @@ impl ClientInput {
                     Incoming::One(frame) => frame.id(),
                     Incoming::Batch(_) => None,
                 };
-                self.send_to_client(fault.to_wire(id.as_ref())).await?;
+                self.send_to_client(error.to_wire(id.as_ref())).await?;
                 return None;
             }
         };

@@ -4,7 +4,7 @@ use serde_json::json;
 use sessile::Transport;
 
 use crate::common::{Fronts, NamedClient, ScriptedHttpServer, event, result};
-use crate::harness::{BackendHarness, fault, proxy, settings};
+use crate::harness::{BackendHarness, error, proxy, settings};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 const HTML: (&str, &str) = ("content-type", "text/html");
@@ -43,7 +43,7 @@ async fn what_is_no_answer_fails_its_call_and_nothing_else() {
         println!("{status} {headers:?} {}", &body[..body.len().min(50)]);
         let (id, asked) = harness.calling(&mut anna).await;
         asked.replies(status, headers, body).await;
-        let error = fault(&mut anna, id, expected).await;
+        let error = error(&mut anna, id, expected).await;
         if *expected == "backend_refused" {
             assert_eq!(error["data"]["status"].to_string(), status[..3]);
         }
@@ -78,7 +78,7 @@ async fn refused_credentials_are_told_with_the_challenge() {
     for status in ["401 Unauthorized", "403 Forbidden"] {
         let (id, asked) = harness.calling(&mut anna).await;
         asked.replies(status, &[("www-authenticate", challenge), HTML], "<p>Go away").await;
-        let error = fault(&mut anna, id, "backend_unauthorized").await;
+        let error = error(&mut anna, id, "backend_unauthorized").await;
         assert_eq!(error["data"]["status"].to_string(), status[..3]);
         assert_eq!(error["data"]["wwwAuthenticate"], challenge);
         assert_eq!(error["data"]["credentials"], "operator");
@@ -105,7 +105,7 @@ async fn a_redirect_to_another_origin_is_not_followed() {
         for status in ["301 Moved", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
             let (id, asked) = harness.calling(&mut anna).await;
             asked.replies(status, &[("location", target)], "").await;
-            let error = fault(&mut anna, id, "backend_refused").await;
+            let error = error(&mut anna, id, "backend_refused").await;
             assert!(error["message"].as_str().unwrap().contains("redirect"), "{error}");
         }
     }
@@ -137,7 +137,7 @@ async fn a_redirect_within_the_origin_keeps_the_message() {
         asked.replies("307 Temporary Redirect", &[("location", "/mcp")], "").await;
         tokio::select! {
             again = harness.server.hears("tools/call") => asked = again,
-            error = fault(&mut anna, id, "backend_refused") => break drop(error),
+            error = error(&mut anna, id, "backend_refused") => break drop(error),
         }
     }
     harness.works(&mut anna).await;
@@ -237,7 +237,7 @@ async fn an_answer_that_cannot_be_read_fails_its_call_while_its_stream_goes_on()
         anna.is_told("notifications/y").await;
         assert!(!anna.is_answered(id));
         asked.event("", &unreadable).await;
-        fault(&mut anna, id, "bad_server_message").await;
+        error(&mut anna, id, "bad_server_message").await;
         asked.sees_the_client_leave().await;
     }
     let answer = others.result("{}");

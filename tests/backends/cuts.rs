@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::select;
 
 use crate::common::{HeardRequest, INITIALIZE_RESULT, event, notice};
-use crate::harness::{BackendHarness, fault};
+use crate::harness::{BackendHarness, error};
 
 const CONTENT: &str = r#"{"content":[]}"#;
 
@@ -89,7 +89,7 @@ async fn within_a_json_answer() {
             assert_eq!(anna.answer(id).await["result"], json!({"content": []}));
             break;
         }
-        fault(&mut anna, id, "backend_connection_broken").await;
+        error(&mut anna, id, "backend_connection_broken").await;
         at += 1;
     }
     harness.server.hears_no("tools/call").await;
@@ -157,7 +157,7 @@ async fn sweep(ids: bool, make: fn(&[String]) -> Wire) {
             if resumes || whole == events {
                 assert_eq!(anna.answer(id).await["result"], json!({"content": []}), "cut at {at}");
             } else {
-                fault(&mut anna, id, "backend_connection_broken").await;
+                error(&mut anna, id, "backend_connection_broken").await;
             }
             let notices = anna.told.iter().filter(|told| told["params"]["at"] == at).count();
             assert_eq!(notices, usize::from(resumes || whole > 0), "cut at {at}");

@@ -101,8 +101,8 @@ pub(crate) fn proxy(url: &str, transport: Transport, session: SessionSettings) -
     Proxy::builder().backend(backend).session(session).build().unwrap()
 }
 
-/// The call's error, which must be this fault.
-pub(crate) async fn fault(client: &mut NamedClient, id: u64, kind: &str) -> Value {
+/// The call's error, which must be this error.
+pub(crate) async fn error(client: &mut NamedClient, id: u64, kind: &str) -> Value {
     let mut answer = client.answer(id).await;
     let error = answer["error"].take();
     assert_eq!(error["data"]["type"], kind, "{error} {answer}");

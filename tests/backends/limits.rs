@@ -8,7 +8,7 @@ use serde_json::json;
 use sessile::{SessionSettings, Transport};
 
 use crate::common::notice;
-use crate::harness::{BackendHarness, fault, settings};
+use crate::harness::{BackendHarness, error, settings};
 
 const LIMIT: usize = 64 * 1024;
 
@@ -45,7 +45,7 @@ async fn an_endless_answer_is_cut_off() {
         asked.says(head).await;
         asked.says(start).await;
         let flooding = tokio::spawn(async move { asked.floods(more.as_bytes()).await });
-        fault(&mut anna, id, "message_too_large").await;
+        error(&mut anna, id, "message_too_large").await;
         flooding.await.unwrap();
         harness.works(&mut anna).await;
     }
@@ -62,7 +62,7 @@ async fn an_endless_page_of_an_error_is_not_read_to_its_end() {
     let (id, mut asked) = harness.calling(&mut anna).await;
     asked.says("HTTP/1.1 500 Oh\r\ncontent-type: text/html\r\nconnection: close\r\n\r\n").await;
     let flooding = tokio::spawn(async move { asked.floods(&b"<p>no</p>".repeat(100)).await });
-    fault(&mut anna, id, "backend_refused").await;
+    error(&mut anna, id, "backend_refused").await;
     flooding.await.unwrap();
     harness.works(&mut anna).await;
     harness.leaves(anna).await;
@@ -80,7 +80,7 @@ async fn what_unpacks_past_the_limit_is_cut_off() {
         asked.says(head(kind, encoded)).await;
         asked.says(gzip((start.to_owned() + &bomb).as_bytes())).await;
         drop(asked);
-        fault(&mut anna, id, "message_too_large").await;
+        error(&mut anna, id, "message_too_large").await;
         harness.works(&mut anna).await;
     }
     // One that is small enough is as good as any.

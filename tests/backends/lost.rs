@@ -4,7 +4,7 @@ use serde_json::json;
 use sessile::{SessionSettings, Transport};
 
 use crate::common::Front;
-use crate::harness::{BackendHarness, fault, settings};
+use crate::harness::{BackendHarness, error, settings};
 
 #[tokio::test]
 async fn a_forgotten_session_is_said_to_be_lost() {
@@ -18,7 +18,7 @@ async fn a_forgotten_session_is_said_to_be_lost() {
     let (id, asked) = harness.calling(&mut anna).await;
     asked.replies("404 Not Found", &[], "no such session").await;
     for id in [id, other] {
-        let error = fault(&mut anna, id, "backend_lost").await;
+        let error = error(&mut anna, id, "backend_lost").await;
         assert_eq!((&error["code"], &error["data"]["stateLost"]), (&json!(-31010), &json!(true)));
         assert_eq!(error["data"]["generation"], 1);
     }
@@ -45,7 +45,7 @@ async fn a_restart_is_noticed_with_the_next_message() {
         }
     };
     tokio::select! {
-        error = fault(&mut anna, id, "backend_lost") => assert_eq!(error["code"], -31010),
+        error = error(&mut anna, id, "backend_lost") => assert_eq!(error["code"], -31010),
         () = forgetting => {}
     }
     drop(anna);
@@ -59,7 +59,7 @@ async fn a_server_that_is_away_for_a_while_has_lost_nothing() {
     harness.works(&mut anna).await;
     let address = harness.server.stops().await;
     let id = anna.starts_tool("tool", json!({})).await;
-    let error = fault(&mut anna, id, "backend_unreachable").await;
+    let error = error(&mut anna, id, "backend_unreachable").await;
     assert_eq!((&error["code"], &error["data"]["sent"]), (&json!(-31011), &json!(false)));
     harness.server = crate::common::ScriptedHttpServer::at(address).await;
     harness.works(&mut anna).await;
@@ -78,7 +78,7 @@ async fn a_call_is_not_repeated_on_another_connection() {
         harness.works(&mut anna).await;
         let (id, asked) = harness.calling(&mut anna).await;
         drop(asked);
-        fault(&mut anna, id, "backend_connection_broken").await;
+        error(&mut anna, id, "backend_connection_broken").await;
     }
     harness.server.hears_no("tools/call").await;
     harness.leaves(anna).await;
@@ -91,7 +91,7 @@ async fn a_server_that_does_not_answer_is_given_up_in_time() {
     let mut harness = BackendHarness::new("/mcp", Transport::Http, settings).await;
     let (mut anna, mut berta) = (harness.session("Anna").await, harness.session("Berta").await);
     let (id, asked) = harness.calling(&mut anna).await;
-    fault(&mut anna, id, "request_timeout").await;
+    error(&mut anna, id, "request_timeout").await;
     // The server is told, and its connection is given up.
     let cancelled = harness.server.hears("notifications/cancelled").await;
     assert_eq!(cancelled.message()["params"]["requestId"], asked.id());

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sessile::Transport;
 
 use crate::common::{HeardRequest, INITIALIZE_RESULT, NamedClient, ScriptedHttpServer, event, notice};
-use crate::harness::{BackendHarness, fault, settings};
+use crate::harness::{BackendHarness, error, settings};
 
 async fn harness() -> BackendHarness {
     BackendHarness::new("/deep/sse", Transport::Sse, settings()).await
@@ -107,7 +107,7 @@ async fn an_endpoint_elsewhere_is_refused() {
         let mut client = harness.new_client("Anna").await;
         let id = client.starts("initialize", hello()).await;
         let stream = opened(&mut harness.server, &endpoint).await;
-        let error = fault(&mut client, id, "bad_server_message").await;
+        let error = error(&mut client, id, "bad_server_message").await;
         let said = error["message"].as_str().unwrap();
         assert!(said.contains("endpoint"), "{endpoint}: {said}");
         stream.sees_the_client_leave().await;
@@ -151,7 +151,7 @@ async fn the_end_of_the_stream_is_the_end_of_the_session() {
     let id = anna.starts_tool("tool", json!({})).await;
     harness.server.hears("tools/call").await.accept().await;
     drop(stream);
-    let error = fault(&mut anna, id, "backend_lost").await;
+    let error = error(&mut anna, id, "backend_lost").await;
     assert_eq!((&error["code"], &error["data"]["stateLost"]), (&json!(-31010), &json!(true)));
     // It is not opened again behind the client's back.
     harness.server.hears_no("GET").await;
@@ -169,13 +169,13 @@ async fn a_message_that_is_refused_fails_its_call() {
     {
         let id = anna.0.starts_tool("tool", json!({})).await;
         harness.server.hears("tools/call").await.replies(status, &[], "no").await;
-        fault(&mut anna.0, id, expected).await;
+        error(&mut anna.0, id, expected).await;
         works(&mut harness, &mut anna).await;
     }
     let id = anna.0.starts_tool("tool", json!({})).await;
     let target = [("location", "http://127.0.0.1:1/messages")];
     harness.server.hears("tools/call").await.replies("307 Temporary Redirect", &target, "").await;
-    fault(&mut anna.0, id, "backend_refused").await;
+    error(&mut anna.0, id, "backend_refused").await;
     works(&mut harness, &mut anna).await;
     leaves(anna).await;
     harness.close().await;
@@ -198,7 +198,7 @@ async fn a_stream_that_is_cut_at_any_byte_loses_the_session_and_says_so() {
             assert_eq!(anna.answer(id).await["result"], json!({}));
             break;
         }
-        fault(&mut anna, id, "backend_lost").await;
+        error(&mut anna, id, "backend_lost").await;
         at += 1;
     }
     harness.close().await;

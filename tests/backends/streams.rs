@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::common::{call, notice};
-use crate::harness::{BackendHarness, fault};
+use crate::harness::{BackendHarness, error};
 
 #[tokio::test]
 async fn what_the_server_says_unasked_comes_on_the_get_stream() {
@@ -131,7 +131,7 @@ async fn a_stream_that_cannot_be_resumed_after_all_fails_its_call() {
         asked.event("id: 1\nretry: 1", "").await;
         drop(asked);
         harness.server.hears("RESUME").await.replies(status, headers, "").await;
-        fault(&mut anna, id, "backend_connection_broken").await;
+        error(&mut anna, id, "backend_connection_broken").await;
         harness.works(&mut anna).await;
     }
     harness.server.hears_no("tools/call").await;

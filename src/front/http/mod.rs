@@ -39,7 +39,7 @@ use crate::session::{Caller, Received, SessionHandle, SupervisorHandle};
 use checks::Rejection;
 use forwarded::ForwardedHeaders;
 use responses::{
-    EarlyResponse, HandlerResult, fault_response, method_not_allowed, rejection_response, unreadable_body,
+    EarlyResponse, HandlerResult, error_response, method_not_allowed, rejection_response, unreadable_body,
 };
 
 pub(crate) use checks::AllowList;
@@ -223,13 +223,13 @@ impl Front {
             let reading = body::read(&parts.headers, body, self.supervisor.message_limit_without_session(), growth);
             timeout(STRANGER_BODY_WITHIN, reading).await.unwrap_or(Err(ProxyError::MessageStalled))
         };
-        let (bytes, grown) = read.map_err(|fault| {
-            let status = match fault {
+        let (bytes, grown) = read.map_err(|error| {
+            let status = match error {
                 ProxyError::MessageTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
                 ProxyError::MessageStalled => StatusCode::REQUEST_TIMEOUT,
                 _ => StatusCode::BAD_REQUEST,
             };
-            fault_response(status, &fault, None)
+            error_response(status, &error, None)
         })?;
         let size = bytes.len() + context.headers.bytes;
         let incoming = match frame::split(bytes) {

@@ -1,4 +1,4 @@
-//! Builds the responses of the HTTP front: faults, whole messages, streams, and servers' refusals of a client's
+//! Builds the responses of the HTTP front: errors, whole messages, streams, and servers' refusals of a client's
 //! credentials.
 
 use std::sync::Arc;
@@ -39,7 +39,7 @@ impl From<Response> for EarlyResponse {
 
 /// The response for a session that has ended, or belongs to another client: the client must not learn which.
 pub(super) fn session_not_found(id: Option<&Id>) -> Response {
-    fault_response(StatusCode::NOT_FOUND, &ProxyError::SessionNotFound, id)
+    error_response(StatusCode::NOT_FOUND, &ProxyError::SessionNotFound, id)
 }
 
 /// The response to a body that cannot be read. If the body was a response to a server request, that request has to fail
@@ -47,15 +47,15 @@ pub(super) fn session_not_found(id: Option<&Id>) -> Response {
 pub(super) async fn unreadable_body(session: Option<&SessionHandle>, error: &FrameError) -> Response {
     let is_answer = error.about == Some(Kind::Response);
     let id = error.id.clone().filter(|_| !is_answer);
-    let response = fault_response(StatusCode::BAD_REQUEST, &ProxyError::Frame(error.clone()), id.as_ref());
+    let response = error_response(StatusCode::BAD_REQUEST, &ProxyError::Frame(error.clone()), id.as_ref());
     if let Some(session) = session.filter(|_| is_answer) {
         session.receive(RespondOn::NoStream, session.let_in(Err(error.clone()), 0, None).await);
     }
     response
 }
 
-/// The fault that tells a client why no session was opened.
-pub(super) fn fault_of_refusal(refused: Refused) -> ProxyError {
+/// The error that tells a client why no session was opened.
+pub(super) fn error_of_refusal(refused: Refused) -> ProxyError {
     match refused {
         Refused::Limit(limit) => ProxyError::SessionLimit { limit },
         Refused::ShuttingDown => ProxyError::ShuttingDown,
@@ -68,17 +68,17 @@ pub(super) fn fault_of_refusal(refused: Refused) -> ProxyError {
 
 /// The response if no session was opened.
 pub(super) fn session_refused(refused: Refused, id: Option<&Id>) -> Response {
-    let fault = fault_of_refusal(refused);
+    let error = error_of_refusal(refused);
     if refused == Refused::Failed {
-        return fault_response(StatusCode::INTERNAL_SERVER_ERROR, &fault, id);
+        return error_response(StatusCode::INTERNAL_SERVER_ERROR, &error, id);
     }
-    let mut response = fault_response(StatusCode::SERVICE_UNAVAILABLE, &fault, id);
+    let mut response = error_response(StatusCode::SERVICE_UNAVAILABLE, &error, id);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
     response
 }
 
 pub(super) fn rejection_response(rejection: &Rejection, id: Option<&Id>) -> Response {
-    fault_response(rejection.status, &ProxyError::InvalidRequest(rejection.message.clone()), id)
+    error_response(rejection.status, &ProxyError::InvalidRequest(rejection.message.clone()), id)
 }
 
 /// The response to a method that is not in `allowed`.
@@ -89,8 +89,8 @@ pub(super) fn method_not_allowed(allowed: &'static str) -> Response {
     response
 }
 
-pub(super) fn fault_response(status: StatusCode, fault: &ProxyError, id: Option<&Id>) -> Response {
-    json_response(status, fault.to_wire(id))
+pub(super) fn error_response(status: StatusCode, error: &ProxyError, id: Option<&Id>) -> Response {
+    json_response(status, error.to_wire(id))
 }
 
 pub(super) fn json_response(status: StatusCode, wire: Wire) -> Response {
@@ -153,12 +153,12 @@ impl Challenge {
 /// The response if the answers to these requests came and could not be kept, because the client leaves `unread` bytes
 /// unread already. It has the format that the client accepts.
 pub(super) fn responses_dropped(awaited: &AwaitedIds, unread: usize, as_json: bool) -> Response {
-    let fault = ProxyError::ResponseDropped { limit: unread };
-    let error = |id: &Id| fault.to_wire(Some(id)).into_bytes();
+    let error = ProxyError::ResponseDropped { limit: unread };
+    let message = |id: &Id| error.to_wire(Some(id)).into_bytes();
     let text = match awaited {
-        AwaitedIds::One(id) => fault.to_wire(id.as_ref()).into_bytes(),
+        AwaitedIds::One(id) => error.to_wire(id.as_ref()).into_bytes(),
         AwaitedIds::Batch(ids) => {
-            let errors: Vec<_> = ids.iter().map(error).collect();
+            let errors: Vec<_> = ids.iter().map(message).collect();
             Bytes::from([&b"["[..], &errors.join(&b","[..]), b"]"].concat())
         }
     };

@@ -16,7 +16,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::checks::{self, Rejection};
 use super::responses::{
-    HandlerResult, event_stream, fault_of_refusal, fault_response, rejection_response, session_not_found,
+    HandlerResult, error_of_refusal, error_response, event_stream, rejection_response, session_not_found,
     session_refused, status_response,
 };
 use super::waiting::WaitingClient;
@@ -83,10 +83,10 @@ impl Front {
                 FirstMessage::Initialize => match self.open_session(&client, token, &caller).await {
                     Ok(opened) => opened,
                     Err(refused) => {
-                        return answer_without_session(&client, &posted.incoming, &fault_of_refusal(refused));
+                        return answer_without_session(&client, &posted.incoming, &error_of_refusal(refused));
                     }
                 },
-                FirstMessage::Other(fault) => return answer_without_session(&client, &posted.incoming, &fault),
+                FirstMessage::Other(error) => return answer_without_session(&client, &posted.incoming, &error),
             },
         };
         let received = posted.let_in(&session).await;
@@ -123,7 +123,7 @@ impl Front {
 /// The first message of a client without a session.
 enum FirstMessage {
     Initialize,
-    /// Any other message, which is answered with this fault. No server is started for it.
+    /// Any other message, which is answered with this error. No server is started for it.
     Other(ProxyError),
 }
 
@@ -147,15 +147,15 @@ fn first_message(incoming: &Incoming) -> FirstMessage {
 /// Answers a message that was posted before there is a session. A request is answered on the stream, where its client
 /// waits for the answer: the Python SDK, for example, only logs an error of the POST, and its request waits until it
 /// times out.
-fn answer_without_session(client: &WaitingClient, incoming: &Incoming, fault: &ProxyError) -> HandlerResult {
+fn answer_without_session(client: &WaitingClient, incoming: &Incoming, error: &ProxyError) -> HandlerResult {
     let request = match incoming {
         Incoming::One(frame) => Some(frame).filter(|frame| frame.kind() == Kind::Request),
         Incoming::Batch(_) => None,
     };
     let Some(id) = request.map(Frame::id) else {
-        return Err(fault_response(StatusCode::BAD_REQUEST, fault, None).into());
+        return Err(error_response(StatusCode::BAD_REQUEST, error, None).into());
     };
-    if client.send_error(fault.to_wire(id.as_ref())) {
+    if client.send_error(error.to_wire(id.as_ref())) {
         return Ok(status_response(StatusCode::ACCEPTED));
     }
     Err(session_not_found(id.as_ref()).into())

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::checks::{self, LAST_EVENT_ID, Rejection, ResponseFormat, SESSION_ID};
 use super::events::{self, EventBody};
 use super::responses::{
-    AwaitedIds, EarlyResponse, HandlerResult, fault_response, rejection_response, responses_dropped, session_not_found,
+    AwaitedIds, EarlyResponse, HandlerResult, error_response, rejection_response, responses_dropped, session_not_found,
     session_refused, sse_response, status_response, whole_response,
 };
 use super::{Front, PostedBody, RequestContext, connection_cut, is_initialize};
@@ -309,6 +309,6 @@ fn respond_with(
 fn not_initialized(id: Option<&Id>) -> Response {
     let message =
         "no session: send `initialize` as a single request first, then the Mcp-Session-Id that comes with its answer";
-    let fault = ProxyError::InvalidRequest(message.to_owned());
-    fault_response(StatusCode::BAD_REQUEST, &fault, id)
+    let error = ProxyError::InvalidRequest(message.to_owned());
+    error_response(StatusCode::BAD_REQUEST, &error, id)
 }

@@ -56,9 +56,9 @@ impl EndReason {
     }
 
     /// What the calls in flight are told.
-    pub(super) fn fault(&self, session: &Arc<str>, opened: bool, expose_stderr: bool) -> ProxyError {
+    pub(super) fn request_error(&self, session: &Arc<str>, opened: bool, expose_stderr: bool) -> ProxyError {
         match self {
-            Self::BackendGone(exit) => exit.fault(session, opened, expose_stderr),
+            Self::BackendGone(exit) => exit.request_error(session, opened, expose_stderr),
             Self::Shutdown => ProxyError::ShuttingDown,
             Self::Deleted
             | Self::ClientLeft

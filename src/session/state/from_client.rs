@@ -159,30 +159,30 @@ impl State {
     }
 
     /// A request that is not even entered is answered with an error.
-    fn refuse(&mut self, request: ClientRequest, fault: &ProxyError) {
+    fn refuse(&mut self, request: ClientRequest, error: &ProxyError) {
         if let Some(client) = self.clients.get_mut(request.client) {
             client.outbox.request_began(request.stream);
         }
-        self.respond_with_error(request, fault);
+        self.respond_with_error(request, error);
     }
 
     /// The server would wait for ever for a response that cannot be read: each of its requests that the response names
     /// fails.
     fn fail_unreadable_response(&mut self, client: ClientId, error: &FrameError) {
         let (Some(Kind::Response), Named::Numbers(numbers)) = (error.about, &error.named) else { return };
-        let fault = ProxyError::Frame(FrameError { named: Named::Nothing, ..error.clone() });
+        let error = ProxyError::Frame(FrameError { named: Named::Nothing, ..error.clone() });
         for number in
             numbers.iter().filter(|number| self.pending.was_asked(client, **number)).copied().collect::<Vec<_>>()
         {
-            self.fail_server_request(number, &fault);
+            self.fail_server_request(number, &error);
         }
     }
 
     fn on_client_request(&mut self, from: Destination, frame: Frame, batch: Option<u64>) {
         let mut request = ClientRequest::new(from, frame.id(), batch);
         request.kind = self.kind_of(from.client, &frame);
-        if let Some(fault) = self.refusal(from.client, &frame) {
-            self.refuse(request, &fault);
+        if let Some(error) = self.refusal(from.client, &frame) {
+            self.refuse(request, &error);
             return;
         }
         request.token = frame.progress_token();
@@ -307,22 +307,22 @@ impl State {
 
     pub(super) fn on_client_lost(&mut self, from: Destination, message: LostMessage) {
         let LostMessage { id, request, size, why } = message;
-        let fault = ProxyError::from_lost(why, self.limits.message_size, size);
+        let error = ProxyError::from_lost(why, self.limits.message_size, size);
         if request || id.is_none() {
             if self.knows(from) {
-                self.refuse(ClientRequest::new(from, id, None), &fault);
+                self.refuse(ClientRequest::new(from, id, None), &error);
             }
         } else if let Some(number) = id.and_then(|id| id.as_u64())
             && self.pending.was_asked(from.client, number)
         {
-            self.fail_server_request(number, &fault);
+            self.fail_server_request(number, &error);
         }
     }
 
     /// The server's request cannot be answered: the server is told why.
-    pub(super) fn fail_server_request(&mut self, number: u64, fault: &ProxyError) {
+    pub(super) fn fail_server_request(&mut self, number: u64, error: &ProxyError) {
         if let Some(request) = self.take_server_request(number) {
-            let wire = fault.to_wire(Some(&request.id));
+            let wire = error.to_wire(Some(&request.id));
             self.respond_to_server(&request, wire);
         }
     }

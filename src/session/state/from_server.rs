@@ -57,12 +57,12 @@ impl State {
             self.respond_on_link(link, error.id.as_ref(), batch, wire);
             return;
         }
-        let fault = || ProxyError::BadServerMessage(FrameError { named: Named::Nothing, ..error.clone() });
+        let told = || ProxyError::BadServerMessage(FrameError { named: Named::Nothing, ..error.clone() });
         match &error.named {
-            Named::Numbers(numbers) => numbers.iter().for_each(|number| self.fail_request(link, *number, fault())),
+            Named::Numbers(numbers) => numbers.iter().for_each(|number| self.fail_request(link, *number, told())),
             Named::Unknown => {
                 if let Some(number) = on.or_else(|| self.only_request_of(link)) {
-                    self.fail_request(link, number, fault());
+                    self.fail_request(link, number, told());
                 }
             }
             Named::Nothing => {}
@@ -89,15 +89,15 @@ impl State {
     }
 
     /// The request that this server was sent under this number has no response.
-    fn fail_request(&mut self, link: LinkId, number: u64, fault: ProxyError) {
+    fn fail_request(&mut self, link: LinkId, number: u64, error: ProxyError) {
         if self.is_of_union(link, number) {
-            self.apply_to_union(UnionInput::Failure { link, number, fault });
+            self.apply_to_union(UnionInput::Failure { link, number, error });
         } else if let Some(request) = self.take_client_request_of(link, number) {
             if request.kind == RequestKind::Initialize {
-                self.links.set(link, LinkPhase::Refused(fault.clone()));
+                self.links.set(link, LinkPhase::Refused(error.clone()));
             }
-            let fault = self.name_server(link, fault);
-            self.respond_with_error(request, &fault);
+            let error = self.name_server(link, error);
+            self.respond_with_error(request, &error);
         }
     }
 
@@ -120,8 +120,8 @@ impl State {
         };
         let edits = match edits {
             Ok(edits) => edits,
-            Err(fault) => {
-                self.respond_with_error(request, &fault);
+            Err(error) => {
+                self.respond_with_error(request, &error);
                 return;
             }
         };
@@ -177,8 +177,8 @@ impl State {
         } else {
             None
         };
-        if let Some(fault) = refusal {
-            let wire = fault.to_wire(Some(&request.id));
+        if let Some(error) = refusal {
+            let wire = error.to_wire(Some(&request.id));
             self.respond_to_server(&request, wire);
             return;
         }
@@ -254,10 +254,10 @@ impl State {
 
     pub(super) fn on_server_lost(&mut self, link: LinkId, message: LostMessage) {
         let LostMessage { id, request, size, why } = message;
-        let fault = ProxyError::from_lost(why, self.limits.message_size, size);
+        let error = ProxyError::from_lost(why, self.limits.message_size, size);
         let number = match id {
             Some(id) if request => {
-                let wire = fault.to_wire(Some(&id));
+                let wire = error.to_wire(Some(&id));
                 self.respond_on_link(link, Some(&id), None, wire);
                 return;
             }
@@ -267,7 +267,7 @@ impl State {
             None => self.only_request_of(link),
         };
         if let Some(number) = number {
-            self.fail_request(link, number, fault);
+            self.fail_request(link, number, error);
         }
     }
 
@@ -283,15 +283,15 @@ impl State {
         let was_ready = before.is_ready();
         if !matches!(before, LinkPhase::Refused(_)) {
             // A warning is for whoever runs sessile, who may read what the server wrote on stderr.
-            let told = self.name_server(link, exit.fault(&self.name, was_ready, true));
+            let told = self.name_server(link, exit.request_error(&self.name, was_ready, true));
             self.effects.push(Effect::Warn { link, text: told.to_string() });
         }
-        let fault = exit.fault(&self.name, was_ready, self.expose_stderr);
+        let error = exit.request_error(&self.name, was_ready, self.expose_stderr);
         for number in self.pending.client_requests_to(link) {
-            self.fail_request(link, number, fault.clone());
+            self.fail_request(link, number, error.clone());
         }
         self.withdraw_server_requests(link);
-        self.apply_to_union(UnionInput::LinkClosed { link, fault });
+        self.apply_to_union(UnionInput::LinkClosed { link, error });
     }
 
     /// Nobody waits any more for the responses to that server's requests: the client is told where it was asked.

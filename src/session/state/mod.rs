@@ -323,10 +323,10 @@ impl State {
         self.intake = Intake::Ended;
         // A server that had answered the handshake had a state that is lost now.
         let had_state = self.links.iter().any(|(_, phase)| phase.answer().is_some());
-        let fault = reason.fault(&self.name, had_state, self.expose_stderr);
-        let brief = reason.fault(&self.name, had_state, false);
+        let error = reason.request_error(&self.name, had_state, self.expose_stderr);
+        let brief = reason.request_error(&self.name, had_state, false);
         for (place, request) in self.pending.take_client_requests().into_iter().enumerate() {
-            self.respond_with_error(request, if place < MOST_STDERR_QUOTES { &fault } else { &brief });
+            self.respond_with_error(request, if place < MOST_STDERR_QUOTES { &error } else { &brief });
         }
         for client in self.clients.iter_mut() {
             let closed = client.outbox.detach_all().into_iter().map(|stream| Effect::Close { stream });

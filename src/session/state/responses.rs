@@ -59,9 +59,9 @@ impl State {
         }
     }
 
-    pub(super) fn respond_with_error(&mut self, request: ClientRequest, fault: &ProxyError) {
-        let wire = fault.to_wire(request.id.as_ref());
-        let outcome = if fault.is_challenge() { Outcome::CredentialsRefused } else { Outcome::Error };
+    pub(super) fn respond_with_error(&mut self, request: ClientRequest, error: &ProxyError) {
+        let wire = error.to_wire(request.id.as_ref());
+        let outcome = if error.is_challenge() { Outcome::CredentialsRefused } else { Outcome::Error };
         self.respond_to_client(request, wire, outcome);
     }
 

@@ -64,11 +64,11 @@ impl State {
     fn time_out(&mut self, number: u64) {
         let Some(request) = self.take_client_request(number) else { return };
         let (client, link, kind) = (request.client, request.link, request.kind);
-        let mut fault = ProxyError::RequestTimeout { after: self.limits.request_timeout.unwrap_or_default() };
+        let mut error = ProxyError::RequestTimeout { after: self.limits.request_timeout.unwrap_or_default() };
         if let Some(link) = link {
-            fault = self.name_server(link, fault);
+            error = self.name_server(link, error);
         }
-        self.respond_with_error(request, &fault);
+        self.respond_with_error(request, &error);
         if kind == RequestKind::Initialize {
             // `initialize` cannot be cancelled. The union is not told: it would answer the requests queued behind it with
             // the advice to send `initialize` first, and their client is gone.

@@ -11,10 +11,10 @@ impl State {
     }
 
     /// The error, with the name of that server if there are several.
-    pub(super) fn name_server(&self, link: LinkId, fault: ProxyError) -> ProxyError {
+    pub(super) fn name_server(&self, link: LinkId, error: ProxyError) -> ProxyError {
         match &self.union {
-            Some(union) => union.name_server(link, fault),
-            None => fault,
+            Some(union) => union.name_server(link, error),
+            None => error,
         }
     }
 
@@ -71,9 +71,9 @@ impl State {
                 self.client_is_ready(request.client, number, Some(version));
                 self.respond_to_client(request, wire, Outcome::Result);
             }
-            UnionOutput::Fail { number, fault } => {
+            UnionOutput::Fail { number, error } => {
                 if let Some(request) = self.take_client_request(number) {
-                    self.respond_with_error(request, &fault);
+                    self.respond_with_error(request, &error);
                 }
             }
             UnionOutput::Notify { link, wire } => self.route(link, None, wire, ClientMessageKind::Notification),

@@ -7,7 +7,7 @@ use crate::session::link_phase::{LinkId, LinkPhase};
 impl Union {
     /// A link has closed: what was asked of its server fails with the server's name, and the session goes on without
     /// it.
-    pub(super) fn link_closed(&mut self, link: LinkId, fault: &ProxyError, context: &mut UnionContext<'_>) {
+    pub(super) fn link_closed(&mut self, link: LinkId, error: &ProxyError, context: &mut UnionContext<'_>) {
         if let Some(slot) = self.lists_of_mut(link) {
             for knowledge in &mut slot.lists {
                 if *knowledge == ListKnowledge::Unknown {
@@ -20,7 +20,7 @@ impl Union {
         let mut open: Vec<u64> = self.sub_requests.of_link(link).collect();
         open.sort_unstable();
         for number in open {
-            self.sub_request_failed(link, number, fault.clone(), context);
+            self.sub_request_failed(link, number, error.clone(), context);
         }
     }
 

@@ -101,8 +101,8 @@ impl Union {
         self.end_discovery(link, list, known);
     }
 
-    pub(super) fn discovery_failed(&mut self, link: LinkId, list: List, fault: &ProxyError) {
-        self.warn(link, format!("{} has no answer: {fault}", list.method()));
+    pub(super) fn discovery_failed(&mut self, link: LinkId, list: List, error: &ProxyError) {
+        self.warn(link, format!("{} has no answer: {error}", list.method()));
         self.end_discovery(link, list, ListKnowledge::Failed);
     }
 

@@ -85,8 +85,8 @@ impl Union {
             context.links.iter().filter(|(_, phase)| phase.is_ready() && list.is_offered(phase.capabilities()));
         let asked: LinkIds = has_list.map(|(link, _)| link).collect();
         if asked.is_empty() && context.links.iter().all(|(_, phase)| phase.is_ready()) {
-            let fault = ProxyError::MethodNotFound(format!("{}: no server of this session has any", list.method()));
-            self.fail(request, fault);
+            let error = ProxyError::MethodNotFound(format!("{}: no server of this session has any", list.method()));
+            self.fail(request, error);
             return;
         }
         // A server that has not answered the last time will not do so faster now; when it does, the client is told.
@@ -148,8 +148,8 @@ impl Union {
         let has_logging = context.links.iter().filter(|(_, phase)| phase.is_ready() && phase.capabilities().logging);
         let pages: Vec<_> = has_logging.map(|(link, _)| (link, None)).collect();
         if pages.is_empty() {
-            let fault = ProxyError::MethodNotFound("logging/setLevel: no server of this session has logging".into());
-            self.fail(request, fault);
+            let error = ProxyError::MethodNotFound("logging/setLevel: no server of this session has logging".into());
+            self.fail(request, error);
             return;
         }
         self.logging_level = level_to_keep(&frame);
@@ -284,7 +284,7 @@ impl Union {
     fn relay(&mut self, number: u64, (link, answer): (LinkId, PartAnswer)) {
         match answer {
             Ok(frame) => self.output(UnionOutput::Relay { number, frame }),
-            Err(fault) => self.fail(number, self.name_server(link, fault)),
+            Err(error) => self.fail(number, self.name_server(link, error)),
         }
     }
 

@@ -123,9 +123,9 @@ impl Union {
         }
     }
 
-    pub(super) fn handshake_failed(&mut self, link: LinkId, fault: ProxyError, context: &mut UnionContext<'_>) {
-        self.warn(link, format!("the handshake failed: {fault}"));
-        context.links.set(link, LinkPhase::Refused(fault));
+    pub(super) fn handshake_failed(&mut self, link: LinkId, error: ProxyError, context: &mut UnionContext<'_>) {
+        self.warn(link, format!("the handshake failed: {error}"));
+        context.links.set(link, LinkPhase::Refused(error));
         self.output(UnionOutput::HandshakeAnswered { link, ready: false });
     }
 
@@ -189,16 +189,16 @@ impl Union {
     }
 
     fn no_server(&self, context: &UnionContext<'_>) -> ProxyError {
-        let plain = |fault| match fault {
-            ProxyError::Of { fault, .. } => *fault,
-            fault => fault,
+        let plain = |error| match error {
+            ProxyError::Of { error, .. } => *error,
+            error => error,
         };
         let each = self.missing(context);
         // Where other credentials would mend it, the client has to hear of that.
-        if let Some((_, fault)) = each.iter().find(|(_, fault)| fault.is_challenge()) {
-            return fault.clone();
+        if let Some((_, error)) = each.iter().find(|(_, error)| error.is_challenge()) {
+            return error.clone();
         }
-        ProxyError::NoServer(each.into_iter().map(|(link, fault)| (self.servers.name(link), plain(fault))).collect())
+        ProxyError::NoServer(each.into_iter().map(|(link, error)| (self.servers.name(link), plain(error))).collect())
     }
 
     /// Why nothing can be asked of that server, if so.
@@ -206,13 +206,15 @@ impl Union {
         if !self.is_several() {
             return None;
         }
-        let fault = match context.links.get(link) {
+        let error = match context.links.get(link) {
             LinkPhase::Ready(_) => return None,
             LinkPhase::New | LinkPhase::Initializing => ProxyError::NotReady,
-            LinkPhase::Refused(fault) => fault.clone(),
-            LinkPhase::Gone { exit, answer } => exit.fault(context.session, answer.is_some(), context.expose_stderr),
+            LinkPhase::Refused(error) => error.clone(),
+            LinkPhase::Gone { exit, answer } => {
+                exit.request_error(context.session, answer.is_some(), context.expose_stderr)
+            }
         };
-        Some(self.name_server(link, fault))
+        Some(self.name_server(link, error))
     }
 
     /// The end of the handshake, as the client has said it. Servers hear of it once, and those that are ready later

@@ -44,9 +44,9 @@ pub(crate) enum UnionInput {
     /// A server's response to a sub-request.
     Response { link: LinkId, number: u64, frame: Frame },
     /// A sub-request has no response, and will have none; the link goes on.
-    Failure { link: LinkId, number: u64, fault: ProxyError },
-    /// A link has closed. Its phase in [`LinkPhases`] says so already. `fault` is what requests to it are told.
-    LinkClosed { link: LinkId, fault: ProxyError },
+    Failure { link: LinkId, number: u64, error: ProxyError },
+    /// A link has closed. Its phase in [`LinkPhases`] says so already. `error` is what requests to it are told.
+    LinkClosed { link: LinkId, error: ProxyError },
     /// A deadline may have come.
     Tick,
 }
@@ -87,7 +87,7 @@ pub(crate) enum UnionOutput {
     /// Respond to the client's `initialize`: the session is open.
     Open { number: u64, result: String, version: String },
     /// The client request fails.
-    Fail { number: u64, fault: ProxyError },
+    Fail { number: u64, error: ProxyError },
     /// Send the client a notification, as if this server had sent it.
     Notify { link: LinkId, wire: Wire },
     /// A server has answered the handshake: it is ready, or it has refused.

@@ -109,7 +109,7 @@ fn read_pages(list: List, answers: &[(LinkId, PartAnswer)]) -> (Vec<(LinkId, Lis
             // Templates have no capability of their own: a server without templates says so with this error.
             Ok(frame) if error_code(frame) == Some(i64::from(code::METHOD_NOT_FOUND)) => {}
             Ok(frame) => left_out.push((*link, format!("it gives an error: {}", error_text(frame)))),
-            Err(fault) => left_out.push((*link, fault.to_string())),
+            Err(error) => left_out.push((*link, error.to_string())),
         }
     }
     (pages, left_out)

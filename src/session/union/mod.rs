@@ -153,8 +153,8 @@ impl Union {
             UnionInput::Withdrawn { number, cancellation } => self.withdraw(number, &cancellation),
             UnionInput::Notification(frame) => self.client_notification(frame, context),
             UnionInput::Response { link, number, frame } => self.sub_request_answered(link, number, frame, context),
-            UnionInput::Failure { link, number, fault } => self.sub_request_failed(link, number, fault, context),
-            UnionInput::LinkClosed { link, fault } => self.link_closed(link, &fault, context),
+            UnionInput::Failure { link, number, error } => self.sub_request_failed(link, number, error, context),
+            UnionInput::LinkClosed { link, error } => self.link_closed(link, &error, context),
             UnionInput::Tick => self.tick(context),
         }
         self.settle(context);
@@ -191,8 +191,8 @@ impl Union {
     }
 
     /// The error, with the name of that server if there are several.
-    pub(crate) fn name_server(&self, link: LinkId, fault: ProxyError) -> ProxyError {
-        if self.is_several() { fault.of(self.servers.name(link)) } else { fault }
+    pub(crate) fn name_server(&self, link: LinkId, error: ProxyError) -> ProxyError {
+        if self.is_several() { error.of(self.servers.name(link)) } else { error }
     }
 
     /// The client request for which this server was sent the sub-request of this number.
@@ -237,8 +237,8 @@ impl Union {
         self.output(UnionOutput::Warn { link, text });
     }
 
-    fn fail(&mut self, number: u64, fault: ProxyError) {
-        self.output(UnionOutput::Fail { number, fault });
+    fn fail(&mut self, number: u64, error: ProxyError) {
+        self.output(UnionOutput::Fail { number, error });
     }
 
     /// Sends a server a request of the union's own, and returns its number.
@@ -293,14 +293,14 @@ impl Union {
         }
     }
 
-    fn sub_request_failed(&mut self, link: LinkId, number: u64, fault: ProxyError, context: &mut UnionContext<'_>) {
+    fn sub_request_failed(&mut self, link: LinkId, number: u64, error: ProxyError, context: &mut UnionContext<'_>) {
         let Some(SubRequest { kind, .. }) = self.sub_requests.take(link, number) else { return };
         match kind {
             // The phase of a closed link says so, and not that the server has refused.
             SubRequestKind::Initialize if context.links.get(link).is_gone() => {}
-            SubRequestKind::Initialize => self.handshake_failed(link, fault, context),
-            SubRequestKind::Part { request } => self.part_came(request, link, Err(fault), context),
-            SubRequestKind::Discovery { list, .. } => self.discovery_failed(link, list, &fault),
+            SubRequestKind::Initialize => self.handshake_failed(link, error, context),
+            SubRequestKind::Part { request } => self.part_came(request, link, Err(error), context),
+            SubRequestKind::Discovery { list, .. } => self.discovery_failed(link, list, &error),
             SubRequestKind::Late { .. } | SubRequestKind::Unheeded => {}
         }
     }

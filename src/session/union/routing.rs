@@ -33,7 +33,7 @@ impl Union {
     pub(super) fn route(&mut self, queued: QueuedRequest, context: &mut UnionContext<'_>) {
         let QueuedRequest { number, frame, lists_asked } = queued;
         let decision = match read_subject(&frame) {
-            Err(fault) => Decision::Fail(fault),
+            Err(error) => Decision::Fail(error),
             Ok(subject) if !self.is_several() => self.decide_filtered(&subject, lists_asked),
             Ok(subject) => self.decide(&subject, frame.method().unwrap_or_default(), lists_asked, context),
         };
@@ -57,7 +57,7 @@ impl Union {
             }
             Decision::FanOutList(list, cursor) => self.fan_out_list(number, list, cursor.as_deref(), frame, context),
             Decision::FanOutLevel => self.fan_out_level(number, frame, context),
-            Decision::Fail(fault) => self.fail(number, fault),
+            Decision::Fail(error) => self.fail(number, error),
         }
     }
 
@@ -148,7 +148,7 @@ impl Union {
                 // A filtered name is unknown, whether or not its server is there.
                 Err(decision @ Decision::Fail(_)) => decision,
                 other => match (self.absence(link, context), other) {
-                    (Some(fault), _) => Decision::Fail(fault),
+                    (Some(error), _) => Decision::Fail(error),
                     (None, Ok(edit)) => Decision::Forward(link, edit),
                     (None, Err(decision)) => decision,
                 },

@@ -32,7 +32,7 @@ fn line(output: UnionOutput) -> String {
         UnionOutput::Respond { number, result, .. } => format!("respond {number}: {result}"),
         UnionOutput::Relay { number, .. } => format!("relay {number}"),
         UnionOutput::Open { number, version, .. } => format!("open {number} {version}"),
-        UnionOutput::Fail { number, fault } => format!("fail {number}: {}", fault.code()),
+        UnionOutput::Fail { number, error } => format!("fail {number}: {}", error.code()),
         UnionOutput::Notify { link, wire } => format!("notify for {}: {}", link.0, summary(&text(wire))),
         UnionOutput::HandshakeAnswered { link, ready } => format!("server {} ready {ready}", link.0),
         UnionOutput::Warn { link, .. } => format!("warn {}", link.0),
@@ -94,7 +94,7 @@ impl Harness {
 
     fn close(&mut self, link: LinkId) -> Vec<String> {
         self.links.close(link, LinkExit::Exited { exit: Exit::Closed, stderr: Vec::new() });
-        self.apply(UnionInput::LinkClosed { link, fault: ProxyError::NotReady })
+        self.apply(UnionInput::LinkClosed { link, error: ProxyError::NotReady })
     }
 
     fn tick(&mut self, seconds: u64) -> Vec<String> {
@@ -178,7 +178,7 @@ fn a_closed_link_ends_its_parts_and_the_last_one_the_session() {
 /// What a request is told whose server is gone after it was ready.
 fn code_of_gone() -> i32 {
     let exit = LinkExit::Exited { exit: Exit::Closed, stderr: Vec::new() };
-    exit.fault(&"s".into(), true, false).code()
+    exit.request_error(&"s".into(), true, false).code()
 }
 
 #[test]

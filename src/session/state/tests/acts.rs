@@ -34,7 +34,7 @@ pub(super) enum Said {
     Answer(u8),
     Cancel(u8),
     Progress(u8),
-    Notice,
+    Notification,
     Broken(u8),
 }
 
@@ -44,7 +44,7 @@ fn said() -> impl Strategy<Value = Said> {
         6 => any::<u8>().prop_map(Said::Answer),
         1 => any::<u8>().prop_map(Said::Cancel),
         2 => any::<u8>().prop_map(Said::Progress),
-        3 => Just(Said::Notice),
+        3 => Just(Said::Notification),
         1 => any::<u8>().prop_map(Said::Broken),
     ]
 }

@@ -38,10 +38,10 @@ struct OrderHarness {
     /// Of every attachment ever made, its stream.
     attachments: Vec<(u64, u64)>,
     calls: HashMap<String, RequestCount>,
-    questions: HashMap<String, RequestCount>,
-    /// Numbers under which the server knows calls, and those under which the client knows questions.
+    server_requests: HashMap<String, RequestCount>,
+    /// Numbers under which the server knows calls, and those under which the client knows server requests.
     call_numbers: Vec<String>,
-    question_numbers: Vec<String>,
+    server_request_numbers: Vec<String>,
     asked: u64,
     told: u64,
     ended: bool,
@@ -52,26 +52,26 @@ struct OrderHarness {
 
 impl OrderHarness {
     fn new(limits: Limits, stdio: bool) -> Self {
-        let mut world = Self {
+        let mut harness = Self {
             core: CoreHarness::new(limits),
             streams: HashMap::new(),
             attachments: Vec::new(),
             calls: HashMap::new(),
-            questions: HashMap::new(),
+            server_requests: HashMap::new(),
             call_numbers: Vec::new(),
-            question_numbers: Vec::new(),
+            server_request_numbers: Vec::new(),
             asked: 0,
             told: 0,
             ended: false,
             client_lied: false,
             resuming: None,
         };
-        let stream = world.open(if stdio { StreamKind::Duplex } else { StreamKind::Post });
-        world.client(
+        let stream = harness.open(if stdio { StreamKind::Duplex } else { StreamKind::Post });
+        harness.client(
             stream,
             vec![(r#"{"jsonrpc":"2.0","id":"first","method":"initialize"}"#.into(), Some("\"first\"".into()))],
         );
-        world
+        harness
     }
 
     fn apply(&mut self, event: Event) {
@@ -154,8 +154,12 @@ impl OrderHarness {
         for frame in frames {
             let Some(id) = frame.id() else { continue };
             if frame.kind() == Kind::Request {
-                assert_ne!(seen.kind, Some(StreamKind::Single), "a question on a stream that carries the answer only");
-                self.question_numbers.push(id.to_string());
+                assert_ne!(
+                    seen.kind,
+                    Some(StreamKind::Single),
+                    "a server request on a stream that carries the answer only"
+                );
+                self.server_request_numbers.push(id.to_string());
             } else if frame.kind() == Kind::Response && !again {
                 let count = self.calls.get_mut(id.as_str()).expect("an answer to what was asked");
                 count.answered += 1;
@@ -189,8 +193,8 @@ impl OrderHarness {
                     }
                 }
                 Kind::Response => {
-                    let id = frame.id().expect("errors to the server name its question").to_string();
-                    let count = self.questions.get_mut(&id).expect("an answer to what was asked");
+                    let id = frame.id().expect("errors to the server name its request").to_string();
+                    let count = self.server_requests.get_mut(&id).expect("an answer to what was asked");
                     count.answered += 1;
                     assert!(count.answered <= count.asked, "answered too often: {id} {count:?}");
                 }
@@ -284,7 +288,7 @@ impl OrderHarness {
         panic!("a storm of ticks");
     }
 
-    /// The client goes away for good: every question has its answer then, and there is nothing left to be kept.
+    /// The client goes away for good: every server request has its answer then, and there is nothing left to be kept.
     fn everybody_leaves(&mut self) {
         for (stream, attachment) in self.attachments.clone() {
             self.lose(stream, attachment);
@@ -293,7 +297,7 @@ impl OrderHarness {
         if self.ended {
             return;
         }
-        for (id, count) in &self.questions {
+        for (id, count) in &self.server_requests {
             assert!(count.answered + count.cancelled >= count.asked, "never answered: {id} {count:?}");
         }
         assert_eq!(self.core.state.pending.server_requests_open(), 0);
@@ -315,7 +319,7 @@ impl OrderHarness {
             let answered = count.answered == count.asked;
             assert!(count.lost || self.client_lied || answered, "not answered just once: {id} {count:?}");
         }
-        self.act(&Act::Server(vec![Said::Notice, Said::Answer(0)]));
+        self.act(&Act::Server(vec![Said::Notification, Said::Answer(0)]));
         self.act(&Act::Post(StreamKind::Post, 100));
     }
 }
@@ -337,21 +341,21 @@ proptest! {
     fn nobody_is_forgotten_and_nobody_hears_what_is_not_his(
         limits in any_limits(),
         stdio in any::<bool>(),
-        greeted in any::<bool>(),
+        initialized in any::<bool>(),
         acts in vec(act(), 0..120),
         leave in any::<bool>(),
     ) {
-        let mut world = OrderHarness::new(limits, stdio);
-        if greeted {
-            world.server(&[answer("1")]);
+        let mut harness = OrderHarness::new(limits, stdio);
+        if initialized {
+            harness.server(&[answer("1")]);
         }
         for act in &acts {
-            world.act(act);
+            harness.act(act);
         }
         if leave {
-            world.everybody_leaves();
-        } else if !world.ended {
-            world.end();
+            harness.everybody_leaves();
+        } else if !harness.ended {
+            harness.end();
         }
     }
 }

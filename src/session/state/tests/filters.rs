@@ -1,6 +1,6 @@
 //! What is filtered is neither listed nor of any use, with one server and with several.
 
-use super::union::{A, B, UnionHarness, error_of, everything, json_of, notice, request, result_of, union_of};
+use super::union::{A, B, UnionHarness, error_of, everything, json_of, notification, request, result_of, union_of};
 use super::*;
 use crate::config::Offered;
 
@@ -56,7 +56,7 @@ fn what_is_filtered_cannot_be_used() {
         let lines = union.asks("7", method, params);
         assert_eq!((lines.len(), error_of(&lines).0), (1, code), "{method} {params}");
     }
-    let updated = |uri: &str| notice("notifications/resources/updated", &format!(r#"{{"uri":"{uri}"}}"#));
+    let updated = |uri: &str| notification("notifications/resources/updated", &format!(r#"{{"uri":"{uri}"}}"#));
     assert!(union.server(A, &updated("x:\\/\\/bad/1")).is_empty());
     assert!(union.server(A, &tell("notifications/resources/updated")).is_empty(), "it may be about anything");
     assert!(union.server(A, &updated("x://good")).is_empty(), "its templates are not known yet");
@@ -109,7 +109,7 @@ fn what_a_denied_template_stands_for_cannot_be_read() {
         let lines = union.asks(&format!("\"{uri}\""), "resources/read", &format!(r#"{{"uri":"{uri}"}}"#));
         assert_eq!(lines[0].starts_with("a> "), passes, "{uri} {lines:?}");
     }
-    let updated = notice("notifications/resources/updated", r#"{"uri":"y://1"}"#);
+    let updated = notification("notifications/resources/updated", r#"{"uri":"y://1"}"#);
     assert!(union.server(A, &updated).is_empty());
     union.server(A, &tell("notifications/resources/list_changed"));
     assert_eq!(union.asks("8", "resources/read", r#"{"uri":"y://2"}"#).len(), 2);
@@ -159,7 +159,7 @@ fn each_of_several_has_its_own() {
     assert_eq!(union.asks("9", "tools/call", r#"{"name":"b_other"}"#).len(), 1);
     assert_eq!(error_of(&union.asks("10", "resources/read", r#"{"uri":"x://a/bad/1"}"#)).0, -32002);
     assert_eq!(union.asks("11", "resources/read", r#"{"uri":"x://b/bad/1"}"#).len(), 1);
-    let updated = notice("notifications/resources/updated", r#"{"uri":"x://bad/1"}"#);
+    let updated = notification("notifications/resources/updated", r#"{"uri":"x://bad/1"}"#);
     assert!(union.server(A, &updated).is_empty());
     assert_eq!(union.server(B, &updated).len(), 1);
 }
@@ -200,7 +200,7 @@ fn a_denied_template_is_known_whatever_page_the_client_asks_for() {
     let (a, b) = (json_of(&lines, "a> ")["id"].to_string(), json_of(&lines, "b> ")["id"].to_string());
     union.answers(A, &a, r#"{"resourceTemplates":[{"uriTemplate":"w://{id}"}],"nextCursor":"n"}"#);
     union.answers(B, &b, r#"{"resourceTemplates":[{"uriTemplate":"y://{+any}"}]}"#);
-    let updated = notice("notifications/resources/updated", r#"{"uri":"y://1"}"#);
+    let updated = notification("notifications/resources/updated", r#"{"uri":"y://1"}"#);
     assert!(union.server(A, &updated).is_empty(), "it is denied still");
     // What is on the other pages is asked for again.
     let lines = union.asks("9", "resources/read", r#"{"uri":"z://1"}"#);

@@ -46,7 +46,7 @@ fn another_link_cannot_answer() {
 }
 
 #[test]
-fn an_answer_goes_back_on_the_link_of_its_question() {
+fn an_answer_goes_back_on_the_link_of_its_request() {
     let mut core = CoreHarness::live(limits());
     core.open(2, StreamKind::Get);
     for link in [LinkId(0), LinkId(7)] {

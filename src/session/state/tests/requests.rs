@@ -45,7 +45,7 @@ fn an_id_without_end_is_refused_on_either_side() {
 }
 
 #[test]
-fn there_is_a_limit_to_calls_and_to_questions() {
+fn there_is_a_limit_to_requests_of_both_directions() {
     let mut core = CoreHarness::live(Limits { in_flight: 2, ..limits() });
     core.open(9, StreamKind::Get);
     core.post(2, &ask("1", "x"));
@@ -146,7 +146,7 @@ fn a_batch_of_the_server_has_one_reply() {
 }
 
 #[test]
-fn a_batch_of_the_server_with_a_question_that_is_withdrawn() {
+fn a_batch_of_the_server_with_a_request_that_is_cancelled() {
     let mut core = CoreHarness::live(limits());
     core.open(2, StreamKind::Get);
     core.server(&batch(&[ask("7", "q"), ask("8", "q")]));
@@ -168,7 +168,7 @@ fn a_client_cancels_its_calls_and_no_others() {
 }
 
 #[test]
-fn a_server_cancels_its_questions_and_no_others() {
+fn a_server_cancels_its_requests_and_no_others() {
     let mut core = CoreHarness::live(limits());
     core.open(2, StreamKind::Get);
     core.server(&ask("\"q\"", "roots/list"));
@@ -225,7 +225,7 @@ fn what_the_client_says_badly() {
     for (json, expected) in table {
         assert_eq!(core.client(1, json), [expected], "{json}");
     }
-    // An answer that cannot be read ends its question, and is never answered with the question's id.
+    // An answer that cannot be read ends its request, and is never answered with the id of the request.
     let broken = r#"{"jsonrpc":"2.0","id":1,"result":1,"error":{}}"#;
     assert_eq!(core.client(1, broken), ["server: error \"q\" -32600", "client 1: error null -32600"]);
     assert_eq!(core.client(1, broken), ["client 1: error null -32600"]);
@@ -302,7 +302,7 @@ fn an_error_is_marked_as_such_where_it_is_the_whole_reply() {
 }
 
 #[test]
-fn an_unreadable_answer_ends_its_question_though_nobody_waits_for_an_error() {
+fn an_unreadable_answer_ends_its_request_though_nobody_waits_for_an_error() {
     for batch in [false, true] {
         let mut core = CoreHarness::live(limits());
         core.open(9, StreamKind::Get);

@@ -153,7 +153,7 @@ fn the_answers_to_a_batch_that_had_to_be_dropped_are_an_error_each() {
 }
 
 #[test]
-fn a_question_that_had_to_be_dropped_fails_when_the_client_comes_back() {
+fn a_server_request_that_had_to_be_dropped_fails_when_the_client_comes_back() {
     let mut core = small();
     core.open(2, StreamKind::Get);
     core.server(&ask("\"q\"", "roots/list"));
@@ -166,7 +166,7 @@ fn a_question_that_had_to_be_dropped_fails_when_the_client_comes_back() {
 }
 
 #[test]
-fn a_question_that_the_client_has_seen_is_open_whatever_was_dropped() {
+fn a_server_request_that_the_client_has_seen_is_open_whatever_was_dropped() {
     let mut core = small();
     core.open(2, StreamKind::Get);
     core.server(&ask("\"q\"", "roots/list"));

@@ -109,7 +109,7 @@ fn what_finds_no_stream_waits_for_one() {
 }
 
 #[test]
-fn a_question_waits_no_longer_than_it_may_and_a_notification_does() {
+fn a_server_request_waits_no_longer_than_it_may_and_a_notification_does() {
     let mut core = CoreHarness::live(limits());
     core.server(&tell("log"));
     core.server(&ask("8", "roots/list"));
@@ -120,7 +120,7 @@ fn a_question_waits_no_longer_than_it_may_and_a_notification_does() {
 }
 
 #[test]
-fn a_question_that_is_withdrawn_while_it_waits_is_never_asked() {
+fn a_server_request_that_is_cancelled_while_it_waits_is_never_asked() {
     let mut core = CoreHarness::live(limits());
     core.server(&ask("8", "roots/list"));
     assert!(core.server(&cancel("8")).is_empty());
@@ -194,7 +194,7 @@ fn a_permit_travels_with_the_message() {
 }
 
 #[test]
-fn the_withdrawal_of_a_question_follows_it() {
+fn the_cancellation_of_a_server_request_follows_it() {
     let mut core = CoreHarness::live(limits());
     core.open(2, StreamKind::Get);
     core.post(3, &ask("1", "tools/call"));

@@ -77,7 +77,7 @@ fn a_client_that_comes_back_in_time_has_lost_nothing() {
 }
 
 #[test]
-fn the_questions_of_a_client_that_is_gone_fail_and_its_calls_go_on() {
+fn the_server_requests_of_a_client_that_is_gone_fail_and_its_calls_go_on() {
     let mut core = CoreHarness::live(Limits { idle_timeout: None, ..limits() });
     core.post(2, &ask("1", "tools/call"));
     core.server(&ask("7", "roots/list"));
@@ -91,7 +91,7 @@ fn the_questions_of_a_client_that_is_gone_fail_and_its_calls_go_on() {
 }
 
 #[test]
-fn a_lost_stream_fails_its_questions_though_another_is_open() {
+fn a_lost_stream_fails_its_server_requests_though_another_is_open() {
     let mut core = CoreHarness::live(limits());
     core.post(2, &ask("1", "tools/call"));
     core.server(&ask("7", "roots/list"));
@@ -123,7 +123,7 @@ fn a_client_whose_last_stream_has_ended_may_answer_for_as_long_as_one_that_lost_
 }
 
 #[test]
-fn a_question_outlives_the_stream_that_it_was_asked_on() {
+fn a_server_request_outlives_the_stream_that_it_was_asked_on() {
     let mut core = CoreHarness::live(limits());
     core.open(3, StreamKind::Get);
     core.post(2, &ask("1", "tools/call"));

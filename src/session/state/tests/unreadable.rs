@@ -49,7 +49,7 @@ fn each_call_fails_that_an_answer_names() {
 }
 
 #[test]
-fn each_question_fails_that_an_answer_names() {
+fn each_server_request_fails_that_an_answer_names() {
     let mut core = CoreHarness::stdio(limits());
     for id in ["\"p\"", "\"q\"", "\"r\""] {
         core.server(&ask(id, "roots/list"));

@@ -36,7 +36,7 @@ pub(in crate::session::union) enum DeniedTemplates {
     Uncertain,
 }
 
-/// A question for the server of a resource.
+/// What is known when the server of a resource is looked for.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::session::union) struct UriQuery<'a> {
     pub uri: &'a str,

@@ -16,7 +16,7 @@ impl OrderHarness {
                 );
                 (json, Some(id))
             }
-            Said::Answer(pick) => (answer(&pick_from(&self.question_numbers, *pick)), None),
+            Said::Answer(pick) => (answer(&pick_from(&self.server_request_numbers, *pick)), None),
             Said::Cancel(pick) => {
                 let mut ids: Vec<_> = self.calls.keys().cloned().collect();
                 ids.sort();
@@ -28,7 +28,7 @@ impl OrderHarness {
                 (cancel(&id), None)
             }
             Said::Progress(pick) => (progress(&pick.to_string()), None),
-            Said::Notice => (tell("notice"), None),
+            Said::Notification => (tell("log"), None),
             Said::Broken(pick) => {
                 let id = self.fresh_id(pick.saturating_add(60));
                 (format!(r#"{{"jsonrpc":"2.0","id":{id}}}"#), Some(id))
@@ -42,22 +42,22 @@ impl OrderHarness {
         let json = match said {
             Said::Ask(pick) => {
                 let id = if *pick < 30 { format!("\"s{}\"", pick % 4) } else { format!("\"s{}\"", self.told + 100) };
-                self.questions.entry(id.clone()).or_default().asked += 1;
-                ask(&id, if *pick > 240 { "ping" } else { "question" })
+                self.server_requests.entry(id.clone()).or_default().asked += 1;
+                ask(&id, if *pick > 240 { "ping" } else { "roots/list" })
             }
             Said::Answer(pick) if *pick > 230 => error(&pick_from(&self.call_numbers, *pick)),
             Said::Answer(pick) => answer(&pick_from(&self.call_numbers, *pick)),
             Said::Cancel(pick) => {
-                let mut ids: Vec<_> = self.questions.keys().cloned().collect();
+                let mut ids: Vec<_> = self.server_requests.keys().cloned().collect();
                 ids.sort();
                 let id = pick_from(&ids, *pick);
-                if let Some(count) = self.questions.get_mut(&id) {
+                if let Some(count) = self.server_requests.get_mut(&id) {
                     count.cancelled += 1;
                 }
                 cancel(&id)
             }
             Said::Progress(pick) => progress(&pick_from(&self.call_numbers, *pick)),
-            Said::Notice => tell("notice"),
+            Said::Notification => tell("log"),
             Said::Broken(pick) => {
                 let number = pick_from(&self.call_numbers, *pick);
                 format!(r#"{{"jsonrpc":"2.0","id":{number}}}"#)
@@ -87,7 +87,7 @@ impl OrderHarness {
             Act::ServerOversized(pick, request) => {
                 let id = if *request { format!("\"s{}\"", pick % 4) } else { pick_from(&self.call_numbers, *pick) };
                 if *request {
-                    self.questions.entry(id.clone()).or_default().asked += 1;
+                    self.server_requests.entry(id.clone()).or_default().asked += 1;
                 }
                 let id = Id::from_raw(id.as_bytes());
                 self.apply(Event::ServerLost {
@@ -113,7 +113,7 @@ impl OrderHarness {
 
     fn client_oversized(&mut self, pick: u8, request: bool) {
         let stream = u64::from(pick) % (self.streams.len() as u64 + 1);
-        let id = if request { self.fresh_id(255) } else { pick_from(&self.question_numbers, pick) };
+        let id = if request { self.fresh_id(255) } else { pick_from(&self.server_request_numbers, pick) };
         if request {
             let count = self.calls.entry(id.clone()).or_default();
             count.asked += usize::from(self.core.state.client().outbox.knows(StreamId(stream)));

@@ -1,4 +1,4 @@
-//! Anything in any order, with several servers: every request has one outcome, answers go back where the question came
+//! Anything in any order, with several servers: every request has one outcome, answers go back where the request came
 //! from, servers hear of nothing that was not asked of them, and nothing is left in any table.
 
 use std::collections::HashMap;
@@ -16,9 +16,9 @@ enum UnionAct {
     Ask(Vec<(u8, u8)>),
     Cancel(u8),
     Tell(u8),
-    AnswerQuestion(u8),
+    AnswerServerRequest(u8),
     Answer { link: u8, pick: u8, how: u8 },
-    Question(u8, u8),
+    ServerRequest(u8, u8),
     Withdraw(u8, u8),
     Progress(u8, u8),
     Notice(u8, u8),
@@ -36,9 +36,9 @@ fn act() -> impl Strategy<Value = UnionAct> {
         12 => vec(two(), 1..4).prop_map(UnionAct::Ask),
         2 => any::<u8>().prop_map(UnionAct::Cancel),
         2 => any::<u8>().prop_map(UnionAct::Tell),
-        4 => any::<u8>().prop_map(UnionAct::AnswerQuestion),
+        4 => any::<u8>().prop_map(UnionAct::AnswerServerRequest),
         20 => (any::<u8>(), any::<u8>(), any::<u8>()).prop_map(|(link, pick, how)| UnionAct::Answer { link, pick, how }),
-        4 => two().prop_map(|(link, pick)| UnionAct::Question(link, pick)),
+        4 => two().prop_map(|(link, pick)| UnionAct::ServerRequest(link, pick)),
         1 => two().prop_map(|(link, pick)| UnionAct::Withdraw(link, pick)),
         3 => two().prop_map(|(link, pick)| UnionAct::Progress(link, pick)),
         3 => two().prop_map(|(link, pick)| UnionAct::Notice(link, pick)),
@@ -94,9 +94,9 @@ struct UnionOrderHarness {
     calls: HashMap<String, UnionRequestCount>,
     /// What each server was asked, by number, with the method.
     asked: Vec<Vec<(String, String)>>,
-    /// Questions of the servers, by their ids, which say whose they are.
-    questions: HashMap<String, UnionRequestCount>,
-    question_numbers: Vec<String>,
+    /// Requests of the servers, by their ids, which say whose they are.
+    server_requests: HashMap<String, UnionRequestCount>,
+    server_request_numbers: Vec<String>,
     gone: Vec<bool>,
     said: u64,
     ended: bool,
@@ -105,26 +105,26 @@ struct UnionOrderHarness {
 impl UnionOrderHarness {
     fn new(servers: Servers, limits: Limits, open: bool) -> Self {
         let links = u16::try_from(servers.len()).unwrap();
-        let mut world = Self {
+        let mut harness = Self {
             session: union_of(servers, limits),
             links,
             calls: HashMap::new(),
             asked: vec![Vec::new(); usize::from(links)],
-            questions: HashMap::new(),
-            question_numbers: Vec::new(),
+            server_requests: HashMap::new(),
+            server_request_numbers: Vec::new(),
             gone: vec![false; usize::from(links)],
             said: 0,
             ended: false,
         };
-        world.ask(&[(16, 255)]);
+        harness.ask(&[(16, 255)]);
         if open {
             for link in 0..links {
-                let number = world.asked[usize::from(link)][0].0.clone();
-                world.server(LinkId(link), &result_of(&number, &everything()));
+                let number = harness.asked[usize::from(link)][0].0.clone();
+                harness.server(LinkId(link), &result_of(&number, &everything()));
             }
-            world.client(&tell("notifications/initialized"));
+            harness.client(&tell("notifications/initialized"));
         }
-        world
+        harness
     }
 
     fn apply(&mut self, event: Event) {
@@ -151,7 +151,7 @@ impl UnionOrderHarness {
     fn heard_by_client(&mut self, wire: Wire) {
         for frame in frames_of(wire) {
             match frame.kind() {
-                Kind::Request => self.question_numbers.push(frame.id().unwrap().to_string()),
+                Kind::Request => self.server_request_numbers.push(frame.id().unwrap().to_string()),
                 Kind::Response => {
                     let id = frame.id().unwrap().to_string();
                     let count = self.calls.get_mut(&id).unwrap_or_else(|| panic!("never asked: {id}"));
@@ -175,8 +175,8 @@ impl UnionOrderHarness {
                 }
                 Kind::Response => {
                     let id = frame.id().unwrap().to_string();
-                    assert!(id.starts_with(&format!("\"{}-", link.0)), "the answer to another server's question: {id}");
-                    let count = self.questions.get_mut(&id).expect("an answer to what was asked");
+                    assert!(id.starts_with(&format!("\"{}-", link.0)), "the answer to another server's request: {id}");
+                    let count = self.server_requests.get_mut(&id).expect("an answer to what was asked");
                     count.answered += 1;
                     assert!(count.answered <= count.asked, "answered too often: {id} {count:?}");
                 }
@@ -244,11 +244,11 @@ impl UnionOrderHarness {
                 self.client(&cancel(id));
             }
             UnionAct::Tell(pick) => {
-                let progress = progress(&pick_of(&self.question_numbers, pick));
+                let progress = progress(&pick_of(&self.server_request_numbers, pick));
                 let tokens = [tell("notifications/initialized"), tell("notifications/roots/list_changed"), progress];
                 self.client(&tokens[usize::from(pick) % 3]);
             }
-            UnionAct::AnswerQuestion(pick) => self.client(&answer(&pick_of(&self.question_numbers, pick))),
+            UnionAct::AnswerServerRequest(pick) => self.client(&answer(&pick_of(&self.server_request_numbers, pick))),
             UnionAct::Answer { link: pick_link, pick, how } => {
                 let link = link(pick_link);
                 // Mostly what it was asked, and now and then what another was.
@@ -262,12 +262,12 @@ impl UnionOrderHarness {
                 };
                 self.server(link, &json);
             }
-            UnionAct::Question(pick_link, pick) => {
+            UnionAct::ServerRequest(pick_link, pick) => {
                 let link = link(pick_link);
                 self.said += 1;
                 let id = format!("\"{}-{}\"", link.0, if pick < 30 { u64::from(pick % 4) } else { self.said });
                 if !self.gone[usize::from(link.0)] {
-                    self.questions.entry(id.clone()).or_default().asked += 1;
+                    self.server_requests.entry(id.clone()).or_default().asked += 1;
                 }
                 let params = format!(r#"{{"_meta":{{"progressToken":{id}}}}}"#);
                 self.server(link, &request(&id, if pick > 240 { "ping" } else { "roots/list" }, &params));
@@ -275,7 +275,7 @@ impl UnionOrderHarness {
             UnionAct::Withdraw(pick_link, pick) => {
                 let link = link(pick_link);
                 let id = format!("\"{}-{}\"", link.0, pick % 4);
-                self.questions.entry(id.clone()).or_default().withdrawn = true;
+                self.server_requests.entry(id.clone()).or_default().withdrawn = true;
                 self.server(link, &cancel(&id));
             }
             UnionAct::Progress(pick_link, pick) => {
@@ -288,8 +288,8 @@ impl UnionOrderHarness {
                 let methods = [
                     tell("notifications/tools/list_changed"),
                     tell("notifications/resources/list_changed"),
-                    notice("notifications/resources/updated", r#"{"uri":"x://1"}"#),
-                    notice("notifications/tasks/status", r#"{"taskId":"t"}"#),
+                    notification("notifications/resources/updated", r#"{"uri":"x://1"}"#),
+                    notification("notifications/tasks/status", r#"{"taskId":"t"}"#),
                 ];
                 self.server(link(pick_link), &methods[usize::from(pick) % 4]);
             }
@@ -314,7 +314,7 @@ impl UnionOrderHarness {
 
     /// Everybody answers what there is to be answered, and time passes: then nothing is left.
     fn settle(&mut self) {
-        for number in self.question_numbers.clone() {
+        for number in self.server_request_numbers.clone() {
             self.client(&error(&number));
         }
         for _ in 0..50 {
@@ -379,17 +379,17 @@ proptest! {
         };
         let each = ["a", "a_b", "b"][..count].iter().map(|name| ConfiguredServer::new(name, filter())).collect();
         let limits = Limits { idle_timeout: None, ..limits };
-        let mut world = UnionOrderHarness::new(Servers::new(each, prefix, prefix_uris), limits, open);
+        let mut harness = UnionOrderHarness::new(Servers::new(each, prefix, prefix_uris), limits, open);
         for act in &acts {
-            world.act(act);
+            harness.act(act);
         }
-        if !world.ended && !end {
-            world.settle();
+        if !harness.ended && !end {
+            harness.settle();
         }
-        if !world.ended {
-            world.apply(Event::End(EndReason::Cleared));
+        if !harness.ended {
+            harness.apply(Event::End(EndReason::Cleared));
         }
-        assert!(world.ended);
-        world.everybody_was_answered();
+        assert!(harness.ended);
+        harness.everybody_was_answered();
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 
 const HELLO: &str = r#"{"jsonrpc":"2.0", "id":"i","method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{"x":1.0}}}"#;
 
-fn welcome(capabilities: &str) -> String {
+fn initialize_result(capabilities: &str) -> String {
     format!(
         r#"{{"protocolVersion":"2025-03-26","capabilities":{capabilities},"serverInfo":{{"name":"x","version":"1"}}}}"#
     )
@@ -18,8 +18,8 @@ fn all_are_asked_and_the_client_has_one_answer() {
         session.client(HELLO),
         [r#"named """#.to_owned(), format!("a> {}", hello("2")), format!("b> {}", hello("3"))]
     );
-    assert_eq!(session.answers(B, "3", &welcome(r#"{"prompts":{}}"#)), ["server 1 ready"]);
-    let lines = session.answers(A, "2", &welcome(r#"{"tools":{}}"#));
+    assert_eq!(session.answers(B, "3", &initialize_result(r#"{"prompts":{}}"#)), ["server 1 ready"]);
+    let lines = session.answers(A, "2", &initialize_result(r#"{"tools":{}}"#));
     assert_eq!(lines[..2], ["server 0 ready", "opened 2025-06-18"]);
     let answer = json_of(&lines, "1< ");
     assert_eq!((&answer["id"], &answer["result"]["protocolVersion"]), (&json!("i"), &json!("2025-06-18")));
@@ -42,9 +42,9 @@ fn what_comes_during_the_handshake_waits_for_its_end() {
     assert!(session.asks("7", "tools/call", r#"{"name":"a_x"}"#).is_empty());
     assert!(session.asks("8", "tools/call", r#"{"name":"b_x"}"#).is_empty());
     assert!(session.client(&cancel("8")).is_empty());
-    let lines = session.answers(A, "4", &welcome("{}"));
+    let lines = session.answers(A, "4", &initialize_result("{}"));
     assert_eq!(lines, ["server 0 ready"], "{lines:?}");
-    let lines = session.answers(B, "5", &welcome(r#"{"tools":{}}"#));
+    let lines = session.answers(B, "5", &initialize_result(r#"{"tools":{}}"#));
     let begin = ["server 1 ready", "opened 2025-06-18", "1< ", "a> ", "b> ", "a> "];
     assert!(lines.iter().zip(begin).all(|(line, begin)| line.starts_with(begin)), "{lines:?}");
     assert_eq!(lines[5], r#"a> {"jsonrpc":"2.0","id":6,"method":"tools/call","params":{"name":"x"}}"#);
@@ -55,7 +55,7 @@ fn what_comes_during_the_handshake_waits_for_its_end() {
 fn a_slow_server_is_not_waited_for_and_comes_later() {
     let mut session = UnionHarness::new();
     session.client(HELLO);
-    session.answers(A, "2", &welcome("{}"));
+    session.answers(A, "2", &initialize_result("{}"));
     assert!(session.wait(secs(9)).is_empty());
     let lines = session.wait(secs(1));
     assert!(lines[0].starts_with("b! the session begins without it"), "{lines:?}");
@@ -67,7 +67,7 @@ fn a_slow_server_is_not_waited_for_and_comes_later() {
     assert_eq!(session.asks("2", "tools/list", "{}"), [r#"1< {"jsonrpc":"2.0","id":2,"result":{"tools":[]}}"#]);
     let level = session.asks("3", "logging/setLevel", r#"{"level":"debug"}"#);
     assert_eq!(error_of(&level).0, -32601);
-    let lines = session.answers(B, "3", &welcome(r#"{"tools":{},"resources":{}}"#));
+    let lines = session.answers(B, "3", &initialize_result(r#"{"tools":{},"resources":{}}"#));
     assert_eq!(
         lines,
         [
@@ -85,7 +85,7 @@ fn the_first_is_waited_for_longer_but_not_for_ever() {
     let mut session = UnionHarness::new();
     session.client(HELLO);
     assert!(session.wait(secs(59)).is_empty());
-    let lines = session.answers(B, "3", &welcome("{}"));
+    let lines = session.answers(B, "3", &initialize_result("{}"));
     assert_eq!(json_of(&lines, "1< ")["id"], "i");
     session.exits(A);
     assert!(matches!(session.core.state.client().phase, ClientPhase::Ready));
@@ -111,7 +111,7 @@ fn where_nobody_answers_the_client_is_told_who_does_not() {
         assert_eq!(error_of(&session.wait(secs(1))).0, -31011);
         // Who comes while the client tries once more is there.
         session.client(HELLO);
-        let lines = session.answers(B, "3", &welcome(r#"{"tools":{}}"#));
+        let lines = session.answers(B, "3", &initialize_result(r#"{"tools":{}}"#));
         assert_eq!(json_of(&lines, "1< ")["result"]["capabilities"]["tools"], json!({ "listChanged": true }));
     }
 }
@@ -133,12 +133,12 @@ fn what_a_server_says_is_one_line() {
 fn only_what_is_small_is_kept_of_the_client() {
     let mut session = UnionHarness::new();
     session.client(HELLO);
-    session.answers(A, "2", &welcome(r#"{"logging":{}}"#));
+    session.answers(A, "2", &initialize_result(r#"{"logging":{}}"#));
     session.wait(secs(10));
     let large = "x".repeat(100_000);
-    session.client(&notice("notifications/initialized", &format!(r#"{{"x":"{large}"}}"#)));
+    session.client(&notification("notifications/initialized", &format!(r#"{{"x":"{large}"}}"#)));
     session.asks("7", "logging/setLevel", &format!(r#"{{"level":"debug","x":"{large}"}}"#));
-    let lines = session.answers(B, "3", &welcome(r#"{"logging":{}}"#));
+    let lines = session.answers(B, "3", &initialize_result(r#"{"logging":{}}"#));
     assert_eq!(lines[1], format!("b> {}", tell("notifications/initialized")));
     assert_eq!(json_of(&lines[2..], "b> ")["params"], json!({ "level": "debug" }));
 }
@@ -150,7 +150,7 @@ fn who_refuses_is_left_out() {
     let refusal = r#"{"jsonrpc":"2.0","id":2,"error":{"code":-32602,"message":"too old"}}"#;
     let lines = session.server(A, refusal);
     assert_eq!(lines, ["a! the handshake failed: it refused the handshake: too old", "server 0 refused"]);
-    let lines = session.answers(B, "3", &welcome("{}"));
+    let lines = session.answers(B, "3", &initialize_result("{}"));
     assert_eq!(json_of(&lines, "1< ")["id"], "i");
     let (code, message) = error_of(&session.asks("1", "tools/call", r#"{"name":"a_x"}"#));
     assert_eq!((code, message.as_str()), (-31011, "server `a`: it refused the handshake: too old"));
@@ -172,7 +172,7 @@ fn where_none_can_be_opened_each_is_named() {
     session.is_quiet();
     let lines = session.client(HELLO);
     assert_eq!(lines.len(), 2, "{lines:?}");
-    let lines = session.answers(A, "5", &welcome("{}"));
+    let lines = session.answers(A, "5", &initialize_result("{}"));
     assert_eq!(json_of(&lines, "1< ")["id"], "i");
 }
 

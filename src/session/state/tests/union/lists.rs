@@ -213,7 +213,7 @@ fn a_list_can_be_cancelled_with_all_its_parts() {
     let mut session = union();
     session.asks("7", "tools/list", "{}");
     session.answers(A, "6", r#"{"tools":[]}"#);
-    let cancel = notice("notifications/cancelled", r#"{"requestId":7,"reason":"bored"}"#);
+    let cancel = notification("notifications/cancelled", r#"{"requestId":7,"reason":"bored"}"#);
     let lines = session.client(&cancel);
     let part = |id: &str| cancel.replace("\"requestId\":7", &format!("\"requestId\":{id}"));
     assert_eq!(lines, [format!("b> {}", part("7")), format!("c> {}", part("8"))]);

@@ -38,7 +38,7 @@ fn its_calls_fail_with_its_name_and_the_session_goes_on() {
 }
 
 #[test]
-fn its_questions_are_withdrawn() {
+fn its_requests_are_cancelled() {
     let mut session = union();
     session.server(A, &ask("\"q\"", "roots/list"));
     session.server(B, &ask("\"q\"", "roots/list"));
@@ -63,7 +63,7 @@ fn the_last_one_ends_the_session() {
 }
 
 #[test]
-fn a_survey_goes_on_without_it() {
+fn a_list_discovery_goes_on_without_it() {
     let mut session = UnionHarness::open(servers(&["a", "b"], false, false));
     session.asks("7", "tools/call", r#"{"name":"x"}"#);
     session.answers(B, "7", r#"{"tools":[{"name":"x"}]}"#);
@@ -96,7 +96,7 @@ fn it_was_never_ready() {
 }
 
 #[test]
-fn the_end_answers_what_is_gathered_and_held() {
+fn the_end_answers_fan_outs_and_queued_requests() {
     for reason in [EndReason::Deleted, EndReason::Shutdown] {
         let mut session = UnionHarness::open(servers(&["a", "b"], false, false));
         session.asks("7", "tools/list", "{}");

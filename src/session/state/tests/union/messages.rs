@@ -7,20 +7,21 @@ fn union() -> UnionHarness {
 }
 
 #[test]
-fn both_servers_questions_reach_the_client_and_their_answers_them() {
+fn requests_of_both_servers_reach_the_client_and_its_answers_reach_them() {
     let mut session = union();
-    let question = |token: &str| {
+    let server_request = |token: &str| {
         format!(
             r#"{{"jsonrpc":"2.0","id":"q","method":"sampling/createMessage","params":{{"_meta":{{"progressToken":{token}}}}}}}"#
         )
     };
     for (link, number) in [(A, "1"), (B, "2")] {
-        let told = question(number).replace("\"q\"", number);
-        assert_eq!(session.server(link, &question("\"t\"")), [format!("1< {told}")]);
+        let told = server_request(number).replace("\"q\"", number);
+        assert_eq!(session.server(link, &server_request("\"t\"")), [format!("1< {told}")]);
     }
     // The progress of an answer goes to whoever asked, under its own token.
-    let progress =
-        |token: &str| notice("notifications/progress", &format!(r#"{{"progressToken":{token},"progress":0.50}}"#));
+    let progress = |token: &str| {
+        notification("notifications/progress", &format!(r#"{{"progressToken":{token},"progress":0.50}}"#))
+    };
     assert_eq!(session.client(&progress("2")), [format!("b> {}", progress("\"t\""))]);
     assert!(session.client(&progress("\"t\"")).is_empty(), "nobody asked under it");
     assert_eq!(session.client(&result_of("2", "{}")), [format!("b> {}", result_of("\"q\"", "{}"))]);
@@ -139,7 +140,7 @@ fn progress_under_a_token_that_is_none_of_ours_is_dropped() {
     let mut session = UnionHarness::open(servers(&["a", "b"], true, false));
     session.asks("7", "tools/call", r#"{"name":"a_x","_meta":{"progressToken":"mine"}}"#);
     let progress =
-        |token: &str| notice("notifications/progress", &format!(r#"{{"progressToken":{token},"progress":0.5}}"#));
+        |token: &str| notification("notifications/progress", &format!(r#"{{"progressToken":{token},"progress":0.5}}"#));
     for token in [r#""mine""#, "0", "5", "999999", "null"] {
         assert!(session.server(B, &progress(token)).is_empty(), "{token}");
     }

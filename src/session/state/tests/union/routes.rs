@@ -26,7 +26,7 @@ fn a_name_says_whose_it_is() {
             r#"b> {"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"arguments":{"name":"a_x"}, "n\u0061me" : "x","_meta":{"progressToken":5}}}"#
         ]
     );
-    let progress = notice("notifications/progress", r#"{"progressToken":5,"progress":1}"#);
+    let progress = notification("notifications/progress", r#"{"progressToken":5,"progress":1}"#);
     assert!(session.server(A, &progress).is_empty(), "it is not asked");
     assert!(session.server(A, &result_of("5", "{}")).is_empty());
     assert_eq!(session.server(B, &progress), [format!("1< {}", progress.replace('5', "\"t\""))]);
@@ -98,7 +98,7 @@ fn plain_names_are_found_in_lists_of_all_pages() {
 }
 
 #[test]
-fn a_survey_that_fails_is_told_of() {
+fn a_list_discovery_that_fails_is_named() {
     let mut session = union(false, false);
     session.asks("7", "prompts/get", r#"{"name":"x"}"#);
     let lines = session.server(A, r#"{"jsonrpc":"2.0","id":6,"error":{"code":-1,"message":"no"}}"#);
@@ -195,7 +195,7 @@ fn uris_with_their_servers_name_in_them() {
         r#"{"content":[{"type":"resource","resource":{"uri":"x://1"}},{"type":"resource_link","uri":"y://z"}]}"#;
     let told = content.replace("x://", "x://a/").replace("y://", "y://a/");
     assert_eq!(session.answers(A, &id, content), [format!("1< {}", result_of("9", &told))]);
-    let updated = notice("notifications/resources/updated", r#"{"uri":"x://1"}"#);
+    let updated = notification("notifications/resources/updated", r#"{"uri":"x://1"}"#);
     assert_eq!(session.server(A, &updated), [format!("1< {}", updated.replace("x://", "x://a/"))]);
     let (code, message) = error_of(&session.asks("10", "resources/read", r#"{"uri":"x://1"}"#));
     assert!(code == -32002 && message.contains("name its server in it"), "{message}");
@@ -209,14 +209,14 @@ fn tasks_are_their_servers() {
     let mut session = union(true, false);
     session.asks("7", "tools/call", r#"{"name":"b_x","task":{}}"#);
     session.answers(B, "5", r#"{"task":{"taskId":"t1","status":"working"}}"#);
-    session.server(A, &notice("notifications/tasks/status", r#"{"taskId":"t2","status":"working"}"#));
+    session.server(A, &notification("notifications/tasks/status", r#"{"taskId":"t2","status":"working"}"#));
     for (task, expected) in [("t1", "b>"), ("t2", "a>")] {
         for method in ["tasks/get", "tasks/result", "tasks/cancel", "tasks/update"] {
             let lines = session.asks(&format!("\"{method}{task}\""), method, &json!({ "taskId": task }).to_string());
             assert_eq!(lines[0].split(' ').next(), Some(expected), "{task}");
         }
     }
-    session.server(A, &notice("notifications/tasks/status", r#"{"taskId":"t1","status":"working"}"#));
+    session.server(A, &notification("notifications/tasks/status", r#"{"taskId":"t1","status":"working"}"#));
     let (code, message) = error_of(&session.asks("8", "tasks/get", r#"{"taskId":"t1"}"#));
     assert!(code == -32602 && message.contains("offered by `a` and `b`"), "{message}");
     // Of others the servers are asked.
