@@ -2,7 +2,7 @@
 //!
 //! A [`ProxyError`] is typed inside sessile and becomes a JSON-RPC error here, in one place. The texts name settings by
 //! their names in the library, as in `max_sessions`, because not every program that embeds sessile has a command line.
-//! Sessile's own codes are -31007 to -31020, outside of the range that JSON-RPC reserves: MCP says that new
+//! Sessile's own codes are -31007 to -31021, outside of the range that JSON-RPC reserves: MCP says that new
 //! implementations should not use -32000 to -32019, and keeps -32020 to -32099 for itself (2026-07-28, basic, "Error
 //! codes"). -32001 for a session that is not known is what the official SDKs use, and -32002 for a resource is MCP's
 //! own. The README lists all of them.
@@ -26,7 +26,9 @@ pub mod code {
     pub const BACKEND_UNAVAILABLE: i32 = -31011;
     /// The session ended while the call was in flight.
     pub const SESSION_ENDED: i32 = -31012;
-    /// There are as many sessions as there may be (HTTP 503).
+    /// The state of a shared session was lost, and its servers were started anew.
+    pub const STATE_LOST: i32 = -31021;
+    /// There are as many sessions, or clients of a session, as there may be (HTTP 503).
     pub const SESSION_LIMIT: i32 = -31013;
     /// A message is larger than the limit (HTTP 413).
     pub const MESSAGE_TOO_LARGE: i32 = -31014;
@@ -79,6 +81,10 @@ pub(crate) enum ProxyError {
     Unauthorized { status: u16, challenge: Option<String>, whose: CredentialsOwner, reason: String },
     #[error("the backend's answer cannot be understood: {reason}")]
     BadAnswer { reason: String },
+    #[error(
+        "the state of this session is lost: its servers were started anew (generation {generation}), and the next request goes to them"
+    )]
+    StateLost { generation: u64, session: Arc<str> },
     #[error("the session has ended ({reason}): open a new session to go on")]
     SessionEnded { reason: &'static str, session: Arc<str> },
     #[error(
@@ -87,6 +93,10 @@ pub(crate) enum ProxyError {
     SessionNotFound,
     #[error("all {limit} sessions are in use: try again later, or have the operator raise the setting `max_sessions`")]
     SessionLimit { limit: usize },
+    #[error(
+        "{limit} clients are attached to this session, each with an open stream: try again when some of them have left"
+    )]
+    ClientLimit { limit: usize },
     #[error(
         "the message has {size} bytes or more and the limit is {limit}: send less at once, or have the operator raise the setting `max_message_size`"
     )]
@@ -182,9 +192,10 @@ impl ProxyError {
             Self::BackendExited { .. } | Self::BackendLost { .. } => code::BACKEND_EXITED,
             Self::Refused { .. } => code::BACKEND_REFUSED,
             Self::Unauthorized { .. } => code::BACKEND_UNAUTHORIZED,
+            Self::StateLost { .. } => code::STATE_LOST,
             Self::SessionEnded { .. } => code::SESSION_ENDED,
             Self::SessionNotFound => code::SESSION_NOT_FOUND,
-            Self::SessionLimit { .. } => code::SESSION_LIMIT,
+            Self::SessionLimit { .. } | Self::ClientLimit { .. } => code::SESSION_LIMIT,
             Self::MessageTooLarge { .. } => code::MESSAGE_TOO_LARGE,
             Self::MessageStalled => code::MESSAGE_STALLED,
             Self::RequestTimeout { .. } => code::REQUEST_TIMEOUT,
@@ -240,11 +251,15 @@ impl ProxyError {
                 "type": "backend_unauthorized", "status": status, "wwwAuthenticate": challenge,
                 "credentials": if *whose == CredentialsOwner::Client { "client" } else { "operator" },
             }),
+            Self::StateLost { generation, session } => json!({
+                "type": "state_lost", "session": &**session, "generation": generation, "stateLost": true,
+            }),
             Self::SessionEnded { reason, session } => {
                 json!({ "type": "session_ended", "session": &**session, "reason": reason })
             }
             Self::SessionNotFound => json!({ "type": "session_not_found" }),
             Self::SessionLimit { limit } => json!({ "type": "session_limit", "limit": limit }),
+            Self::ClientLimit { limit } => json!({ "type": "client_limit", "limit": limit }),
             Self::MessageTooLarge { limit, size } => {
                 json!({ "type": "message_too_large", "limit": limit, "size": size })
             }
@@ -374,19 +389,4 @@ impl LinkExit {
 }
 
 #[cfg(test)]
-#[test]
-fn an_error_does_not_repeat_a_name_of_any_length() {
-    for (length, told) in [(1024, 1024), (1025, 1027), (60_000_000, 1027)] {
-        assert_eq!(shortened(&"x".repeat(length)).len(), told);
-    }
-    assert_eq!(shortened(&"é".repeat(1000)), format!("{}...", "é".repeat(512)));
-    let name = "n".repeat(10_000_000);
-    for error in [
-        ProxyError::MethodNotFound(name.clone()),
-        ProxyError::InvalidParams(name.clone()),
-        ProxyError::Unknown { noun: "resource", name: name.clone(), hint: None },
-        ProxyError::Clash { noun: "tool", name, servers: Vec::new(), remedy: "" },
-    ] {
-        assert!(error.to_wire(None).len() < 3000, "{}", error.code());
-    }
-}
+mod tests;

@@ -26,6 +26,11 @@ pub(crate) const TASKS_CANCEL: &str = "tasks/cancel";
 pub(crate) const TASKS_UPDATE: &str = "tasks/update";
 pub(crate) const SERVER_DISCOVER: &str = "server/discover";
 
+// Requests of servers.
+pub(crate) const ROOTS_LIST: &str = "roots/list";
+pub(crate) const SAMPLING_CREATE_MESSAGE: &str = "sampling/createMessage";
+pub(crate) const ELICITATION_CREATE: &str = "elicitation/create";
+
 // Notifications.
 pub(crate) const INITIALIZED: &str = "notifications/initialized";
 pub(crate) const CANCELLED: &str = "notifications/cancelled";
@@ -34,4 +39,16 @@ pub(crate) const TOOLS_LIST_CHANGED: &str = "notifications/tools/list_changed";
 pub(crate) const PROMPTS_LIST_CHANGED: &str = "notifications/prompts/list_changed";
 pub(crate) const RESOURCES_LIST_CHANGED: &str = "notifications/resources/list_changed";
 pub(crate) const RESOURCES_UPDATED: &str = "notifications/resources/updated";
+pub(crate) const ROOTS_LIST_CHANGED: &str = "notifications/roots/list_changed";
+pub(crate) const LOG_MESSAGE: &str = "notifications/message";
+pub(crate) const ELICITATION_COMPLETE: &str = "notifications/elicitation/complete";
 pub(crate) const TASKS_STATUS: &str = "notifications/tasks/status";
+
+/// The older of two protocol versions with a handshake; the first if either is none that sessile knows.
+pub(crate) fn older_version<'a>(one: &'a str, other: &'a str) -> &'a str {
+    let age = |version: &str| HANDSHAKE_VERSIONS.iter().position(|known| *known == version);
+    match (age(one), age(other)) {
+        (Some(first), Some(second)) if second < first => other,
+        _ => one,
+    }
+}

@@ -192,6 +192,8 @@ impl ClientInput {
             Err(refused) => {
                 let error = match refused {
                     Refused::Limit(limit) => ProxyError::SessionLimit { limit },
+                    Refused::ClientLimit(limit) => ProxyError::ClientLimit { limit },
+                    Refused::Ended => ProxyError::SessionNotFound,
                     Refused::ShuttingDown => ProxyError::ShuttingDown,
                     Refused::Failed => ProxyError::BackendUnavailable {
                         reason: "the session could not be made; the log of the proxy says why".to_owned(),

@@ -17,13 +17,13 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use super::connection::{ConnectionSender, SendOutcome};
-use super::facts::SessionFacts;
+use super::facts::{ClientFacts, SessionFacts};
 use super::link_phase::LinkId;
 use super::links::{LinkPlan, Links};
 use super::log_throttle::LogThrottle;
 use super::mailbox::SessionMessage;
 use super::server::ServerState;
-use super::state::{ClientId, Effect, Effects, Event, Keeper, State};
+use super::state::{ClientId, Effect, Effects, Event, Keeper, LostState, State};
 use super::union::Servers;
 use super::{Attachment, EndReason, Limits, Registry, StreamId};
 use crate::backend::Backend;
@@ -36,6 +36,10 @@ pub(super) struct Arguments {
     pub facts: Arc<SessionFacts>,
     pub limits: Limits,
     pub expose_stderr: bool,
+    /// Whether other clients may join the session, which then outlives its clients.
+    pub is_shared: bool,
+    /// What was lost with the session before it, if it is shared.
+    pub lost: Option<LostState>,
     /// The backends, one for each link, in the order of the links' numbers.
     pub backends: Arc<[Backend]>,
     pub servers: Arc<Servers>,
@@ -52,6 +56,7 @@ pub(super) struct SessionActor;
 
 pub(super) struct Shell {
     core: State,
+    clients: HashMap<ClientId, Arc<ClientFacts>>,
     connections: HashMap<StreamId, Connection>,
     links: Links,
     log_throttle: LogThrottle,
@@ -126,7 +131,7 @@ impl Actor for SessionActor {
 
     async fn pre_start(&self, myself: ActorRef<SessionMessage>, args: Arguments) -> Result<Shell, ActorProcessingErr> {
         let Arguments { facts, limits, expose_stderr, backends, servers, scratch, .. } = args;
-        let Arguments { upward, downward, queue, registry, tasks, .. } = args;
+        let Arguments { upward, downward, queue, registry, tasks, is_shared, lost, .. } = args;
         let keeper = keeper(&downward, ClientId::FIRST, &myself);
         let stop = CancellationToken::new();
         let plan = LinkPlan {
@@ -141,9 +146,11 @@ impl Actor for SessionActor {
             tasks,
             stop: stop.clone(),
         };
+        let core = State::new(facts.name.clone(), servers, limits, expose_stderr, Instant::now().into_std())
+            .with_keeper(ClientId::FIRST, keeper);
         Ok(Shell {
-            core: State::new(facts.name.clone(), servers, limits, expose_stderr, Instant::now().into_std())
-                .with_keeper(ClientId::FIRST, keeper),
+            core: if is_shared { core.shared(lost) } else { core },
+            clients: HashMap::from([(facts.opener.id, facts.opener.clone())]),
             connections: HashMap::new(),
             links: Links::new(plan),
             log_throttle: LogThrottle::default(),
@@ -167,7 +174,15 @@ impl Actor for SessionActor {
     ) -> Result<(), ActorProcessingErr> {
         // The permit of an event is dropped when the event was dealt with.
         let mut _permit = None;
+        let mut joining = None;
         let event = match message {
+            SessionMessage::Join { client, reply } => {
+                let keeper = keeper(&shell.links.plan().downward, client.id, &myself);
+                let id = client.id;
+                shell.clients.insert(id, client);
+                joining = Some((id, reply));
+                Event::Joined { client: id, keeper }
+            }
             SessionMessage::Attach { client, stream, attachment, kind, after, sender } => {
                 let connection = Connection { attachment, sender };
                 shell.connections.insert(stream, connection);
@@ -184,7 +199,15 @@ impl Actor for SessionActor {
             }
         };
         let now = Instant::now();
-        if shell.carry_out(event, &myself, now) {
+        let over = shell.carry_out(event, &myself, now);
+        if let Some((client, reply)) = joining {
+            let has_joined = shell.core.has_client(client);
+            if !has_joined {
+                shell.clients.remove(&client);
+            }
+            let _ = reply.send(has_joined);
+        }
+        if over {
             myself.stop(None);
         } else {
             shell.arm(&myself, now);
@@ -218,6 +241,7 @@ impl Shell {
             self.links.plan().downward.set_unread(!self.is_awaited);
         }
         self.end.facts.calls.store(self.core.requests_in_flight(), Ordering::Relaxed);
+        self.end.facts.clients.store(self.core.client_count(), Ordering::Relaxed);
         over
     }
 
@@ -264,8 +288,16 @@ impl Shell {
                     info!(session = %self.end.facts.id, client = %name, "client introduced itself");
                     let _ = self.end.facts.client.set(name);
                 }
+                Effect::ClientReady { client, version } => {
+                    if let (Some(client), Some(version)) = (self.clients.get(&client), version) {
+                        let _ = client.version.set(version);
+                    }
+                }
+                Effect::ClientLeft { client } => self.client_left(client),
                 Effect::SessionOpened { version } => {
-                    let _ = self.end.facts.version.set(version.unwrap_or_default());
+                    let version = version.unwrap_or_default();
+                    let _ = self.end.facts.opener.version.set(version.clone());
+                    let _ = self.end.facts.version.set(version);
                     if self.links.plan().backends.len() == 1 {
                         self.set_server_state(LinkId(0), ServerState::Ready);
                     }
@@ -285,6 +317,15 @@ impl Shell {
             }
         }
         over
+    }
+
+    /// A client is no part of the session any more: nobody finds the session by what it holds.
+    fn client_left(&mut self, client: ClientId) {
+        self.end.registry.forget_client(self.end.facts.id, client);
+        if let Some(facts) = self.clients.remove(&client) {
+            facts.left.cancel();
+        }
+        debug!(session = %self.end.facts.id, client = client.0, "client left");
     }
 
     fn set_server_state(&self, link: LinkId, state: ServerState) {

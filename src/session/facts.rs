@@ -1,18 +1,39 @@
 //! What everybody may know of a session, without asking its actor.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::link_phase::LinkId;
 use super::server::{ServerCell, ServerInfo};
+use super::state::ClientId;
 use super::union::Servers;
 use super::{Attachment, EndReason, SessionId, StreamId};
 use crate::principal::Principal;
+
+/// The number of a stream has that of its client above this bit, so that no client can resume another one's stream.
+const STREAM_BITS: u32 = 40;
+
+/// What everybody may know of one client of a session.
+#[derive(Debug)]
+pub(crate) struct ClientFacts {
+    pub id: ClientId,
+    /// The protocol version of this client, once it was negotiated.
+    pub version: OnceLock<String>,
+    /// Cancelled when the client is no part of the session any more.
+    pub left: CancellationToken,
+}
+
+impl ClientFacts {
+    pub(super) fn new(id: ClientId) -> Self {
+        Self { id, version: OnceLock::new(), left: CancellationToken::new() }
+    }
+}
 
 /// What everybody may know of a session.
 #[derive(Debug)]
@@ -23,9 +44,15 @@ pub(crate) struct SessionFacts {
     pub principal: Principal,
     pub opened: Instant,
     pub opened_at: SystemTime,
+    /// The client that has opened the session.
+    pub opener: Arc<ClientFacts>,
+    /// The name of the client that introduced itself first.
     pub client: OnceLock<String>,
-    /// The protocol version that was negotiated, once it was.
+    /// The protocol version that was negotiated with the servers, once it was.
     pub version: OnceLock<String>,
+    /// How many clients are attached.
+    pub clients: AtomicUsize,
+    last_client: AtomicU32,
     servers: Arc<Servers>,
     cells: Box<[ServerCell]>,
     pub calls: AtomicUsize,
@@ -46,8 +73,11 @@ impl SessionFacts {
             principal,
             opened: Instant::now(),
             opened_at: SystemTime::now(),
+            opener: Arc::new(ClientFacts::new(ClientId::FIRST)),
             client: OnceLock::new(),
             version: OnceLock::new(),
+            clients: AtomicUsize::new(1),
+            last_client: AtomicU32::new(ClientId::FIRST.0),
             cells: servers.links().map(|_| ServerCell::default()).collect(),
             servers,
             calls: AtomicUsize::new(0),
@@ -73,14 +103,27 @@ impl SessionFacts {
         self.opened.elapsed().saturating_sub(Duration::from_millis(self.active.load(Ordering::Relaxed)))
     }
 
-    /// The number of a new stream.
-    pub(super) fn new_stream(&self) -> StreamId {
-        StreamId(self.next_stream.fetch_add(1, Ordering::Relaxed))
+    /// The number of a new client.
+    pub(super) fn new_client(&self) -> ClientId {
+        ClientId(self.last_client.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// Whether the session ever had such a stream.
-    pub(super) fn had_stream(&self, stream: StreamId) -> bool {
-        stream.0 > 0 && stream.0 < self.next_stream.load(Ordering::Relaxed)
+    /// The number of a new stream of that client.
+    pub(super) fn new_stream(&self, client: ClientId) -> StreamId {
+        StreamId(u64::from(client.0) << STREAM_BITS | self.next_stream.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Whether that client may have had such a stream.
+    pub(super) fn had_stream(&self, client: ClientId, stream: StreamId) -> bool {
+        let number = stream.0 & ((1 << STREAM_BITS) - 1);
+        stream.0 >> STREAM_BITS == u64::from(client.0)
+            && number > 0
+            && number < self.next_stream.load(Ordering::Relaxed)
+    }
+
+    /// Whether the session ever had a stream.
+    pub(super) fn has_had_stream(&self) -> bool {
+        self.next_stream.load(Ordering::Relaxed) > 1
     }
 
     /// The number of a new connection of a stream.

@@ -8,21 +8,23 @@ use ractor::ActorRef;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{StreamConnection, connection};
-use super::facts::SessionFacts;
+use super::facts::{ClientFacts, SessionFacts};
 use super::mailbox::SessionMessage;
-use super::state::{ClientId, Event, Received};
-use super::{Attachment, EndReason, RespondOn, StreamId, StreamKind};
+use super::state::{Event, MOST_CLIENTS, Received};
+use super::{Attachment, EndReason, Refused, RespondOn, StreamId, StreamKind};
 use crate::budget::Budget;
 use crate::frame::{LostMessage, Permit};
 
 /// How often a drain looks whether it is done.
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
 
-/// A living session, or one that has just ended: then every message to it is lost, and `ended` says so.
+/// One client of a living session, or of one that has just ended: then every message to it is lost, and `ended` says
+/// so.
 #[derive(Debug, Clone)]
 pub(crate) struct SessionHandle {
     actor: ActorRef<SessionMessage>,
     facts: Arc<SessionFacts>,
+    client: Arc<ClientFacts>,
     /// What the client may have under way to the servers.
     upward: Budget,
     /// What the servers may have under way to the client.
@@ -42,7 +44,38 @@ impl SessionHandle {
         queue_capacity: usize,
         share: usize,
     ) -> Self {
-        Self { actor, facts, upward, downward, queue_capacity, share }
+        let client = facts.opener.clone();
+        Self { actor, facts, client, upward, downward, queue_capacity, share }
+    }
+
+    /// Adds a client to the session, and gives its handle. Refused if the session is over, or has as many clients as it
+    /// may have and none of them can be forgotten.
+    pub(crate) async fn join(&self) -> Result<Self, Refused> {
+        let client = Arc::new(ClientFacts::new(self.facts.new_client()));
+        let joined = ractor::call!(self.actor, |reply| SessionMessage::Join { client: client.clone(), reply });
+        match joined {
+            Ok(true) => Ok(Self { client, ..self.clone() }),
+            Ok(false) => Err(Refused::ClientLimit(MOST_CLIENTS)),
+            Err(_) => Err(Refused::Ended),
+        }
+    }
+
+    /// The client leaves. A session that only this client could find ends with it, for this reason.
+    pub(crate) fn leave(&self, reason: EndReason) {
+        self.event(Event::Left { client: self.client.id, reason });
+    }
+
+    /// Resolves when this client is no part of the session any more, or the session has ended.
+    pub(crate) async fn left(&self) {
+        tokio::select! {
+            () = self.client.left.cancelled() => {}
+            () = self.ended() => {}
+        }
+    }
+
+    /// What everybody may know of this client.
+    pub(crate) fn client(&self) -> &ClientFacts {
+        &self.client
     }
 
     pub(crate) fn facts(&self) -> &SessionFacts {
@@ -79,16 +112,16 @@ impl SessionHandle {
     /// `cut` is cancelled when the client does not read what is sent to it while others need the memory: whoever has
     /// the connection ends it then.
     pub(crate) fn open_stream(&self, kind: StreamKind, cut: CancellationToken) -> StreamConnection {
-        let stream = self.facts.new_stream();
+        let stream = self.facts.new_stream(self.client.id);
         self.attach(stream, kind, None, cut)
     }
 
     /// Whether a connection was ever opened. A session that was just made has none yet.
     pub(crate) fn has_had_connection(&self) -> bool {
-        self.facts.had_stream(StreamId(1))
+        self.facts.has_had_stream()
     }
 
-    /// Resumes a stream that the client knows up to event `after`. `None` if this session never had such a stream.
+    /// Resumes a stream that the client knows up to event `after`. `None` if this client never had such a stream.
     /// `cut` is as for [`open_stream`](Self::open_stream).
     pub(crate) fn resume_stream(
         &self,
@@ -96,7 +129,8 @@ impl SessionHandle {
         after: u64,
         cut: CancellationToken,
     ) -> Option<StreamConnection> {
-        self.facts.had_stream(stream).then(|| self.attach(stream, StreamKind::Get, Some(after), cut))
+        let is_own = self.facts.had_stream(self.client.id, stream);
+        is_own.then(|| self.attach(stream, StreamKind::Get, Some(after), cut))
     }
 
     fn attach(
@@ -112,7 +146,7 @@ impl SessionHandle {
             cut.cancel();
             let _ = actor.send_message(SessionMessage::GivenUp { stream, attachment });
         });
-        self.cast(SessionMessage::Attach { client: ClientId::FIRST, stream, attachment, kind, after, sender });
+        self.cast(SessionMessage::Attach { client: self.client.id, stream, attachment, kind, after, sender });
         receiver
     }
 
@@ -125,20 +159,20 @@ impl SessionHandle {
     pub(crate) fn receive(&self, respond_on: RespondOn, (frames, permit): (Received, Option<Permit>)) {
         let active = u64::try_from(self.facts.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.facts.active.store(active, Ordering::Relaxed);
-        let event = Event::FromClient { client: ClientId::FIRST, respond_on, frames };
+        let event = Event::FromClient { client: self.client.id, respond_on, frames };
         self.cast(SessionMessage::Event { event, permit });
     }
 
     /// Tells of a message of the client that was not kept.
     pub(crate) async fn client_lost(&self, stream: StreamId, message: LostMessage) {
         let permit = Some(self.upward.unreadable(&self.downward).await);
-        let event = Event::ClientLost { client: ClientId::FIRST, stream, message };
+        let event = Event::ClientLost { client: self.client.id, stream, message };
         self.cast(SessionMessage::Event { event, permit });
     }
 
     /// The client will send nothing more, but may still read.
     pub(crate) fn input_ended(&self) {
-        self.event(Event::InputEnded { client: ClientId::FIRST });
+        self.event(Event::InputEnded { client: self.client.id });
     }
 
     /// Takes no new requests, gives those in flight up to `limit` to end, and ends.

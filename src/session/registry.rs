@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use dashmap::DashMap;
 use tokio_util::task::TaskTracker;
 
+use super::state::ClientId;
 use super::{Caller, ClientTransport, SessionHandle, SessionId, SessionSecret};
 
 #[derive(Debug, Default)]
@@ -25,6 +26,10 @@ impl Registry {
         }
         self.by_id.insert(id, (session, secret));
     }
+
+    /// The session lives on without this client.
+    #[expect(clippy::unused_self, reason = "no session has several clients yet")]
+    pub(super) fn forget_client(&self, _session: SessionId, _client: ClientId) {}
 
     pub(super) fn remove(&self, id: SessionId) {
         if let Some((_, (_, Some(secret)))) = self.by_id.remove(&id) {

@@ -18,6 +18,10 @@ use crate::budget::{Budget, Pool};
 pub(crate) enum Refused {
     /// There are so many already.
     Limit(usize),
+    /// The session that was to be joined has so many clients already.
+    ClientLimit(usize),
+    /// The session that was to be joined is over.
+    Ended,
     ShuttingDown,
     /// A defect, or an operating system without randomness; the log says which.
     Failed,
@@ -178,6 +182,8 @@ impl SupervisorState {
             facts: facts.clone(),
             limits: plan.limits.clone(),
             expose_stderr,
+            is_shared: false,
+            lost: None,
             backends: plan.backends.clone(),
             servers: plan.servers.clone(),
             scratch: plan.scratch.join(format!("sessile-{id}")),

@@ -58,6 +58,8 @@ pub(super) async fn unreadable_body(session: Option<&SessionHandle>, error: &Fra
 pub(super) fn error_of_refusal(refused: Refused) -> ProxyError {
     match refused {
         Refused::Limit(limit) => ProxyError::SessionLimit { limit },
+        Refused::ClientLimit(limit) => ProxyError::ClientLimit { limit },
+        Refused::Ended => ProxyError::SessionNotFound,
         Refused::ShuttingDown => ProxyError::ShuttingDown,
         Refused::Failed => {
             let reason = "the session could not be made; the log of the proxy says why".to_owned();

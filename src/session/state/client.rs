@@ -13,17 +13,22 @@
 //! ```
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+use super::capabilities::ClientCapabilities;
 use super::outbox::ROOMY;
+use super::shared::{LogLevel, Subscriptions};
 use super::{Keeper, Outbox, StreamId, Waiting};
 use crate::frame::Id;
 use crate::session::Limits;
 
+/// Most clients of a session at once.
+pub(crate) const MOST_CLIENTS: usize = 256;
+
 /// Which client of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ClientId(pub u32);
 
 impl ClientId {
@@ -60,6 +65,16 @@ pub(super) enum ClientPhase {
 pub(super) struct Client {
     pub id: ClientId,
     pub phase: ClientPhase,
+    /// The protocol version that the client has asked for, until it has its answer; then the one that it was told.
+    pub version: Option<Box<str>>,
+    /// What the client has declared in `initialize`.
+    pub capabilities: ClientCapabilities,
+    /// The least severe log messages that the client wants, if it has said so.
+    pub log_level: Option<LogLevel>,
+    /// The resources to which the client has subscribed, where several clients may have.
+    pub subscriptions: Subscriptions,
+    /// When the client was last heard of: it sent something, or a connection of it came or went.
+    pub last_seen: Instant,
     /// The requests of this client that have no response, by the client's own ids. Two clients may use one id.
     in_flight: HashMap<Id, u64>,
     /// The client's streams, and since when it has none open.
@@ -71,15 +86,24 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(id: ClientId, limits: &Limits) -> Self {
+    pub(super) fn new(id: ClientId, limits: &Limits, now: Instant) -> Self {
         Self {
             id,
             phase: ClientPhase::New,
+            version: None,
+            capabilities: ClientCapabilities::default(),
+            log_level: None,
+            subscriptions: Subscriptions::default(),
+            last_seen: now,
             in_flight: HashMap::new(),
             outbox: Outbox::new(limits),
             waiting: Waiting::new(limits.replay_bytes),
             keeper: Keeper::default(),
         }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self.phase, ClientPhase::Ready)
     }
 
     pub(super) fn is_leaving(&self) -> bool {
@@ -131,6 +155,16 @@ impl Client {
         (self.requests_in_flight() > 0).then(|| gone.min(now))
     }
 
+    /// When a client of a session that outlives its clients is forgotten, if it has no open stream and nobody waits for
+    /// a response to it.
+    pub(super) fn forgotten_at(&self, after: Duration) -> Option<Instant> {
+        let waits = self.requests_in_flight() > 0 && self.outbox.gone_at().is_none();
+        if self.outbox.has_open_stream() || waits {
+            return None;
+        }
+        Some(self.last_seen + after)
+    }
+
     /// The next deadline of this client.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let leaving = match self.phase {
@@ -153,8 +187,30 @@ pub(super) struct Clients(SmallVec<[Client; 1]>);
 
 impl Clients {
     /// The client that opens the session, and no other yet.
-    pub(super) fn new(limits: &Limits) -> Self {
-        Self(std::iter::once(Client::new(ClientId::FIRST, limits)).collect())
+    pub(super) fn new(limits: &Limits, now: Instant) -> Self {
+        Self(std::iter::once(Client::new(ClientId::FIRST, limits, now)).collect())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn add(&mut self, client: Client) {
+        self.0.push(client);
+    }
+
+    pub(super) fn remove(&mut self, id: ClientId) -> Option<Client> {
+        let place = self.0.iter().position(|client| client.id == id)?;
+        Some(self.0.remove(place))
+    }
+
+    /// The client of a session that has just one.
+    pub(super) fn only(&self) -> Option<ClientId> {
+        self.0.first().map(|client| client.id)
     }
 
     pub(super) fn get(&self, id: ClientId) -> Option<&Client> {
@@ -176,13 +232,6 @@ impl Clients {
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Client> {
         self.0.iter_mut()
-    }
-
-    /// Where a message goes that belongs to no request: the newest general stream of the first client that has one.
-    pub(super) fn general_destination(&self) -> Option<Destination> {
-        self.0
-            .iter()
-            .find_map(|client| client.outbox.general_stream().map(|stream| Destination { client: client.id, stream }))
     }
 
     /// Whether the session has no client any more.

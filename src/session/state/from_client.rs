@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::capabilities::ClientCapabilities;
 use super::client::{ClientPhase, Destination};
 use super::{
     Attachment, ClientId, ClientMessageKind, ClientRequest, Effect, EndReason, Intake, MessageRole, ONLY_LINK,
@@ -11,11 +12,11 @@ use crate::error::ProxyError;
 use crate::frame::{Frame, FrameError, Id, Incoming, Kind, LostMessage, Named, Wire};
 use crate::link::Purpose;
 use crate::mcp;
-use crate::session::link_phase::{LinkId, LinkPhase};
+use crate::session::link_phase::{LinkId, LinkPhase, protocol_version};
 use crate::session::union::{Cancellation, Edit, UnionInput};
 
 /// The number of no stream: a response that would go there is dropped, because nobody waits for it.
-const NO_STREAM: StreamId = StreamId(0);
+pub(super) const NO_STREAM: StreamId = StreamId(0);
 
 impl State {
     pub(super) fn attached(
@@ -26,10 +27,14 @@ impl State {
         kind: StreamKind,
         after: Option<u64>,
     ) {
-        match (self.clients.get_mut(client), after) {
-            (None, _) => self.effects.push(Effect::Close { stream }),
-            (Some(client), None) => client.outbox.attach(stream, attachment, kind, self.now),
-            (Some(_), Some(after)) => self.resumed(Destination { client, stream }, attachment, after),
+        let Some(known) = self.clients.get_mut(client) else {
+            self.effects.push(Effect::Close { stream });
+            return;
+        };
+        known.last_seen = self.now;
+        match after {
+            None => known.outbox.attach(stream, attachment, kind, self.now),
+            Some(after) => self.resumed(Destination { client, stream }, attachment, after),
         }
     }
 
@@ -73,6 +78,7 @@ impl State {
     pub(super) fn detached(&mut self, stream: StreamId, attachment: Attachment) {
         let Some(client) = self.clients.of_stream(stream) else { return };
         let Some(kind) = client.outbox.detach(stream, attachment, self.now) else { return };
+        client.last_seen = self.now;
         // A client that leaves before its `initialize` was answered never learnt how to find the session again, and one
         // whose only connection is lost has nothing else.
         if client.initializes_on(stream) || kind.is_session() {
@@ -107,6 +113,7 @@ impl State {
 
     pub(super) fn on_client_body(&mut self, client: ClientId, respond_on: RespondOn, frames: Received) {
         let Some(known) = self.clients.get_mut(client) else { return };
+        known.last_seen = self.now;
         let stream = match respond_on {
             RespondOn::Stream(stream) => Some(stream),
             RespondOn::OwnStream => known.outbox.own_stream(),
@@ -181,7 +188,7 @@ impl State {
     fn on_client_request(&mut self, from: Destination, frame: Frame, batch: Option<u64>) {
         let mut request = ClientRequest::new(from, frame.id(), batch);
         request.kind = self.kind_of(from.client, &frame);
-        if let Some(error) = self.refusal(from.client, &frame) {
+        if let Some(error) = self.refusal(from.client, &frame).or_else(|| self.take_lost_state(&frame)) {
             self.refuse(request, &error);
             return;
         }
@@ -195,10 +202,20 @@ impl State {
                 client.request_began(id, number);
             }
             if kind == RequestKind::Initialize {
+                client.version = protocol_version(&frame, "params").map(String::into_boxed_str);
+                client.capabilities = ClientCapabilities::read(&frame);
                 client.phase = ClientPhase::Initializing { request: number, stream: from.stream };
                 self.effects.push(Effect::ClientNamed { name: client_name(&frame) });
             }
         }
+        let frame = if self.shared.is_some() { self.share_request(number, frame) } else { Some(frame) };
+        if let Some(frame) = frame {
+            self.dispatch(number, frame);
+        }
+    }
+
+    /// Hands a client request to the union, or to the only server.
+    pub(super) fn dispatch(&mut self, number: u64, frame: Frame) {
         if self.union.is_some() {
             self.apply_to_union(UnionInput::Request { number, frame });
         } else {
@@ -231,6 +248,9 @@ impl State {
         let is_new = self.clients.get(client).is_some_and(|client| matches!(client.phase, ClientPhase::New));
         match frame.method() {
             Some(mcp::INITIALIZE) if is_new => RequestKind::Initialize,
+            Some(mcp::LOGGING_SET_LEVEL) if self.shared.is_some() => RequestKind::LogLevel,
+            Some(mcp::RESOURCES_SUBSCRIBE) if self.shared.is_some() => RequestKind::Subscribe,
+            Some(mcp::RESOURCES_UNSUBSCRIBE) if self.shared.is_some() => RequestKind::Unsubscribe,
             _ if frame.lookup(&["params", "task"]).is_ok_and(|task| task.is_some()) => RequestKind::Task,
             _ => RequestKind::Other,
         }
@@ -245,7 +265,9 @@ impl State {
         if frame.id().is_some_and(|id| client.request_of(&id).is_some()) {
             return Some(ProxyError::DuplicateId);
         }
-        if self.pending.client_requests_open() >= self.limits.in_flight {
+        let in_flight =
+            if self.shared.is_some() { client.requests_in_flight() } else { self.pending.client_requests_open() };
+        if in_flight >= self.limits.in_flight {
             return Some(ProxyError::TooManyCalls { limit: self.limits.in_flight });
         }
         let has_begun = matches!(client.phase, ClientPhase::Initializing { .. } | ClientPhase::Ready);
@@ -267,12 +289,18 @@ impl State {
                 let wire = frame.hand_over(wire);
                 self.effects.push(Effect::ToServer { link, wire, purpose: Purpose::Notification });
             }
-            _ if self.has_several_servers() => self.apply_to_union(UnionInput::Notification(frame)),
-            method => {
-                let is_initialized = method == Some(mcp::INITIALIZED);
-                let purpose = if is_initialized { Purpose::Initialized } else { Purpose::Notification };
-                self.effects.push(Effect::ToServer { link: ONLY_LINK, wire: frame.into_wire(), purpose });
-            }
+            Some(mcp::INITIALIZED) if self.shared.is_some() => self.on_shared_initialized(client, frame),
+            Some(mcp::ROOTS_LIST_CHANGED) if self.shared.is_some() && !self.opener_tells_of_roots() => {}
+            Some(mcp::INITIALIZED) => self.forward_notification(frame, Purpose::Initialized),
+            _ => self.forward_notification(frame, Purpose::Notification),
+        }
+    }
+
+    pub(super) fn forward_notification(&mut self, frame: Frame, purpose: Purpose) {
+        if self.has_several_servers() {
+            self.apply_to_union(UnionInput::Notification(frame));
+        } else {
+            self.effects.push(Effect::ToServer { link: ONLY_LINK, wire: frame.into_wire(), purpose });
         }
     }
 
@@ -282,7 +310,10 @@ impl State {
         let number = id.and_then(|id| self.clients.get(client).and_then(|client| client.request_of(&id)));
         // The specification does not let a client cancel its `initialize`.
         let kind = number.and_then(|number| self.pending.client_request(number)).map(|request| request.kind);
-        let (Some(number), Some(RequestKind::Task | RequestKind::Other)) = (number, kind) else { return };
+        let (Some(number), Some(kind)) = (number, kind) else { return };
+        if kind == RequestKind::Initialize {
+            return;
+        }
         let Some(request) = self.take_client_request(number) else { return };
         if let Some(link) = request.link {
             let wire = frame.splice().cancelled_id(&Id::number(number)).finish();

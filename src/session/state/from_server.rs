@@ -11,7 +11,7 @@ use crate::frame::{Frame, FrameError, Id, Incoming, Kind, LostMessage, Named, Wi
 use crate::link::{LinkExit, Purpose, RequestFailure};
 use crate::mcp;
 use crate::session::link_phase::{InitializeAnswer, LinkId, LinkPhase, protocol_version};
-use crate::session::union::{Cancellation, UnionInput, error_text};
+use crate::session::union::{Cancellation, Filtered, UnionInput, error_text};
 
 impl State {
     pub(super) fn on_server_body(&mut self, link: LinkId, on: Option<u64>, frames: Received) {
@@ -40,10 +40,10 @@ impl State {
     }
 
     fn on_server_message(&mut self, link: LinkId, on: Option<u64>, frame: Frame, batch: Option<u64>) {
-        let near = self.stream_of_request(link, on);
+        let on = self.destination_of_request(link, on);
         match frame.kind() {
-            Kind::Request => self.on_server_request(link, near, frame, batch),
-            Kind::Notification => self.on_server_notification(link, near, frame),
+            Kind::Request => self.on_server_request(link, on, frame, batch),
+            Kind::Notification => self.on_server_notification(link, on, frame),
             Kind::Response => self.on_server_response(link, frame),
         }
     }
@@ -111,8 +111,11 @@ impl State {
         if request.kind == RequestKind::Initialize {
             self.on_initialize_answered(link, request.client, number, &frame);
         }
-        if let (RequestKind::Task, Some(token), false) = (request.kind, &request.token, frame.is_error()) {
-            self.pending.remember_token(number, link, token.clone());
+        if request.kind == RequestKind::Task && !frame.is_error() {
+            self.note_owner(link, request.client, &frame);
+            if let Some(token) = &request.token {
+                self.pending.remember_token(number, link, request.client, token.clone());
+            }
         }
         let edits = match &mut self.union {
             Some(union) => union.rewrite_result(link, request.shape, &frame),
@@ -145,16 +148,23 @@ impl State {
 
     /// The client's `initialize`, which had this number, has a result.
     pub(super) fn client_is_ready(&mut self, client: ClientId, number: u64, version: Option<String>) {
-        let Some(client) = self.clients.get_mut(client) else { return };
-        if matches!(client.phase, ClientPhase::Initializing { request, .. } if request == number) {
-            client.phase = ClientPhase::Ready;
-        } else if !self.has_several_servers() {
-            return;
+        let is_several = self.has_several_servers();
+        match self.clients.get_mut(client) {
+            Some(client) if matches!(client.phase, ClientPhase::Initializing { request, .. } if request == number) => {
+                client.phase = ClientPhase::Ready;
+                client.version = version.as_deref().map(Into::into);
+            }
+            // The client may have left a session in which others wait for this.
+            Some(_) if !is_several => return,
+            Some(_) | None => {}
+        }
+        if self.shared.is_some() {
+            self.effects.push(Effect::ClientReady { client, version: version.clone() });
         }
         self.effects.push(Effect::SessionOpened { version });
     }
 
-    fn on_server_request(&mut self, link: LinkId, near: Option<Destination>, mut frame: Frame, batch: Option<u64>) {
+    fn on_server_request(&mut self, link: LinkId, on: Option<Destination>, mut frame: Frame, batch: Option<u64>) {
         let Some(id) = frame.id() else { return };
         // Servers use pings to find out whether to give up on a session: the response must not hang on a client's
         // streams.
@@ -163,25 +173,25 @@ impl State {
             self.respond_on_link(link, Some(&id), batch, wire);
             return;
         }
-        let to = near.or_else(|| self.destination_for(link));
-        let client = to.map_or(ClientId::FIRST, |to| to.client);
-        let mut request = ServerRequest::new(link, client, id, batch);
+        let client = self.client_to_ask(link, on, &frame);
+        let asked = client.as_ref().ok().copied().or_else(|| self.clients.only()).unwrap_or(ClientId::FIRST);
+        let mut request = ServerRequest::new(link, asked, id, batch);
         if self.has_several_servers() {
             // Two servers may have chosen the same progress token.
             request.token = frame.progress_token();
         }
         let refusal = if self.pending.server_requests_open() >= self.limits.in_flight {
             Some(ProxyError::TooManyCalls { limit: self.limits.in_flight })
-        } else if self.clients.get(client).is_none_or(super::client::Client::is_leaving) {
-            Some(ProxyError::Undeliverable)
         } else {
-            None
+            client.err()
         };
         if let Some(error) = refusal {
             let wire = error.to_wire(Some(&request.id));
             self.respond_to_server(&request, wire);
             return;
         }
+        self.note_owner(link, asked, &frame);
+        let to = self.stream_near(on).or_else(|| self.destination_of(asked, link));
         let has_token = request.token.is_some();
         let number = self.pending.add_server_request(request);
         let id = Id::number(number);
@@ -191,48 +201,80 @@ impl State {
         }
         let wire = splice.finish();
         let wire = frame.hand_over(wire);
-        self.route(link, to, wire, ClientMessageKind::ServerRequest(number));
+        self.route(link, to, asked, wire, ClientMessageKind::ServerRequest(number));
     }
 
-    fn on_server_notification(&mut self, link: LinkId, near: Option<Destination>, mut frame: Frame) {
+    fn on_server_notification(&mut self, link: LinkId, on: Option<Destination>, mut frame: Frame) {
         match frame.method() {
-            Some(mcp::PROGRESS) => self.on_server_progress(link, near, frame),
-            Some(mcp::CANCELLED) => self.on_server_cancelled(link, near, &mut frame),
+            Some(mcp::PROGRESS) => self.on_server_progress(link, on, frame),
+            Some(mcp::CANCELLED) => self.on_server_cancelled(link, on, &mut frame),
             _ => {
-                let wire = match &mut self.union {
-                    None => frame.into_wire(),
-                    Some(union) => {
-                        let Ok(edit) = union.rewrite_notification(link, &frame) else { return };
-                        let wire = frame.splice().spans(edit).finish();
-                        frame.hand_over(wire)
-                    }
+                let edit = match &mut self.union {
+                    None => None,
+                    Some(union) => match union.rewrite_notification(link, &frame) {
+                        Ok(edit) => edit,
+                        Err(Filtered) => return,
+                    },
                 };
-                self.route(link, near, wire, ClientMessageKind::Notification);
+                let renamed = edit.as_ref().and_then(|(_, uri)| serde_json::from_slice(uri).ok());
+                let audience = self.audience(link, &frame, renamed);
+                let wire = if self.union.is_some() {
+                    let wire = frame.splice().spans(edit).finish();
+                    frame.hand_over(wire)
+                } else {
+                    frame.into_wire()
+                };
+                match on {
+                    Some(on) => self.route_near(link, on, wire),
+                    None => self.notify(link, wire, &audience),
+                }
             }
         }
     }
 
-    fn on_server_progress(&mut self, link: LinkId, near: Option<Destination>, mut frame: Frame) {
+    /// The stream on which a message came that belongs to a request, if it can carry the message.
+    fn stream_near(&self, on: Option<Destination>) -> Option<Destination> {
+        on.filter(|to| self.clients.carries(*to))
+    }
+
+    /// Sends a notification to the client whose request it belongs to: on the request's stream, if that can carry it.
+    fn route_near(&mut self, link: LinkId, on: Destination, wire: Wire) {
+        let to = self.stream_near(Some(on)).or_else(|| self.destination_of(on.client, link));
+        self.route(link, to, on.client, wire, ClientMessageKind::Notification);
+    }
+
+    fn on_server_progress(&mut self, link: LinkId, on: Option<Destination>, mut frame: Frame) {
         let number = frame.progress_token().and_then(|token| token.as_u64());
         let token = number.map_or(ProgressToken::Foreign, |number| self.pending.token(number, link));
-        let (to, wire) = match token {
-            ProgressToken::Request(to, token) => (Some(to), frame.splice().progress_token(token).finish()),
-            ProgressToken::Task(token) => (None, frame.splice().progress_token(token).finish()),
+        let (to, client, wire) = match token {
+            ProgressToken::Request(to, token) => {
+                (Some(to), Some(to.client), frame.splice().progress_token(token).finish())
+            }
+            ProgressToken::Task(client, token) => (None, Some(client), frame.splice().progress_token(token).finish()),
             ProgressToken::Late => return,
-            // With several servers each was given tokens of sessile's own only. Another one may be the client's, for a
-            // request to another server.
-            ProgressToken::Foreign if self.has_several_servers() => return,
-            ProgressToken::Foreign => (None, frame.splice().finish()),
+            // Servers were given tokens of sessile's own only. Where there are several of them, or several clients, this
+            // one may be that of somebody else.
+            ProgressToken::Foreign if self.has_several_servers() || self.shared.is_some() => return,
+            ProgressToken::Foreign => (None, self.clients.only(), frame.splice().finish()),
         };
         let wire = frame.hand_over(wire);
-        match to.filter(|to| self.clients.will_carry(*to)) {
-            Some(to) => self.send(to, wire, ClientMessageKind::Notification, MessageRole::FromServer),
-            None => self.route(link, near, wire, ClientMessageKind::Notification),
+        match (to.filter(|to| self.clients.will_carry(*to)), client) {
+            (Some(to), _) => self.send(to, wire, ClientMessageKind::Notification, MessageRole::FromServer),
+            (None, Some(client)) => self.route_to_client(link, on, client, wire),
+            (None, None) => {}
         }
     }
 
+    /// Sends a notification that is for this client alone: on the stream of the request that it came with, if that is
+    /// the client's, else on another one.
+    fn route_to_client(&mut self, link: LinkId, on: Option<Destination>, client: ClientId, wire: Wire) {
+        let on = on.filter(|on| on.client == client);
+        let to = self.stream_near(on).or_else(|| self.destination_of(client, link));
+        self.route(link, to, client, wire, ClientMessageKind::Notification);
+    }
+
     /// The server withdraws a request of its own: the client hears of it where it was asked, if it was asked at all.
-    fn on_server_cancelled(&mut self, link: LinkId, near: Option<Destination>, frame: &mut Frame) {
+    fn on_server_cancelled(&mut self, link: LinkId, on: Option<Destination>, frame: &mut Frame) {
         let id = frame.cancelled_id();
         let Some(number) = id.and_then(|id| self.pending.server_request_by_id(link, &id)) else { return };
         let Some(request) = self.take_server_request(number) else { return };
@@ -244,7 +286,7 @@ impl State {
         if self.clients.will_carry(to) {
             self.send(to, wire, ClientMessageKind::Notification, MessageRole::FromServer);
         } else {
-            self.route(link, near, wire, ClientMessageKind::Notification);
+            self.route_to_client(link, on, to.client, wire);
         }
     }
 
@@ -303,67 +345,7 @@ impl State {
             }
             let Some(to) = request.asked_on() else { continue };
             let wire = Cancellation::Because("the server that asked is gone").notification(number);
-            let near = Some(to).filter(|to| self.clients.carries(*to));
-            self.route(link, near, wire, ClientMessageKind::Notification);
-        }
-    }
-
-    /// Sends a message of the server on the stream of the request that it belongs to (`near`), else on that of
-    /// `destination_for`. Where there is none, the message waits for one.
-    pub(super) fn route(&mut self, link: LinkId, near: Option<Destination>, wire: Wire, kind: ClientMessageKind) {
-        if let Some(to) = near.or_else(|| self.destination_for(link)) {
-            if let ClientMessageKind::ServerRequest(number) = kind
-                && let Some(request) = self.pending.server_request_mut(number)
-            {
-                (request.client, request.stream) = (to.client, Some(to.stream));
-            }
-            self.send(to, wire, kind, MessageRole::FromServer);
-            return;
-        }
-        let client = match kind {
-            ClientMessageKind::ServerRequest(number) => {
-                self.pending.server_request_mut(number).map_or(ClientId::FIRST, |request| request.client)
-            }
-            _ => ClientId::FIRST,
-        };
-        let until = self.now + self.limits.stream_wait;
-        let Some(client) = self.clients.get_mut(client) else { return };
-        for dropped in client.waiting.push(link, &wire, kind, until, &client.keeper) {
-            if let ClientMessageKind::ServerRequest(number) = dropped {
-                self.fail_server_request(number, &ProxyError::Undeliverable);
-            }
-        }
-    }
-
-    /// The stream of the request that the transport says the message belongs to.
-    fn stream_of_request(&self, link: LinkId, on: Option<u64>) -> Option<Destination> {
-        let on = on?;
-        let request = match self.union.as_ref().and_then(|union| union.request_of(link, on)) {
-            Some(request) => self.pending.client_request(request)?,
-            None => self.pending.client_request(on).filter(|request| request.link == Some(link))?,
-        };
-        Some(request.destination()).filter(|to| self.clients.carries(*to))
-    }
-
-    /// Where a server's message goes that the transport does not say more of: the stream of the only request that the
-    /// server has in hand, else a general stream.
-    fn destination_for(&self, link: LinkId) -> Option<Destination> {
-        let is_asked = |number, request: &ClientRequest| {
-            request.link == Some(link) || self.union.as_ref().is_some_and(|union| union.is_asked_for(link, number))
-        };
-        let only = self.pending.only_client_request(is_asked).map(ClientRequest::destination);
-        only.filter(|to| self.clients.carries(*to)).or_else(|| self.clients.general_destination())
-    }
-
-    /// Messages that wait for a stream go out when there is one, in order.
-    pub(super) fn flush_waiting(&mut self) {
-        if self.clients.iter().all(|client| client.waiting.is_empty()) || self.clients.general_destination().is_none() {
-            return;
-        }
-        let waiting: Vec<_> = self.clients.iter_mut().flat_map(|client| client.waiting.take()).collect();
-        for message in waiting {
-            // The request that it came with, if any, had no stream that could carry it then either.
-            self.route(message.link, None, message.wire, message.kind);
+            self.route_to_client(link, Some(to), to.client, wire);
         }
     }
 }

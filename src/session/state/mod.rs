@@ -18,15 +18,19 @@
 //! A session ends when all of its clients are gone, when its servers are, when it is idle for too long, or when it is
 //! told to. It is never restarted.
 
+mod capabilities;
 mod client;
+mod destination;
 mod end;
 mod from_client;
 mod from_server;
+mod joining;
 mod keeper;
 mod outbox;
 mod pending;
 mod replay;
 mod responses;
+mod shared;
 mod streams;
 mod time;
 mod union_outputs;
@@ -47,12 +51,14 @@ use crate::session::Limits;
 use crate::session::link_phase::{LinkId, LinkPhases};
 use crate::session::union::{Servers, Union};
 
-pub(crate) use client::ClientId;
 use client::{Client, ClientPhase, Clients, Destination};
+pub(crate) use client::{ClientId, MOST_CLIENTS};
 pub use end::EndReason;
 pub(crate) use keeper::Keeper;
 pub(crate) use outbox::{ClientMessageKind, Outbox};
 pub(crate) use pending::{ClientRequest, Pending, RequestKind, ServerRequest};
+pub(crate) use shared::LostState;
+use shared::Shared;
 pub(crate) use streams::{Attachment, StreamId, StreamKind};
 use waiting::Waiting;
 
@@ -79,6 +85,10 @@ pub(crate) enum Event {
     /// A connection of that client carries `stream` from now on. With `after`, it resumes a stream that the client
     /// knows up to that event.
     Attached { client: ClientId, stream: StreamId, attachment: Attachment, kind: StreamKind, after: Option<u64> },
+    /// A client joins the session. What is kept for it has permits of `keeper`.
+    Joined { client: ClientId, keeper: Keeper },
+    /// The client leaves, for this reason.
+    Left { client: ClientId, reason: EndReason },
     /// The connection of that attachment is gone.
     Detached { stream: StreamId, attachment: Attachment },
     /// When the connection last came for more messages: the answer to [`Effect::CheckRead`].
@@ -123,7 +133,11 @@ pub(crate) enum Effect {
     ToServer { link: LinkId, wire: Wire, purpose: Purpose },
     /// The client has named itself in `initialize`.
     ClientNamed { name: String },
-    /// The handshake was answered.
+    /// One of several clients has its answer to `initialize`, with this protocol version.
+    ClientReady { client: ClientId, version: Option<String> },
+    /// The client is no part of the session any more, which lives on. Its streams are closed.
+    ClientLeft { client: ClientId },
+    /// The servers have answered the handshake of the client that has opened the session.
     SessionOpened { version: Option<String> },
     /// One of several servers has answered its handshake: it is there, or it refused.
     HandshakeAnswered { link: LinkId, ready: bool },
@@ -196,6 +210,8 @@ pub(crate) struct State {
     pending: Pending,
     /// What there is to know of several servers, or of filters; `None` with one server and no filter.
     union: Option<Box<Union>>,
+    /// What clients share; `None` where no other client can find this session than the one that has opened it.
+    shared: Option<Box<Shared>>,
     /// When the session was last seen to be busy.
     active: Instant,
     /// Why the session ends when the event at hand is dealt with.
@@ -213,7 +229,7 @@ impl State {
     ) -> Self {
         let limits = limits.without_overflow();
         Self {
-            clients: Clients::new(&limits),
+            clients: Clients::new(&limits, now),
             limits,
             name,
             expose_stderr,
@@ -222,6 +238,7 @@ impl State {
             links: LinkPhases::new(servers.len()),
             pending: Pending::default(),
             union: Union::new(servers).map(Box::new),
+            shared: None,
             active: now,
             ending: None,
             effects: Effects::new(),
@@ -234,6 +251,14 @@ impl State {
         if let Some(client) = self.clients.get_mut(client) {
             client.keeper = keeper;
         }
+        self
+    }
+
+    /// The same, as a session that other clients may join, and that outlives its clients. `lost` is what was lost with
+    /// the session before it.
+    #[must_use]
+    pub(crate) fn shared(mut self, lost: Option<LostState>) -> Self {
+        self.shared = Some(Box::new(Shared::new(lost)));
         self
     }
 
@@ -254,6 +279,8 @@ impl State {
             Event::Attached { client, stream, attachment, kind, after } => {
                 self.attached(client, stream, attachment, kind, after);
             }
+            Event::Joined { client, keeper } => self.joined(client, keeper),
+            Event::Left { client, reason } => self.remove_client(client, reason),
             Event::Detached { stream, attachment } => self.detached(stream, attachment),
             Event::ReadAt { stream, attachment, at } => self.read_at(stream, attachment, at),
             Event::InputEnded { client } => self.input_ended(client),
@@ -276,11 +303,13 @@ impl State {
         }
     }
 
-    /// Restores what always holds between events: no message waits for a stream that is there, a leaving client without
+    /// Restores what always holds between events: no client waits for a handshake that is over, no message waits for a stream that is there, a leaving client without
     /// a request in flight is gone, and the session has ended if there was a reason. The union settles itself.
     fn settle(&mut self) {
+        self.settle_joining();
         self.flush_waiting();
         self.remove_clients(EndReason::ClientLeft, |client| client.is_leaving() && client.requests_in_flight() == 0);
+        self.take_out_gone_clients();
         if let Some(reason) = self.ending.take() {
             self.ended(reason);
         }
@@ -299,12 +328,13 @@ impl State {
         }
     }
 
-    /// Removes the clients of which `is_gone` is true. The session ends with the last one.
+    /// Removes the clients of which `is_gone` is true. The session ends with the last one, if no other client can find
+    /// it.
     fn remove_clients(&mut self, reason: EndReason, is_gone: impl Fn(&Client) -> bool) {
         for client in self.clients.iter_mut().filter(|client| is_gone(client)) {
             client.phase = ClientPhase::Gone;
         }
-        if self.clients.are_gone() {
+        if self.shared.is_none() && self.clients.are_gone() {
             self.end(reason);
         }
     }

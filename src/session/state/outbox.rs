@@ -336,6 +336,10 @@ impl Outbox {
         attached
     }
 
+    pub(super) fn has_open_stream(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     /// A stream that lasts is open: the client listens, even if it asks nothing.
     pub(crate) fn is_listening(&self) -> bool {
         !self.open.lasting.is_empty()

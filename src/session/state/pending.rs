@@ -22,6 +22,10 @@ pub(crate) enum RequestKind {
     Initialize,
     /// The result is a task: its progress goes on after the response.
     Task,
+    /// Sets the log level. This and the next two are told apart only where several clients may be attached.
+    LogLevel,
+    Subscribe,
+    Unsubscribe,
     Other,
 }
 
@@ -40,6 +44,8 @@ pub(crate) struct ClientRequest {
     pub shape: ResultShape,
     /// The client's progress token.
     pub token: Option<Id>,
+    /// The resource that it subscribes to, or no more, where several clients may.
+    pub uri: Option<Box<str>>,
     /// The batch that the request is of.
     pub batch: Option<u64>,
     pub deadline: Option<Instant>,
@@ -55,6 +61,7 @@ impl ClientRequest {
             kind: RequestKind::Other,
             shape: ResultShape::Plain,
             token: None,
+            uri: None,
             batch,
             deadline: None,
         }
@@ -116,7 +123,7 @@ pub(crate) struct Pending {
     server_requests: HashMap<u64, ServerRequest>,
     batches: HashMap<u64, Batch>,
     /// Progress tokens of requests for tasks that were answered: a task goes on to report progress with them.
-    task_tokens: VecDeque<(u64, LinkId, Id)>,
+    task_tokens: VecDeque<(u64, LinkId, ClientId, Id)>,
     /// The numbers of all requests to servers, also of those that the union makes.
     pub numbers: RequestNumbers,
     last_server_request: u64,
@@ -178,6 +185,21 @@ impl Pending {
         asked.next().is_none().then_some(only)
     }
 
+    /// The number of the newest request of this client of those that `is_asked` is true of; 0 if there is none.
+    pub(crate) fn newest_of(&self, client: ClientId, is_asked: impl Fn(u64, &ClientRequest) -> bool) -> u64 {
+        let of_client = self.client_requests.iter().filter(|(_, request)| request.client == client);
+        let asked = of_client.filter(|(number, request)| is_asked(**number, request));
+        asked.map(|(number, _)| *number).max().unwrap_or_default()
+    }
+
+    /// The numbers of the requests of this client, in order.
+    pub(crate) fn client_requests_of(&self, client: ClientId) -> Vec<u64> {
+        let of_client = self.client_requests.iter().filter(|(_, request)| request.client == client);
+        let mut numbers: Vec<_> = of_client.map(|(number, _)| *number).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
     /// Takes all client requests, in the order in which they came.
     pub(crate) fn take_client_requests(&mut self) -> Vec<ClientRequest> {
         self.deadlines.clear();
@@ -196,11 +218,11 @@ impl Pending {
     }
 
     /// A request for a task was answered; its progress token stays known for a while.
-    pub(crate) fn remember_token(&mut self, number: u64, link: LinkId, token: Id) {
+    pub(crate) fn remember_token(&mut self, number: u64, link: LinkId, client: ClientId, token: Id) {
         if self.task_tokens.len() == TASK_TOKENS {
             self.task_tokens.pop_front();
         }
-        self.task_tokens.push_back((number, link, token));
+        self.task_tokens.push_back((number, link, client, token));
     }
 
     /// What the client calls the progress of this request, of which that server may report.
@@ -211,8 +233,8 @@ impl Pending {
                 _ => ProgressToken::Late,
             };
         }
-        match self.task_tokens.iter().find(|(known, of, _)| *known == number && *of == link) {
-            Some((_, _, token)) => ProgressToken::Task(token),
+        match self.task_tokens.iter().find(|(known, of, ..)| *known == number && *of == link) {
+            Some((_, _, client, token)) => ProgressToken::Task(*client, token),
             None if self.numbers.was_given(number) => ProgressToken::Late,
             None => ProgressToken::Foreign,
         }
@@ -368,7 +390,7 @@ pub(crate) enum ProgressToken<'a> {
     /// That of a client request in flight, with the client's own token.
     Request(Destination, &'a Id),
     /// That of a request for a task which was answered.
-    Task(&'a Id),
+    Task(ClientId, &'a Id),
     /// A token of sessile's, whose request is over or never asked for progress: nobody waits for it.
     Late,
     /// No token of sessile's.

@@ -13,7 +13,11 @@ impl State {
         if self.intake == Intake::Ended {
             return None;
         }
-        let clients = self.clients.iter().filter_map(super::client::Client::next_deadline).min();
+        let forget = self.limits.idle_timeout.filter(|_| self.shared.is_some());
+        let clients = self.clients.iter().flat_map(|client| {
+            [client.next_deadline(), forget.and_then(|after| client.forgotten_at(after))].into_iter().flatten()
+        });
+        let clients = clients.min();
         let union = self.union.as_ref().and_then(|union| union.next_deadline());
         [self.idle_deadline(now), self.pending.next_deadline(), clients, union].into_iter().flatten().min()
     }
@@ -33,6 +37,7 @@ impl State {
             EndReason::ClientLeft,
             |client| matches!(client.phase, ClientPhase::Leaving { deadline } if deadline <= now),
         );
+        self.forget_idle_clients();
         for client in self.clients.iter_mut() {
             let checks = client.outbox.due_checks(self.now);
             self.effects

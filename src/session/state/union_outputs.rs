@@ -1,8 +1,9 @@
 //! The session's side of its union: what goes in, and what is done with what comes out.
 
-use super::{ClientMessageKind, Effect, EndReason, Outcome, State};
+use super::shared::Audience;
+use super::{Effect, EndReason, Outcome, State};
 use crate::error::ProxyError;
-use crate::session::link_phase::LinkId;
+use crate::session::link_phase::{LinkId, kept_result};
 use crate::session::union::{UnionContext, UnionInput, UnionOutput};
 
 impl State {
@@ -65,6 +66,9 @@ impl State {
                 self.respond_to_client(request, wire, Outcome::of(&frame));
             }
             UnionOutput::Open { number, result, version } => {
+                if let Some(shared) = &mut self.shared {
+                    shared.merged_result = kept_result(result.as_bytes());
+                }
                 let Some(request) = self.take_client_request(number) else { return };
                 let Some(id) = &request.id else { return };
                 let wire = crate::frame::response(id, &result);
@@ -76,7 +80,7 @@ impl State {
                     self.respond_with_error(request, &error);
                 }
             }
-            UnionOutput::Notify { link, wire } => self.route(link, None, wire, ClientMessageKind::Notification),
+            UnionOutput::Notify { link, wire } => self.notify(link, wire, &Audience::All),
             UnionOutput::HandshakeAnswered { link, ready } => {
                 self.effects.push(Effect::HandshakeAnswered { link, ready });
             }

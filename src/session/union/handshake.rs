@@ -12,7 +12,7 @@ use crate::error::ProxyError;
 use crate::frame::{Frame, Id, Permit, notification};
 use crate::link::Purpose;
 use crate::mcp;
-use crate::session::link_phase::{InitializeAnswer, LinkId, LinkPhase, protocol_version};
+use crate::session::link_phase::{HandshakeStage, InitializeAnswer, LinkId, LinkPhase, protocol_version};
 
 /// How many times as long as for the others the handshake waits for the first server: a server that is started for the
 /// first time may have much to fetch.
@@ -76,6 +76,14 @@ impl Handshake {
 }
 
 impl Union {
+    pub(crate) fn handshake_stage(&self) -> HandshakeStage {
+        match self.handshake {
+            Handshake::NotBegun => HandshakeStage::NotBegun,
+            Handshake::Running(_) => HandshakeStage::UnderWay,
+            Handshake::Done => HandshakeStage::Done,
+        }
+    }
+
     /// Sends the client's `initialize` to every server that is not gone: as it is, but for its id.
     pub(super) fn begin_handshake(&mut self, request: u64, mut frame: Frame, context: &mut UnionContext<'_>) {
         // A server that has not answered the last time was sent `initialize` already, and was waited for.

@@ -66,6 +66,7 @@ pub(crate) use interface::{Cancellation, Edit, RequestNumbers, UnionContext, Uni
 pub(crate) use list::List;
 use queue::RequestQueue;
 pub(crate) use result::ResultShape;
+pub(crate) use rewrite::Filtered;
 pub(crate) use servers::{ConfiguredServer, Servers, UnionMode};
 use sub_requests::{SubRequest, SubRequestKind, SubRequests};
 

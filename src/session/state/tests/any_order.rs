@@ -99,6 +99,8 @@ impl OrderHarness {
                 Effect::CheckRead { stream, attachment } => checks.push((stream, attachment)),
                 Effect::ClientNamed { .. }
                 | Effect::SessionOpened { .. }
+                | Effect::ClientReady { .. }
+                | Effect::ClientLeft { .. }
                 | Effect::HandshakeAnswered { .. }
                 | Effect::Warn { .. } => {}
                 Effect::Ended(_) => {

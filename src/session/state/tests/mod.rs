@@ -214,6 +214,8 @@ fn show(effect: Effect) -> String {
         Effect::CheckRead { stream, attachment } => format!("check {} {}", stream.0, attachment.0),
         Effect::ToServer { wire, .. } => format!("server: {}", message(wire)),
         Effect::ClientNamed { name } => format!("named {name:?}"),
+        Effect::ClientReady { client, version } => format!("ready {} {}", client.0, version.unwrap_or_default()),
+        Effect::ClientLeft { client } => format!("left {}", client.0),
         Effect::SessionOpened { version } => format!("opened {}", version.unwrap_or_default()),
         Effect::HandshakeAnswered { link, ready } => {
             format!("server {} {}", link.0, if ready { "ready" } else { "refused" })

@@ -140,6 +140,8 @@ impl UnionOrderHarness {
                 | Effect::CheckRead { .. }
                 | Effect::ClientNamed { .. }
                 | Effect::SessionOpened { .. }
+                | Effect::ClientReady { .. }
+                | Effect::ClientLeft { .. }
                 | Effect::HandshakeAnswered { .. }
                 | Effect::Warn { .. } => {}
             }
