@@ -1,6 +1,10 @@
 //! Streams of HTTP+SSE whose clients have not sent `initialize` yet. They have no session: any web page can make a
 //! browser open a stream and send nothing more, and such streams must not use up the sessions.
 //!
+//! That is why these streams and their time limit are here, in the front, while the core decides about all other streams
+//! and times: a core belongs to a session, and before the client's first POST there is no session, so there is no core
+//! that could hold a stream or tell it when its time is over.
+//!
 //! A table holds a bounded number of these streams. A stream ends when it is removed from the table, when its time is
 //! over, or when its client leaves.
 
