@@ -38,7 +38,7 @@ pub(crate) struct LineReader<R> {
     /// The charge for the buffer; `None` if nobody is charged.
     growth: Option<BufferCharge>,
     /// Scans the rest of a line that is not kept.
-    skimmer: Option<OversizedScanner>,
+    scanner: Option<OversizedScanner>,
     /// Set if that line is not kept because its sender stalled; `None` if it is too large.
     stalled: Option<StallReported>,
     /// Whether the last read filled all of its space. Then there is more to read, most likely.
@@ -74,7 +74,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             searched: 0,
             limit,
             growth: growth.into(),
-            skimmer: None,
+            scanner: None,
             stalled: None,
             filled: false,
             ended: false,
@@ -106,7 +106,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             match read {
                 Ok(0) => {
                     self.ended = true;
-                    if !self.buffer.is_empty() || self.skimmer.is_some() {
+                    if !self.buffer.is_empty() || self.scanner.is_some() {
                         self.buffer.push(b'\n');
                     }
                 }
@@ -117,9 +117,9 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
                     }
                 }
                 Err(GaveWay) => {
-                    self.skim(self.buffer.len());
+                    self.scan(self.buffer.len());
                     // The request that waits for this response fails now: the end of the line may never come.
-                    let (id, size) = self.skimmer.as_ref().map_or((None, 0), |line| (line.answered_id(), line.size()));
+                    let (id, size) = self.scanner.as_ref().map_or((None, 0), |line| (line.answered_id(), line.size()));
                     self.stalled = Some(if id.is_some() { StallReported::Already } else { StallReported::NotYet });
                     if id.is_some() {
                         return Ok(Some(Line::Lost(LostMessage { id, request: false, size, why: Lost::Stalled })));
@@ -157,19 +157,19 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             let found = memchr::memchr(b'\n', &self.buffer[self.searched..]).map(|at| self.searched + at);
             let Some(end) = found else {
                 self.searched = self.buffer.len();
-                if self.skimmer.is_some() || self.buffer.len() - self.begin > self.limit {
-                    self.skim(self.buffer.len());
+                if self.scanner.is_some() || self.buffer.len() - self.begin > self.limit {
+                    self.scan(self.buffer.len());
                 } else if self.begin == self.buffer.len() {
                     self.empty();
                 }
                 return None;
             };
-            if self.skimmer.is_some() || end - self.begin > self.limit {
-                self.skim(end);
+            if self.scanner.is_some() || end - self.begin > self.limit {
+                self.scan(end);
                 (self.begin, self.searched) = (self.begin + 1, self.begin + 1);
-                let skimmer = self.skimmer.take()?;
-                let size = skimmer.size();
-                let (id, request) = skimmer.finish_line();
+                let scanner = self.scanner.take()?;
+                let size = scanner.size();
+                let (id, request) = scanner.finish_line();
                 let why = match self.stalled.take() {
                     None => Lost::Oversized,
                     Some(StallReported::NotYet) => Lost::Stalled,
@@ -203,8 +203,8 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
     }
 
     /// Scans the current line up to `end` for its id, and drops these bytes.
-    fn skim(&mut self, end: usize) {
-        self.skimmer.get_or_insert_with(OversizedScanner::new).feed(&self.buffer[self.begin..end]);
+    fn scan(&mut self, end: usize) {
+        self.scanner.get_or_insert_with(OversizedScanner::new).feed(&self.buffer[self.begin..end]);
         (self.begin, self.searched) = (end, end);
         if end == self.buffer.len() {
             self.empty();
@@ -215,7 +215,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         (self.begin, self.searched) = (0, 0);
         self.buffer.clear();
         // More bytes will come while a line is scanned or reads are filled, and then the buffer is kept.
-        let more_to_come = self.skimmer.is_some() || self.filled;
+        let more_to_come = self.scanner.is_some() || self.filled;
         if self.buffer.capacity() > if more_to_come { UNCHARGED_BUFFER } else { IDLE_BUFFER } {
             self.buffer = Vec::new();
         }

@@ -28,7 +28,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use common::{
-    Harness, HttpClient, HttpEndpoint, INITIALIZE, INITIALIZE_RESULT, INITIALIZED, call, notice, result, soon, until,
+    Harness, HttpClient, HttpEndpoint, INITIALIZE, INITIALIZE_RESULT, INITIALIZED, call, notification, result, soon,
+    until,
 };
 
 /// A client with a name, which answers by it, and writes down what it is told.
@@ -47,7 +48,7 @@ impl ClientHandler for RmcpClient {
 
     async fn create_elicitation(
         &self,
-        _question: ElicitRequestParams,
+        _request: ElicitRequestParams,
         _context: RequestContext<RoleClient>,
     ) -> Result<ElicitResult, ErrorData> {
         Ok(ElicitResult::new(ElicitationAction::Accept).with_content(json!({ "name": self.name })))
@@ -55,7 +56,7 @@ impl ClientHandler for RmcpClient {
 
     async fn create_message(
         &self,
-        _question: CreateMessageRequestParams,
+        _request: CreateMessageRequestParams,
         _context: RequestContext<RoleClient>,
     ) -> Result<CreateMessageResult, ErrorData> {
         let poem = SamplingMessage::assistant_text(format!("a poem by {}", self.name));
@@ -143,7 +144,7 @@ async fn each_session_has_a_server_of_its_own() {
     }
     assert_eq!(use_tool(&two, "increment", json!({"by": 10})).await, "10");
     assert_eq!(use_tool(&one, "counter", json!({})).await, "3");
-    // Both are asked at once, again and again, and neither is asked the other's question.
+    // Both are asked at once, again and again, and neither is asked the other's request.
     for _ in 0..50 {
         let none = || json!({});
         let (a, b) = tokio::join!(use_tool(&one, "ask", none()), use_tool(&two, "ask", none()));
@@ -175,7 +176,7 @@ async fn a_transport_is_read_and_written_at_the_same_time() {
     client.hears().await;
     // The server reads no more, until what it says is read: so does many a simple one.
     server.stops_listening();
-    let line = notice("notifications/vendor", &format!(r#"{{"x":"{}"}}"#, "x".repeat(10_000)));
+    let line = notification("notifications/vendor", &format!(r#"{{"x":"{}"}}"#, "x".repeat(10_000)));
     while client.tries_to_say(&line).await {}
     for _ in 0..50 {
         server.says(&line).await;

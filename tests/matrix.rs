@@ -7,8 +7,8 @@
 
 mod common;
 
-#[path = "matrix/scenes.rs"]
-mod scenes;
+#[path = "matrix/scenarios.rs"]
+mod scenarios;
 #[path = "matrix/servers.rs"]
 mod servers;
 
@@ -66,28 +66,28 @@ async fn cell(front: Front, kind: BackendKind) {
     let fronts = Fronts::open(proxy).await;
     let sessions = fronts.proxy.sessions();
     let mut anna = fronts.client_at(front, "Anna").await;
-    scenes::all(&mut anna).await;
+    scenarios::all(&mut anna).await;
     if kind == BackendKind::Http {
-        scenes::reconnection(&mut anna).await;
+        scenarios::reconnection(&mut anna).await;
     }
 
     let mut berta = fronts.client_at(front, "Berta").await;
     assert_eq!((sessions.len(), sessions.links()), (2, 2));
-    scenes::apart(&mut anna, &mut berta).await;
-    let processes = [scenes::process(&mut anna).await, scenes::process(&mut berta).await];
+    scenarios::apart(&mut anna, &mut berta).await;
+    let processes = [scenarios::process(&mut anna).await, scenarios::process(&mut berta).await];
     anna.leaves().await;
     until("one session is left", || (sessions.len(), sessions.links()) == (1, 1)).await;
     server.has_only(1, &processes[..1]).await;
 
     // The client that stays notices nothing. Its session is ended through `Sessions`.
-    scenes::questions(&mut berta).await;
+    scenarios::server_requests(&mut berta).await;
     assert_eq!(sessions.clear().await, 1);
     fronts.empty().await;
     server.has_only(0, &processes).await;
     // The proxy goes on, and its shutdown ends what came later.
     let mut clara = fronts.client_at(front, "Clara").await;
-    assert_eq!(scenes::count(&mut clara).await, 1);
-    let process = scenes::process(&mut clara).await;
+    assert_eq!(scenarios::count(&mut clara).await, 1);
+    let process = scenarios::process(&mut clara).await;
     fronts.close().await;
     server.has_only(0, &[process]).await;
 }
@@ -97,7 +97,7 @@ async fn direct(kind: BackendKind) {
     let server = ReferenceBackend::start(kind).await;
     let mut anna = server.client("Anna").await;
     anna.shakes_hands().await;
-    scenes::all(&mut anna).await;
+    scenarios::all(&mut anna).await;
     anna.leaves().await;
     server.has_only(0, &[]).await;
 }
@@ -111,7 +111,7 @@ async fn all_fronts(kind: BackendKind) {
     let entering = names.iter().zip(transports).map(|(name, front)| fronts.client_at(front, name));
     let mut clients = join_all(entering).await;
     assert_eq!(fronts.proxy.sessions().links(), names.len());
-    join_all(clients.iter_mut().map(|client| scenes::alone(client, 5))).await;
+    join_all(clients.iter_mut().map(|client| scenarios::alone(client, 5))).await;
     join_all(clients.into_iter().map(common::NamedClient::leaves)).await;
     fronts.empty().await;
     server.has_only(0, &[]).await;

@@ -68,8 +68,8 @@ async fn sessions_of_a_guarded_backend_share_one_login() {
     let proxy = proxy(&server, login(&folder, &asked));
     let (mut one, mut two) = (Client::connect(&proxy), Client::connect(&proxy));
     let (first, second) = tokio::join!(one.open(), two.open());
-    for welcome in [first, second] {
-        assert_eq!(welcome["result"]["serverInfo"]["name"], "guarded", "{welcome}");
+    for initialize_result in [first, second] {
+        assert_eq!(initialize_result["result"]["serverInfo"]["name"], "guarded", "{initialize_result}");
     }
     let tools = one.ask("tools/list", json!({})).await;
     assert_eq!(tools["result"]["tools"][0]["name"], "open", "{tools}");
@@ -107,8 +107,8 @@ async fn a_program_logs_in_by_itself() {
         client_secret: Some(secret.into()),
         ..OAuthSettings::default()
     };
-    let welcome = Client::connect(&proxy(&server, settings.clone())).open().await;
-    assert_eq!(welcome["result"]["serverInfo"]["name"], "guarded", "{welcome}");
+    let initialize_result = Client::connect(&proxy(&server, settings.clone())).open().await;
+    assert_eq!(initialize_result["result"]["serverInfo"]["name"], "guarded", "{initialize_result}");
 
     let wrong = OAuthSettings { client_secret: Some("wr0ng".into()), ..settings };
     let refused = Client::connect(&proxy(&server, wrong)).open().await;

@@ -41,9 +41,9 @@ impl SessionClient {
     async fn open(proxy: &Proxy) -> (Self, Value) {
         let mut client = Self::new(proxy);
         client.line.says(INITIALIZE).await;
-        let welcome = client.answer_to(&json!("hello")).await["result"].clone();
+        let initialize_result = client.answer_to(&json!("hello")).await["result"].clone();
         client.line.says(INITIALIZED).await;
-        (client, welcome)
+        (client, initialize_result)
     }
 
     /// Sends a request, and returns its id.
@@ -140,13 +140,13 @@ fn demo() -> InProcessBackend {
 }
 
 /// A server that has heard `initialize`, and answers it.
-async fn welcomed(servers: &mut Servers, capabilities: &Value) -> ScriptedServer {
+async fn initialized_server(servers: &mut Servers, capabilities: &Value) -> ScriptedServer {
     let mut server = soon("a server is started", servers.recv()).await.unwrap();
     let hello = server.hears("initialize").await;
-    let welcome = json!({
+    let initialize_result = json!({
         "protocolVersion": "2025-11-25", "capabilities": capabilities, "serverInfo": { "name": "s", "version": "0" },
     });
-    server.answers(&hello, &welcome.to_string()).await;
+    server.answers(&hello, &initialize_result.to_string()).await;
     server
 }
 

@@ -46,8 +46,8 @@ async fn answer(Channel { mut incoming, outgoing }: Channel) {
         if let Some(token) = value_of(&message, b"\"progressToken\":") {
             for step in [b"1", b"2"] {
                 let begin = br#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"#;
-                let notice = [&begin[..], token, br#","progress":"#, step, b"}}"].concat();
-                let _ = outgoing.send(notice.into()).await;
+                let progress = [&begin[..], token, br#","progress":"#, step, b"}}"].concat();
+                let _ = outgoing.send(progress.into()).await;
             }
         }
         let answer = [b"{\"jsonrpc\":\"2.0\",\"id\":", id, rest].concat();

@@ -162,7 +162,7 @@ impl OversizedScanner {
 mod tests {
     use super::*;
 
-    fn skim(text: &str, piece: usize) -> (Option<String>, bool) {
+    fn scan(text: &str, piece: usize) -> (Option<String>, bool) {
         let mut scanner = OversizedScanner::new();
         text.as_bytes().chunks(piece).for_each(|chunk| scanner.feed(chunk));
         assert_eq!(scanner.size(), text.len());
@@ -183,7 +183,7 @@ mod tests {
         ];
         for (text, id, method) in cases {
             for piece in [1, 2, 3, 7, 1000] {
-                assert_eq!(skim(text, piece), (id.map(str::to_owned), method), "{text} in pieces of {piece}");
+                assert_eq!(scan(text, piece), (id.map(str::to_owned), method), "{text} in pieces of {piece}");
             }
         }
     }
@@ -215,7 +215,7 @@ mod tests {
                 let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"x"}}"#);
                 for piece in [1, 1000] {
                     let expected = (length <= LONGEST_ID).then(|| id.clone());
-                    assert_eq!(skim(&text, piece), (expected, true), "{length} bytes in pieces of {piece}");
+                    assert_eq!(scan(&text, piece), (expected, true), "{length} bytes in pieces of {piece}");
                 }
             }
         }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde_json::json;
 use tokio::select;
 
-use crate::common::{HeardRequest, INITIALIZE_RESULT, event, notice};
+use crate::common::{HeardRequest, INITIALIZE_RESULT, event, notification};
 use crate::harness::{BackendHarness, error};
 
 const CONTENT: &str = r#"{"content":[]}"#;
@@ -104,16 +104,16 @@ const AT_ONCE: usize = 64;
 
 /// The events of a call's response: a notification that says which call it is of, and the answer.
 fn events(at: usize, asked: &HeardRequest, ids: bool) -> Vec<String> {
-    let notice = notice("notifications/x", &json!({"at": at}).to_string());
+    let message = notification("notifications/x", &json!({"at": at}).to_string());
     let answer = asked.result(CONTENT);
     if ids {
         vec![
             event(&format!("id: {at}-1\nretry: 1"), ""),
-            event(&format!("id: {at}-2"), &notice),
+            event(&format!("id: {at}-2"), &message),
             event(&format!("id: {at}-3"), &answer),
         ]
     } else {
-        vec![event("event: message", &notice), event("", &answer)]
+        vec![event("event: message", &message), event("", &answer)]
     }
 }
 

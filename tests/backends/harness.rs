@@ -46,15 +46,15 @@ impl BackendHarness {
 
     pub(crate) async fn answers_initialize(&mut self, client: &mut NamedClient) -> HeardRequest {
         let (name, server) = (client.name.clone(), &mut self.server);
-        let greeting = async {
+        let initializing = async {
             let hello = server.hears("initialize").await;
-            let welcome = hello.result(INITIALIZE_RESULT);
+            let initialize_result = hello.result(INITIALIZE_RESULT);
             let headers = [("content-type", "application/json"), ("mcp-session-id", name.as_str())];
-            hello.replies("200 OK", &headers, welcome).await;
+            hello.replies("200 OK", &headers, initialize_result).await;
             server.hears("notifications/initialized").await.accept().await;
             server.hears("GET").await
         };
-        tokio::join!(client.shakes_hands(), greeting).1
+        tokio::join!(client.shakes_hands(), initializing).1
     }
 
     /// Begins a call, and hears it at the server.

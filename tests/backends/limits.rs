@@ -7,7 +7,7 @@ use flate2::write::GzEncoder;
 use serde_json::json;
 use sessile::{SessionSettings, Transport};
 
-use crate::common::notice;
+use crate::common::notification;
 use crate::harness::{BackendHarness, error, settings};
 
 const LIMIT: usize = 64 * 1024;
@@ -106,7 +106,7 @@ async fn an_event_without_end_on_the_get_stream_harms_no_call() {
     flooding.await.unwrap();
     get.streams().await;
     harness.works(&mut anna).await;
-    get.event("", &notice("notifications/y", "{}")).await;
+    get.event("", &notification("notifications/y", "{}")).await;
     anna.is_told("notifications/y").await;
     harness.leaves(anna).await;
     harness.close().await;

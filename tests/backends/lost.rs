@@ -139,9 +139,9 @@ async fn a_server_without_sessions_has_none_to_delete() {
     let server = &mut harness.server;
     tokio::join!(anna.shakes_hands(), async {
         let hello = server.hears("initialize").await;
-        let welcome = hello.result(crate::common::INITIALIZE_RESULT);
+        let initialize_result = hello.result(crate::common::INITIALIZE_RESULT);
         assert_eq!(hello.header("mcp-session-id"), None);
-        hello.answers(&welcome).await;
+        hello.answers(&initialize_result).await;
         let initialized = server.hears("notifications/initialized").await;
         assert_eq!(initialized.header("mcp-session-id"), None);
         assert_eq!(initialized.header("mcp-protocol-version"), Some("2025-11-25"));

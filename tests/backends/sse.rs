@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sessile::Transport;
 
-use crate::common::{HeardRequest, INITIALIZE_RESULT, NamedClient, ScriptedHttpServer, event, notice};
+use crate::common::{HeardRequest, INITIALIZE_RESULT, NamedClient, ScriptedHttpServer, event, notification};
 use crate::harness::{BackendHarness, error, settings};
 
 async fn harness() -> BackendHarness {
@@ -31,10 +31,10 @@ async fn session(harness: &mut BackendHarness, name: &str) -> (NamedClient, Hear
         async {
             let mut stream = opened(server, &endpoint).await;
             let hello = server.hears("initialize").await;
-            let welcome = hello.result(INITIALIZE_RESULT);
+            let initialize_result = hello.result(INITIALIZE_RESULT);
             assert_eq!(hello.path, endpoint);
             hello.accept().await;
-            stream.event("event: message", &welcome).await;
+            stream.event("event: message", &initialize_result).await;
             let initialized = server.hears("notifications/initialized").await;
             assert_eq!(initialized.path, endpoint);
             initialized.accept().await;
@@ -190,7 +190,7 @@ async fn a_stream_that_is_cut_at_any_byte_loses_the_session_and_says_so() {
         let (mut anna, mut stream) = session(&mut harness, "Anna").await;
         let id = anna.starts_tool("tool", json!({})).await;
         let asked = harness.server.hears("tools/call").await;
-        let events = event("", &notice("notifications/x", "{}")) + &event("event: message", &asked.result("{}"));
+        let events = event("", &notification("notifications/x", "{}")) + &event("event: message", &asked.result("{}"));
         asked.accept().await;
         stream.says(&events[..at]).await;
         drop(stream);
@@ -214,9 +214,9 @@ async fn an_old_server_is_recognised() {
         let mut stream = opened(&mut harness.server, "/messages").await;
         let asked = harness.server.hears("initialize").await;
         assert_eq!(asked.path, "/messages");
-        let welcome = asked.result(INITIALIZE_RESULT);
+        let initialize_result = asked.result(INITIALIZE_RESULT);
         asked.accept().await;
-        stream.event("event: message", &welcome).await;
+        stream.event("event: message", &initialize_result).await;
         assert_eq!(anna.answer(id).await["result"]["serverInfo"]["name"], "script", "{status}");
         leaves((anna, stream)).await;
         harness.close().await;

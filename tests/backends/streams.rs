@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::common::{call, notice};
+use crate::common::{call, notification};
 use crate::harness::{BackendHarness, error};
 
 #[tokio::test]
@@ -13,7 +13,7 @@ async fn what_the_server_says_unasked_comes_on_the_get_stream() {
     assert_eq!(get.header("mcp-session-id"), Some("Anna"));
     assert_eq!(get.header("mcp-protocol-version"), Some("2025-11-25"));
     get.streams().await;
-    get.event("", &notice("notifications/tools/list_changed", "{}")).await;
+    get.event("", &notification("notifications/tools/list_changed", "{}")).await;
     anna.is_told("notifications/tools/list_changed").await;
     get.event("event: message", &call(7, "elicitation/create", r#"{"message":"well?"}"#)).await;
     anna.is_asked(1).await;
@@ -33,19 +33,19 @@ async fn a_get_stream_that_is_dropped_is_taken_up_where_it_ended() {
     let (mut anna, mut get) = harness.listening_session("Anna").await;
     let mut berta = harness.session("Berta").await;
     get.streams().await;
-    get.event("id: a-1\nretry: 5", &notice("notifications/x", r#"{"n":1}"#)).await;
+    get.event("id: a-1\nretry: 5", &notification("notifications/x", r#"{"n":1}"#)).await;
     assert_eq!(anna.is_told("notifications/x").await["params"]["n"], 1);
     let mut last = "a-1".to_owned();
     for n in 2..6 {
         // In the middle of an event, which is as if it had not come.
-        get.says(format!("id: lost\ndata: {}", notice("notifications/x", r#"{"n":99}"#))).await;
+        get.says(format!("id: lost\ndata: {}", notification("notifications/x", r#"{"n":99}"#))).await;
         drop(get);
         get = harness.server.hears("RESUME").await;
         assert_eq!(get.header("last-event-id"), Some(&*last));
         assert_eq!(get.header("mcp-session-id"), Some("Anna"));
         get.streams().await;
         last = format!("a-{n}");
-        get.event(&format!("id: {last}"), &notice("notifications/x", &json!({"n": n}).to_string())).await;
+        get.event(&format!("id: {last}"), &notification("notifications/x", &json!({"n": n}).to_string())).await;
         assert_eq!(anna.is_told("notifications/x").await["params"]["n"], n);
         harness.works(&mut anna).await;
     }
@@ -53,8 +53,8 @@ async fn a_get_stream_that_is_dropped_is_taken_up_where_it_ended() {
     drop(get);
     get = harness.server.hears("RESUME").await;
     get.streams().await;
-    get.event(&format!("id: {last}"), &notice("notifications/x", r#"{"n":5}"#)).await;
-    get.event("id: a-6", &notice("notifications/x", r#"{"n":6}"#)).await;
+    get.event(&format!("id: {last}"), &notification("notifications/x", r#"{"n":5}"#)).await;
+    get.event("id: a-6", &notification("notifications/x", r#"{"n":6}"#)).await;
     assert_eq!(anna.is_told("notifications/x").await["params"]["n"], 6);
     harness.works(&mut berta).await;
     harness.leaves(anna).await;
@@ -75,7 +75,7 @@ async fn a_get_stream_that_cannot_be_had_for_a_while_is_tried_again() {
     get.replies("503 Service Unavailable", &[], "").await;
     let mut get = harness.server.hears("GET").await;
     get.streams().await;
-    get.event("", &notice("notifications/x", "{}")).await;
+    get.event("", &notification("notifications/x", "{}")).await;
     anna.is_told("notifications/x").await;
     harness.leaves(anna).await;
     harness.close().await;
@@ -140,7 +140,7 @@ async fn a_stream_that_cannot_be_resumed_after_all_fails_its_call() {
 }
 
 #[tokio::test]
-async fn a_question_on_a_calls_stream_is_answered_beside_it() {
+async fn a_server_request_on_a_calls_stream_is_answered_beside_it() {
     let mut harness = BackendHarness::http().await;
     let (mut anna, mut berta) = (harness.session("Anna").await, harness.session("Berta").await);
     let (id, mut asked) = harness.calling(&mut anna).await;

@@ -87,13 +87,13 @@ fn pages_of_a_list_are_all_counted() {
 }
 
 /// A server in shell: what it answers to `initialize`, and to `tools/list`.
-fn scripted(welcome: &str, tools: &str) -> String {
+fn scripted(initialize_result: &str, tools: &str) -> String {
     format!(
         r#"
         while read -r line; do
             id=${{line#*\"id\":}}; id=${{id%%[,\}}]*}}
             case $line in
-                *'"initialize"'*) result='{welcome}' ;;
+                *'"initialize"'*) result='{initialize_result}' ;;
                 *tools/list*) result='{tools}' ;;
                 *) continue ;;
             esac
@@ -104,9 +104,9 @@ fn scripted(welcome: &str, tools: &str) -> String {
 
 #[test]
 fn an_empty_cursor_is_the_end_of_a_list() {
-    let welcome =
+    let initialize_result =
         r#"{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"x","version":"1"}}"#;
-    let server = scripted(welcome, r#"{"tools":[{"name":"a"}],"nextCursor":""}"#);
+    let server = scripted(initialize_result, r#"{"tools":[{"name":"a"}],"nextCursor":""}"#);
     let ended = run(&["check", "--json", "--", "sh", "-c", &server]);
     assert_eq!(ended.code, 0, "{ended:?}");
     assert_eq!(ended.json()["servers"][0]["tools"], 1);
@@ -114,11 +114,13 @@ fn an_empty_cursor_is_the_end_of_a_list() {
 
 #[test]
 fn what_is_no_handshake_is_not_reached() {
-    for welcome in ["null", "[1]", "{}", r#"{"protocolVersion":7}"#, r#"{"protocolVersion":"2025\u001b[31m"}"#] {
-        let ended = run(&["check", "--json", "--", "sh", "-c", &scripted(welcome, "{}")]);
-        assert_eq!(ended.code, 1, "{welcome}: {ended:?}");
+    for initialize_result in
+        ["null", "[1]", "{}", r#"{"protocolVersion":7}"#, r#"{"protocolVersion":"2025\u001b[31m"}"#]
+    {
+        let ended = run(&["check", "--json", "--", "sh", "-c", &scripted(initialize_result, "{}")]);
+        assert_eq!(ended.code, 1, "{initialize_result}: {ended:?}");
         let error = ended.json()["servers"][0]["error"].as_str().unwrap_or_default().to_owned();
-        assert!(error.contains("not an initialize result"), "{welcome}: {error}");
+        assert!(error.contains("not an initialize result"), "{initialize_result}: {error}");
     }
 }
 

@@ -129,13 +129,17 @@ impl Harness {
         self.session_of(INITIALIZE, INITIALIZE_RESULT).await
     }
 
-    /// A session whose client opened with `initialize` and was answered with the result `welcome`.
-    pub(crate) async fn session_of(&mut self, initialize: &str, welcome: &str) -> (HttpClient, ScriptedServer) {
+    /// A session whose client opened with `initialize` and was answered with the result `initialize_result`.
+    pub(crate) async fn session_of(
+        &mut self,
+        initialize: &str,
+        initialize_result: &str,
+    ) -> (HttpClient, ScriptedServer) {
         let mut client = self.new_client();
         let opening = client.post(initialize.to_owned()).start();
         let mut server = self.server().await;
         let hello = server.hears("initialize").await;
-        server.answers(&hello, welcome).await;
+        server.answers(&hello, initialize_result).await;
         let mut reply = opening.reply().await;
         assert_eq!(reply.status, 200);
         client.session = Some(reply.header("mcp-session-id").expect("a session id").to_owned());
@@ -198,7 +202,7 @@ pub(crate) fn call(id: impl std::fmt::Display, method: &str, params: &str) -> St
     format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#)
 }
 
-pub(crate) fn notice(method: &str, params: &str) -> String {
+pub(crate) fn notification(method: &str, params: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{params}}}"#)
 }
 

@@ -131,7 +131,7 @@ impl NamedClient {
     /// Waits until so many server requests have come in all.
     pub(crate) async fn is_asked(&mut self, count: usize) {
         while self.asked.len() < count {
-            self.hears_one("a question").await;
+            self.hears_one("a server request").await;
         }
     }
 

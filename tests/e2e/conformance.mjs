@@ -125,9 +125,9 @@ function compare(direct, through, allowed) {
     const [before, after] = [direct.get(name) ?? absent, through.get(name) ?? absent];
     if (before.status === after.status) continue;
     const lost = before.status === 'SUCCESS' || after.status === 'FAILURE';
-    const verdict = !lost ? 'differs' : allowed.has(name) ? 'allowed' : 'WORSE';
-    if (verdict === 'WORSE') worse += 1;
-    rows.push({ check: name, direct: before.status, through: after.status, verdict, message: after.message });
+    const outcome = !lost ? 'differs' : allowed.has(name) ? 'allowed' : 'WORSE';
+    if (outcome === 'WORSE') worse += 1;
+    rows.push({ check: name, direct: before.status, through: after.status, outcome, message: after.message });
   }
   return { rows, worse };
 }

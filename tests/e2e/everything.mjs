@@ -1,6 +1,6 @@
 // A walk through all that server-everything offers, with the official TypeScript client, once against the server itself
 // and once through sessile. Both walks must see the same: every message that arrives is compared as its own text, with
-// only ids of questions and volatile values (times, random ids) made equal first.
+// only ids of server requests and volatile values (times, random ids) made equal first.
 //
 //   node everything.mjs [--sessile PATH] [--backend stdio|http|sse]
 //       the server itself on stdio, against all fronts of sessile (streamable HTTP with and without a GET stream, HTTP+SSE,
@@ -12,7 +12,7 @@
 //   --only TEXT   only steps whose name contains it (the first always runs)
 //
 // Without a GET stream, what the server says between calls arrives with a later one: then notifications are compared
-// over the whole walk, and questions and answers step by step as always.
+// over the whole walk, and server requests and answers step by step as always.
 
 import { adopt, alive, check, defaultSessile, descendants, describe, everythingHttp, everythingJs, everythingSse, lines, now, options, peer, run, serve, sleep, sseParser, until, within } from './lib.mjs';
 
@@ -101,7 +101,7 @@ step('roots', 5, async (w) => expect(text(await w.tool('get-roots-list', {})).in
 step('roots change', 10, async (w) => {
   w.roots = [...w.roots, { uri: 'file:///third%20one', name: 'third', _meta: { k: 1 } }];
   await w.client.sendRootsListChanged();
-  await w.tool('trigger-long-running-operation', { duration: 0.3, steps: 1 }); // a call for the question to come with
+  await w.tool('trigger-long-running-operation', { duration: 0.3, steps: 1 }); // a call for the server request to come with
   await w.until(() => w.requests('roots/list').length > 0, 'to be asked again');
   await sleep(QUIET);
   expect(text(await w.tool('get-roots-list', {})).includes('third'), 'the third root');
@@ -164,7 +164,7 @@ step('error -32042 and its retry', 10, async (w) => {
   expect(error?.code === -32042 && error.data?.elicitations?.[0]?.mode === 'url', `error -32042 with its elicitations, not ${error}`);
   await w.tool('trigger-url-elicitation', args);
 });
-step('two questions at once', 10, (w) => Promise.all([w.tool('trigger-elicitation-request', {}), w.tool('trigger-sampling-request', { prompt: 'both' })]));
+step('two server requests at once', 10, (w) => Promise.all([w.tool('trigger-elicitation-request', {}), w.tool('trigger-sampling-request', { prompt: 'both' })]));
 step('logging', 15, async (w) => {
   for (const level of ['debug', 'info', 'notice', 'warning', 'error', 'critical', 'alert', 'emergency']) await w.rpc('logging/setLevel', { level });
   await w.rpc('resources/subscribe', { uri: 'demo://resource/dynamic/text/1' }); // logs at info: filtered now
@@ -232,7 +232,7 @@ step('task with clarification', 20, async (w) => {
   expect(task?.taskId && task.status === 'working', 'a task');
   await w.rpc('tasks/get', { taskId: task.taskId });
   const result = await w.rpc('tasks/result', { taskId: task.taskId }, { timeout: 15_000 });
-  expect(w.requests('elicitation/create').length === 1, 'one question while it ran');
+  expect(w.requests('elicitation/create').length === 1, 'one server request while it ran');
   expect(text(result).includes('snake'), 'our interpretation in the report');
   expect((await w.rpc('tasks/get', { taskId: task.taskId })).status === 'completed', 'completion');
   await w.rpc('tasks/list');
@@ -321,7 +321,7 @@ class Walk {
       tasks: { list: {}, cancel: {}, requests: { sampling: { createMessage: {} }, elicitation: { create: {} } } },
       experimental: { 'example.org/odd': { deep: [null, 1] } },
     };
-    // No message queue: with one, this SDK would keep its answer to a task's question in it for ever.
+    // No message queue: with one, this SDK would keep its answer to a task's request in it for ever.
     this.client = new Client({ name: 'walker', title: 'The walker', version: '1.0.0', websiteUrl: 'https://example.org' }, { capabilities, taskStore: new InMemoryTaskStore() });
     this.client.onerror = (error) => this.errors.push(error.message);
     this.client.setRequestHandler(types.ListRootsRequestSchema, () => ({ roots: this.roots }));
@@ -346,7 +346,7 @@ class Walk {
     await this.client.connect(transport);
   }
 
-  /** Answers a question with a task that is done after one and a half seconds: two polls of the server. */
+  /** Answers a server request with a task that is done after one and a half seconds: two polls of the server. */
   async asTask(request, extra, result) {
     const task = await extra.taskStore.createTask({ ttl: request.params.task.ttl ?? null, pollInterval: 1000 });
     setTimeout(() => extra.taskStore.storeTaskResult(task.taskId, 'completed', result).catch((e) => this.errors.push(e.message)), 1500);
@@ -435,15 +435,15 @@ class Walk {
 
   /** What a step saw, by kind; within a kind in the order of arrival, answers in the order of the calls. */
   observe(error) {
-    const seen = { error, answers: [], questions: [], replies: [], notifications: {} };
+    const seen = { error, answers: [], serverRequests: [], replies: [], notifications: {} };
     const requests = this.heard.filter(({ message }) => message.method !== undefined && message.id !== undefined);
     const ids = new Map(requests.map(({ message }, i) => [message.id, i]));
     const byId = [...this.heard].filter(({ message }) => message.method === undefined).sort((a, b) => a.message.id - b.message.id);
     for (const { raw } of byId) seen.answers.push(normal(raw));
-    for (const { raw, message } of requests) seen.questions.push(normal(withoutId(raw, message.id)));
+    for (const { raw, message } of requests) seen.serverRequests.push(normal(withoutId(raw, message.id)));
     for (const message of this.said) seen.replies.push(normal(JSON.stringify({ ...message, id: ids.get(message.id) ?? 'stray' })));
-    // Questions that were asked at the same time may be answered in any order.
-    seen.questions.sort();
+    // Server requests of the same time may be answered in any order.
+    seen.serverRequests.sort();
     seen.replies = seen.replies.map((reply) => reply.replace(/"id":\d+/, '"id":"Q"')).sort();
     for (const { raw, message } of this.heard) {
       if (message.method !== undefined && message.id === undefined) (seen.notifications[message.method] ??= []).push(normal(raw, message));
@@ -463,7 +463,7 @@ class Walk {
   }
 }
 
-/** A question's text with its id put out of the way: a proxy may number questions as it likes. */
+/** A server request's text with its id put out of the way: a proxy may number requests as it likes. */
 function withoutId(raw, id) {
   const own = `"id":${JSON.stringify(id)}`;
   const at = raw.endsWith(`${own}}`) ? raw.lastIndexOf(own) : raw.indexOf(own);
@@ -537,7 +537,7 @@ function differences(direct, through, ignoreNotifications) {
     for (let i = 0; i < Math.max(a.length, b.length); i++) if (a[i] !== b[i]) out.push(`${what}[${i}]\n${parting(a[i], b[i])}`);
   };
   if (direct.error || through.error) out.push(`error: ${direct.error ? `directly: ${direct.error}` : ''} ${through.error ? `through: ${through.error}` : ''}`);
-  for (const kind of ['answers', 'questions', 'replies']) compare(kind, direct[kind], through[kind]);
+  for (const kind of ['answers', 'serverRequests', 'replies']) compare(kind, direct[kind], through[kind]);
   if (!ignoreNotifications) {
     const methods = new Set([...Object.keys(direct.notifications ?? {}), ...Object.keys(through.notifications ?? {})]);
     for (const method of methods) compare(method, direct.notifications?.[method], through.notifications?.[method]);
@@ -573,7 +573,7 @@ function judge(label, direct, through, noGet, early) {
     check(`${label}: notifications of the whole walk`, found.length === 0, found.join('\n'));
   }
   // This SDK takes an answer that is an error for no answer: if its stream had an event id, it comes back for the rest
-  // after a second. What it says when there is none is no fault of ours, unless it comes back for ever.
+  // after a second. What it says when there is none is not for sessile to mend, unless it comes back for ever.
   check(`${label}: the client does not reconnect for ever`, through.gets < 100, `${through.gets} GETs`);
   const harmless = /progress notification for an unknown token|reconnect|operation was aborted/;
   const odd = through.errors.filter((error) => !direct.errors.includes(error) && !harmless.test(error));

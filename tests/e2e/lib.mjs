@@ -404,9 +404,9 @@ class RawClient {
   }
 
   async open() {
-    this.welcome = await this.call('initialize', this.hello);
+    this.initializeResult = await this.call('initialize', this.hello);
     await this.tell('notifications/initialized');
-    return this.welcome;
+    return this.initializeResult;
   }
 }
 
@@ -426,7 +426,7 @@ export class HttpClient extends RawClient {
     return new Promise((resolve, reject) => {
       const headers = { ...this.headers, ...extra };
       if (this.session) headers['mcp-session-id'] = this.session;
-      if (this.welcome) headers['mcp-protocol-version'] = this.welcome.protocolVersion;
+      if (this.initializeResult) headers['mcp-protocol-version'] = this.initializeResult.protocolVersion;
       if (body !== undefined) {
         body = Buffer.from(typeof body === 'string' ? body : JSON.stringify(body));
         headers['content-type'] = 'application/json';
@@ -465,13 +465,13 @@ export class HttpClient extends RawClient {
   }
 
   async open() {
-    const welcome = await super.open();
+    const initializeResult = await super.open();
     if (this.get) {
       const response = await this.exchange('GET', undefined, { accept: 'text/event-stream' });
       if (response.statusCode !== 200) throw new Error(`GET: HTTP ${response.statusCode}: ${await readAll(response)}`);
       this.listen(response);
     }
-    return welcome;
+    return initializeResult;
   }
 
   /** Ends the session with DELETE; the status. */

@@ -246,7 +246,7 @@ def sigkill():
 
 
 def silent_readers():
-    """Clients that ask for a flood and a question each, and never read a byte of it."""
+    """Clients that ask for a flood and a server request each, and never read a byte of it."""
     with Proxy() as proxy:
         deaf = []
         for _ in range(2):

@@ -48,7 +48,7 @@ def text(result):
 
 
 class Answers:
-    """What a client answers to questions, the same for both libraries, and how often it was asked."""
+    """What a client answers to server requests, the same for both libraries, and how often it was asked."""
 
     def __init__(self, who):
         self.who = who
@@ -170,7 +170,7 @@ async def walk(label, make, target, mode):
         check(f"{label}: roots", "file:///one" in rooted[0] and "file:///two" in rooted[1], str(rooted))
         counts = [answers.asked for answers in (one, two)]
         # Roots are asked for once by the server's clock, and possibly once more by the tool before the answer is there.
-        check(f"{label}: each was asked its own questions only", all(c["elicit"] == 1 and c["sample"] == 1 and 1 <= c["roots"] <= 2 for c in counts), str(counts))
+        check(f"{label}: each was asked its own requests only", all(c["elicit"] == 1 and c["sample"] == 1 and 1 <= c["roots"] <= 2 for c in counts), str(counts))
 
         steps = []
 

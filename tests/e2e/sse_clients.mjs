@@ -1,4 +1,4 @@
-// The official TypeScript clients, both of them, over HTTP+SSE (2024-11-05) to sessile: questions of two sessions at once,
+// The official TypeScript clients, both of them, over HTTP+SSE (2024-11-05) to sessile: server requests of two sessions at once,
 // what is left when a client closes, and what a client is told whose session has ended behind its back.
 //
 //   node sse_clients.mjs [--sessile PATH]
@@ -62,11 +62,11 @@ async function walk(library, proxy, url) {
   const nonces = Array.from({ length: 20 }, (_, i) => i);
   const ask = ({ tool }, who) => Promise.all(nonces.map(async (i) => (await tool('ask', { kind: 'elicit', nonce: `${who}-${i}` })).content?.answer));
   const [first, second] = await Promise.all([ask(one, 'one'), ask(two, 'two')]);
-  check(`${label}: questions of both at once come home`, first.every((said) => said === 'one') && second.every((said) => said === 'two'), `${first} ${second}`);
+  check(`${label}: server requests of both at once are answered by their own client`, first.every((said) => said === 'one') && second.every((said) => said === 'two'), `${first} ${second}`);
   const astray = [...one.asked.filter((text) => !text.includes('one-')), ...two.asked.filter((text) => !text.includes('two-'))];
   check(`${label}: each was asked its own only`, one.asked.length === 20 && two.asked.length === 20 && astray.length === 0, astray.join('\n'));
   await one.tool('ask', { kind: 'later', nonce: 'one-later' });
-  check(`${label}: a question that belongs to no call`, (await one.tool('collect', { nonce: 'one-later' })).content?.answer === 'one');
+  check(`${label}: a server request that belongs to no call`, (await one.tool('collect', { nonce: 'one-later' })).content?.answer === 'one');
   check(`${label}: nothing to complain of`, one.complaints.length + two.complaints.length === 0, () => [...one.complaints, ...two.complaints].join('\n'));
 
   await one.client.close();

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Clients and servers that stall, against the release binary: whom they slow, and how much memory they get it to hold.
 
-    python3 stalled.py [--sessile PATH] [--list] [SCENE...]      all scenes, or only those named
+    python3 stalled.py [--sessile PATH] [--list] [SCENARIO...]      all scenarios, or only those named
 
-Each scene measures what a session that does nothing wrong gets (500 notifications and their response in an old session and in
+Each scenario measures what a session that does nothing wrong gets (500 notifications and their response in an old session and in
 a new one, 16 parallel calls of 20 KB), first alone and then beside those that stall; and the resident memory and descriptors of
 sessile itself. `SESSILE_E2E=full` takes the sizes that the project promises. The last line is `stalled: N passed, N failed`.
 """
@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from stalled_checks import (
     FULL,
-    GUESTS,
+    WITHOUT_SESSION,
     LARGEST,
     ONE_SESSION,
     OWN,
@@ -43,8 +43,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 RELEASE = os.path.join(HERE, "..", "..", "target", "release")
 parser = argparse.ArgumentParser()
 parser.add_argument("--sessile", default=os.environ.get("SESSILE_BIN", os.path.join(RELEASE, "sessile")))
-parser.add_argument("--list", action="store_true", help="name the scenes")
-parser.add_argument("scenes", nargs="*")
+parser.add_argument("--list", action="store_true", help="name the scenarios")
+parser.add_argument("scenarios", nargs="*")
 arguments = parser.parse_args()
 SESSILE = os.path.abspath(arguments.sessile)
 
@@ -156,7 +156,7 @@ def bodies_without_a_session():
             proxy.pump.settle()
             check_opening(proxy, what, alone)
             others.served(what)
-            within(proxy, what, bound(6, count + 16, GUESTS))
+            within(proxy, what, bound(6, count + 16, WITHOUT_SESSION))
             time.sleep(STALL)
             check_opening(proxy, f"{STALL} s later", alone)
             proxy.leave()
@@ -206,7 +206,7 @@ def long_ids():
     """Ten ids of 60 MB, whose answers nobody reads: without a session, in one, and on HTTP+SSE."""
     with Proxy(SESSILE) as proxy:
         push_long_ids(proxy, 10)
-        settle_and_check(proxy, "ten ids of 60 MB without a session", bound(0, 20, GUESTS))
+        settle_and_check(proxy, "ten ids of 60 MB without a session", bound(0, 20, WITHOUT_SESSION))
         small_answer(proxy, "without a session")
         empties(proxy, [])
     with Proxy(SESSILE) as proxy:
@@ -309,10 +309,10 @@ def noise_of_servers():
             for session in sessions:
                 proxy.stall(post(call("noise", kind=kind, count=count, bytes=size, first=2000), session))
             seen = [others.round() for _ in range(4)]
-            slowest, faults = max(took for took, _ in seen), sum((faults for _, faults in seen), [])
+            slowest, problems = max(took for took, _ in seen), sum((problems for _, problems in seen), [])
             print(f"     others: {others.alone:.2f} s alone, at most {slowest:.2f} s beside {what}", flush=True)
             # Four servers that write as fast as they can leave others their part of two cores, and no more.
-            check(f"beside {what}, others get all", not faults, faults)
+            check(f"beside {what}, others get all", not problems, problems)
             check(f"beside {what}, others wait for the work alone", slowest < 4 * others.alone + 4, f"{slowest:.2f} s")
             # The servers read one request after the other: this one behind the noise.
             answered = [proxy.answers(one, 90) for one in sessions]
@@ -405,7 +405,7 @@ def lines_that_give_way():
         empties(proxy, [*sessions, others.old])
 
 
-SCENES = (
+SCENARIOS = (
     clients_that_do_not_read,
     sse_clients_that_do_not_read,
     servers_that_do_not_read,
@@ -427,16 +427,16 @@ SCENES = (
 def main():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    for scene in SCENES:
+    for scenario in SCENARIOS:
         if arguments.list:
-            print(scene.__name__)
-        elif not arguments.scenes or scene.__name__ in arguments.scenes:
-            print(f"-- {scene.__name__}", flush=True)
+            print(scenario.__name__)
+        elif not arguments.scenarios or scenario.__name__ in arguments.scenarios:
+            print(f"-- {scenario.__name__}", flush=True)
             begun = time.monotonic()
             try:
-                scene()
-            except Exception as problem:  # noqa: BLE001 - one scene that breaks must not hide the others
-                check(scene.__name__, False, repr(problem))
+                scenario()
+            except Exception as problem:  # noqa: BLE001 - one scenario that breaks must not hide the others
+                check(scenario.__name__, False, repr(problem))
             print(f"     {time.monotonic() - begun:.0f} s", flush=True)
 
 

@@ -17,7 +17,7 @@ SESSION = 128 / 1024
 CONNECTION = 64 / 1024
 LARGEST = 64
 OWN = 4
-GUESTS = 32
+WITHOUT_SESSION = 32
 # The allocator keeps some of what was freed, and rounds up; more than a quarter is a defect.
 ALLOWANCE = 1.25
 
@@ -68,37 +68,37 @@ class Others:
 
     def __init__(self, proxy):
         self.proxy, self.old = proxy, proxy.open()
-        self.alone, faults = self.rounds()
-        check("alone, a session gets all", not faults, faults)
+        self.alone, problems = self.rounds()
+        check("alone, a session gets all", not problems, problems)
 
     def round(self):
         begun = time.monotonic()
-        faults = [f"old: {fault}" for fault in flood_of_500(self.proxy, self.old) + calls_of_20_kb(self.proxy, self.old)]
+        problems = [f"old: {problem}" for problem in flood_of_500(self.proxy, self.old) + calls_of_20_kb(self.proxy, self.old)]
         new = self.proxy.open()
         if new:
-            faults += [f"new: {fault}" for fault in flood_of_500(self.proxy, new)]
+            problems += [f"new: {problem}" for problem in flood_of_500(self.proxy, new)]
             request(self.proxy.port, "DELETE", session=new)
         else:
-            faults.append("no new session")
-        return time.monotonic() - begun, faults
+            problems.append("no new session")
+        return time.monotonic() - begun, problems
 
     def rounds(self):
         seconds = []
         for _ in range(3):
-            took, faults = self.round()
+            took, problems = self.round()
             seconds.append(took)
-            if faults:
-                return max(seconds), faults
+            if problems:
+                return max(seconds), problems
         return statistics.median(seconds), []
 
     def served(self, when):
         most = 2 * self.alone + MORE
-        seconds, faults = self.rounds()
-        if seconds > most and not faults:
+        seconds, problems = self.rounds()
+        if seconds > most and not problems:
             # Something else on this machine may have taken its turn: who starves is late a second time.
-            seconds, faults = self.rounds()
+            seconds, problems = self.rounds()
         print(f"     others: {self.alone:.2f} s alone, {seconds:.2f} s {when}", flush=True)
-        check(f"{when}, others get all", not faults, faults)
+        check(f"{when}, others get all", not problems, problems)
         check(f"{when}, no more than {MORE} s later", seconds < most, f"{seconds:.2f} s, not {self.alone:.2f}")
 
 

@@ -1,5 +1,5 @@
-// 64 clients ask their own servers to ask them questions, all at once, for a minute: elicitation, sampling, roots,
-// elicitation by url with its completion notice, and questions asked outside any call. Not one question or answer may go
+// 64 clients ask their own servers to send them requests, all at once, for a minute: elicitation, sampling, roots,
+// elicitation by url with its completion notification, and requests outside of any call. Not one request or answer may go
 // astray: each client has a secret, every nonce is made of it, and everything that reaches a client must bear its own.
 //
 //   node storm.mjs [--sessile PATH] [--seconds 60] [--clients 64] [--window 8]
@@ -14,20 +14,20 @@ import { askerJs, check, defaultSessile, HttpClient, now, options, quantile, run
 const opts = options({ values: { sessile: defaultSessile, seconds: 60, clients: 64, window: 8 }, flags: ['direct', 'cross'] });
 const command = [process.execPath, askerJs];
 
-const tally = { questions: 0, answers: 0, notices: 0, astray: [], errors: [], times: [] };
+const tally = { serverRequests: 0, answers: 0, notifications: 0, astray: [], errors: [], times: [] };
 const astray = (what) => tally.astray.push(what);
 
 class Participant {
   constructor(number, url) {
     this.number = number;
     this.secret = `c${number}x${randomBytes(8).toString('hex')}`;
-    this.open = new Map(); // nonce -> {kind, asked, noticed}
+    this.open = new Map(); // nonce -> {kind, asked, completed}
     this.get = number % 2 === 0;
     const shared = {
       capabilities: { roots: {}, sampling: {}, elicitation: { form: {}, url: {} } },
       clientInfo: { name: `storm-${number}`, version: '1' },
       onRequest: (request) => this.answer(request),
-      onNotification: (notification) => this.notice(notification),
+      onNotification: (notification) => this.onNotification(notification),
     };
     this.mcp = url ? new HttpClient(url, { get: this.get, ...shared }) : new StdioClient(command, shared);
     this.mcp.fail = (error) => tally.errors.push(`client ${number}: its answer was refused: ${error.message}`);
@@ -43,7 +43,7 @@ class Participant {
   }
 
   answer(request) {
-    tally.questions++;
+    tally.serverRequests++;
     const nonce = this.mine(request.params, request.method);
     const expected = { elicit: 'elicitation/create', later: 'elicitation/create', url: 'elicitation/create', sample: 'sampling/createMessage', roots: 'roots/list' };
     const call = this.open.get(nonce);
@@ -57,17 +57,17 @@ class Participant {
     return request.params.mode === 'url' ? { action: 'accept', _meta: { reply } } : { action: 'accept', content: { answer: reply } };
   }
 
-  notice(notification) {
+  onNotification(notification) {
     if (notification.method !== 'notifications/elicitation/complete') return;
-    tally.notices++;
-    const call = this.open.get(this.mine(notification.params, 'a completion notice'));
-    if (call) call.noticed++;
+    tally.notifications++;
+    const call = this.open.get(this.mine(notification.params, 'a completion notification'));
+    if (call) call.completed++;
   }
 
   async once(serial) {
     const kind = this.kinds[serial % this.kinds.length];
     const nonce = `${this.secret}-${serial}`;
-    const call = { kind, asked: 0, noticed: 0 };
+    const call = { kind, asked: 0, completed: 0 };
     this.open.set(nonce, call);
     const from = now();
     try {
@@ -77,10 +77,10 @@ class Participant {
       tally.times.push(now() - from);
       if (!result.content[0].text.includes(`${this.secret}/${nonce}`)) astray(`client ${this.number}: the answer to ${nonce} (${kind}) is ${result.content[0].text.slice(0, 200)}`);
       if (call.asked !== 1) astray(`client ${this.number}: ${nonce} (${kind}) was asked ${call.asked} times`);
-      // The notice may take another stream than the answer, so it has a while.
+      // The notification may take another stream than the answer, so it has a while.
       if (kind === 'url') {
-        for (let i = 0; i < 100 && !call.noticed; i++) await sleep(50);
-        if (call.noticed !== 1) astray(`client ${this.number}: ${call.noticed} completion notices for ${nonce}`);
+        for (let i = 0; i < 100 && !call.completed; i++) await sleep(50);
+        if (call.completed !== 1) astray(`client ${this.number}: ${call.completed} completion notifications for ${nonce}`);
       }
     } catch (error) {
       tally.errors.push(`client ${this.number}: ${kind} ${nonce}: ${error.message}`);
@@ -117,10 +117,10 @@ run('storm', opts.seconds + 150, async () => {
   await Promise.all(clients.map((c) => c.storm(end)));
   const strays = clients.reduce((sum, c) => sum + c.mcp.strays, 0);
   const rate = Math.round(tally.answers / opts.seconds);
-  console.log(`${tally.questions} questions, ${tally.answers} answers, ${tally.notices} notices (${rate} answers/s, p50 ${quantile(tally.times, 0.5).toFixed(0)} ms, p99 ${quantile(tally.times, 0.99).toFixed(0)} ms)`);
+  console.log(`${tally.serverRequests} server requests, ${tally.answers} answers, ${tally.notifications} notifications (${rate} answers/s, p50 ${quantile(tally.times, 0.5).toFixed(0)} ms, p99 ${quantile(tally.times, 0.99).toFixed(0)} ms)`);
 
   const first = (list) => list.slice(0, 8).join('\n');
-  check('no question, answer or notice went astray', tally.astray.length === 0, () => `${tally.astray.length} did:\n${first(tally.astray)}`);
+  check('no server request, answer or notification went astray', tally.astray.length === 0, () => `${tally.astray.length} did:\n${first(tally.astray)}`);
   check('no client got an answer to what it had not asked', strays === 0, `${strays} did`);
   check('no call failed', tally.errors.length === 0, () => `${tally.errors.length} did:\n${first(tally.errors)}`);
   check('it was a storm', tally.answers > opts.clients * opts.window, `only ${tally.answers} answers`);

@@ -4,7 +4,7 @@
 //
 // Each user has processes of its own for both servers, and sees the union of what they offer under `{server}_{name}`.
 // Each drives its own page in its own browser while it is asked by both servers: Playwright asks for roots on its first
-// call, the everything server for sampling, elicitation and roots. No question and no page goes astray. Then the
+// call, the everything server for sampling, elicitation and roots. No server request and no page goes astray. Then the
 // everything server of one user is killed: its tools say so by name, that user's browser and the other user go on.
 
 import fs from 'node:fs';

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sessile::{HttpSettings, SessionSettings};
 
-use crate::common::{Harness, INITIALIZE, INITIALIZE_RESULT, INITIALIZED, ScriptedServer, call, notice, result};
+use crate::common::{Harness, INITIALIZE, INITIALIZE_RESULT, INITIALIZED, ScriptedServer, call, notification, result};
 
 const MARK: &str = "\u{feff}";
 
@@ -102,8 +102,8 @@ async fn an_answer_that_names_none_fails_the_only_call() {
         for line in ["[info] jsonrpc", "{x}", r#"{"level":"info"}"#, r#"{"jsonrpc":"2.0","method":7}"#] {
             server.says(line).await;
         }
-        server.says(&notice("notifications/x", "{}")).await;
-        assert_eq!(client.hears().await, notice("notifications/x", "{}"));
+        server.says(&notification("notifications/x", "{}")).await;
+        assert_eq!(client.hears().await, notification("notifications/x", "{}"));
         server.says(unreadable).await;
         is_error(&client.hears_json().await, &json!(1), -31009);
         server.answers(&heard, "{}").await;

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-use crate::common::{Harness, HttpClient, Reply, ScriptedServer, call, notice, result, soon};
+use crate::common::{Harness, HttpClient, Reply, ScriptedServer, call, notification, result, soon};
 
 async fn is_well(client: &HttpClient, server: &mut ScriptedServer) {
     let asking = client.asks(&call("\"well?\"", "how-are-you", "{}"));
@@ -69,7 +69,7 @@ async fn half_a_request_is_none() {
 async fn a_slow_request_is_a_request() {
     let mut harness = Harness::new().await;
     let (client, mut server) = harness.session().await;
-    let body = notice("notifications/slow", "{}");
+    let body = notification("notifications/slow", "{}");
     let whole = format!("{}{body}", head(&client, &format!("content-length: {}\r\n", body.len())));
     let mut slow = harness.endpoint().connect().await;
     for bytes in whole.as_bytes().chunks(7) {
@@ -101,7 +101,7 @@ async fn huge_headers_are_refused() {
 async fn a_length_that_lies_harms_nobody_else() {
     let mut harness = Harness::new().await;
     let (client, mut server) = harness.session().await;
-    let told = notice("notifications/n", "{}");
+    let told = notification("notifications/n", "{}");
     // Too short: what is left over is no request.
     let short = format!("{}{told}", head(&client, "content-length: 10\r\n"));
     assert_eq!(status(says(&harness, short).await).await, Some(400));
@@ -143,7 +143,7 @@ async fn ten_thousand_notifications_arrive_in_order() {
     let (mut reader, mut writer) = socket.into_split();
     let mut all = Vec::new();
     for number in 0..10_000 {
-        let body = notice("n", &format!("[{number}]"));
+        let body = notification("n", &format!("[{number}]"));
         all.extend_from_slice(
             format!("{}{body}", head(&client, &format!("content-length: {}\r\n", body.len()))).as_bytes(),
         );
@@ -177,10 +177,10 @@ async fn an_answer_reaches_the_sessions_own_server_only() {
     let (thief, mut thiefs_server) = harness.session().await;
     let mut listening = victim.listens().await;
     victims_server.says(&call("\"secret\"", "elicitation/create", "{}")).await;
-    let question = listening.data_json().await;
+    let server_request = listening.data_json().await;
     let mut guesses: Vec<_> = (0..50).map(|number| number.to_string()).collect();
     guesses.extend([
-        question["id"].to_string(),
+        server_request["id"].to_string(),
         "\"secret\"".to_owned(),
         "\"1\"".to_owned(),
         "1.0".to_owned(),
@@ -190,10 +190,10 @@ async fn an_answer_reaches_the_sessions_own_server_only() {
         thief.tells(&result(&guess, r#""stolen""#)).await;
         thief.tells(&format!(r#"{{"jsonrpc":"2.0","id":{guess},"error":{{"code":1,"message":"stolen"}}}}"#)).await;
     }
-    thief.tells(&notice("notifications/cancelled", r#"{"requestId":"secret"}"#)).await;
+    thief.tells(&notification("notifications/cancelled", r#"{"requestId":"secret"}"#)).await;
     victims_server.hears_nothing().await;
     thiefs_server.hears_nothing().await;
-    victim.tells(&result(&question["id"], r#""mine""#)).await;
+    victim.tells(&result(&server_request["id"], r#""mine""#)).await;
     assert_eq!(victims_server.hears_answer().await.text, result("\"secret\"", r#""mine""#));
     harness.close().await;
 }
@@ -205,9 +205,9 @@ async fn nobody_cancels_the_call_of_another() {
     let (two, mut server_two) = harness.session().await;
     let calling = one.asks(&call(1, "slow", "{}"));
     let heard = server_one.hears("slow").await;
-    two.tells(&notice("notifications/cancelled", r#"{"requestId":1}"#)).await;
-    two.tells(&notice("notifications/cancelled", &format!(r#"{{"requestId":{}}}"#, heard.id))).await;
-    two.tells(&notice("notifications/cancelled", r#"{"requestId":"hello"}"#)).await;
+    two.tells(&notification("notifications/cancelled", r#"{"requestId":1}"#)).await;
+    two.tells(&notification("notifications/cancelled", &format!(r#"{{"requestId":{}}}"#, heard.id))).await;
+    two.tells(&notification("notifications/cancelled", r#"{"requestId":"hello"}"#)).await;
     server_one.hears_nothing().await;
     server_two.hears_nothing().await;
     server_one.answers(&heard, "{}").await;
@@ -257,7 +257,7 @@ async fn deep_nesting_is_refused() {
 async fn a_batch_has_a_bound() {
     let mut harness = Harness::new().await;
     let (client, mut server) = harness.session().await;
-    let batch = |size: usize| format!("[{}]", vec![notice("n", "[]"); size].join(","));
+    let batch = |size: usize| format!("[{}]", vec![notification("n", "[]"); size].join(","));
     let reply = client.post(batch(1001)).send().await;
     assert_eq!(reply.status, 400);
     assert_eq!(reply.json().await["error"]["code"], -32600);

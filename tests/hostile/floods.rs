@@ -6,7 +6,7 @@ use sessile::{HttpSettings, SessionSettings};
 
 use tokio::io::AsyncWriteExt as _;
 
-use crate::common::{Harness, HttpClient, Reply, ScriptedServer, call, notice, result, soon};
+use crate::common::{Harness, HttpClient, Reply, ScriptedServer, call, notification, result, soon};
 
 async fn is_well(client: &HttpClient, server: &mut ScriptedServer) {
     let asking = client.asks(&call("\"well?\"", "how-are-you", "{}"));
@@ -27,7 +27,7 @@ fn tight() -> SessionSettings {
 }
 
 fn flood_line(size: usize) -> String {
-    notice("notifications/message", &format!(r#"{{"data":"{}"}}"#, "x".repeat(size)))
+    notification("notifications/message", &format!(r#"{{"data":"{}"}}"#, "x".repeat(size)))
 }
 
 /// Calls one after the other, and says how long the slowest of them took.
@@ -39,10 +39,10 @@ async fn slowest(client: &HttpClient, server: &mut ScriptedServer) -> Duration {
         let asking = client.asks(&call(number, "quick", "{}"));
         let heard = server.hears("quick").await;
         // A notification too: only answers pass without room.
-        server.says(&notice("notifications/message", "{}")).await;
+        server.says(&notification("notifications/message", "{}")).await;
         server.answers(&heard, "{}").await;
         let mut reply = asking.reply().await;
-        assert_eq!(reply.data().await, notice("notifications/message", "{}"));
+        assert_eq!(reply.data().await, notification("notifications/message", "{}"));
         assert_eq!(reply.data().await, result(number, "{}"));
         slowest = slowest.max(begin.elapsed());
     }
@@ -66,8 +66,8 @@ async fn a_flood_stalls_where_nobody_reads() {
         let data = listening.data().await;
         assert!(data == line, "message {number} of {taken}: {} bytes", data.len());
     }
-    server.says(&notice("notifications/end", "{}")).await;
-    assert_eq!(listening.data().await, notice("notifications/end", "{}"));
+    server.says(&notification("notifications/end", "{}")).await;
+    assert_eq!(listening.data().await, notification("notifications/end", "{}"));
     harness.close().await;
 }
 
@@ -75,15 +75,15 @@ async fn a_flood_stalls_where_nobody_reads() {
 async fn small_messages_are_bounded_too() {
     let mut harness = Harness::in_process(tight(), HttpSettings::default());
     let (mut client, server) = harness.line_session(1024).await;
-    let line = notice("n", "[]");
+    let line = notification("n", "[]");
     let taken = server.floods(&line, 50_000).await;
     // Each costs more than its bytes: 256 KiB are some thousand of them, and the pipes hold 64 KiB more.
     assert!(taken < 5_000, "{taken} small messages were taken for a client that does not read");
     for _ in 0..=taken {
         assert_eq!(client.hears().await, line);
     }
-    server.says(&notice("end", "[]")).await;
-    assert_eq!(client.hears().await, notice("end", "[]"));
+    server.says(&notification("end", "[]")).await;
+    assert_eq!(client.hears().await, notification("end", "[]"));
     harness.close().await;
 }
 
@@ -104,14 +104,14 @@ async fn two_clients_that_do_not_read_do_not_lock_each_other() {
         client.says(&call(1, "ask", "{}")).await;
         assert_eq!(server.hears("ask").await.params, "{}");
     }
-    // Each reads on its own, whatever the other does. Behind the flood comes a question.
+    // Each reads on its own, whatever the other does. Behind the flood comes a server request.
     for (client, server, taken) in [(&mut two, &mut server_two, taken_two), (&mut one, &mut server_one, taken_one)] {
         for _ in 0..=taken {
             assert!(client.hears().await == line);
         }
         server.says(&call("\"q\"", "roots/list", "{}")).await;
-        let question = client.hears_json().await;
-        client.says(&result(&question["id"], r#"{"roots":[]}"#)).await;
+        let server_request = client.hears_json().await;
+        client.says(&result(&server_request["id"], r#"{"roots":[]}"#)).await;
         assert_eq!(server.hears_answer().await.text, result("\"q\"", r#"{"roots":[]}"#));
     }
     harness.close().await;
@@ -143,8 +143,8 @@ async fn servers_that_flood_and_ask_and_clients_that_flood_and_ask() {
         for _ in 0..=*taken {
             assert!(client.hears().await.len() > 10_000);
         }
-        server.says(&notice("end", "{}")).await;
-        assert_eq!(client.hears().await, notice("end", "{}"));
+        server.says(&notification("end", "{}")).await;
+        assert_eq!(client.hears().await, notification("end", "{}"));
     }
     harness.close().await;
 }
@@ -179,12 +179,12 @@ async fn answers_and_cancellations_do_not_wait_for_room() {
     let large = format!(r#"["{}"]"#, "y".repeat(20_000));
     let waiting: Vec<_> = (0..50).map(|number| client.asks(&call(number, "ask", &large))).collect();
     server.says(&call("\"q\"", "roots/list", "{}")).await;
-    let question = listening.data_json().await;
+    let server_request = listening.data_json().await;
     // There is no room for anything else by now.
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let told = client.post(notice("notifications/x", &large)).start();
-    client.tells(&result(&question["id"], r#"{"roots":[]}"#)).await;
-    client.tells(&notice("notifications/cancelled", r#"{"requestId":"nothing"}"#)).await;
+    let told = client.post(notification("notifications/x", &large)).start();
+    client.tells(&result(&server_request["id"], r#"{"roots":[]}"#)).await;
+    client.tells(&notification("notifications/cancelled", r#"{"requestId":"nothing"}"#)).await;
     assert!(!told.is_answered(), "there was room");
     server.listens_again();
     let answer = result("\"q\"", r#"{"roots":[]}"#);
@@ -207,7 +207,7 @@ async fn a_client_that_stops_reading_can_be_ended() {
 
 /// A notification of 24 MiB as a request of its own, with or without a word on how long it is.
 fn large_request(client: &HttpClient, announced: bool) -> Vec<u8> {
-    let body = notice("large", &format!(r#"["{}"]"#, "y".repeat(24 * 1024 * 1024)));
+    let body = notification("large", &format!(r#"["{}"]"#, "y".repeat(24 * 1024 * 1024)));
     let length =
         if announced { format!("content-length: {}", body.len()) } else { "transfer-encoding: chunked".into() };
     let session = client.session.as_deref().unwrap();
@@ -246,7 +246,7 @@ async fn bodies_wait_outside_until_there_is_room() {
     let mut socket = harness.endpoint().connect().await;
     soon("it is read", socket.write_all(&large_request(&other, true))).await.unwrap();
     assert!(others_server.hears("large").await.params.len() > 24 * 1024 * 1024);
-    client.tells(&notice("notifications/cancelled", r#"{"requestId":"nothing"}"#)).await;
+    client.tells(&notification("notifications/cancelled", r#"{"requestId":"nothing"}"#)).await;
     server.listens_again();
     for _ in 0..6 {
         assert!(server.hears("large").await.params.len() > 24 * 1024 * 1024);

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sessile::{HttpSettings, SessionSettings};
 
-use crate::common::{Harness, HttpClient, INITIALIZED, ScriptedServer, call, notice, result};
+use crate::common::{Harness, HttpClient, INITIALIZED, ScriptedServer, call, notification, result};
 
 /// The session still does its work.
 async fn is_well(client: &HttpClient, server: &mut ScriptedServer) {
@@ -224,9 +224,9 @@ async fn babble_is_passed_over() {
         server.says(babble).await;
     }
     server.says_bytes(b"\xff\xfe\x00{\"jsonrpc\":\"2.0\",\"method\":\"\xff\"}\n\r\n\n").await;
-    server.says_bytes(format!("{}\r\n", notice("notifications/real", "{}")).as_bytes()).await;
+    server.says_bytes(format!("{}\r\n", notification("notifications/real", "{}")).as_bytes()).await;
     listening.block().await;
-    assert_eq!(listening.data().await, notice("notifications/real", "{}"));
+    assert_eq!(listening.data().await, notification("notifications/real", "{}"));
     is_well(&client, &mut server).await;
     harness.close().await;
 }
@@ -273,7 +273,7 @@ async fn an_answer_that_is_no_json_rpc_is_an_error_for_its_call() {
 }
 
 #[tokio::test]
-async fn a_question_that_is_no_json_rpc_is_answered_with_an_error() {
+async fn a_server_request_that_is_no_json_rpc_is_answered_with_an_error() {
     let mut harness = Harness::new().await;
     let (client, mut server) = harness.session().await;
     server.says(r#"{"jsonrpc":"2.0","id":"q","method":"roots/list","params":7}"#).await;
@@ -284,7 +284,7 @@ async fn a_question_that_is_no_json_rpc_is_answered_with_an_error() {
 }
 
 #[tokio::test]
-async fn one_id_for_two_questions() {
+async fn one_id_for_two_server_requests() {
     let mut harness = Harness::new().await;
     let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
@@ -300,7 +300,7 @@ async fn one_id_for_two_questions() {
 }
 
 #[tokio::test]
-async fn too_many_questions_are_refused() {
+async fn too_many_server_requests_are_refused() {
     let settings = SessionSettings { max_in_flight: 4, ..SessionSettings::default() };
     let mut harness = Harness::on_tcp(settings, HttpSettings::default()).await;
     let (client, mut server) = harness.session().await;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sessile::{HttpSettings, SessionSettings};
 
-use crate::common::{Harness, call, notice, result};
+use crate::common::{Harness, call, notification, result};
 
 const LIMIT: usize = 4096;
 
@@ -39,16 +39,16 @@ async fn an_answer_over_the_limit_is_an_error_for_its_call() {
 }
 
 #[tokio::test]
-async fn a_question_over_the_limit_is_answered_and_a_notification_is_dropped() {
+async fn a_server_request_over_the_limit_is_answered_and_a_notification_is_dropped() {
     let mut harness = Harness::on_tcp(small_limit(), HttpSettings::default()).await;
     let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
-    server.says(&notice("notifications/x", &format!(r#"["{}"]"#, long()))).await;
+    server.says(&notification("notifications/x", &format!(r#"["{}"]"#, long()))).await;
     server.says(&call("\"q\"", "sampling/createMessage", &format!(r#"["{}"]"#, long()))).await;
     let answer: Value = serde_json::from_str(&server.hears_answer().await.text).unwrap();
     assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("q"), &json!(-31014)));
-    server.says(&notice("notifications/after", "{}")).await;
-    assert_eq!(listening.data().await, notice("notifications/after", "{}"));
+    server.says(&notification("notifications/after", "{}")).await;
+    assert_eq!(listening.data().await, notification("notifications/after", "{}"));
     harness.close().await;
 }
 
@@ -66,10 +66,10 @@ async fn a_line_over_the_limit_is_answered_by_its_id() {
     client.says(&call("\"c\"", "x", &format!(r#"["{}"]"#, long()))).await;
     let error = client.hears_json().await;
     assert_eq!((&error["id"], &error["error"]["code"]), (&json!("c"), &json!(-31014)));
-    // The answer to a question: it is the server that waits for it.
+    // the answer to a server request: it is the server that waits for it.
     server.says(&call("\"q\"", "roots/list", "{}")).await;
-    let question = client.hears_json().await;
-    client.says(&result(&question["id"], &format!(r#"["{}"]"#, long()))).await;
+    let server_request = client.hears_json().await;
+    client.says(&result(&server_request["id"], &format!(r#"["{}"]"#, long()))).await;
     let answer: Value = serde_json::from_str(&server.hears_answer().await.text).unwrap();
     assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("q"), &json!(-31014)));
     client.says(&call(2, "x", "{}")).await;

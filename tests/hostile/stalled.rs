@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::common::{
-    Harness, HttpClient, HttpEndpoint, INITIALIZE, INITIALIZE_RESULT, ScriptedServer, call, notice, result, until,
+    Harness, HttpClient, HttpEndpoint, INITIALIZE, INITIALIZE_RESULT, ScriptedServer, call, notification, result, until,
 };
 
 const KIB: usize = 1024;
@@ -52,7 +52,7 @@ async fn listens_and_does_not_read(address: SocketAddr, client: &HttpClient) -> 
 async fn is_served(client: &HttpClient, server: &mut ScriptedServer) {
     let asking = client.asks(&call("\"many\"", "many", "{}"));
     let heard = server.hears("many").await;
-    let step = notice("notifications/message", r#"{"level":"info","data":"step"}"#);
+    let step = notification("notifications/message", r#"{"level":"info","data":"step"}"#);
     for _ in 0..500 {
         server.says(&step).await;
     }
@@ -102,7 +102,7 @@ async fn clients_that_do_not_read(count: usize) {
         let socket = listens_and_does_not_read(address, &client).await;
         stalled.push((server, socket));
     }
-    let line = notice("notifications/message", &format!(r#"{{"data":"{}"}}"#, "x".repeat(60 * KIB)));
+    let line = notification("notifications/message", &format!(r#"{{"data":"{}"}}"#, "x".repeat(60 * KIB)));
     join_all(stalled.iter().map(|(server, _)| server.floods(&line, 60))).await;
     let taken = harness.proxy.bytes_under_way().to_clients;
     assert!(taken > 20 * MIB, "{taken} bytes are not enough to be in anybody's way");
@@ -124,7 +124,7 @@ async fn three_hundred_clients_that_do_not_read() {
 async fn servers_that_do_not_read(count: usize) {
     let mut harness = Harness::on_tcp(settings(), HttpSettings::default()).await;
     let old = harness.session().await;
-    let large = notice("notifications/x", &format!(r#"["{}"]"#, "y".repeat(60 * KIB)));
+    let large = notification("notifications/x", &format!(r#"["{}"]"#, "y".repeat(60 * KIB)));
     let mut stalled = Vec::new();
     for _ in 0..count {
         let (client, server) = harness.session().await;
@@ -185,7 +185,7 @@ async fn bodies_that_stop_half_way_give_way_to_others() {
     is_bounded(&harness, &settings, 9);
     // Half of them wait for memory that the others hold; and so does somebody who sends all of it.
     let (client, mut server) = harness.session().await;
-    let whole = notice("notifications/whole", &format!(r#"["{}"]"#, "z".repeat(400 * KIB)));
+    let whole = notification("notifications/whole", &format!(r#"["{}"]"#, "z".repeat(400 * KIB)));
     let telling = client.post(whole).start();
     let heard = timeout(Duration::from_secs(60), server.hears("notifications/whole")).await.expect("it waits for ever");
     assert!(heard.params.len() > 400 * KIB);
@@ -196,7 +196,7 @@ async fn bodies_that_stop_half_way_give_way_to_others() {
         assert!([400, 408].contains(&status.as_u16()), "{status}");
     }
     for (client, mut server) in sessions {
-        client.tells(&notice("notifications/x", "{}")).await;
+        client.tells(&notification("notifications/x", "{}")).await;
         server.hears("notifications/x").await;
     }
     harness.close().await;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{Harness, call, notice, result};
+use crate::common::{Harness, call, notification, result};
 
 /// The answers of a reply by their ids, as text; they may come in any order.
 fn sorted(reply: &str) -> Vec<Value> {
@@ -16,12 +16,16 @@ async fn each_message_goes_on_alone_and_the_answers_come_together() {
     let mut harness = Harness::new().await;
     let (client, mut server) = harness.session().await;
     for client in [client.clone(), client.json_only()] {
-        let batch =
-            format!("[{},\n{} ,{}]", call(1, "a", "[]"), notice("notifications/n", "{}"), call("\"2\"", "b", "{}"));
+        let batch = format!(
+            "[{},\n{} ,{}]",
+            call(1, "a", "[]"),
+            notification("notifications/n", "{}"),
+            call("\"2\"", "b", "{}")
+        );
         let asking = client.asks(&batch);
         let first = server.hears("a").await;
         assert_eq!(first.text, call(&first.id, "a", "[]"));
-        assert_eq!(server.hears("notifications/n").await.text, notice("notifications/n", "{}"));
+        assert_eq!(server.hears("notifications/n").await.text, notification("notifications/n", "{}"));
         let second = server.hears("b").await;
         server.answers(&second, r#"{"b":1.0}"#).await;
         server.hears_nothing().await;
@@ -77,8 +81,9 @@ async fn a_batch_of_notifications_and_answers_is_accepted() {
     let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
     server.says(&call(9, "roots/list", "{}")).await;
-    let question = listening.data_json().await;
-    let batch = format!("[{},{}]", notice("notifications/n", "{}"), result(&question["id"], r#"{"roots":[]}"#));
+    let server_request = listening.data_json().await;
+    let batch =
+        format!("[{},{}]", notification("notifications/n", "{}"), result(&server_request["id"], r#"{"roots":[]}"#));
     client.tells(&batch).await;
     server.hears("notifications/n").await;
     assert_eq!(server.hears_answer().await.text, result(9, r#"{"roots":[]}"#));
@@ -92,7 +97,7 @@ async fn a_cancelled_call_is_missing_from_the_reply() {
     let asking = client.asks(&format!("[{},{}]", call(1, "a", "{}"), call(2, "b", "{}")));
     let (first, _) = (server.hears("a").await, server.hears("b").await);
     server.answers(&first, "{}").await;
-    client.tells(&notice("notifications/cancelled", r#"{"requestId":2}"#)).await;
+    client.tells(&notification("notifications/cancelled", r#"{"requestId":2}"#)).await;
     server.hears("notifications/cancelled").await;
     assert_eq!(asking.data().await, format!("[{}]", result(1, "{}")));
     harness.close().await;
@@ -132,7 +137,7 @@ async fn a_servers_batch_is_taken_apart_too() {
     let two = client.asks(&call(2, "b", "{}"));
     let second = server.hears("b").await;
     let parts = [
-        notice("notifications/n", "{}"),
+        notification("notifications/n", "{}"),
         call("\"x\"", "roots/list", "{}"),
         result(&second.id, r#"{"n":2}"#),
         result(&first.id, r#"{"n":1}"#),
@@ -140,7 +145,7 @@ async fn a_servers_batch_is_taken_apart_too() {
     ];
     server.says(&format!("[{}]", parts.join(", "))).await;
     assert_eq!((one.data().await, two.data().await), (result(1, r#"{"n":1}"#), result(2, r#"{"n":2}"#)));
-    assert_eq!(listening.data().await, notice("notifications/n", "{}"));
+    assert_eq!(listening.data().await, notification("notifications/n", "{}"));
     let (x, y) = (listening.data_json().await, listening.data_json().await);
     client.tells(&result(&y["id"], r#"{"r":"y"}"#)).await;
     server.hears_nothing().await;

@@ -1,6 +1,6 @@
 //! How a session over streamable HTTP opens, and which requests do not open one.
 
-use crate::common::{Harness, INITIALIZE, INITIALIZE_RESULT, INITIALIZED, call, notice};
+use crate::common::{Harness, INITIALIZE, INITIALIZE_RESULT, INITIALIZED, call, notification};
 
 #[tokio::test]
 async fn a_session_opens_with_what_the_server_says() {
@@ -56,17 +56,17 @@ async fn a_client_of_an_older_version_is_not_primed() {
     let mut harness = Harness::new().await;
     for version in ["2025-03-26", "2025-06-18", "2024-11-05"] {
         let initialize = INITIALIZE.replace("2025-11-25", version);
-        let welcome = INITIALIZE_RESULT.replace("2025-11-25", version);
+        let initialize_result = INITIALIZE_RESULT.replace("2025-11-25", version);
         let client = harness.new_client();
         let opening = client.post(initialize.clone()).start();
         let mut server = harness.server().await;
         let hello = server.hears("initialize").await;
-        server.answers(&hello, &welcome).await;
+        server.answers(&hello, &initialize_result).await;
         let mut reply = opening.reply().await;
         let first = reply.block().await.unwrap();
         assert!(first.contains("\"result\""), "{version}: {first}");
 
-        let (client, mut server) = harness.session_of(&initialize, &welcome).await;
+        let (client, mut server) = harness.session_of(&initialize, &initialize_result).await;
         let mut listening = client.listens().await;
         let calling = client.asks(&call(1, "x", "{}"));
         listening.stays_silent().await;
@@ -152,7 +152,7 @@ async fn initialize_is_sent_once() {
     server.hears_nothing().await;
     harness.no_more_servers();
     // The session goes on.
-    client.tells(&notice("notifications/x", "{}")).await;
+    client.tells(&notification("notifications/x", "{}")).await;
     server.hears("notifications/x").await;
     harness.close().await;
 }
@@ -193,7 +193,7 @@ async fn sessions_do_not_see_each_other() {
     assert_eq!(call_two.data().await, r#"{"jsonrpc":"2.0","id":1,"result":{"i":"two"}}"#);
     one.deletes().await;
     server_one.sees_the_end().await;
-    two.tells(&notice("notifications/x", "{}")).await;
+    two.tells(&notification("notifications/x", "{}")).await;
     server_two.hears("notifications/x").await;
     harness.close().await;
 }
@@ -228,11 +228,11 @@ async fn what_a_server_says_first_comes_before_its_answer() {
     let opening = harness.new_client().post(INITIALIZE).start();
     let mut server = harness.server().await;
     let hello = server.hears("initialize").await;
-    server.says(&notice("notifications/message", "{}")).await;
+    server.says(&notification("notifications/message", "{}")).await;
     server.answers(&hello, INITIALIZE_RESULT).await;
     let mut reply = opening.reply().await;
     assert!(reply.header("mcp-session-id").is_some());
-    assert_eq!(reply.data().await, notice("notifications/message", "{}"));
+    assert_eq!(reply.data().await, notification("notifications/message", "{}"));
     assert_eq!(reply.data().await, format!(r#"{{"jsonrpc":"2.0","id":"hello","result":{INITIALIZE_RESULT}}}"#));
     harness.close().await;
 }
@@ -243,7 +243,7 @@ async fn a_server_that_talks_and_then_refuses_opens_no_session() {
     let opening = harness.new_client().post(INITIALIZE).start();
     let mut server = harness.server().await;
     let hello = server.hears("initialize").await;
-    server.says(&notice("notifications/message", r#"{"data":"starting"}"#)).await;
+    server.says(&notification("notifications/message", r#"{"data":"starting"}"#)).await;
     server.hears_nothing().await;
     server.says(&format!(r#"{{"jsonrpc":"2.0","id":{},"error":{{"code":1,"message":"no"}}}}"#, hello.id)).await;
     let reply = opening.reply().await;

@@ -1,6 +1,6 @@
 //! Relayed messages keep their bytes, in both directions.
 
-use crate::common::{Harness, notice};
+use crate::common::{Harness, notification};
 
 /// Everything that a typed proxy loses: key order, spelling of numbers, escapes, duplicates, nulls, unknown members.
 const TREASURES: [&str; 12] = [
@@ -77,7 +77,7 @@ async fn ids_as_they_are_spelled() {
 }
 
 #[tokio::test]
-async fn notifications_and_questions() {
+async fn notifications_and_server_requests() {
     let mut harness = Harness::new().await;
     let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
@@ -118,16 +118,16 @@ async fn order_is_kept() {
     let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
     for number in 0..200 {
-        server.says(&notice("notifications/n", &format!("[{number}]"))).await;
+        server.says(&notification("notifications/n", &format!("[{number}]"))).await;
     }
     for number in 0..200 {
-        assert_eq!(listening.data().await, notice("notifications/n", &format!("[{number}]")));
+        assert_eq!(listening.data().await, notification("notifications/n", &format!("[{number}]")));
     }
     for number in 0..50 {
-        client.tells(&notice("notifications/n", &format!("[{number}]"))).await;
+        client.tells(&notification("notifications/n", &format!("[{number}]"))).await;
     }
     for number in 0..50 {
-        assert_eq!(server.line().await.unwrap(), notice("notifications/n", &format!("[{number}]")));
+        assert_eq!(server.line().await.unwrap(), notification("notifications/n", &format!("[{number}]")));
     }
     harness.close().await;
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use sessile::{HttpSettings, SessionSettings};
 use tokio::time::sleep;
 
-use crate::common::{Event, Harness, Reply, call, notice, result};
+use crate::common::{Event, Harness, Reply, call, notification, result};
 
-/// How long the front may take to notice that a connection is gone.
-const NOTICE: Duration = Duration::from_millis(100);
+/// How long the front may take to see that a connection is gone.
+const DISCONNECT_DELAY: Duration = Duration::from_millis(100);
 
 /// The stream of a call, with the id of its priming event.
 async fn primed(reply: &mut Reply) -> String {
@@ -51,10 +51,10 @@ async fn an_answer_that_comes_later_finds_the_resumed_stream() {
     let heard = server.hears("slow").await;
     let prime = primed(&mut calling).await;
     drop(calling);
-    sleep(NOTICE).await;
+    sleep(DISCONNECT_DELAY).await;
     let mut again = client.resumes(&prime).await;
-    server.says(&notice("notifications/x", "{}")).await;
-    assert_eq!(again.data().await, notice("notifications/x", "{}"));
+    server.says(&notification("notifications/x", "{}")).await;
+    assert_eq!(again.data().await, notification("notifications/x", "{}"));
     server.answers(&heard, "{}").await;
     assert_eq!(again.data().await, result(1, "{}"));
     again.ends().await;
@@ -69,26 +69,29 @@ async fn what_was_missed_comes_again_in_order_and_nothing_else() {
     let first = client.asks(&call(1, "slow", with_token));
     let heard_first = server.hears("slow").await;
     let progress = |at: u32| format!(r#"{{"progressToken":{},"progress":{at}}}"#, heard_first.id);
-    server.says(&notice("notifications/progress", &progress(0))).await;
+    server.says(&notification("notifications/progress", &progress(0))).await;
     let mut first = first.reply().await;
     let seen = first.event().await;
     drop(first);
-    sleep(NOTICE).await;
+    sleep(DISCONNECT_DELAY).await;
     let mut listening = client.listens().await;
     for at in 1..=5 {
-        server.says(&notice("notifications/progress", &progress(at))).await;
-        server.says(&notice("notifications/elsewhere", "{}")).await;
+        server.says(&notification("notifications/progress", &progress(at))).await;
+        server.says(&notification("notifications/elsewhere", "{}")).await;
     }
     server.answers(&heard_first, "{}").await;
     for _ in 1..=5 {
-        assert_eq!(listening.data().await, notice("notifications/elsewhere", "{}"));
+        assert_eq!(listening.data().await, notification("notifications/elsewhere", "{}"));
     }
     listening.stays_silent().await;
     let mut again = client.resumes(seen.id.as_deref().unwrap()).await;
     let mut last = seen.id.clone();
     for at in 1..=5 {
         let event = again.event().await;
-        assert_eq!(event.data, notice("notifications/progress", &format!(r#"{{"progressToken":1,"progress":{at}}}"#)));
+        assert_eq!(
+            event.data,
+            notification("notifications/progress", &format!(r#"{{"progressToken":1,"progress":{at}}}"#))
+        );
         assert_ne!(event.id, last);
         last = event.id;
     }
@@ -102,23 +105,23 @@ async fn a_get_stream_is_resumed_and_goes_on() {
     let mut harness = Harness::new().await;
     let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
-    server.says(&notice("notifications/a", "{}")).await;
+    server.says(&notification("notifications/a", "{}")).await;
     let seen = listening.event().await.id.unwrap();
     // The event was written to the connection, but the client has not read it.
-    server.says(&notice("notifications/b", "{}")).await;
+    server.says(&notification("notifications/b", "{}")).await;
     server.says(&call(3, "roots/list", "{}")).await;
     server.hears_nothing().await;
     drop(listening);
-    sleep(NOTICE).await;
-    server.says(&notice("notifications/c", "{}")).await;
+    sleep(DISCONNECT_DELAY).await;
+    server.says(&notification("notifications/c", "{}")).await;
     let mut again = client.resumes(&seen).await;
-    assert_eq!(again.data().await, notice("notifications/b", "{}"));
-    let question = again.data_json().await;
-    assert_eq!(question["method"], "roots/list");
-    assert_eq!(again.data().await, notice("notifications/c", "{}"));
-    server.says(&notice("notifications/d", "{}")).await;
-    assert_eq!(again.data().await, notice("notifications/d", "{}"));
-    client.tells(&result(&question["id"], "{}")).await;
+    assert_eq!(again.data().await, notification("notifications/b", "{}"));
+    let server_request = again.data_json().await;
+    assert_eq!(server_request["method"], "roots/list");
+    assert_eq!(again.data().await, notification("notifications/c", "{}"));
+    server.says(&notification("notifications/d", "{}")).await;
+    assert_eq!(again.data().await, notification("notifications/d", "{}"));
+    client.tells(&result(&server_request["id"], "{}")).await;
     assert_eq!(server.hears_answer().await.text, result(3, "{}"));
     harness.close().await;
 }
@@ -128,11 +131,11 @@ async fn an_older_connection_of_a_stream_gives_way() {
     let mut harness = Harness::new().await;
     let (client, server) = harness.session().await;
     let mut older = client.listens().await;
-    server.says(&notice("notifications/a", "{}")).await;
+    server.says(&notification("notifications/a", "{}")).await;
     let seen = older.event().await.id.unwrap();
     let mut newer = client.resumes(&seen).await;
-    server.says(&notice("notifications/b", "{}")).await;
-    assert_eq!(newer.data().await, notice("notifications/b", "{}"));
+    server.says(&notification("notifications/b", "{}")).await;
+    assert_eq!(newer.data().await, notification("notifications/b", "{}"));
     older.ends().await;
     harness.close().await;
 }
@@ -146,7 +149,7 @@ async fn what_was_dropped_is_answered_with_an_error() {
     let heard = server.hears("slow").await;
     let prime = primed(&mut calling).await;
     drop(calling);
-    sleep(NOTICE).await;
+    sleep(DISCONNECT_DELAY).await;
     server.answers(&heard, &format!(r#""{}""#, "x".repeat(10_000))).await;
     let mut again = client.resumes(&prime).await;
     let error = again.data_json().await;
@@ -158,11 +161,11 @@ async fn what_was_dropped_is_answered_with_an_error() {
     let heard = server.hears("slow").await;
     let prime = primed(&mut calling).await;
     drop(calling);
-    sleep(NOTICE).await;
+    sleep(DISCONNECT_DELAY).await;
     server.answers(&heard, "{}").await;
     let mut listening = client.listens().await;
     for _ in 0..100 {
-        server.says(&notice("notifications/x", "{}")).await;
+        server.says(&notification("notifications/x", "{}")).await;
         listening.data().await;
     }
     let mut again = client.resumes(&prime).await;
@@ -173,7 +176,7 @@ async fn what_was_dropped_is_answered_with_an_error() {
 }
 
 #[tokio::test]
-async fn a_dropped_question_fails_for_the_server() {
+async fn a_dropped_server_request_fails_for_the_server() {
     let settings = SessionSettings { replay_bytes: 4096, ..SessionSettings::default() };
     let mut harness = Harness::on_tcp(settings, HttpSettings::default()).await;
     let (client, mut server) = harness.session().await;
@@ -182,7 +185,7 @@ async fn a_dropped_question_fails_for_the_server() {
     server.says(&call(8, "roots/list", &format!(r#"{{"x":"{}"}}"#, "x".repeat(10_000)))).await;
     server.hears_nothing().await;
     drop(listening);
-    sleep(NOTICE).await;
+    sleep(DISCONNECT_DELAY).await;
     let mut again = client.resumes(&prime).await;
     let answer = server.hears_answer().await;
     assert!(answer.id == "8" && answer.text.contains("-31017"), "{}", answer.text);
@@ -215,7 +218,7 @@ async fn an_id_of_another_session_shows_nothing_of_it() {
     let (mine, _server) = harness.session().await;
     let (other, other_server) = harness.session().await;
     let mut listening = other.listens().await;
-    other_server.says(&notice("notifications/secret", "{}")).await;
+    other_server.says(&notification("notifications/secret", "{}")).await;
     let first = primed(&mut listening).await;
     listening.event().await;
     // The same number may be a stream of this session: then it is that one, and says nothing.

@@ -108,13 +108,13 @@ async fn what_is_not_json_rpc_is_a_bad_request() {
 }
 
 #[tokio::test]
-async fn an_answer_that_cannot_be_read_ends_the_question() {
+async fn an_answer_that_cannot_be_read_ends_its_request() {
     let mut harness = Harness::new().await;
     let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
     server.says(&call("\"q\"", "roots/list", "{}")).await;
-    let question = listening.data_json().await;
-    let bad = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}},"error":{{}}}}"#, question["id"]);
+    let server_request = listening.data_json().await;
+    let bad = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}},"error":{{}}}}"#, server_request["id"]);
     let reply = client.post(bad).send().await;
     assert_eq!(reply.status, 400);
     // The id is that of the server request, and not of a client request.

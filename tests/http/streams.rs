@@ -5,25 +5,28 @@ use std::time::Duration;
 use serde_json::json;
 use sessile::{HttpSettings, SessionSettings};
 
-use crate::common::{Harness, call, notice, result};
+use crate::common::{Harness, call, notification, result};
 
 fn json_of(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap()
 }
 
 #[tokio::test]
-async fn a_question_goes_out_with_the_only_call_and_its_answer_comes_home() {
+async fn a_server_request_goes_out_with_the_only_call_and_its_answer_comes_home() {
     let mut harness = Harness::new().await;
     let (client, mut server) = harness.session().await;
     let calling = client.asks(&call(1, "tools/call", "{}"));
     let heard = server.hears("tools/call").await;
     server.says(&call(r#""q-1""#, "elicitation/create", r#"{"message":"?"}"#)).await;
     let mut calling = calling.reply().await;
-    let question = calling.data_json().await;
-    assert_eq!((&question["method"], &question["params"]), (&"elicitation/create".into(), &json!({"message": "?"})));
+    let server_request = calling.data_json().await;
+    assert_eq!(
+        (&server_request["method"], &server_request["params"]),
+        (&"elicitation/create".into(), &json!({"message": "?"}))
+    );
     // The server gets the response as the client wrote it, with the id that the server chose.
     let answer = r#"{"action":"accept","content":{"n":1.0e+2,"n":null}}"#;
-    client.tells(&result(&question["id"], answer)).await;
+    client.tells(&result(&server_request["id"], answer)).await;
     assert_eq!(server.hears_answer().await.text, result(r#""q-1""#, answer));
     server.answers(&heard, "{}").await;
     assert_eq!(calling.data().await, result(1, "{}"));
@@ -37,8 +40,8 @@ async fn an_error_is_an_answer_too_and_the_second_one_is_none() {
     let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
     server.says(&call(5, "roots/list", "{}")).await;
-    let question = listening.data_json().await;
-    let no = format!(r#"{{"jsonrpc":"2.0","id":{},"error":{{"code":-1,"message":"no"}}}}"#, question["id"]);
+    let server_request = listening.data_json().await;
+    let no = format!(r#"{{"jsonrpc":"2.0","id":{},"error":{{"code":-1,"message":"no"}}}}"#, server_request["id"]);
     client.tells(&no).await;
     let heard = server.hears_answer().await;
     assert_eq!(json_of(&heard.text), json!({"jsonrpc": "2.0", "id": 5, "error": {"code": -1, "message": "no"}}));
@@ -53,7 +56,7 @@ async fn the_get_stream_carries_what_belongs_to_no_call() {
     let (client, server) = harness.session().await;
     let mut listening = client.listens().await;
     for number in 0..20 {
-        server.says(&notice("notifications/message", &format!(r#"{{"data":{number}}}"#))).await;
+        server.says(&notification("notifications/message", &format!(r#"{{"data":{number}}}"#))).await;
     }
     for number in 0..20 {
         assert_eq!(listening.data_json().await["params"]["data"], number);
@@ -67,14 +70,14 @@ async fn a_message_goes_out_once() {
     let (client, server) = harness.session().await;
     let (mut older, mut newer) = (client.listens().await, client.listens().await);
     older.block().await;
-    server.says(&notice("notifications/x", "{}")).await;
-    assert_eq!(newer.data().await, notice("notifications/x", "{}"));
+    server.says(&notification("notifications/x", "{}")).await;
+    assert_eq!(newer.data().await, notification("notifications/x", "{}"));
     older.stays_silent().await;
     // When the newer one is gone, the older one has its turn.
     drop(newer);
     tokio::time::sleep(Duration::from_millis(100)).await;
-    server.says(&notice("notifications/y", "{}")).await;
-    assert_eq!(older.data().await, notice("notifications/y", "{}"));
+    server.says(&notification("notifications/y", "{}")).await;
+    assert_eq!(older.data().await, notification("notifications/y", "{}"));
     harness.close().await;
 }
 
@@ -85,19 +88,19 @@ async fn the_only_call_comes_before_the_get_stream_and_it_before_several_calls()
     let mut listening = client.listens().await;
     let first = client.asks(&call(1, "slow", "{}"));
     let heard_first = server.hears("slow").await;
-    server.says(&notice("notifications/a", "{}")).await;
+    server.says(&notification("notifications/a", "{}")).await;
     let mut first = first.reply().await;
-    assert_eq!(first.data().await, notice("notifications/a", "{}"));
+    assert_eq!(first.data().await, notification("notifications/a", "{}"));
     let second = client.asks(&call(2, "slow", "{}"));
     let heard_second = server.hears("slow").await;
-    server.says(&notice("notifications/b", "{}")).await;
-    assert_eq!(listening.data().await, notice("notifications/b", "{}"));
+    server.says(&notification("notifications/b", "{}")).await;
+    assert_eq!(listening.data().await, notification("notifications/b", "{}"));
     // Without the GET stream it is the newest call's.
     drop(listening);
     tokio::time::sleep(Duration::from_millis(100)).await;
-    server.says(&notice("notifications/c", "{}")).await;
+    server.says(&notification("notifications/c", "{}")).await;
     let mut second = second.reply().await;
-    assert_eq!(second.data().await, notice("notifications/c", "{}"));
+    assert_eq!(second.data().await, notification("notifications/c", "{}"));
     server.answers(&heard_first, "{}").await;
     server.answers(&heard_second, "{}").await;
     assert_eq!((first.data().await, second.data().await), (result(1, "{}"), result(2, "{}")));
@@ -108,16 +111,16 @@ async fn the_only_call_comes_before_the_get_stream_and_it_before_several_calls()
 async fn a_message_waits_for_a_stream_and_keeps_its_place() {
     let mut harness = Harness::new().await;
     let (client, mut server) = harness.session().await;
-    server.says(&notice("notifications/first", "{}")).await;
+    server.says(&notification("notifications/first", "{}")).await;
     server.says(&call(1, "roots/list", "{}")).await;
-    server.says(&notice("notifications/last", "{}")).await;
+    server.says(&notification("notifications/last", "{}")).await;
     server.hears_nothing().await;
     let mut listening = client.listens().await;
-    assert_eq!(listening.data().await, notice("notifications/first", "{}"));
-    let question = listening.data_json().await;
-    assert_eq!(question["method"], "roots/list");
-    assert_eq!(listening.data().await, notice("notifications/last", "{}"));
-    client.tells(&result(&question["id"], r#"{"roots":[]}"#)).await;
+    assert_eq!(listening.data().await, notification("notifications/first", "{}"));
+    let server_request = listening.data_json().await;
+    assert_eq!(server_request["method"], "roots/list");
+    assert_eq!(listening.data().await, notification("notifications/last", "{}"));
+    client.tells(&result(&server_request["id"], r#"{"roots":[]}"#)).await;
     assert_eq!(server.hears_answer().await.text, result(1, r#"{"roots":[]}"#));
     harness.close().await;
 }
@@ -130,8 +133,8 @@ async fn a_client_that_never_listens_is_asked_with_its_next_call() {
     server.hears_nothing().await;
     let calling = client.asks(&call("\"c\"", "tools/list", "{}"));
     let mut calling = calling.reply().await;
-    let question = calling.data_json().await;
-    client.tells(&result(&question["id"], "{}")).await;
+    let server_request = calling.data_json().await;
+    client.tells(&result(&server_request["id"], "{}")).await;
     let heard = server.hears("tools/list").await;
     assert_eq!(server.hears_answer().await.text, result(1, "{}"));
     server.answers(&heard, "{}").await;
@@ -147,12 +150,14 @@ async fn a_client_of_json_is_asked_on_its_get_stream() {
     let mut listening = client.listens().await;
     let calling = json_only.asks(&call(1, "ask", r#"{"_meta":{"progressToken":"p"}}"#));
     let heard = server.hears("ask").await;
-    server.says(&notice("notifications/progress", &format!(r#"{{"progressToken":{},"progress":1}}"#, heard.id))).await;
+    server
+        .says(&notification("notifications/progress", &format!(r#"{{"progressToken":{},"progress":1}}"#, heard.id)))
+        .await;
     server.says(&call(9, "elicitation/create", "{}")).await;
     let progress = listening.data().await;
-    assert_eq!(progress, notice("notifications/progress", r#"{"progressToken":"p","progress":1}"#));
-    let question = listening.data_json().await;
-    json_only.tells(&result(&question["id"], "{}")).await;
+    assert_eq!(progress, notification("notifications/progress", r#"{"progressToken":"p","progress":1}"#));
+    let server_request = listening.data_json().await;
+    json_only.tells(&result(&server_request["id"], "{}")).await;
     assert_eq!(server.hears_answer().await.text, result(9, "{}"));
     server.answers(&heard, r#"{"done":true}"#).await;
     let reply = calling.reply().await;
@@ -162,7 +167,7 @@ async fn a_client_of_json_is_asked_on_its_get_stream() {
 }
 
 #[tokio::test]
-async fn a_question_that_nobody_can_be_asked_fails() {
+async fn a_server_request_that_no_client_can_take_fails() {
     let settings = SessionSettings { stream_wait: Duration::from_millis(150), ..SessionSettings::default() };
     let mut harness = Harness::on_tcp(settings, HttpSettings::default()).await;
     let (client, mut server) = harness.session().await;
@@ -195,7 +200,7 @@ async fn progress_goes_to_its_call_under_the_clients_token() {
     let tokens = [&heard_one, &heard_two].map(|heard| json_of(&heard.params)["_meta"]["progressToken"].to_string());
     assert_ne!(tokens[0], tokens[1]);
     let progress = |token: &str, at: u32| {
-        notice("notifications/progress", &format!(r#"{{"progress":{at}.0,"progressToken":{token},"k":null}}"#))
+        notification("notifications/progress", &format!(r#"{{"progress":{at}.0,"progressToken":{token},"k":null}}"#))
     };
     server.says(&progress(&tokens[1], 2)).await;
     server.says(&progress(&tokens[0], 1)).await;
@@ -225,7 +230,7 @@ async fn a_cancelled_call_has_no_answer() {
     let (client, mut server) = harness.session().await;
     let calling = client.asks(&call("\"mine\"", "slow", "{}"));
     let heard = server.hears("slow").await;
-    client.tells(&notice("notifications/cancelled", r#"{"requestId":"mine","reason":"late","x":1.0}"#)).await;
+    client.tells(&notification("notifications/cancelled", r#"{"requestId":"mine","reason":"late","x":1.0}"#)).await;
     let cancelled = server.hears("notifications/cancelled").await;
     assert_eq!(cancelled.params, format!(r#"{{"requestId":{},"reason":"late","x":1.0}}"#, heard.id));
     let reply = calling.reply().await;
@@ -238,9 +243,9 @@ async fn a_cancelled_call_has_no_answer() {
     server.answers(&heard, "{}").await;
     assert_eq!(calling.data().await, result("\"mine\"", "{}"));
     // Of unknown calls, and of `initialize`, nothing is cancelled.
-    client.tells(&notice("notifications/cancelled", r#"{"requestId":"hello"}"#)).await;
-    client.tells(&notice("notifications/cancelled", r#"{"requestId":3}"#)).await;
-    client.tells(&notice("notifications/cancelled", "{}")).await;
+    client.tells(&notification("notifications/cancelled", r#"{"requestId":"hello"}"#)).await;
+    client.tells(&notification("notifications/cancelled", r#"{"requestId":3}"#)).await;
+    client.tells(&notification("notifications/cancelled", "{}")).await;
     server.hears_nothing().await;
     harness.close().await;
 }
@@ -251,7 +256,7 @@ async fn a_cancelled_json_call_is_let_go() {
     let (client, mut server) = harness.session().await;
     let calling = client.json_only().asks(&call(1, "slow", "{}"));
     server.hears("slow").await;
-    client.tells(&notice("notifications/cancelled", r#"{"requestId":1}"#)).await;
+    client.tells(&notification("notifications/cancelled", r#"{"requestId":1}"#)).await;
     server.hears("notifications/cancelled").await;
     let reply = calling.reply().await;
     assert_eq!((reply.status, reply.text().await.as_str()), (204, ""));
@@ -259,17 +264,17 @@ async fn a_cancelled_json_call_is_let_go() {
 }
 
 #[tokio::test]
-async fn a_server_withdraws_its_question() {
+async fn a_server_cancels_its_request() {
     let mut harness = Harness::new().await;
     let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
     server.says(&call(77, "elicitation/create", "{}")).await;
-    let question = listening.data_json().await;
-    server.says(&notice("notifications/cancelled", r#"{"requestId":77,"reason":"enough"}"#)).await;
+    let server_request = listening.data_json().await;
+    server.says(&notification("notifications/cancelled", r#"{"requestId":77,"reason":"enough"}"#)).await;
     let cancelled = listening.data_json().await;
     assert_eq!(cancelled["method"], "notifications/cancelled");
-    assert_eq!(cancelled["params"], json!({"requestId": question["id"], "reason": "enough"}));
-    client.tells(&result(&question["id"], "{}")).await;
+    assert_eq!(cancelled["params"], json!({"requestId": server_request["id"], "reason": "enough"}));
+    client.tells(&result(&server_request["id"], "{}")).await;
     server.hears_nothing().await;
     harness.close().await;
 }
@@ -292,17 +297,17 @@ async fn an_id_is_used_once_at_a_time() {
 }
 
 #[tokio::test]
-async fn the_progress_of_a_question_is_told_to_the_server() {
+async fn the_progress_of_a_server_request_is_told_to_the_server() {
     let mut harness = Harness::new().await;
     let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
     server.says(&call(1, "sampling/createMessage", r#"{"_meta":{"progressToken":"theirs"}}"#)).await;
-    let question = listening.data_json().await;
-    assert_eq!(question["params"]["_meta"]["progressToken"], "theirs");
-    let progress = notice("notifications/progress", r#"{"progressToken":"theirs","progress":1}"#);
+    let server_request = listening.data_json().await;
+    assert_eq!(server_request["params"]["_meta"]["progressToken"], "theirs");
+    let progress = notification("notifications/progress", r#"{"progressToken":"theirs","progress":1}"#);
     client.tells(&progress).await;
     assert_eq!(server.hears("notifications/progress").await.text, progress);
-    client.tells(&result(&question["id"], "{}")).await;
+    client.tells(&result(&server_request["id"], "{}")).await;
     server.hears_answer().await;
     harness.close().await;
 }
@@ -317,8 +322,8 @@ async fn a_task_goes_on_to_report_progress_after_its_answer() {
     let token = json_of(&heard.params)["_meta"]["progressToken"].to_string();
     server.answers(&heard, r#"{"task":{"taskId":"t","status":"working"}}"#).await;
     calling.data().await;
-    server.says(&notice("notifications/progress", &format!(r#"{{"progressToken":{token},"progress":1}}"#))).await;
+    server.says(&notification("notifications/progress", &format!(r#"{{"progressToken":{token},"progress":1}}"#))).await;
     let told = listening.data().await;
-    assert_eq!(told, notice("notifications/progress", r#"{"progressToken":"mine","progress":1}"#));
+    assert_eq!(told, notification("notifications/progress", r#"{"progressToken":"mine","progress":1}"#));
     harness.close().await;
 }

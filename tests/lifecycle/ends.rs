@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sessile::{EndReason, SessionSettings};
 use tokio::time::Instant;
 
-use crate::common::{INITIALIZE, call, notice, result, soon};
+use crate::common::{INITIALIZE, call, notification, result, soon};
 use crate::{after, harness};
 
 fn json_of(text: &str) -> Value {
@@ -34,8 +34,8 @@ async fn a_shutdown_lets_calls_in_flight_end() {
     // What the call needs passes still.
     server.says(&call("\"q\"", "roots/list", "{}")).await;
     let mut calling = calling.reply().await;
-    let question = calling.data_json().await;
-    client.tells(&result(&question["id"], "{}")).await;
+    let server_request = calling.data_json().await;
+    client.tells(&result(&server_request["id"], "{}")).await;
     assert_eq!(server.hears_answer().await.text, result("\"q\"", "{}"));
     after(4.0).await;
     assert!(!shutdown.is_finished());
@@ -79,10 +79,10 @@ async fn a_line_client_that_has_said_all_hears_the_answers() {
     let answer = json_of(&server.hears_answer().await.text);
     assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("after"), &json!(-31017)));
     after(5.0).await;
-    server.says(&notice("notifications/x", "{}")).await;
+    server.says(&notification("notifications/x", "{}")).await;
     server.answers(&two, "{}").await;
     server.answers(&one, "{}").await;
-    assert_eq!(client.hears().await, notice("notifications/x", "{}"));
+    assert_eq!(client.hears().await, notification("notifications/x", "{}"));
     assert_eq!(client.hears().await, result(2, "{}"));
     assert_eq!(client.hears().await, result(1, "{}"));
     assert!(matches!(client.sees_the_end().await, EndReason::ClientLeft));

@@ -2,7 +2,7 @@
 
 use sessile::{EndReason, HttpSettings, SessionSettings};
 
-use crate::common::{Harness, INITIALIZE, INITIALIZED, call, notice, result};
+use crate::common::{Harness, INITIALIZE, INITIALIZED, call, notification, result};
 use crate::{after, harness, seconds};
 
 fn a_minute() -> SessionSettings {
@@ -31,14 +31,14 @@ async fn whatever_the_client_says_is_use() {
     let (client, mut server) = harness.session().await;
     for _ in 0..5 {
         after(50.0).await;
-        client.tells(&notice("notifications/x", "{}")).await;
+        client.tells(&notification("notifications/x", "{}")).await;
         server.hears("notifications/x").await;
     }
     after(59.0).await;
     assert_eq!(harness.proxy.sessions().len(), 1);
     assert!(harness.proxy.sessions().list()[0].idle_for >= seconds(59));
     // What the server says is not.
-    server.says(&notice("notifications/x", "{}")).await;
+    server.says(&notification("notifications/x", "{}")).await;
     after(1.5).await;
     assert_eq!(harness.proxy.sessions().len(), 0);
     harness.close().await;
@@ -72,8 +72,8 @@ async fn an_open_stream_that_is_read_is_use() {
     let reading = tokio::spawn(async move { listening.event_at_last().await });
     after(7200.0).await;
     assert_eq!(harness.proxy.sessions().len(), 1);
-    server.says(&notice("notifications/x", "{}")).await;
-    assert_eq!(reading.await.unwrap().data, notice("notifications/x", "{}"));
+    server.says(&notification("notifications/x", "{}")).await;
+    assert_eq!(reading.await.unwrap().data, notification("notifications/x", "{}"));
     // With its event the task has let go of the stream.
     after(59.0).await;
     assert_eq!(harness.proxy.sessions().len(), 1);
@@ -156,7 +156,7 @@ async fn streams_are_kept_alive() {
     }
     // A message is a sign of life as well.
     after(10.0).await;
-    server.says(&notice("notifications/x", "{}")).await;
+    server.says(&notification("notifications/x", "{}")).await;
     listening.event().await;
     let begin = tokio::time::Instant::now();
     listening.block().await;

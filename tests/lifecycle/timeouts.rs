@@ -1,10 +1,10 @@
-//! Questions that find nobody, calls that take too long, servers that do not leave.
+//! Server requests that reach no client, calls that take too long, servers that do not leave.
 
 use serde_json::{Value, json};
 use sessile::SessionSettings;
 use tokio::time::Instant;
 
-use crate::common::{INITIALIZE, INITIALIZED, call, notice, result};
+use crate::common::{INITIALIZE, INITIALIZED, call, notification, result};
 use crate::{after, harness, seconds};
 
 fn json_of(text: &str) -> Value {
@@ -12,7 +12,7 @@ fn json_of(text: &str) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_question_waits_ten_seconds_for_a_stream() {
+async fn a_server_request_waits_ten_seconds_for_a_stream() {
     let mut harness = harness(SessionSettings::default());
     let (client, mut server) = harness.session().await;
     let begin = Instant::now();
@@ -24,15 +24,15 @@ async fn a_question_waits_ten_seconds_for_a_stream() {
     server.says(&call(2, "roots/list", "{}")).await;
     after(9.5).await;
     let mut listening = client.listens().await;
-    let question = listening.data_json().await;
+    let server_request = listening.data_json().await;
     after(60.0).await;
-    client.tells(&result(&question["id"], "{}")).await;
+    client.tells(&result(&server_request["id"], "{}")).await;
     assert_eq!(server.hears_answer().await.text, result(2, "{}"));
     harness.close().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_question_on_a_lost_stream_fails_when_the_stream_is_given_up() {
+async fn a_server_request_on_a_lost_stream_fails_when_the_stream_is_given_up() {
     let mut harness = harness(SessionSettings { lost_stream: seconds(120), ..SessionSettings::default() });
     let (client, mut server) = harness.session().await;
     let mut listening = client.listens().await;
@@ -106,7 +106,7 @@ async fn a_server_that_does_not_leave_is_ended() {
     let (client, server) = harness.session().await;
     // It does not even see that its input has ended.
     server.stops_listening();
-    client.tells(&notice("notifications/x", "{}")).await;
+    client.tells(&notification("notifications/x", "{}")).await;
     client.deletes().await;
     assert_eq!(harness.proxy.sessions().len(), 0);
     assert_eq!(client.post(INITIALIZED).send().await.status, 404);

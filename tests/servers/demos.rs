@@ -12,9 +12,9 @@ fn two_demos() -> sessile::ProxyBuilder {
 #[tokio::test]
 async fn they_appear_as_one() {
     let proxy = two_demos().build().unwrap();
-    let (mut client, welcome) = SessionClient::open(&proxy).await;
-    assert_eq!(welcome["serverInfo"]["name"], "sessile");
-    assert_eq!(welcome["capabilities"]["tools"]["listChanged"], true);
+    let (mut client, initialize_result) = SessionClient::open(&proxy).await;
+    assert_eq!(initialize_result["serverInfo"]["name"], "sessile");
+    assert_eq!(initialize_result["capabilities"]["tools"]["listChanged"], true);
     let tools = client.names("tools/list", "tools", "name").await;
     let (ones, twos): (Vec<_>, Vec<_>) = tools.iter().partition(|name| name.starts_with("one_"));
     assert!(
@@ -111,8 +111,8 @@ async fn one_server_with_a_filter_has_no_prefix() {
         Filter::new().allow(Offered::Tools, ["inc*", "c*"]).unwrap().deny(Offered::Tools, ["countdown"]).unwrap();
     let filter = filter.deny(Offered::Resources, ["demo://*"]).unwrap();
     let proxy = Proxy::builder().backend(demo()).filter("backend", filter).build().unwrap();
-    let (mut client, welcome) = SessionClient::open(&proxy).await;
-    assert_eq!(welcome["serverInfo"]["name"], "sessile-demo");
+    let (mut client, initialize_result) = SessionClient::open(&proxy).await;
+    assert_eq!(initialize_result["serverInfo"]["name"], "sessile-demo");
     let mut tools = client.names("tools/list", "tools", "name").await;
     tools.sort();
     assert_eq!(tools, ["counter", "increment"]);

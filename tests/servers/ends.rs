@@ -4,7 +4,7 @@ use serde_json::json;
 use sessile::{ChildBackend, EndReason, Proxy, ServerState};
 
 use crate::common::{result, soon, until};
-use crate::{SessionClient, demo, two, welcomed};
+use crate::{SessionClient, demo, initialized_server, two};
 
 #[cfg(feature = "cli")]
 #[tokio::test]
@@ -56,7 +56,9 @@ async fn a_program_that_is_not_there_leaves_the_others_at_work() {
 async fn the_last_server_takes_the_session_with_it() {
     let (proxy, mut servers_of_a, mut servers_of_b) = two(|builder| builder);
     let none = json!({});
-    let opening = async { tokio::join!(welcomed(&mut servers_of_a, &none), welcomed(&mut servers_of_b, &none)) };
+    let opening = async {
+        tokio::join!(initialized_server(&mut servers_of_a, &none), initialized_server(&mut servers_of_b, &none))
+    };
     let ((mut client, _), (mut a, mut b)) = tokio::join!(SessionClient::open(&proxy), opening);
     a.hears("notifications/initialized").await;
     b.hears("notifications/initialized").await;
@@ -75,7 +77,9 @@ async fn a_server_that_reads_no_more_is_given_up_alone() {
     let settings = SessionSettings { session_budget: 16 * 1024, max_in_flight: 4, ..SessionSettings::default() };
     let (proxy, mut servers_of_a, mut servers_of_b) = two(|builder| builder.session(settings));
     let none = json!({});
-    let opening = async { tokio::join!(welcomed(&mut servers_of_a, &none), welcomed(&mut servers_of_b, &none)) };
+    let opening = async {
+        tokio::join!(initialized_server(&mut servers_of_a, &none), initialized_server(&mut servers_of_b, &none))
+    };
     let ((mut client, _), (a, mut b)) = tokio::join!(SessionClient::open(&proxy), opening);
     b.hears("notifications/initialized").await;
     a.stops_listening();

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::common::{HttpClient, HttpEndpoint, INITIALIZE, INITIALIZED, call, notice, result, until};
-use crate::{two, welcomed};
+use crate::common::{HttpClient, HttpEndpoint, INITIALIZE, INITIALIZED, call, notification, result, until};
+use crate::{initialized_server, two};
 
 #[tokio::test]
 async fn each_servers_messages_take_the_stream_of_its_own_call() {
@@ -11,7 +11,8 @@ async fn each_servers_messages_take_the_stream_of_its_own_call() {
     let mut client = HttpClient::new(HttpEndpoint::Router(proxy.clone().into_router()));
     let opening = client.post(INITIALIZE).start();
     let tools = json!({ "tools": {} });
-    let (mut a, mut b) = (welcomed(&mut servers_of_a, &tools).await, welcomed(&mut servers_of_b, &tools).await);
+    let (mut a, mut b) =
+        (initialized_server(&mut servers_of_a, &tools).await, initialized_server(&mut servers_of_b, &tools).await);
     client.session = opening.reply().await.header("mcp-session-id").map(str::to_owned);
     client.tells(INITIALIZED).await;
     a.hears("notifications/initialized").await;
@@ -21,13 +22,13 @@ async fn each_servers_messages_take_the_stream_of_its_own_call() {
     let heard_by_a = a.hears("tools/call").await;
     let calling_b = client.asks(&call(2, "tools/call", r#"{"name":"b_x"}"#));
     let heard_by_b = b.hears("tools/call").await;
-    a.says(&notice("notifications/message", r#"{"level":"info","data":"a"}"#)).await;
+    a.says(&notification("notifications/message", r#"{"level":"info","data":"a"}"#)).await;
     b.says(&call("\"q\"", "roots/list", "{}")).await;
     let (mut at_a, mut at_b) = (calling_a.reply().await, calling_b.reply().await);
     assert_eq!(at_a.data_json().await["params"]["data"], "a");
-    let question = at_b.data_json().await;
-    assert_eq!(question["method"], "roots/list");
-    client.tells(&result(&question["id"], r#"{"roots":[]}"#)).await;
+    let server_request = at_b.data_json().await;
+    assert_eq!(server_request["method"], "roots/list");
+    client.tells(&result(&server_request["id"], r#"{"roots":[]}"#)).await;
     assert_eq!(b.hears_answer().await.text, result("\"q\"", r#"{"roots":[]}"#));
     b.answers(&heard_by_b, r#"{"content":[]}"#).await;
     assert_eq!(at_b.data().await, result(2, r#"{"content":[]}"#));

@@ -2,7 +2,7 @@
 
 use sessile::{HttpSettings, SessionSettings};
 
-use crate::common::{Harness, INITIALIZE, call, notice, result};
+use crate::common::{Harness, INITIALIZE, call, notification, result};
 use crate::{SseClient, initialize};
 
 #[tokio::test]
@@ -19,15 +19,15 @@ async fn two_clients_do_not_see_each_other() {
     assert_eq!(one.hears().await, result(1, r#"{"i":"one"}"#));
     assert_eq!(two.hears().await, result(1, r#"{"i":"two"}"#));
     server_one.says(&call("\"secret\"", "elicitation/create", "{}")).await;
-    let question = one.hears_json().await;
+    let server_request = one.hears_json().await;
     two.stream.stays_silent().await;
-    two.says(&result(&question["id"], r#""stolen""#)).await;
+    two.says(&result(&server_request["id"], r#""stolen""#)).await;
     server_one.hears_nothing().await;
-    one.says(&result(&question["id"], r#""mine""#)).await;
+    one.says(&result(&server_request["id"], r#""mine""#)).await;
     assert_eq!(server_one.hears_answer().await.text, result("\"secret\"", r#""mine""#));
     drop(two);
     server_two.sees_the_end().await;
-    one.says(&notice("n", "{}")).await;
+    one.says(&notification("n", "{}")).await;
     server_one.hears("n").await;
     harness.close().await;
 }
@@ -72,7 +72,7 @@ async fn a_session_is_found_by_its_own_endpoint_only() {
     }
     server.hears_nothing().await;
     streamables_server.hears_nothing().await;
-    client.says(&notice("n", "{}")).await;
+    client.says(&notification("n", "{}")).await;
     server.hears("n").await;
     harness.close().await;
 }
@@ -87,7 +87,7 @@ async fn only_known_hosts_and_origins_are_let_in() {
     let mut harness = Harness::on_tcp(SessionSettings::default(), http).await;
     let (client, mut server) = harness.sse_session().await;
     let open = || harness.new_client().request("GET").path("/sse");
-    let post = || client.post(&notice("n", "{}"));
+    let post = || client.post(&notification("n", "{}"));
     for (name, value) in [
         ("host", "evil.example.com"),
         ("host", "127.0.0.1.evil.com"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use sessile::{HttpSettings, SessionSettings};
 
-use crate::common::{Harness, call, notice, result, soon, until};
+use crate::common::{Harness, call, notification, result, soon, until};
 use crate::{SseClient, initialize};
 
 #[tokio::test]
@@ -125,7 +125,7 @@ async fn who_does_not_read_loses_the_session_and_nobody_else_anything() {
     let (client, server) = harness.sse_session().await;
     let (mut other, mut others_server) = harness.sse_session().await;
     // The client does not read from here on: the sockets fill up, and then the budget.
-    let line = notice("notifications/message", &format!(r#"{{"data":"{}"}}"#, "x".repeat(64 * 1024)));
+    let line = notification("notifications/message", &format!(r#"{{"data":"{}"}}"#, "x".repeat(64 * 1024)));
     let taken = server.floods(&line, 1000).await;
     assert!(taken < 400, "{taken} messages of 64 KiB were taken for a client that does not read");
     for number in 0..20 {

@@ -166,8 +166,8 @@ async fn who_never_says_a_word_is_let_go() {
     let mut harness = Harness::in_process(SessionSettings::default(), HttpSettings::default());
     let begin = tokio::time::Instant::now();
     let mut silent = SseClient::open(&harness).await;
-    let mut greeting = SseClient::open(&harness).await;
-    greeting.says(&initialize()).await;
+    let mut initializing = SseClient::open(&harness).await;
+    initializing.says(&initialize()).await;
     let mut server = harness.server().await;
     let hello = server.hears("initialize").await;
     let listening = tokio::spawn(async move {
@@ -176,15 +176,15 @@ async fn who_never_says_a_word_is_let_go() {
     });
     // The 30 seconds are for `initialize`: a server may take longer to start.
     let patient = tokio::spawn(async move {
-        let event = greeting.stream.event_at_last().await;
-        (event, greeting)
+        let event = initializing.stream.event_at_last().await;
+        (event, initializing)
     });
     let silent_for = listening.await.unwrap();
     assert!((30..31).contains(&silent_for.as_secs()), "{silent_for:?}");
     tokio::time::sleep(Duration::from_secs(300)).await;
     assert_eq!(harness.proxy.sessions().len(), 1);
     server.answers(&hello, &initialize_result()).await;
-    let (event, _greeting) = patient.await.unwrap();
+    let (event, _initializing) = patient.await.unwrap();
     assert_eq!(event.data, result("\"hello\"", &initialize_result()));
     harness.close().await;
 }

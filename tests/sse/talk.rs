@@ -6,7 +6,7 @@ use serde_json::json;
 use sessile::{HttpSettings, SessionSettings};
 
 use crate::SseClient;
-use crate::common::{Harness, call, notice, result};
+use crate::common::{Harness, call, notification, result};
 
 #[tokio::test]
 async fn messages_keep_their_bytes() {
@@ -37,21 +37,21 @@ async fn everything_comes_on_the_one_stream_and_in_order() {
     let quick = server.hears("quick").await;
     let token: serde_json::Value = serde_json::from_str(&slow.params).unwrap();
     let token = &token["_meta"]["progressToken"];
-    server.says(&notice("notifications/message", r#"{"data":1}"#)).await;
+    server.says(&notification("notifications/message", r#"{"data":1}"#)).await;
     server.answers(&quick, "{}").await;
-    server.says(&notice("notifications/progress", &format!(r#"{{"progressToken":{token},"progress":1}}"#))).await;
+    server.says(&notification("notifications/progress", &format!(r#"{{"progressToken":{token},"progress":1}}"#))).await;
     server.says(&call("\"q\"", "elicitation/create", r#"{"message":"?"}"#)).await;
-    assert_eq!(client.hears().await, notice("notifications/message", r#"{"data":1}"#));
+    assert_eq!(client.hears().await, notification("notifications/message", r#"{"data":1}"#));
     assert_eq!(client.hears().await, result(2, "{}"));
     assert_eq!(client.hears_json().await["params"]["progressToken"], "p");
-    let question = client.hears_json().await;
-    assert_eq!(question["method"], "elicitation/create");
-    client.says(&result(&question["id"], r#"{"action":"accept"}"#)).await;
+    let server_request = client.hears_json().await;
+    assert_eq!(server_request["method"], "elicitation/create");
+    client.says(&result(&server_request["id"], r#"{"action":"accept"}"#)).await;
     assert_eq!(server.hears_answer().await.text, result("\"q\"", r#"{"action":"accept"}"#));
     server.answers(&slow, r#"{"n":1}"#).await;
     assert_eq!(client.hears().await, result(1, r#"{"n":1}"#));
-    server.says(&notice("notifications/tools/list_changed", "{}")).await;
-    assert_eq!(client.hears().await, notice("notifications/tools/list_changed", "{}"));
+    server.says(&notification("notifications/tools/list_changed", "{}")).await;
+    assert_eq!(client.hears().await, notification("notifications/tools/list_changed", "{}"));
     harness.close().await;
 }
 
@@ -61,7 +61,7 @@ async fn a_call_can_be_cancelled() {
     let (mut client, mut server) = harness.sse_session().await;
     client.says(&call(1, "slow", "{}")).await;
     let slow = server.hears("slow").await;
-    client.says(&notice("notifications/cancelled", r#"{"requestId":1}"#)).await;
+    client.says(&notification("notifications/cancelled", r#"{"requestId":1}"#)).await;
     let cancelled = server.hears("notifications/cancelled").await;
     assert_eq!(cancelled.params, format!(r#"{{"requestId":{}}}"#, slow.id));
     server.answers(&slow, "{}").await;
@@ -87,7 +87,7 @@ async fn large_messages_go_through() {
 async fn batches_are_of_this_time() {
     let mut harness = Harness::new().await;
     let (mut client, mut server) = harness.sse_session().await;
-    client.says(&format!("[{},{},{}]", call(1, "one", "{}"), notice("n", "{}"), call(2, "two", "{}"))).await;
+    client.says(&format!("[{},{},{}]", call(1, "one", "{}"), notification("n", "{}"), call(2, "two", "{}"))).await;
     let one = server.hears("one").await;
     server.hears("n").await;
     let two = server.hears("two").await;
@@ -124,8 +124,8 @@ async fn what_is_not_json_rpc_is_a_bad_request() {
     server.hears_nothing().await;
     // A response that is not valid fails the server request: the server would wait for it for ever.
     server.says(&call("\"q\"", "roots/list", "{}")).await;
-    let question = client.hears_json().await;
-    let bad = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}},"error":{{}}}}"#, question["id"]);
+    let server_request = client.hears_json().await;
+    let bad = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}},"error":{{}}}}"#, server_request["id"]);
     assert_eq!(client.post(&bad).send().await.status, 400);
     let answer: serde_json::Value = serde_json::from_str(&server.hears_answer().await.text).unwrap();
     assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("q"), &json!(-32600)), "{answer}");
@@ -185,8 +185,8 @@ async fn what_a_server_says_before_the_handshake_is_heard() {
     client.says(&crate::initialize()).await;
     let mut server = harness.server().await;
     let hello = server.hears("initialize").await;
-    server.says(&notice("notifications/message", r#"{"data":"starting"}"#)).await;
-    assert_eq!(client.hears().await, notice("notifications/message", r#"{"data":"starting"}"#));
+    server.says(&notification("notifications/message", r#"{"data":"starting"}"#)).await;
+    assert_eq!(client.hears().await, notification("notifications/message", r#"{"data":"starting"}"#));
     server.answers(&hello, &crate::initialize_result()).await;
     assert_eq!(client.hears().await, result("\"hello\"", &crate::initialize_result()));
     harness.close().await;

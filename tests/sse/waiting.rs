@@ -86,12 +86,12 @@ async fn two_at_once_open_one_session() {
     let hello = server.hears("initialize").await;
     assert_eq!((harness.proxy.sessions().len(), harness.proxy.sessions().links()), (1, 1));
     server.answers(&hello, &initialize_result()).await;
-    let mut greeted = 0;
+    let mut initialized = 0;
     for _ in 0..2 {
         let heard = client.hears_json().await;
-        greeted += usize::from(heard.get("result").is_some());
+        initialized += usize::from(heard.get("result").is_some());
     }
-    assert_eq!(greeted, 1);
+    assert_eq!(initialized, 1);
     harness.no_more_servers();
     harness.close().await;
 }

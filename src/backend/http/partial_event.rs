@@ -13,7 +13,7 @@ pub(super) struct PartialEvent {
     pub data: Option<EventData>,
     pub id: IdField,
     /// Set when the data is not kept, because it is over the limit.
-    pub skimmer: Option<OversizedScanner>,
+    pub scanner: Option<OversizedScanner>,
 }
 
 /// The `id` field of an event: where the stream can be resumed behind this event.
@@ -61,24 +61,24 @@ impl PartialEvent {
         }
     }
 
-    /// Stops keeping the data, and returns the skimmer that it goes to.
-    pub(super) fn skim(&mut self) -> &mut OversizedScanner {
+    /// Stops keeping the data, and returns the scanner that it goes to.
+    pub(super) fn scan(&mut self) -> &mut OversizedScanner {
         let data = self.data.take();
-        self.skimmer.get_or_insert_with(|| {
-            let mut skimmer = OversizedScanner::new();
+        self.scanner.get_or_insert_with(|| {
+            let mut scanner = OversizedScanner::new();
             match data {
                 None => {}
-                Some(EventData::Line(line, _)) => skim_line(&mut skimmer, &line),
-                Some(EventData::Lines(lines)) => skim_line(&mut skimmer, &lines),
+                Some(EventData::Line(line, _)) => scan_line(&mut scanner, &line),
+                Some(EventData::Lines(lines)) => scan_line(&mut scanner, &lines),
             }
-            skimmer
+            scanner
         })
     }
 
-    /// Adds a line of data, whose buffer takes `capacity` bytes. Beyond `limit` the data is skimmed.
+    /// Adds a line of data, whose buffer takes `capacity` bytes. Beyond `limit` the data is only scanned.
     pub(super) fn push(&mut self, value: Bytes, capacity: usize, limit: usize) {
-        if self.skimmer.is_some() || self.len() + value.len() > limit {
-            skim_line(self.skim(), &value);
+        if self.scanner.is_some() || self.len() + value.len() > limit {
+            scan_line(self.scan(), &value);
             return;
         }
         self.data = Some(match self.data.take() {
@@ -99,10 +99,10 @@ fn join(mut lines: BytesMut, line: &[u8]) -> BytesMut {
     lines
 }
 
-/// Gives a line of data to the skimmer, behind a line break, which is white space between the tokens of JSON.
-pub(super) fn skim_line(skimmer: &mut OversizedScanner, line: &[u8]) {
-    if skimmer.size() > 0 {
-        skimmer.feed(b"\n");
+/// Gives a line of data to the scanner, behind a line break, which is white space between the tokens of JSON.
+pub(super) fn scan_line(scanner: &mut OversizedScanner, line: &[u8]) {
+    if scanner.size() > 0 {
+        scanner.feed(b"\n");
     }
-    skimmer.feed(line);
+    scanner.feed(line);
 }

@@ -76,16 +76,16 @@ impl EventReader {
             if self.endless {
                 return Err("an event on its stream had no end".to_owned());
             }
-            if self.decoder.skimmed() > self.limit.saturating_add(MAX_OVERSIZED_REST) {
+            if self.decoder.scanned() > self.limit.saturating_add(MAX_OVERSIZED_REST) {
                 self.endless = true;
                 return Ok(self.decoder.give_up().and_then(|event| self.take(event)));
             }
-            if self.decoder.gathered() == 0 {
+            if self.decoder.buffered() == 0 {
                 // The last event may have been dropped as a repetition, and its charge with it.
                 self.growth.clear();
             }
             self.growth.reach(self.decoder.will_take()).await;
-            let is_long = self.decoder.gathered() > UNCHARGED_BUFFER;
+            let is_long = self.decoder.buffered() > UNCHARGED_BUFFER;
             let next = tokio::select! {
                 biased;
                 chunk = self.response.chunk() => Ok(chunk),
@@ -93,7 +93,7 @@ impl EventReader {
                 () = sleep(MID_MESSAGE_TIMEOUT), if is_long => return Err(silent()),
             };
             let Ok(chunk) = next else {
-                let size = self.decoder.gathered();
+                let size = self.decoder.buffered();
                 let id = self.decoder.drop_event();
                 self.growth.clear();
                 self.stalled = Some(id.is_some());

@@ -1,10 +1,10 @@
 //! Takes a stream of server-sent events apart (WHATWG HTML, "Server-sent events", "Parsing an event stream"). Pure:
 //! chunks go in, events come out, however the chunks were cut.
 //!
-//! It is written by hand because the crates for this (`sse-stream`, `eventsource-stream`) gather an event of any size
+//! It is written by hand because the crates for this (`sse-stream`, `eventsource-stream`) buffer an event of any size
 //! before they give it out, so that a server could fill the memory, and copy it into a `String`. This decoder has a
-//! limit, charges what it gathers, copies data only where an event comes in several chunks, and skims an event over the
-//! limit for the JSON-RPC id in it: with that id the call fails at once, and without it the call would wait for ever.
+//! limit, charges what it buffers, copies data only where an event comes in several chunks, and only scans an event over
+//! the limit for the JSON-RPC id in it: with that id the call fails at once, and without it the call would wait for ever.
 //! And unlike a browser's `EventSource` it reports events without data, which move the position from which the stream
 //! can be resumed.
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 
-use super::partial_event::{EventData, IdField, PartialEvent, skim_line};
+use super::partial_event::{EventData, IdField, PartialEvent, scan_line};
 use super::position::{StreamPosition, StreamProgress};
 use crate::budget::{fit_buffer, grown_capacity};
 use crate::frame::{Id, OversizedScanner};
@@ -40,10 +40,10 @@ pub(super) enum SseEvent {
 /// What becomes of the line that is being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LineMode {
-    /// The line is gathered until its end has come.
-    Gathered,
-    /// The line is data over the limit, and goes to the skimmer.
-    Skimmed,
+    /// The line is buffered until its end has come.
+    Buffered,
+    /// The line is data over the limit, and goes to the scanner.
+    Oversized,
     /// The line is too long for what it is, and is skipped.
     Dropped,
 }
@@ -85,7 +85,7 @@ impl SseDecoder {
             after_cr: false,
             first_line: true,
             line: Vec::new(),
-            state: LineMode::Gathered,
+            state: LineMode::Buffered,
             event: PartialEvent::default(),
             message_takes: 0,
         }
@@ -139,7 +139,7 @@ impl SseDecoder {
     }
 
     /// How many bytes are kept of the event whose end has not come yet.
-    pub(super) fn gathered(&self) -> usize {
+    pub(super) fn buffered(&self) -> usize {
         self.line.len() + self.event.len()
     }
 
@@ -149,8 +149,8 @@ impl SseDecoder {
     }
 
     /// How many bytes have come of an event over the limit whose end has not come yet.
-    pub(super) fn skimmed(&self) -> usize {
-        self.event.skimmer.as_ref().map_or(0, OversizedScanner::size)
+    pub(super) fn scanned(&self) -> usize {
+        self.event.scanner.as_ref().map_or(0, OversizedScanner::size)
     }
 
     /// Stops keeping the data of the event that is being read, although it is within the limit. Returns its id, if it
@@ -159,18 +159,18 @@ impl SseDecoder {
         if self.line.starts_with(b"data:") {
             let line = self.take_line();
             let (_, value) = field(&line);
-            skim_line(self.event.skim(), value);
+            scan_line(self.event.scan(), value);
             self.event.begun = true;
-            self.state = LineMode::Skimmed;
+            self.state = LineMode::Oversized;
         }
-        self.event.skim().answered_id()
+        self.event.scan().answered_id()
     }
 
     /// Gives up an event over the limit whose end has not come yet, and returns what is known of it.
     pub(super) fn give_up(&mut self) -> Option<SseEvent> {
-        let skimmer = std::mem::take(&mut self.event).skimmer?;
-        let size = skimmer.size();
-        let (id, request) = skimmer.finish();
+        let scanner = std::mem::take(&mut self.event).scanner?;
+        let size = scanner.size();
+        let (id, request) = scanner.finish();
         Some(SseEvent::Oversized { id, request, size })
     }
 
@@ -182,9 +182,9 @@ impl SseDecoder {
 
     fn part_of_line(&mut self, piece: &[u8]) {
         match self.state {
-            LineMode::Gathered => {}
-            LineMode::Skimmed => {
-                self.event.skim().feed(piece);
+            LineMode::Buffered => {}
+            LineMode::Oversized => {
+                self.event.scan().feed(piece);
                 return;
             }
             LineMode::Dropped => return,
@@ -195,12 +195,12 @@ impl SseDecoder {
         if line.starts_with(b"data:") {
             let room = self.limit.saturating_sub(self.event.len()).saturating_add(DATA_PREFIX.len());
             // More than the prefix has to be there, or the space behind the colon could be taken for data.
-            if line.len() > room || self.event.skimmer.is_some() && line.len() >= DATA_PREFIX.len() {
+            if line.len() > room || self.event.scanner.is_some() && line.len() >= DATA_PREFIX.len() {
                 let line = self.take_line();
                 let (_, value) = field(&line);
-                skim_line(self.event.skim(), value);
+                scan_line(self.event.scan(), value);
                 self.event.begun = true;
-                self.state = LineMode::Skimmed;
+                self.state = LineMode::Oversized;
             }
         } else if line.len() > MAX_FIELD_LINE {
             if line.starts_with(b"id:") {
@@ -213,8 +213,8 @@ impl SseDecoder {
     }
 
     fn end_of_line(&mut self, piece: Bytes) -> Option<SseEvent> {
-        match std::mem::replace(&mut self.state, LineMode::Gathered) {
-            LineMode::Gathered => {
+        match std::mem::replace(&mut self.state, LineMode::Buffered) {
+            LineMode::Buffered => {
                 let mut capacity = 0;
                 let line = if self.line.is_empty() && !(self.first_line && piece.starts_with(BOM)) {
                     self.first_line = false;
@@ -228,7 +228,7 @@ impl SseDecoder {
                 };
                 return self.whole_line(&line, capacity.max(line.len()));
             }
-            LineMode::Skimmed => self.event.skim().feed(&piece),
+            LineMode::Oversized => self.event.scan().feed(&piece),
             LineMode::Dropped => {}
         }
         None
@@ -243,7 +243,7 @@ impl SseDecoder {
             .max(self.line.capacity())
     }
 
-    /// Takes what was gathered of a line that is not kept.
+    /// Takes what was buffered of a line that is not kept.
     fn take_line(&mut self) -> Bytes {
         let line = std::mem::take(&mut self.line).into();
         self.without_mark(line)
@@ -289,7 +289,7 @@ impl SseDecoder {
     }
 
     fn end_of_event(&mut self) -> Option<SseEvent> {
-        let PartialEvent { begun, kind, data, id, skimmer } = std::mem::take(&mut self.event);
+        let PartialEvent { begun, kind, data, id, scanner } = std::mem::take(&mut self.event);
         let resumed_behind = if begun { self.resumed_behind.take() } else { None };
         let repeated =
             matches!((&id, &resumed_behind), (IdField::Given(id), Some(resumed_behind)) if id == resumed_behind);
@@ -302,13 +302,13 @@ impl SseDecoder {
             return None;
         }
         if begun {
-            let empty = skimmer.is_none() && data.as_ref().is_none_or(EventData::is_empty);
+            let empty = scanner.is_none() && data.as_ref().is_none_or(EventData::is_empty);
             self.progress =
                 self.progress.max(if empty { StreamProgress::PositionsOnly } else { StreamProgress::Messages });
         }
-        if let Some(skimmer) = skimmer {
-            let size = skimmer.size();
-            let (id, request) = skimmer.finish();
+        if let Some(scanner) = scanner {
+            let size = scanner.size();
+            let (id, request) = scanner.finish();
             return Some(SseEvent::Oversized { id, request, size });
         }
         let (data, takes) = match data {

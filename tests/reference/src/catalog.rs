@@ -68,7 +68,7 @@ fn extras() -> Vec<Tool> {
             "Answers at once, and asks the user some time later, when no call may be open any more",
             &json!({"ms": number("How much later"), "message": text("What to ask")}),
         ),
-        tool("reminded", "Tells what became of the last question of `remind`", &json!({})),
+        tool("reminded", "Tells what became of the last server request of `remind`", &json!({})),
         tool("roots", "Asks the client for its roots", &json!({})),
         tool("touch", "Changes test://watched-resource", &json!({})),
         tool("grow", "Adds a tool to this session's list and says that the list changed", &json!({})),

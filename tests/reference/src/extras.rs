@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 
 use crate::{
     catalog::GROWN,
-    questions,
     resources::WATCHED,
     server::Reference,
+    server_requests,
     tools::{Arguments, error, text, unreachable},
 };
 
@@ -43,13 +43,13 @@ pub(crate) async fn call(
         "flood" => flood(server, arguments.number("count")?, arguments.number("bytes")?, &context).await,
         "log" => log(server, arguments.text("level")?, arguments.text("message")?, &context).await,
         "link" => Ok(link(arguments.text("uri")?)),
-        "ask" => questions::elicit(&context, "Answer", arguments.text("message")?, question()).await,
+        "ask" => server_requests::elicit(&context, "Answer", arguments.text("message")?, answer_form()).await,
         "remind" => {
             remind(server, arguments.number("ms")?, arguments.text("message")?, context);
             Ok(text("It will be asked"))
         }
         "reminded" => Ok(server.state.reminded().unwrap_or_else(|| text("Nothing came of it yet"))),
-        "roots" => questions::roots(&context).await,
+        "roots" => server_requests::roots(&context).await,
         "touch" => touch(server, &context).await,
         "grow" => grow(server, &context).await,
         "announce" => announce(arguments.text("what")?, &context).await,
@@ -61,8 +61,8 @@ pub(crate) async fn call(
     }
 }
 
-fn question() -> Value {
-    questions::form(&json!({"answer": {"type": "string"}}))
+fn answer_form() -> Value {
+    server_requests::form(&json!({"answer": {"type": "string"}}))
 }
 
 fn counter(server: &Reference) -> CallToolResult {
@@ -162,7 +162,7 @@ fn remind(server: &Reference, ms: u64, message: &str, context: RequestContext<Ro
     let (state, message) = (server.state.clone(), message.to_owned());
     tokio::spawn(async move {
         tokio::time::sleep(Duration::from_millis(ms)).await;
-        let answer = questions::elicit(&context, "Answer", &message, question()).await;
+        let answer = server_requests::elicit(&context, "Answer", &message, answer_form()).await;
         state.remind(answer.unwrap_or_else(|failure| error(failure.message)));
     });
 }

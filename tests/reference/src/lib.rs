@@ -1,5 +1,5 @@
 //! A handshake-era MCP server that can do everything: the tools, resources and prompts that the conformance suite calls
-//! by name, and more that sessile's tests find useful (state, floods, crashes, questions, stray processes).
+//! by name, and more that sessile's tests find useful (state, floods, crashes, server requests, stray processes).
 //!
 //! It is deliberately a typed `rmcp` server and no scripted peer: what a message looks like byte by byte is tested
 //! elsewhere. A test can have it in its own process: [`Reference`] is an `rmcp` server, [`http::router`] and
@@ -10,9 +10,9 @@ mod catalog;
 mod extras;
 pub mod http;
 mod prompts;
-mod questions;
 mod resources;
 mod server;
+mod server_requests;
 pub mod sse;
 mod tools;
 

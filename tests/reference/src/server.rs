@@ -90,7 +90,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Keeps what became of a question that belonged to no call.
+    /// Keeps what became of a server request that belonged to no call.
     pub(crate) fn remind(&self, outcome: CallToolResult) {
         *self.reminded.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
     }

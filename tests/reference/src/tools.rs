@@ -12,7 +12,7 @@ use rmcp::{
 };
 use serde_json::{Value, json};
 
-use crate::{extras, http::ReplyStream, questions, resources, server::Reference};
+use crate::{extras, http::ReplyStream, resources, server::Reference, server_requests};
 
 /// A one-pixel PNG.
 pub(crate) const IMAGE: &str =
@@ -44,13 +44,13 @@ pub(crate) async fn call(
         "test_tool_with_progress" => progress(&context).await,
         "test_error_handling" => Ok(error("This tool intentionally returns an error for testing")),
         "test_reconnection" => reconnection(server, &context).await,
-        "test_sampling" => questions::sample(&context, arguments.text("prompt")?).await,
+        "test_sampling" => server_requests::sample(&context, arguments.text("prompt")?).await,
         "test_elicitation" => {
-            let form = questions::form(&json!({"response": {"type": "string", "description": "The answer"}}));
-            questions::elicit(&context, "User response", arguments.text("message")?, form).await
+            let form = server_requests::form(&json!({"response": {"type": "string", "description": "The answer"}}));
+            server_requests::elicit(&context, "User response", arguments.text("message")?, form).await
         }
-        "test_elicitation_sep1034_defaults" => questions::elicit_defaults(&context).await,
-        "test_elicitation_sep1330_enums" => questions::elicit_choices(&context).await,
+        "test_elicitation_sep1034_defaults" => server_requests::elicit_defaults(&context).await,
+        "test_elicitation_sep1330_enums" => server_requests::elicit_choices(&context).await,
         "json_schema_2020_12_tool" => Ok(text(Value::Object(arguments.0).to_string())),
         name => extras::call(server, name, arguments, context).await,
     }

@@ -66,11 +66,12 @@ async fn a_body_at_the_limit_passes() {
 
 #[tokio::test]
 async fn what_is_too_large_and_no_answer_is_told_apart() {
-    let question = format!(r#"{{"jsonrpc":"2.0","id":"q","method":"m","params":"{}"}}"#, "x".repeat(MESSAGE_LIMIT));
-    let size = question.len();
+    let server_request =
+        format!(r#"{{"jsonrpc":"2.0","id":"q","method":"m","params":"{}"}}"#, "x".repeat(MESSAGE_LIMIT));
+    let size = server_request.len();
     let (_server, mut session) = with_calls(move |_| {
         let answer = r#"{"jsonrpc":"2.0","id":2,"result":{}}"#;
-        events(format!("data: {question}\n\ndata: {answer}\n\n"))
+        events(format!("data: {server_request}\n\ndata: {answer}\n\n"))
     })
     .await;
     session.call(2);

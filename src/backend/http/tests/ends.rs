@@ -29,7 +29,7 @@ async fn a_notification_finds_out_as_well() {
     .await;
     let mut session = TestLink::start(http(&server));
     session.open().await;
-    session.notice(0);
+    session.notification(0);
     assert!(matches!(&session.rest().await[..], [Delivery::Closed(LinkExit::Lost { .. })]));
 }
 

@@ -155,9 +155,9 @@ async fn asking(statuses: Vec<u16>) -> (ScriptedPeer, TestLink, mpsc::Sender<Str
     let mut session = TestLink::start(http(&server));
     session.open().await;
     session.call(2);
-    let question = r#"{"jsonrpc":"2.0","id":"q-1","method":"roots/list"}"#;
-    said.send(format!("data: {question}\n\n")).await.unwrap();
-    assert_eq!(session.receive().await, message(question, Some(2)));
+    let server_request = r#"{"jsonrpc":"2.0","id":"q-1","method":"roots/list"}"#;
+    said.send(format!("data: {server_request}\n\n")).await.unwrap();
+    assert_eq!(session.receive().await, message(server_request, Some(2)));
     session.call(3);
     session.send(Purpose::Response, r#"{"jsonrpc":"2.0","id":"q-1","result":{"roots":[]}}"#.to_owned());
     (server, session, said)
@@ -176,7 +176,7 @@ async fn an_answer_is_sent_again_to_a_server_that_is_busy() {
 }
 
 #[tokio::test]
-async fn a_call_fails_whose_question_cannot_be_answered() {
+async fn a_call_fails_whose_server_request_cannot_be_answered() {
     for (statuses, tries) in [(&[500][..], 1), (&[503; 9], 5)] {
         let (server, mut session, said) = asking(statuses.to_vec()).await;
         match session.failure().await {

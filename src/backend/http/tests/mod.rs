@@ -176,7 +176,7 @@ impl TestLink {
         self.send(Purpose::Cancel(number), text);
     }
 
-    fn notice(&self, number: usize) {
+    fn notification(&self, number: usize) {
         self.send(Purpose::Notification, format!(r#"{{"jsonrpc":"2.0","method":"notifications/n{number}"}}"#));
     }
 

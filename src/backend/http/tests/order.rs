@@ -42,7 +42,7 @@ async fn the_next_message_waits_until_a_notification_was_accepted() {
     let mut session = TestLink::start(http(&server));
     session.open().await;
     for number in 0..5 {
-        session.notice(number);
+        session.notification(number);
     }
     session.call(2);
     session.answer(2).await;
@@ -64,7 +64,7 @@ async fn a_server_that_accepts_nothing_does_not_stop_the_rest() {
     let mut session = TestLink::start(http(&server));
     session.open().await;
     let begun = Instant::now();
-    session.notice(0);
+    session.notification(0);
     session.call(2);
     session.answer(2).await;
     let waited = begun.elapsed();

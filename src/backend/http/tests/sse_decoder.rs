@@ -108,7 +108,7 @@ fn tells_what_a_stream_has_brought() {
 }
 
 #[test]
-fn skims_what_is_over_the_limit() {
+fn scans_what_is_over_the_limit() {
     let long = format!("{{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":\"{}\"}}", "x".repeat(9000));
     let stream = format!("data: {{}}\n\nid: 4\ndata: {long}\nevent: message\n\ndata: []\n\n");
     for cuts in [&[][..], &[1], &[7, 3], &[1024]] {

@@ -1,6 +1,6 @@
 //! What this server asks of its client: sampling, elicitation, roots.
 //!
-//! The questions are JSON that goes out as it stands, because the typed model of elicitation forms cannot hold every
+//! The params are JSON that goes out as it stands, because the typed model of elicitation forms cannot hold every
 //! schema. They are sent from within the handler of the call that causes them, never from a task of their own, so that
 //! over HTTP they travel on that call's stream.
 
@@ -18,11 +18,11 @@ pub(crate) async fn sample(context: &RequestContext<RoleServer>, prompt: &str) -
     if !declared(context, |capabilities| capabilities.sampling.is_some()) {
         return Ok(error("The client cannot sample"));
     }
-    let question = json!({
+    let params = json!({
         "messages": [{"role": "user", "content": {"type": "text", "text": prompt}}],
         "maxTokens": 100,
     });
-    Ok(match ask(context, "sampling/createMessage", question).await {
+    Ok(match ask(context, "sampling/createMessage", params).await {
         Ok(answer) => {
             let said = answer.pointer("/content/text").and_then(Value::as_str).unwrap_or("nothing that is text");
             text(format!("LLM response: {said}"))
@@ -41,8 +41,8 @@ pub(crate) async fn elicit(
     if !declared(context, |capabilities| capabilities.elicitation.is_some()) {
         return Ok(error("The client cannot elicit"));
     }
-    let question = json!({"message": message, "requestedSchema": form});
-    Ok(match ask(context, "elicitation/create", question).await {
+    let params = json!({"message": message, "requestedSchema": form});
+    Ok(match ask(context, "elicitation/create", params).await {
         Ok(answer) => {
             let action = answer.get("action").and_then(Value::as_str).unwrap_or("none");
             let filled = answer.get("content").cloned().unwrap_or_else(|| json!({}));
@@ -118,8 +118,8 @@ fn declared(context: &RequestContext<RoleServer>, has: impl FnOnce(&ClientCapabi
     context.client_capabilities().as_ref().is_some_and(has)
 }
 
-async fn ask(context: &RequestContext<RoleServer>, method: &str, question: Value) -> Result<Value, ServiceError> {
-    let question = CustomRequest::new(method, (!question.is_null()).then_some(question));
-    let answer: ClientResult = context.peer.send_request(ServerRequest::CustomRequest(question)).await?;
+async fn ask(context: &RequestContext<RoleServer>, method: &str, params: Value) -> Result<Value, ServiceError> {
+    let request = CustomRequest::new(method, (!params.is_null()).then_some(params));
+    let answer: ClientResult = context.peer.send_request(ServerRequest::CustomRequest(request)).await?;
     serde_json::to_value(answer).map_err(|_| ServiceError::UnexpectedResponse)
 }

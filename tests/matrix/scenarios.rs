@@ -9,11 +9,11 @@ const WATCHED: &str = "test://watched-resource";
 
 /// Everything that one client can do alone.
 pub(crate) async fn all(client: &mut NamedClient) {
-    welcome(client).await;
+    initialize_result(client).await;
     tools(client).await;
     resources_and_prompts(client).await;
-    questions(client).await;
-    a_question_of_no_call(client).await;
+    server_requests(client).await;
+    a_server_request_of_no_call(client).await;
     progress(client).await;
     cancellation(client).await;
     lists_that_change(client).await;
@@ -22,7 +22,7 @@ pub(crate) async fn all(client: &mut NamedClient) {
     big_messages(client).await;
 }
 
-async fn welcome(client: &mut NamedClient) {
+async fn initialize_result(client: &mut NamedClient) {
     assert_eq!(client.initialize_result["serverInfo"]["name"], "reference-server");
     assert_eq!(client.initialize_result["protocolVersion"], "2025-11-25");
     assert_eq!(client.initialize_result["capabilities"]["resources"], json!({"subscribe": true, "listChanged": true}));
@@ -113,7 +113,7 @@ async fn resources_and_prompts(client: &mut NamedClient) {
 }
 
 /// The server asks the user, the model and the client, each within a call.
-pub(crate) async fn questions(client: &mut NamedClient) {
+pub(crate) async fn server_requests(client: &mut NamedClient) {
     let name = client.name.clone();
     let before = client.asked.len();
     let answer = client.uses("ask", json!({"message": "how are you?"})).await;
@@ -132,7 +132,7 @@ pub(crate) async fn reconnection(client: &mut NamedClient) {
 }
 
 /// The server asks when no call is in flight.
-async fn a_question_of_no_call(client: &mut NamedClient) {
+async fn a_server_request_of_no_call(client: &mut NamedClient) {
     let before = client.asked.len();
     client.uses("remind", json!({"ms": 60, "message": "still there?"})).await;
     client.is_asked(before + 1).await;
@@ -243,7 +243,7 @@ pub(crate) async fn process(client: &mut NamedClient) -> u64 {
     client.uses("pid", json!({})).await["structuredContent"]["pid"].as_u64().unwrap()
 }
 
-/// Two clients at once: each counts for itself and is asked its own questions.
+/// Two clients at once: each counts for itself and is asked its own requests.
 pub(crate) async fn apart(one: &mut NamedClient, other: &mut NamedClient) {
     tokio::join!(alone(one, 10), alone(other, 7));
     let (first, second) = tokio::join!(count(one), count(other));
