@@ -3,9 +3,6 @@
 
 mod common;
 
-#[path = "../src/backend/scripted_peer.rs"]
-#[expect(dead_code, reason = "the unit tests use more of it")]
-mod scripted_peer;
 #[path = "../src/backend/oauth/tests/server.rs"]
 #[expect(dead_code, reason = "the unit tests use more of it")]
 mod server;
@@ -14,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::LineClient;
+use common::{LineClient, scripted_http};
 use serde_json::{Value, json};
 use server::{LoginServer, Script};
 use sessile::{Announce, HttpBackend, OAuthFlow, OAuthSettings, Proxy, Transport};

@@ -1,6 +1,6 @@
 //! The server at the end of every path. It answers at once, with a result of the size that the call asks for. It
 //! understands only what the clients in this folder send, without a JSON parser or an HTTP library, so that it costs
-//! next to nothing.
+//! next to nothing. That is why it is not the scripted HTTP server of the tests: the cost of that one would be measured.
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice, Read, Write};

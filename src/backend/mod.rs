@@ -23,7 +23,8 @@ mod tls;
 #[cfg(test)]
 mod captured_log;
 #[cfg(test)]
-mod scripted_peer;
+#[expect(dead_code, reason = "the integration tests use more of it")]
+mod scripted_http;
 #[cfg(test)]
 mod tests;
 

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::captured_log::CapturedLog;
-use super::scripted_peer::TEST_TIMEOUT;
+use super::scripted_http::WAIT_LIMIT;
 use super::*;
 use crate::budget::Budget;
 use crate::frame::{FrameError, Incoming, LostMessage, Permit, Wire};
@@ -72,7 +72,7 @@ fn session() -> (LinkContext, TestSession) {
 impl TestSession {
     /// Runs the link to its end, which comes by itself, and returns how it ended.
     async fn exit(mut self, link: impl Future<Output = ()>) -> LinkExit {
-        timeout(TEST_TIMEOUT, link).await.expect("the link does not end");
+        timeout(WAIT_LIMIT, link).await.expect("the link does not end");
         let exit = self.closed.try_recv().expect("the session is not told");
         assert!(self.closed.try_recv().is_err(), "the session is told twice");
         exit
@@ -187,7 +187,7 @@ fn blocking_backend() -> (Backend, mpsc::Receiver<()>, blocking::Sender<()>, Arc
     let started = servers.clone();
     let backend = InProcessBackend::over_bytes("blocks", move |io| {
         begun.try_send(()).unwrap();
-        released.lock().unwrap().recv_timeout(TEST_TIMEOUT).expect("the factory was not released");
+        released.lock().unwrap().recv_timeout(WAIT_LIMIT).expect("the factory was not released");
         let started = started.clone();
         async move {
             started.fetch_add(1, Ordering::Relaxed);
@@ -203,7 +203,7 @@ async fn a_factory_that_blocks_leaves_the_runtime_its_only_worker() {
     let (backend, mut begins, release, servers) = blocking_backend();
     let (context, session) = session();
     let link = tokio::spawn(backend.run(context));
-    timeout(TEST_TIMEOUT, begins.recv()).await.unwrap().unwrap();
+    timeout(WAIT_LIMIT, begins.recv()).await.unwrap().unwrap();
     // This task runs while the factory blocks.
     release.send(()).unwrap();
     let exit = session.exit(async { link.await.unwrap() }).await;
@@ -216,12 +216,12 @@ async fn a_link_that_is_stopped_lasts_as_long_as_its_factory_and_starts_no_serve
     let (backend, mut begins, release, servers) = blocking_backend();
     let (context, mut session) = session();
     let mut link = tokio::spawn(backend.run(context));
-    timeout(TEST_TIMEOUT, begins.recv()).await.unwrap().unwrap();
+    timeout(WAIT_LIMIT, begins.recv()).await.unwrap().unwrap();
     session.stop.cancel();
     tokio::task::yield_now().await;
     assert!(futures_util::poll!(&mut link).is_pending(), "something of it is left");
     release.send(()).unwrap();
-    timeout(TEST_TIMEOUT, link).await.expect("the link does not end").unwrap();
+    timeout(WAIT_LIMIT, link).await.expect("the link does not end").unwrap();
     assert_eq!(servers.load(Ordering::Relaxed), 0);
     assert!(session.closed.try_recv().is_err(), "nobody waits for it");
 }

@@ -94,10 +94,10 @@ async fn a_redirect_to_another_origin_is_not_followed() {
     let mut harness = BackendHarness::http().await;
     let mut anna = harness.session("Anna").await;
     // Another port is another origin, and so are another scheme and another name of the same machine.
-    let port = harness.server.address.port();
+    let port = harness.server.address().port();
     let targets = [
-        elsewhere.url("/mcp"),
-        format!("//{}/mcp", elsewhere.address),
+        elsewhere.url_of("/mcp"),
+        format!("//{}/mcp", elsewhere.address()),
         format!("https://127.0.0.1:{port}/mcp"),
         format!("http://localhost:{port}/mcp"),
     ];

@@ -21,7 +21,7 @@ impl BackendHarness {
 
     pub(crate) async fn new(path: &str, transport: Transport, settings: SessionSettings) -> Self {
         let server = ScriptedHttpServer::open().await;
-        let fronts = Fronts::open(proxy(&server.url(path), transport, settings)).await;
+        let fronts = Fronts::open(proxy(&server.url_of(path), transport, settings)).await;
         Self { server, fronts }
     }
 

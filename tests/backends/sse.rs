@@ -65,9 +65,9 @@ async fn leaves((client, stream): (NamedClient, HeardRequest)) {
 #[tokio::test]
 async fn an_endpoint_may_be_said_in_any_form_of_the_same_origin() {
     let mut harness = harness().await;
-    let absolute = harness.server.url("/m?x=1");
-    let same = format!("//{}/m", harness.server.address);
-    let named = format!("http://user:secret@{}/m", harness.server.address);
+    let absolute = harness.server.url_of("/m?x=1");
+    let same = format!("//{}/m", harness.server.address());
+    let named = format!("http://user:secret@{}/m", harness.server.address());
     for (endpoint, path) in [
         ("/m?session=1%202", "/m?session=1%202"),
         ("m?x=1", "/deep/m?x=1"),
@@ -94,13 +94,13 @@ async fn an_endpoint_elsewhere_is_refused() {
     let mut elsewhere = ScriptedHttpServer::open().await;
     let mut harness = harness().await;
     let mut berta = session(&mut harness, "Berta").await;
-    let port = harness.server.address.port();
+    let port = harness.server.address().port();
     for endpoint in [
-        elsewhere.url("/messages"),
-        format!("//{}/messages", elsewhere.address),
+        elsewhere.url_of("/messages"),
+        format!("//{}/messages", elsewhere.address()),
         format!("https://127.0.0.1:{port}/messages"),
         format!("http://localhost:{port}/messages"),
-        format!("\\\\{}\\messages", elsewhere.address),
+        format!("\\\\{}\\messages", elsewhere.address()),
         "file:///etc/passwd".to_owned(),
         "http://".to_owned(),
     ] {

@@ -9,12 +9,13 @@
 
 mod client;
 mod fronts;
-mod http_server;
 mod lines;
 #[cfg(feature = "cli")]
 mod log;
 mod named_client;
 mod reply;
+#[path = "../../src/backend/scripted_http/mod.rs"]
+pub(crate) mod scripted_http;
 mod server;
 pub(crate) mod transports;
 
@@ -28,18 +29,13 @@ use tokio::time::{sleep, timeout};
 
 pub(crate) use client::{HttpClient, HttpEndpoint, PendingRequest, Request};
 pub(crate) use fronts::{Front, Fronts};
-pub(crate) use http_server::{HeardRequest, ScriptedHttpServer, event};
 pub(crate) use lines::LineClient;
 #[cfg(feature = "cli")]
 pub(crate) use log::CapturedLog;
 pub(crate) use named_client::NamedClient;
 pub(crate) use reply::{Event, Reply};
+pub(crate) use scripted_http::{HeardRequest, QUIET_TIME, ScriptedHttpServer, WAIT_LIMIT, event, soon};
 pub(crate) use server::{Heard, ScriptedServer, scripted};
-
-/// How long a test waits for anything.
-pub(crate) const WAIT_LIMIT: Duration = Duration::from_secs(20);
-/// How long a test watches to conclude that nothing happens.
-pub(crate) const QUIET_TIME: Duration = Duration::from_millis(60);
 
 /// The first message of a client of 2025-11-25.
 pub(crate) const INITIALIZE: &str = concat!(
@@ -50,12 +46,6 @@ pub(crate) const INITIALIZE: &str = concat!(
 pub(crate) const INITIALIZE_RESULT: &str =
     r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"script","version":"0"}}"#;
 pub(crate) const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
-
-/// Waits for a future, for at most [`WAIT_LIMIT`].
-pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    let Ok(value) = timeout(WAIT_LIMIT, future).await else { panic!("waited too long: {what}") };
-    value
-}
 
 /// Waits until a condition holds, by looking again and again.
 pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {

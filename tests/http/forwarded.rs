@@ -30,13 +30,13 @@ impl TokenServer {
     async fn open() -> Self {
         let seen = Seen::default();
         let mut server = ScriptedHttpServer::open().await;
-        let url = server.url("/mcp");
+        let url = server.url();
         let remembered = Arc::clone(&seen);
         let answering = tokio::spawn(async move {
             loop {
                 let request = server.hears_any().await;
                 if !request.body.is_empty() {
-                    remembered.lock().unwrap().push((request.kind().to_owned(), request.headers()));
+                    remembered.lock().unwrap().push((request.kind(), request.headers.clone()));
                 }
                 tokio::spawn(answer(request));
             }
@@ -68,7 +68,7 @@ async fn answer(request: HeardRequest) {
         tokio::time::sleep(Duration::from_millis(1300)).await;
     }
     let is_good = request.header("authorization").is_some_and(|value| value.starts_with("Bearer good"));
-    let (status, challenge) = match request.kind() {
+    let (status, challenge) = match request.kind().as_str() {
         "GET" | "DELETE" => return request.replies("405 Method Not Allowed", &[], "").await,
         "secret" => ("403 Forbidden", r#"Bearer error="insufficient_scope", scope="more""#),
         "initialize" if is_good => {

@@ -4,9 +4,9 @@ use super::*;
 use crate::backend::http::HttpBackend;
 
 /// A server of the older transport at `/mcp`, which answers a POST there with `refusal`.
-async fn old(refusal: impl Fn() -> PeerResponse + Clone + Send + Sync + 'static) -> ScriptedPeer {
+async fn old(refusal: impl Fn() -> PeerResponse + Clone + Send + Sync + 'static) -> ScriptedHttpServer {
     let stream: Arc<Mutex<Option<mpsc::Sender<String>>>> = Arc::default();
-    ScriptedPeer::start(move |request: PeerRequest| {
+    ScriptedHttpServer::start(move |request: PeerRequest| {
         let (stream, refusal) = (stream.clone(), refusal.clone());
         async move {
             match (request.method.as_str(), request.path.as_str()) {
@@ -18,10 +18,10 @@ async fn old(refusal: impl Fn() -> PeerResponse + Clone + Send + Sync + 'static)
                 }
                 ("POST", "/messages") => {
                     let said = stream.lock().unwrap().clone().unwrap();
-                    if request.kind() == "POST initialize" {
+                    if request.kind() == "initialize" {
                         said.send(format!("data: {INITIALIZE_RESPONSE}\n\n")).await.unwrap();
-                    } else if request.kind() == "POST tools/call" {
-                        said.send(format!("data: {}\n\n", result_for(&request))).await.unwrap();
+                    } else if request.kind() == "tools/call" {
+                        said.send(format!("data: {}\n\n", request.result(r#"{"ok":true}"#))).await.unwrap();
                     }
                     status(202)
                 }
@@ -58,7 +58,7 @@ async fn an_older_server_is_recognised_and_remembered() {
 async fn what_was_remembered_is_forgotten_when_it_is_wrong() {
     let modern = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let now = modern.clone();
-    let server = ScriptedPeer::start(move |request: PeerRequest| {
+    let server = ScriptedHttpServer::start(move |request: PeerRequest| {
         let modern = now.load(std::sync::atomic::Ordering::SeqCst);
         async move {
             match request.method.as_str() {
@@ -88,7 +88,7 @@ async fn what_was_remembered_is_forgotten_when_it_is_wrong() {
 
 #[tokio::test]
 async fn if_neither_works_both_are_named() {
-    let server = ScriptedPeer::start(async |_| text(404, "text/plain", "nothing here")).await;
+    let server = ScriptedHttpServer::start(async |_| text(404, "text/plain", "nothing here")).await;
     let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap());
     session.initialize();
     match session.failure().await {
@@ -98,7 +98,7 @@ async fn if_neither_works_both_are_named() {
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(server.kinds(), ["POST initialize", "GET"]);
+    assert_eq!(server.kinds(), ["initialize", "GET"]);
     session.initialize();
     session.failure().await;
     assert_eq!(session.stop().await, []);
@@ -108,7 +108,8 @@ async fn if_neither_works_both_are_named() {
 async fn a_refusal_that_explains_itself_is_the_answer() {
     let json_rpc_error = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32602,"message":"unsupported version"}}"#;
     for (code, gets) in [(400, 0), (405, 1)] {
-        let server = ScriptedPeer::start(move |_| async move { text(code, "application/json", json_rpc_error) }).await;
+        let server =
+            ScriptedHttpServer::start(move |_| async move { text(code, "application/json", json_rpc_error) }).await;
         let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap());
         session.initialize();
         let answer = session.answer(1).await;

@@ -67,7 +67,7 @@ async fn bodies_that_end_all_come_through() {
         })
         .collect();
     for body in bodies {
-        let (read, charged) = timeout(TEST_TIMEOUT, body).await.expect("they wait for each other").unwrap();
+        let (read, charged) = timeout(WAIT_LIMIT, body).await.expect("they wait for each other").unwrap();
         assert_eq!(read, 32 * UNCHARGED_BUFFER);
         assert!(charged.is_some_and(|charged| charged >= read), "it is charged for what it takes");
     }
@@ -126,10 +126,10 @@ async fn messages_that_wait_for_their_answer_are_not_all_kept() {
     const CALLS: u64 = 8;
     // Calls wait until all of them are there, and then are sent elsewhere.
     let (sender, _) = tokio::sync::watch::channel(0_u64);
-    let server = ScriptedPeer::start(move |request: PeerRequest| {
+    let server = ScriptedHttpServer::start(move |request: PeerRequest| {
         let arrived = sender.clone();
         async move {
-            if request.kind() != "POST tools/call" || request.path == "/there" {
+            if request.kind() != "tools/call" || request.path == "/there" {
                 return plain_response(&request);
             }
             arrived.send_modify(|arrived| *arrived += 1);
@@ -161,9 +161,9 @@ async fn messages_that_wait_for_their_answer_are_not_all_kept() {
 }
 
 /// A server that repeats what it is sent, with this status.
-async fn echo(code: u16) -> ScriptedPeer {
-    ScriptedPeer::start(move |request: PeerRequest| async move {
-        if matches!(request.kind().as_str(), "POST tools/call" | "POST notifications/n1") {
+async fn echo(code: u16) -> ScriptedHttpServer {
+    ScriptedHttpServer::start(move |request: PeerRequest| async move {
+        if matches!(request.kind().as_str(), "tools/call" | "notifications/n1") {
             let headers: Vec<_> =
                 request.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
             let said = format!("{} {}", request.path, headers.join("\n"));
@@ -172,7 +172,7 @@ async fn echo(code: u16) -> ScriptedPeer {
             answer.headers_mut().insert("www-authenticate", challenge.parse().unwrap());
             return answer;
         }
-        if request.kind() == "POST initialize" {
+        if request.kind() == "initialize" {
             let mut answer = initialize_response();
             answer.headers_mut().insert("mcp-session-id", "session0secret".parse().unwrap());
             return answer;
@@ -192,7 +192,7 @@ const SECRETS: [&str; 7] = [
     "dXNlcjpi",
 ];
 
-fn secretive(server: &ScriptedPeer) -> HttpBackend {
+fn secretive(server: &ScriptedHttpServer) -> HttpBackend {
     HttpBackend::new(&format!("{}?k=querysecret777", server.url()))
         .and_then(|backend| backend.header("Cookie", "sid=cookiesecret999; theme=secret1dark"))
         .and_then(|backend| backend.forward_header("x-tenant"))
@@ -216,7 +216,7 @@ async fn what_a_server_repeats_is_not_shown() {
             for secret in SECRETS {
                 assert!(!said.contains(secret), "{secret}: {said}");
             }
-            let seen = server.wait_for("POST tools/call", 1).await;
+            let seen = server.wait_for("tools/call", 1).await;
             let sent = format!("{:?} {}", seen.last().unwrap().headers, seen.last().unwrap().path);
             assert!(sent.contains("cookiesecret999") && sent.contains("session0secret"), "it was sent: {sent}");
         }
@@ -239,7 +239,7 @@ async fn challenges_hold_no_secrets_and_are_short() {
         other => panic!("{other:?}"),
     }
 
-    let server = ScriptedPeer::start(async |_| {
+    let server = ScriptedHttpServer::start(async |_| {
         let mut answer = status(401);
         for size in [10_000, 900, 900, 900, 10] {
             let value = format!("Bearer realm=\"{}\"", "r".repeat(size));
@@ -261,7 +261,7 @@ async fn challenges_hold_no_secrets_and_are_short() {
 
 #[tokio::test]
 async fn a_long_redirect_is_not_shown_whole() {
-    let server = ScriptedPeer::start(async |_| {
+    let server = ScriptedHttpServer::start(async |_| {
         let to = format!("http://elsewhere.test/{}", "long/".repeat(14_000));
         Response::builder().status(307).header("location", to).body(Body::empty()).unwrap()
     })

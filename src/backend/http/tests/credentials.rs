@@ -9,8 +9,8 @@ use crate::backend::credentials::{AuthRefusal, BearerToken, CredentialError, Tok
 use crate::backend::http::{HttpBackend, HttpBackendError};
 use crate::link::CredentialsOwner;
 
-async fn plain() -> ScriptedPeer {
-    ScriptedPeer::start(async |request: PeerRequest| match request.kind().as_str() {
+async fn plain() -> ScriptedHttpServer {
+    ScriptedHttpServer::start(async |request: PeerRequest| match request.kind().as_str() {
         "GET" => silence(),
         _ => plain_response(&request),
     })
@@ -62,7 +62,7 @@ async fn forwarded_headers_belong_to_their_own_message() {
     session.answer(3).await;
     session.call(4);
     session.answer(4).await;
-    let calls = server.wait_for("POST tools/call", 3).await;
+    let calls = server.wait_for("tools/call", 3).await;
     assert_eq!((calls[0].header("x-tenant"), calls[0].header("authorization")), (Some("t2"), Some("Bearer c2")));
     assert_eq!((calls[0].header("x-other"), calls[0].header("cookie")), (None, None), "what was not named stays here");
     assert_eq!(calls[1].headers.get_all("x-tenant").iter().collect::<Vec<_>>(), ["t3", "t4"]);
@@ -95,7 +95,7 @@ async fn what_is_done_for_a_client_is_done_with_its_credentials() {
 
 #[tokio::test]
 async fn a_refusal_says_whose_credentials_it_was() {
-    let server = ScriptedPeer::start(async |_| refused(Some("Bearer resource_metadata=\"https://x/y\""))).await;
+    let server = ScriptedHttpServer::start(async |_| refused(Some("Bearer resource_metadata=\"https://x/y\""))).await;
     let unauthorized = |failure: (u64, RequestFailure)| match failure {
         (1, RequestFailure::Unauthorized { status: 401, challenge, whose, reason }) => {
             assert_eq!(challenge.as_deref(), Some("Bearer resource_metadata=\"https://x/y\""));
@@ -129,8 +129,8 @@ async fn a_refusal_says_whose_credentials_it_was() {
 
 #[tokio::test]
 async fn forbidden_is_a_matter_of_credentials_only_with_a_challenge() {
-    let server = ScriptedPeer::start(async |request: PeerRequest| match request.kind().as_str() {
-        "POST tools/call" => text(403, "text/plain", "not from there"),
+    let server = ScriptedHttpServer::start(async |request: PeerRequest| match request.kind().as_str() {
+        "tools/call" => text(403, "text/plain", "not from there"),
         _ => plain_response(&request),
     })
     .await;
@@ -145,7 +145,7 @@ async fn forbidden_is_a_matter_of_credentials_only_with_a_challenge() {
 
 #[tokio::test]
 async fn a_server_that_repeats_secrets_is_not_quoted_with_them() {
-    let server = ScriptedPeer::start(async |request: PeerRequest| {
+    let server = ScriptedHttpServer::start(async |request: PeerRequest| {
         let said = format!("{:?} {:?}", request.header("authorization"), request.header("x-key"));
         text(500, "text/plain", said)
     })
@@ -187,7 +187,7 @@ impl TokenSource for Renewing {
     }
 }
 
-fn renewing(server: &ScriptedPeer, renewals: usize) -> (HttpBackend, Arc<Renewing>) {
+fn renewing(server: &ScriptedHttpServer, renewals: usize) -> (HttpBackend, Arc<Renewing>) {
     let credentials = Arc::new(Renewing { version: AtomicUsize::new(0), renewals, refusals: Mutex::default() });
     let mut backend = HttpBackend::new(&server.url()).unwrap();
     backend.token_source = Some(credentials.clone());
@@ -195,8 +195,8 @@ fn renewing(server: &ScriptedPeer, renewals: usize) -> (HttpBackend, Arc<Renewin
 }
 
 /// A server that takes the second token only.
-async fn picky(code: u16, challenge: &'static str) -> ScriptedPeer {
-    ScriptedPeer::start(move |request: PeerRequest| async move {
+async fn picky(code: u16, challenge: &'static str) -> ScriptedHttpServer {
+    ScriptedHttpServer::start(move |request: PeerRequest| async move {
         if request.header("authorization") == Some("Bearer v1") {
             return plain_response(&request);
         }
@@ -218,14 +218,14 @@ async fn a_refused_token_is_renewed_and_the_message_sent_once_more() {
         session.answer(2).await;
         let refusal = AuthRefusal { status: code, challenges: vec![challenge.to_owned()] };
         assert_eq!(*credentials.refusals.lock().unwrap(), [(BearerToken::new("v0"), refusal)]);
-        assert_eq!(server.wait_for("POST initialize", 2).await[1].header("authorization"), Some("Bearer v1"));
-        assert_eq!(server.wait_for("POST tools/call", 1).await.len(), 1);
+        assert_eq!(server.wait_for("initialize", 2).await[1].header("authorization"), Some("Bearer v1"));
+        assert_eq!(server.wait_for("tools/call", 1).await.len(), 1);
     }
 }
 
 #[tokio::test]
 async fn a_token_is_renewed_once_for_each_message() {
-    let server = ScriptedPeer::start(async |_| refused(None)).await;
+    let server = ScriptedHttpServer::start(async |_| refused(None)).await;
     let (backend, credentials) = renewing(&server, 9);
     let mut session = TestLink::start(backend);
     session.initialize();
@@ -233,13 +233,13 @@ async fn a_token_is_renewed_once_for_each_message() {
         session.failure().await,
         (1, RequestFailure::Unauthorized { whose: CredentialsOwner::Operator, .. })
     ));
-    assert_eq!(server.kinds(), ["POST initialize", "POST initialize"]);
+    assert_eq!(server.kinds(), ["initialize", "initialize"]);
     assert_eq!(credentials.refusals.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]
 async fn the_clients_own_credentials_stand_in_place_of_the_operators() {
-    let server = ScriptedPeer::start(async |_| refused(None)).await;
+    let server = ScriptedHttpServer::start(async |_| refused(None)).await;
     let (backend, credentials) = renewing(&server, 9);
     let mut session = TestLink::start(backend.forward_header("authorization").unwrap());
     let wire = Wire::from(r#"{"jsonrpc":"2.0","id":1,"method":"initialize"}"#.to_owned());

@@ -16,14 +16,14 @@ async fn a_session_that_the_server_forgot_is_lost_once() {
     session.call(3);
     let heard = session.rest().await;
     assert!(matches!(&heard[..], [Delivery::Closed(LinkExit::Lost { reason })] if reason.contains("404")), "{heard:?}");
-    timeout(TEST_TIMEOUT, &mut session.link).await.unwrap().unwrap();
+    timeout(WAIT_LIMIT, &mut session.link).await.unwrap().unwrap();
     assert!(!server.kinds().contains(&"DELETE".to_owned()), "there is nothing to be deleted");
 }
 
 #[tokio::test]
 async fn a_notification_finds_out_as_well() {
-    let server = ScriptedPeer::start(async |request| match request.kind().as_str() {
-        "POST notifications/n0" => status(404),
+    let server = ScriptedHttpServer::start(async |request| match request.kind().as_str() {
+        "notifications/n0" => status(404),
         _ => plain_response(&request),
     })
     .await;
@@ -37,12 +37,12 @@ async fn a_notification_finds_out_as_well() {
 async fn a_link_that_is_dropped_leaves_no_task_behind() {
     let (said, answer) = live();
     let answer = Arc::new(Mutex::new(Some(answer)));
-    let server = ScriptedPeer::start(move |request| {
+    let server = ScriptedHttpServer::start(move |request| {
         let answer = answer.clone();
         async move {
             match request.kind().as_str() {
                 "GET" => silence(),
-                "POST tools/call" => answer.lock().unwrap().take().unwrap(),
+                "tools/call" => answer.lock().unwrap().take().unwrap(),
                 _ => plain_response(&request),
             }
         }
@@ -51,16 +51,16 @@ async fn a_link_that_is_dropped_leaves_no_task_behind() {
     let mut session = TestLink::start(http(&server));
     session.open().await;
     session.call(2);
-    server.wait_for("POST tools/call", 1).await;
+    server.wait_for("tools/call", 1).await;
     session.link.abort();
-    timeout(TEST_TIMEOUT, said.closed()).await.expect("the call's stream is closed");
+    timeout(WAIT_LIMIT, said.closed()).await.expect("the call's stream is closed");
     assert!(session.rest().await.is_empty());
 }
 
 #[tokio::test]
 async fn a_session_that_is_given_up_during_its_handshake_is_deleted() {
-    let server = ScriptedPeer::start(async |request| {
-        if request.kind() == "POST initialize" {
+    let server = ScriptedHttpServer::start(async |request| {
+        if request.kind() == "initialize" {
             sleep(Duration::from_millis(300)).await;
         }
         plain_response(&request)
@@ -68,7 +68,7 @@ async fn a_session_that_is_given_up_during_its_handshake_is_deleted() {
     .await;
     let session = TestLink::start(http(&server));
     session.initialize();
-    server.wait_for("POST initialize", 1).await;
+    server.wait_for("initialize", 1).await;
     session.stop().await;
     let deleted = server.wait_for("DELETE", 1).await;
     assert_eq!(deleted[0].header("mcp-session-id"), Some("s-1"));
@@ -76,7 +76,7 @@ async fn a_session_that_is_given_up_during_its_handshake_is_deleted() {
 
 #[tokio::test]
 async fn an_end_is_not_held_up_by_a_server_that_hangs() {
-    let server = ScriptedPeer::start(async |request| {
+    let server = ScriptedHttpServer::start(async |request| {
         if request.kind() == "DELETE" {
             std::future::pending::<()>().await;
         }
@@ -118,8 +118,8 @@ async fn a_404_that_answers_the_call_is_no_lost_session() {
 
 #[tokio::test]
 async fn a_session_that_opens_after_its_link_has_ended_is_deleted() {
-    let server = ScriptedPeer::start(async |request| {
-        if request.kind() == "POST initialize" {
+    let server = ScriptedHttpServer::start(async |request| {
+        if request.kind() == "initialize" {
             sleep(Duration::from_secs(4)).await;
         }
         plain_response(&request)
@@ -127,10 +127,10 @@ async fn a_session_that_opens_after_its_link_has_ended_is_deleted() {
     .await;
     let mut session = TestLink::start(http(&server));
     session.initialize();
-    server.wait_for("POST initialize", 1).await;
+    server.wait_for("initialize", 1).await;
     let begun = tokio::time::Instant::now();
     session.stop.cancel();
-    timeout(TEST_TIMEOUT, &mut session.link).await.unwrap().unwrap();
+    timeout(WAIT_LIMIT, &mut session.link).await.unwrap().unwrap();
     assert!(begun.elapsed() < Duration::from_millis(3500), "the end is not held up by it");
     assert!(!server.kinds().contains(&"DELETE".to_owned()));
     let deleted = server.wait_for("DELETE", 1).await;
@@ -142,10 +142,10 @@ async fn a_session_that_opens_after_its_link_has_ended_is_deleted() {
 #[tokio::test]
 async fn a_session_that_a_failed_handshake_opened_is_deleted() {
     let tries = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let server = ScriptedPeer::start(move |request| {
+    let server = ScriptedHttpServer::start(move |request| {
         let tries = tries.clone();
         async move {
-            if request.kind() == "POST initialize" && tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 {
+            if request.kind() == "initialize" && tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 {
                 let mut answer = json(r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"no"}}"#);
                 answer.headers_mut().insert("mcp-session-id", "s-0".parse().unwrap());
                 return answer;
@@ -162,7 +162,7 @@ async fn a_session_that_a_failed_handshake_opened_is_deleted() {
     let deleted = server.wait_for("DELETE", 2).await;
     let sessions: Vec<_> = deleted.iter().map(|delete| delete.header("mcp-session-id")).collect();
     assert_eq!(sessions, [Some("s-0"), Some("s-1")]);
-    let second = server.wait_for("POST initialize", 2).await;
+    let second = server.wait_for("initialize", 2).await;
     assert_eq!(second[1].header("mcp-session-id"), None);
 }
 
@@ -203,11 +203,11 @@ impl LinkEvents for FullInlet {
 async fn what_stands_behind_an_answer_does_not_keep_its_stream() {
     let (said, stream) = live();
     let stream = Arc::new(Mutex::new(Some(stream)));
-    let server = ScriptedPeer::start(move |request| {
+    let server = ScriptedHttpServer::start(move |request| {
         let stream = stream.clone();
         async move {
             match request.kind().as_str() {
-                "POST tools/call" => stream.lock().unwrap().take().unwrap(),
+                "tools/call" => stream.lock().unwrap().take().unwrap(),
                 _ => plain_response(&request),
             }
         }

@@ -71,14 +71,14 @@ async fn nobody_listens() {
 
 #[tokio::test]
 async fn a_client_may_try_again_when_the_server_has_come() {
-    let (listener, origin) = ScriptedPeer::listen().await;
+    let (listener, origin) = ScriptedHttpServer::listen().await;
     let address = listener.local_addr().unwrap();
     drop(listener);
     let mut session = TestLink::start(HttpBackend::new(&format!("{origin}/mcp")).unwrap());
     session.initialize();
     session.failure().await;
     let listener = TcpListener::bind(address).await.unwrap();
-    let _server = ScriptedPeer::on(listener, origin, async |request| plain_response(&request));
+    let _server = ScriptedHttpServer::on(listener, origin, async |request| plain_response(&request));
     session.open().await;
     session.stop().await;
 }
@@ -121,11 +121,15 @@ async fn an_answer_cut_at_any_byte_is_broken_and_never_asked_for_again() {
         // Behind these bytes the answer is there, even if the end is not.
         let enough = if whole.contains("event-stream") { whole.find("}}").unwrap() + 4 } else { whole.len() };
         for cut in 0..=whole.len() {
-            let server = ScriptedPeer::start_raw(whole.as_bytes()[..cut].to_vec()).await;
+            let mut server = ScriptedHttpServer::open().await;
             let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap());
             session.initialize();
+            server.hears("initialize").await.answers(INITIALIZE_RESPONSE).await;
             session.answer(1).await;
             session.call(2);
+            let mut call = server.hears("tools/call").await;
+            call.says(&whole[..cut]).await;
+            drop(call);
             match session.receive().await {
                 Delivery::Message { text, .. } => assert!(text == body && cut >= enough, "{cut} of {whole:?}"),
                 Delivery::Failed(2, RequestFailure::Broken { .. }) => assert!(cut < enough, "{cut} of {whole:?}"),
@@ -137,16 +141,16 @@ async fn an_answer_cut_at_any_byte_is_broken_and_never_asked_for_again() {
 }
 
 /// A server that asks on the stream of each call, and takes answers in turn with these statuses.
-async fn asking(statuses: Vec<u16>) -> (ScriptedPeer, TestLink, mpsc::Sender<String>) {
+async fn asking(statuses: Vec<u16>) -> (ScriptedHttpServer, TestLink, mpsc::Sender<String>) {
     let (said, stream) = live();
     let stream = Arc::new(Mutex::new(Some(stream)));
     let statuses = Arc::new(Mutex::new(statuses.into_iter()));
-    let server = ScriptedPeer::start(move |request| {
+    let server = ScriptedHttpServer::start(move |request| {
         let (stream, statuses) = (stream.clone(), statuses.clone());
         async move {
             match request.kind().as_str() {
-                "POST tools/call" => stream.lock().unwrap().take().unwrap_or_else(silence),
-                "POST answer" => status(statuses.lock().unwrap().next().unwrap_or(202)),
+                "tools/call" => stream.lock().unwrap().take().unwrap_or_else(silence),
+                "answer" => status(statuses.lock().unwrap().next().unwrap_or(202)),
                 _ => plain_response(&request),
             }
         }
@@ -166,13 +170,13 @@ async fn asking(statuses: Vec<u16>) -> (ScriptedPeer, TestLink, mpsc::Sender<Str
 #[tokio::test]
 async fn an_answer_is_sent_again_to_a_server_that_is_busy() {
     let (server, mut session, said) = asking(vec![503, 429]).await;
-    let answers = server.wait_for("POST answer", 3).await;
+    let answers = server.wait_for("answer", 3).await;
     assert!(answers.iter().all(|answer| answer.body == answers[0].body));
     let result = r#"{"jsonrpc":"2.0","id":2,"result":{}}"#;
     said.send(format!("data: {result}\n\n")).await.unwrap();
     assert_eq!(session.answer(2).await, result);
     assert_eq!(session.stop().await, []);
-    assert_eq!(server.wait_for("POST answer", 3).await.len(), 3);
+    assert_eq!(server.wait_for("answer", 3).await.len(), 3);
 }
 
 #[tokio::test]
@@ -188,8 +192,8 @@ async fn a_call_fails_whose_server_request_cannot_be_answered() {
             }
             other => panic!("{other:?}"),
         }
-        timeout(TEST_TIMEOUT, said.closed()).await.expect("its stream is closed");
-        assert_eq!(server.wait_for("POST answer", tries).await.len(), tries);
+        timeout(WAIT_LIMIT, said.closed()).await.expect("its stream is closed");
+        assert_eq!(server.wait_for("answer", tries).await.len(), tries);
         assert_eq!(session.stop().await, [], "the other call goes on");
     }
 }

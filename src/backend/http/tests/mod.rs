@@ -1,6 +1,6 @@
 //! The HTTP backend against scripted servers on loopback, and its pure parts.
 //!
-//! The servers are [`ScriptedPeer`]s. A [`TestLink`] is what a session is to its link: a queue of messages to the
+//! The servers are [`ScriptedHttpServer`]s. A [`TestLink`] is what a session is to its link: a queue of messages to the
 //! server, and a `LinkEvents` that keeps what the link delivers.
 
 mod auto;
@@ -34,9 +34,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::Backend;
 use crate::backend::http::HttpBackend;
-use crate::backend::scripted_peer::{
-    INITIALIZE_RESPONSE, PeerRequest, PeerResponse, ScriptedPeer, TEST_TIMEOUT, cut, events, initialize_response, json,
-    live, plain_response, result_for, silence, status, text,
+use crate::backend::scripted_http::{
+    INITIALIZE_RESPONSE, PeerRequest, PeerResponse, ScriptedHttpServer, WAIT_LIMIT, cut, events, initialize_response,
+    json, live, plain_response, silence, status, text,
 };
 use crate::budget::Budget;
 use crate::frame::{FrameError, Id, Incoming, LostMessage, MessageHeaders, Permit, Wire};
@@ -181,7 +181,7 @@ impl TestLink {
     }
 
     async fn receive(&mut self) -> Delivery {
-        timeout(TEST_TIMEOUT, self.heard.recv()).await.expect("nothing is heard").expect("the link is gone")
+        timeout(WAIT_LIMIT, self.heard.recv()).await.expect("nothing is heard").expect("the link is gone")
     }
 
     /// What failed, and how.
@@ -213,14 +213,14 @@ impl TestLink {
     /// Stops the link, and returns what it had said besides.
     async fn stop(mut self) -> Vec<Delivery> {
         self.stop.cancel();
-        timeout(TEST_TIMEOUT, &mut self.link).await.expect("the link does not end").unwrap();
+        timeout(WAIT_LIMIT, &mut self.link).await.expect("the link does not end").unwrap();
         self.rest().await
     }
 
     /// What is heard until the link is gone.
     async fn rest(&mut self) -> Vec<Delivery> {
         let mut rest = Vec::new();
-        while let Some(heard) = timeout(TEST_TIMEOUT, self.heard.recv()).await.expect("the link does not end") {
+        while let Some(heard) = timeout(WAIT_LIMIT, self.heard.recv()).await.expect("the link does not end") {
             rest.push(heard);
         }
         rest
@@ -239,17 +239,17 @@ fn message(text: &str, on: Option<u64>) -> Delivery {
     Delivery::Message { text: text.to_owned(), on }
 }
 
-fn http(server: &ScriptedPeer) -> HttpBackend {
+fn http(server: &ScriptedHttpServer) -> HttpBackend {
     HttpBackend::new(&server.url()).unwrap()
 }
 
 /// A session with a server that answers calls like this.
 async fn with_calls(
     answer: impl Fn(&PeerRequest) -> PeerResponse + Clone + Send + Sync + 'static,
-) -> (ScriptedPeer, TestLink) {
-    let server = ScriptedPeer::start(move |request| {
+) -> (ScriptedHttpServer, TestLink) {
+    let server = ScriptedHttpServer::start(move |request| {
         let answer = answer.clone();
-        async move { if request.kind() == "POST tools/call" { answer(&request) } else { plain_response(&request) } }
+        async move { if request.kind() == "tools/call" { answer(&request) } else { plain_response(&request) } }
     })
     .await;
     let mut session = TestLink::start(http(&server));

@@ -6,8 +6,8 @@ use super::*;
 
 #[tokio::test]
 async fn nothing_overtakes_the_handshake() {
-    let server = ScriptedPeer::start(async |request| {
-        if request.kind() == "POST initialize" {
+    let server = ScriptedHttpServer::start(async |request| {
+        if request.kind() == "initialize" {
             sleep(Duration::from_millis(200)).await;
         }
         plain_response(&request)
@@ -19,18 +19,18 @@ async fn nothing_overtakes_the_handshake() {
     session.call(2);
     session.answer(1).await;
     session.answer(2).await;
-    let calls = server.wait_for("POST tools/call", 1).await;
+    let calls = server.wait_for("tools/call", 1).await;
     assert_eq!(calls[0].header("mcp-session-id"), Some("s-1"));
-    assert_eq!(server.kinds()[..2], ["POST initialize", "POST notifications/initialized"]);
+    assert_eq!(server.kinds()[..2], ["initialize", "notifications/initialized"]);
 }
 
 #[tokio::test]
 async fn the_next_message_waits_until_a_notification_was_accepted() {
     let accepted = Arc::new(Mutex::new(0));
-    let server = ScriptedPeer::start(move |request| {
+    let server = ScriptedHttpServer::start(move |request| {
         let accepted = accepted.clone();
         async move {
-            if let Some(number) = request.kind().strip_prefix("POST notifications/n") {
+            if let Some(number) = request.kind().strip_prefix("notifications/n") {
                 assert_eq!(*accepted.lock().unwrap(), number.parse::<usize>().unwrap());
                 sleep(Duration::from_millis(20)).await;
                 *accepted.lock().unwrap() += 1;
@@ -46,7 +46,7 @@ async fn the_next_message_waits_until_a_notification_was_accepted() {
     }
     session.call(2);
     session.answer(2).await;
-    let expected = ["0", "1", "2", "3", "4"].map(|number| format!("POST notifications/n{number}"));
+    let expected = ["0", "1", "2", "3", "4"].map(|number| format!("notifications/n{number}"));
     let whats = server.kinds();
     assert_eq!(whats[whats.len() - 6..whats.len() - 1], expected);
     assert_eq!(session.stop().await, []);
@@ -54,8 +54,8 @@ async fn the_next_message_waits_until_a_notification_was_accepted() {
 
 #[tokio::test]
 async fn a_server_that_accepts_nothing_does_not_stop_the_rest() {
-    let server = ScriptedPeer::start(async |request| {
-        if request.kind() == "POST notifications/n0" {
+    let server = ScriptedHttpServer::start(async |request| {
+        if request.kind() == "notifications/n0" {
             std::future::pending::<()>().await;
         }
         plain_response(&request)
@@ -74,10 +74,10 @@ async fn a_server_that_accepts_nothing_does_not_stop_the_rest() {
 #[tokio::test]
 async fn calls_run_side_by_side() {
     let together = Arc::new(tokio::sync::Barrier::new(5));
-    let server = ScriptedPeer::start(move |request| {
+    let server = ScriptedHttpServer::start(move |request| {
         let together = together.clone();
         async move {
-            if request.kind() == "POST tools/call" {
+            if request.kind() == "tools/call" {
                 together.wait().await;
             }
             plain_response(&request)
@@ -98,7 +98,7 @@ async fn calls_run_side_by_side() {
     }
     answered.sort_unstable();
     assert_eq!(answered, [2, 3, 4, 5, 6]);
-    let begun: Vec<_> = server.wait_for("POST tools/call", 5).await.into_iter().map(|seen| seen.body).collect();
+    let begun: Vec<_> = server.wait_for("tools/call", 5).await.into_iter().map(|seen| seen.body).collect();
     assert_eq!(begun, (2..7).map(call).collect::<Vec<_>>(), "they left in order");
 }
 
@@ -106,11 +106,11 @@ async fn calls_run_side_by_side() {
 async fn a_cancelled_call_is_given_up_after_the_server_was_told() {
     let (said, answer) = live();
     let answer = Arc::new(Mutex::new(Some(answer)));
-    let server = ScriptedPeer::start(move |request| {
+    let server = ScriptedHttpServer::start(move |request| {
         let answer = answer.clone();
         async move {
             match request.kind().as_str() {
-                "POST tools/call" => answer.lock().unwrap().take().unwrap(),
+                "tools/call" => answer.lock().unwrap().take().unwrap(),
                 _ => plain_response(&request),
             }
         }
@@ -119,9 +119,9 @@ async fn a_cancelled_call_is_given_up_after_the_server_was_told() {
     let mut session = TestLink::start(http(&server));
     session.open().await;
     session.call(2);
-    server.wait_for("POST tools/call", 1).await;
+    server.wait_for("tools/call", 1).await;
     session.cancel(2);
-    server.wait_for("POST notifications/cancelled", 1).await;
+    server.wait_for("notifications/cancelled", 1).await;
     assert!(!said.is_closed(), "what the server still has to say about it is heard");
     said.send("data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/last\"}\n\n".to_owned()).await.unwrap();
     assert_eq!(session.receive().await, message(r#"{"jsonrpc":"2.0","method":"notifications/last"}"#, Some(2)));
@@ -133,11 +133,11 @@ async fn a_cancelled_call_is_given_up_after_the_server_was_told() {
 async fn the_stream_of_a_cancelled_call_is_not_taken_up_again() {
     let (said, answer) = live();
     let answer = Arc::new(Mutex::new(Some(answer)));
-    let server = ScriptedPeer::start(move |request| {
+    let server = ScriptedHttpServer::start(move |request| {
         let answer = answer.clone();
         async move {
             match request.kind().as_str() {
-                "POST tools/call" => answer.lock().unwrap().take().unwrap(),
+                "tools/call" => answer.lock().unwrap().take().unwrap(),
                 _ => plain_response(&request),
             }
         }
@@ -148,9 +148,9 @@ async fn the_stream_of_a_cancelled_call_is_not_taken_up_again() {
     server.wait_for("GET", 1).await;
     session.call(2);
     said.send("id: 1\nretry: 50\ndata:\n\n".to_owned()).await.unwrap();
-    server.wait_for("POST tools/call", 1).await;
+    server.wait_for("tools/call", 1).await;
     session.cancel(2);
-    server.wait_for("POST notifications/cancelled", 1).await;
+    server.wait_for("notifications/cancelled", 1).await;
     drop(said);
     sleep(Duration::from_millis(300)).await;
     assert_eq!(session.stop().await, []);

@@ -38,7 +38,7 @@ impl LinkEvents for EventsThatPanic {
 
 #[tokio::test]
 async fn a_panic_ends_the_link_of_either_transport() {
-    let server = ScriptedPeer::start(async |request| match request.kind().as_str() {
+    let server = ScriptedHttpServer::start(async |request| match request.kind().as_str() {
         "GET" => events(Body::from_stream(stream::iter(
             ["event: endpoint\ndata: /mcp\n\n", "data: {\"jsonrpc\":\"2.0\",\"method\":\"x\"}\n\n"]
                 .map(|chunk| Ok::<_, Infallible>(Bytes::from_static(chunk.as_bytes()))),
@@ -57,7 +57,7 @@ async fn a_panic_ends_the_link_of_either_transport() {
 
 #[tokio::test]
 async fn nothing_is_made_before_the_link_runs() {
-    let server = ScriptedPeer::start(async |request| plain_response(&request)).await;
+    let server = ScriptedHttpServer::start(async |request| plain_response(&request)).await;
     let backend = HttpBackend::new(&server.url()).unwrap();
     let upstream = backend.upstream.clone();
     let mut session = TestLink::start(backend);

@@ -10,7 +10,7 @@ fn moved(status: u16, to: &str) -> PeerResponse {
 #[tokio::test]
 async fn a_redirect_within_the_origin_is_followed() {
     for code in [307, 308] {
-        let server = ScriptedPeer::start(move |request: PeerRequest| async move {
+        let server = ScriptedHttpServer::start(move |request: PeerRequest| async move {
             if request.path == "/mcp" { moved(code, "/mcp/") } else { plain_response(&request) }
         })
         .await;
@@ -22,7 +22,7 @@ async fn a_redirect_within_the_origin_is_followed() {
         session.stop().await;
         let arrived: Vec<_> = server.requests().into_iter().filter(|seen| seen.path == "/mcp/").collect();
         let whats: Vec<_> = arrived.iter().map(PeerRequest::kind).collect();
-        let expected = ["POST initialize", "POST notifications/initialized", "GET", "POST tools/call", "DELETE"];
+        let expected = ["initialize", "notifications/initialized", "GET", "tools/call", "DELETE"];
         assert_eq!(whats, expected);
         assert!(arrived.iter().all(|seen| seen.header("x-key") == Some("secret")));
         assert_eq!(arrived[3].body, call(2));
@@ -31,11 +31,11 @@ async fn a_redirect_within_the_origin_is_followed() {
 
 #[tokio::test]
 async fn a_redirect_elsewhere_is_not_followed() {
-    let elsewhere = ScriptedPeer::start(async |request| plain_response(&request)).await;
+    let elsewhere = ScriptedHttpServer::start(async |request| plain_response(&request)).await;
     let to = format!("{}?token=x", elsewhere.url());
     for code in [301, 302, 303, 307, 308] {
         let to = to.clone();
-        let server = ScriptedPeer::start(move |_| {
+        let server = ScriptedHttpServer::start(move |_| {
             let to = to.clone();
             async move { moved(code, &to) }
         })
@@ -49,20 +49,20 @@ async fn a_redirect_elsewhere_is_not_followed() {
             }
             other => panic!("{other:?}"),
         }
-        assert_eq!(server.kinds(), ["POST initialize"]);
+        assert_eq!(server.kinds(), ["initialize"]);
     }
     assert!(elsewhere.requests().is_empty(), "nothing was sent there");
 }
 
 #[tokio::test]
 async fn a_post_does_not_become_a_get_and_circles_end() {
-    let server = ScriptedPeer::start(async |_| moved(303, "/done")).await;
+    let server = ScriptedHttpServer::start(async |_| moved(303, "/done")).await;
     let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap());
     session.initialize();
     assert!(matches!(session.failure().await, (1, RequestFailure::Refused { status: 303, .. })));
-    assert_eq!(server.kinds(), ["POST initialize"]);
+    assert_eq!(server.kinds(), ["initialize"]);
 
-    let server = ScriptedPeer::start(async |_| moved(307, "/mcp")).await;
+    let server = ScriptedHttpServer::start(async |_| moved(307, "/mcp")).await;
     let mut session = TestLink::start(HttpBackend::new(&server.url()).unwrap());
     session.initialize();
     assert!(matches!(session.failure().await, (1, RequestFailure::Refused { status: 307, .. })));

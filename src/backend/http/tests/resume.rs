@@ -8,14 +8,14 @@ use crate::backend::http::{HttpBackend, Transport};
 const NOTIFICATION: &str = r#"{"jsonrpc":"2.0","method":"notifications/x"}"#;
 
 /// A server that answers calls and GETs in turn with what is there for them.
-async fn scripted(calls: Vec<PeerResponse>, gets: Vec<PeerResponse>) -> (ScriptedPeer, TestLink) {
+async fn scripted(calls: Vec<PeerResponse>, gets: Vec<PeerResponse>) -> (ScriptedHttpServer, TestLink) {
     let scripts = Arc::new(Mutex::new((calls.into_iter(), gets.into_iter())));
-    let server = ScriptedPeer::start(move |request| {
+    let server = ScriptedHttpServer::start(move |request| {
         let scripts = scripts.clone();
         async move {
             let (calls, gets) = &mut *scripts.lock().unwrap();
             match request.kind().as_str() {
-                "POST tools/call" => calls.next().unwrap_or_else(|| status(500)),
+                "tools/call" => calls.next().unwrap_or_else(|| status(500)),
                 "GET" => gets.next().unwrap_or_else(silence),
                 _ => plain_response(&request),
             }
@@ -51,7 +51,7 @@ async fn the_stream_of_a_call_is_resumed_where_it_broke() {
     assert_eq!(gets.iter().map(|get| get.header("last-event-id").unwrap()).collect::<Vec<_>>(), ["b", "d", "d"]);
     assert!(gets.iter().all(|get| get.header("mcp-session-id") == Some("s-1")));
     assert_eq!(session.stop().await, []);
-    assert_eq!(server.wait_for("POST tools/call", 1).await.len(), 1, "a call is sent once");
+    assert_eq!(server.wait_for("tools/call", 1).await.len(), 1, "a call is sent once");
 }
 
 #[tokio::test]
@@ -98,14 +98,14 @@ async fn a_server_that_does_not_resume_says_so() {
 }
 
 /// A server that answers each GET with what is left there for it, else 404, and a ping with this status.
-async fn forgetful(gets: Vec<PeerResponse>, ping: u16) -> (ScriptedPeer, TestLink) {
+async fn forgetful(gets: Vec<PeerResponse>, ping: u16) -> (ScriptedHttpServer, TestLink) {
     let gets = Arc::new(Mutex::new(gets.into_iter()));
-    let server = ScriptedPeer::start(move |request| {
+    let server = ScriptedHttpServer::start(move |request| {
         let gets = gets.clone();
         async move {
             match request.kind().as_str() {
-                "POST tools/call" => events("retry: 50\nid: p\n\n"),
-                "POST ping" => status(ping),
+                "tools/call" => events("retry: 50\nid: p\n\n"),
+                "ping" => status(ping),
                 "GET" => gets.lock().unwrap().next().unwrap_or_else(|| text(404, "text/html", "<p>Cannot GET /mcp")),
                 _ => plain_response(&request),
             }
@@ -139,11 +139,11 @@ async fn a_session_outlives_its_stream() {
         session.open().await;
         // What had a stream is asked for another, and then whether it knows the session.
         server.wait_for("GET", 1 + 2 * had).await;
-        server.wait_for("POST ping", had).await;
+        server.wait_for("ping", had).await;
         sleep(Duration::from_millis(300)).await;
         session.send(Purpose::Request(3), r#"{"jsonrpc":"2.0","id":3,"method":"prompts/list"}"#.to_owned());
         session.answer(3).await;
-        assert_eq!(server.wait_for("POST ping", had).await.len(), had);
+        assert_eq!(server.wait_for("ping", had).await.len(), had);
         assert_eq!(session.stop().await, []);
     }
 }
@@ -168,11 +168,11 @@ async fn a_server_that_repeats_itself_is_not_asked_for_ever() {
 #[tokio::test]
 async fn a_server_that_lets_its_client_poll_is_not_asked_fast_for_ever() {
     let next = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let server = ScriptedPeer::start(move |request| {
+    let server = ScriptedHttpServer::start(move |request| {
         let id = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         async move {
             match request.kind().as_str() {
-                "POST tools/call" | "GET" => events(format!("retry: 0\nid: {id}\n\n")),
+                "tools/call" | "GET" => events(format!("retry: 0\nid: {id}\n\n")),
                 _ => plain_response(&request),
             }
         }
@@ -246,7 +246,7 @@ async fn a_server_without_a_stream_is_asked_once() {
     server.wait_for("GET", 1).await;
     sleep(Duration::from_millis(1500)).await;
     session.initialized();
-    server.wait_for("POST notifications/initialized", 2).await;
+    server.wait_for("notifications/initialized", 2).await;
     sleep(Duration::from_millis(100)).await;
     assert_eq!(server.wait_for("GET", 2).await.len(), 2, "once each time that the client is ready");
 }

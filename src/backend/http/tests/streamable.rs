@@ -3,13 +3,13 @@
 use super::*;
 use crate::backend::http::{HttpBackend, Transport};
 
-fn http(server: &ScriptedPeer) -> HttpBackend {
+fn http(server: &ScriptedHttpServer) -> HttpBackend {
     HttpBackend::new(&server.url()).unwrap().transport(Transport::Http)
 }
 
 #[tokio::test]
 async fn a_session_from_its_handshake_to_its_end() {
-    let server = ScriptedPeer::start(async |request| plain_response(&request)).await;
+    let server = ScriptedHttpServer::start(async |request| plain_response(&request)).await;
     let mut session = TestLink::start(http(&server));
     session.initialize();
     assert_eq!(session.receive().await, message(INITIALIZE_RESPONSE, Some(1)));
@@ -17,10 +17,7 @@ async fn a_session_from_its_handshake_to_its_end() {
     session.call(2);
     session.answer(2).await;
     assert_eq!(session.stop().await, []);
-    assert_eq!(
-        server.kinds(),
-        ["POST initialize", "POST notifications/initialized", "GET", "POST tools/call", "DELETE"]
-    );
+    assert_eq!(server.kinds(), ["initialize", "notifications/initialized", "GET", "tools/call", "DELETE"]);
     for (number, request) in server.requests().iter().enumerate() {
         assert_eq!(request.path, "/mcp");
         assert_eq!(request.header("mcp-session-id"), (number > 0).then_some("s-1"), "{request:?}");
@@ -35,7 +32,7 @@ async fn a_session_from_its_handshake_to_its_end() {
 
 #[tokio::test]
 async fn a_session_that_its_client_leaves_is_deleted() {
-    let server = ScriptedPeer::start(async |request| plain_response(&request)).await;
+    let server = ScriptedHttpServer::start(async |request| plain_response(&request)).await;
     let mut session = TestLink::start(http(&server));
     session.open().await;
     session.outgoing = None;
@@ -45,8 +42,8 @@ async fn a_session_that_its_client_leaves_is_deleted() {
 
 #[tokio::test]
 async fn a_server_without_sessions_has_none_deleted() {
-    let server = ScriptedPeer::start(async |request| match request.kind().as_str() {
-        "POST initialize" => json(INITIALIZE_RESPONSE),
+    let server = ScriptedHttpServer::start(async |request| match request.kind().as_str() {
+        "initialize" => json(INITIALIZE_RESPONSE),
         _ => plain_response(&request),
     })
     .await;
@@ -61,11 +58,11 @@ async fn a_server_without_sessions_has_none_deleted() {
 
 #[tokio::test]
 async fn a_stream_belongs_to_its_call() {
-    let server = ScriptedPeer::start(async |request| match request.kind().as_str() {
-        "POST tools/call" => {
+    let server = ScriptedHttpServer::start(async |request| match request.kind().as_str() {
+        "tools/call" => {
             let asked = r#"{"jsonrpc":"2.0","id":"q","method":"ping"}"#;
             let told = r#"{"jsonrpc":"2.0","method":"notifications/x"}"#;
-            let answer = result_for(&request);
+            let answer = request.result(r#"{"ok":true}"#);
             events(format!(": hello\n\ndata: {asked}\n\nevent: message\nid: 4\ndata: {told}\n\nevent: other\ndata: 1\n\ndata: {answer}\n\n"))
         }
         _ => plain_response(&request),
@@ -82,9 +79,9 @@ async fn a_stream_belongs_to_its_call() {
 
 #[tokio::test]
 async fn a_batch_is_an_answer() {
-    let server = ScriptedPeer::start(async |request| match request.kind().as_str() {
-        "POST tools/call" => {
-            json(format!(r#"[{{"jsonrpc":"2.0","method":"notifications/x"}},{}]"#, result_for(&request)))
+    let server = ScriptedHttpServer::start(async |request| match request.kind().as_str() {
+        "tools/call" => {
+            json(format!(r#"[{{"jsonrpc":"2.0","method":"notifications/x"}},{}]"#, request.result(r#"{"ok":true}"#)))
         }
         _ => plain_response(&request),
     })
@@ -101,7 +98,7 @@ async fn a_batch_is_an_answer() {
 async fn the_servers_own_stream_is_heard() {
     let (said, answer) = live();
     let answer = Arc::new(Mutex::new(Some(answer)));
-    let server = ScriptedPeer::start(move |request| {
+    let server = ScriptedHttpServer::start(move |request| {
         let answer = answer.clone();
         async move {
             match request.method.as_str() {
@@ -117,17 +114,17 @@ async fn the_servers_own_stream_is_heard() {
     said.send("data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}\n\n".to_owned()).await.unwrap();
     assert_eq!(session.receive().await, message(r#"{"jsonrpc":"2.0","method":"notifications/x"}"#, Some(0)));
     session.stop().await;
-    timeout(TEST_TIMEOUT, said.closed()).await.expect("the stream ends with the session");
+    timeout(WAIT_LIMIT, said.closed()).await.expect("the stream ends with the session");
 }
 
 #[tokio::test]
 async fn two_sessions_of_one_backend_are_two_on_the_server() {
     let count = Arc::new(Mutex::new(0));
-    let server = ScriptedPeer::start(move |request| {
+    let server = ScriptedHttpServer::start(move |request| {
         let count = count.clone();
         async move {
             let mut answer = plain_response(&request);
-            if request.kind() == "POST initialize" {
+            if request.kind() == "initialize" {
                 *count.lock().unwrap() += 1;
                 let session = format!("s-{}", *count.lock().unwrap());
                 answer.headers_mut().insert("mcp-session-id", session.parse().unwrap());
@@ -145,7 +142,7 @@ async fn two_sessions_of_one_backend_are_two_on_the_server() {
         session.call(number);
         session.answer(number).await;
     }
-    let calls = server.wait_for("POST tools/call", 2).await;
+    let calls = server.wait_for("tools/call", 2).await;
     assert_eq!(calls.iter().map(|call| call.header("mcp-session-id").unwrap()).collect::<Vec<_>>(), ["s-1", "s-2"]);
 }
 
@@ -156,7 +153,7 @@ async fn a_unix_socket() {
     let path = folder.path().join("socket");
     let listener = tokio::net::UnixListener::bind(&path).unwrap();
     let server =
-        ScriptedPeer::on(listener, "http://tools.internal".to_owned(), async |request| plain_response(&request));
+        ScriptedHttpServer::on(listener, "http://tools.internal".to_owned(), async |request| plain_response(&request));
     let backend = HttpBackend::new(&server.url()).unwrap().unix_socket(&path);
     let mut session = TestLink::start(backend);
     session.open().await;

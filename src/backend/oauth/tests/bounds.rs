@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::server::Instead;
 use super::*;
-use crate::backend::scripted_peer::ScriptedPeer;
+use crate::backend::scripted_http::ScriptedHttpServer;
 
 const AUTHORITY: &str = "/.well-known/oauth-authorization-server";
 const RESOURCE: &str = "/.well-known/oauth-protected-resource/mcp";
@@ -114,8 +114,8 @@ async fn a_public_backend_does_not_reach_this_machine() {
 async fn a_compressed_answer_is_measured_unpacked() {
     let packed = packed(1536 * 1024);
     assert!(packed.len() < 64 * 1024, "{}", packed.len());
-    let server = ScriptedPeer::start(move |_| {
-        let mut response = scripted_peer::json(packed.clone());
+    let server = ScriptedHttpServer::start(move |_| {
+        let mut response = scripted_http::json(packed.clone());
         response.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
         async { response }
     })
@@ -128,7 +128,7 @@ async fn a_compressed_answer_is_measured_unpacked() {
 
 #[tokio::test]
 async fn a_stream_without_end_is_left() {
-    let server = ScriptedPeer::start(async |_| scripted_peer::silence()).await;
+    let server = ScriptedHttpServer::start(async |_| scripted_http::silence()).await;
     let url = Url::parse(&server.url()).unwrap();
     let client = http_client::LoginClient::open(&url, http_client::system_lookup()).await.unwrap();
     let body = tokio::time::timeout(Duration::from_secs(10), client.get(&url)).await.unwrap();

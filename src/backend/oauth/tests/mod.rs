@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::backend::scripted_peer;
+use crate::backend::scripted_http;
 use crate::config::Announce;
 use server::{LoginServer, Script};
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use url::{Url, form_urlencoded};
 
-use super::scripted_peer::{PeerRequest, PeerResponse, ScriptedPeer};
+use super::scripted_http::{PeerRequest, PeerResponse, ScriptedHttpServer};
 
 /// What the servers do, and what they have seen.
 #[derive(Default)]
@@ -74,15 +74,15 @@ pub(super) struct PendingCode {
 pub(super) struct LoginServer {
     pub origin: String,
     script: Arc<Mutex<Script>>,
-    peer: Arc<ScriptedPeer>,
+    peer: Arc<ScriptedHttpServer>,
 }
 
 impl LoginServer {
     pub(super) async fn start(script: Script) -> Self {
-        let (listener, origin) = ScriptedPeer::listen().await;
+        let (listener, origin) = ScriptedHttpServer::listen().await;
         let script = Arc::new(Mutex::new(script));
         let (own, scripted) = (origin.clone(), script.clone());
-        let peer = ScriptedPeer::on(listener, origin.clone(), move |request| {
+        let peer = ScriptedHttpServer::on(listener, origin.clone(), move |request| {
             let response = answer(&own, &mut scripted.lock().unwrap(), &request);
             async { response }
         });
