@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+#[cfg(feature = "cli")]
+use common::{HttpClient, HttpEndpoint, Reply};
 use common::{LineClient, scripted_http};
 use serde_json::{Value, json};
 use server::{LoginServer, Script};
@@ -111,4 +113,50 @@ async fn a_program_logs_in_by_itself() {
     let refused = Client::connect(&proxy(&server, wrong)).open().await;
     assert!(refused["error"]["message"].as_str().unwrap().contains("check the client id and secret"), "{refused}");
     assert!(!refused.to_string().contains("wr0ng"), "{refused}");
+}
+
+/// Opens a URL on this machine.
+#[cfg(feature = "cli")]
+async fn browse(url: &str) -> Reply {
+    let url = url::Url::parse(url).unwrap();
+    let address = url.socket_addrs(|| None).unwrap()[0];
+    HttpClient::new(HttpEndpoint::Tcp(address))
+        .request("GET")
+        .path(url[url::Position::BeforePath..].to_owned())
+        .send()
+        .await
+}
+
+/// The library knows no commands; the program names the one that logs in.
+#[cfg(feature = "cli")]
+#[tokio::test]
+async fn a_check_names_the_command_that_logs_in() {
+    use std::process::Stdio;
+
+    use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+    let server = LoginServer::start(Script { registers: true, denies: true, ..Script::default() }).await;
+    let folder = tempfile::tempdir().unwrap();
+    let url = server.backend();
+    let mut check = tokio::process::Command::new(env!("CARGO_BIN_EXE_sessile"))
+        .args(["check", "--json", "--no-browser", "--oauth", "login", "--oauth-token-dir"])
+        .args([folder.path().as_os_str(), url.as_str().as_ref()])
+        .env_remove("SESSILE_LOG")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(check.stderr.take().unwrap()).lines();
+    let asked = common::soon("the program asks for a login", lines.next_line()).await.unwrap().unwrap();
+    let (_, login) = asked.split_once(", open ").unwrap();
+    // The server sends the browser back to the program.
+    let redirect = browse(login).await;
+    browse(redirect.header("location").unwrap()).await;
+    let ended = common::soon("the check ends", check.wait_with_output()).await.unwrap();
+    let table: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    let error = table.to_string();
+    assert!(error.contains("access_denied"), "{error}");
+    assert!(error.contains(&format!("run `sessile check --oauth login {url}` in a terminal")), "{error}");
 }

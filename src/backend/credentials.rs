@@ -155,6 +155,19 @@ mod tests {
         assert_eq!(token.header().as_bytes(), b"Bearer t0ken");
     }
 
+    /// The program looks for these words, and adds its command to them.
+    #[test]
+    fn an_error_that_another_login_mends_says_that_a_later_request_begins_it() {
+        let (backend, reason, hint) = ("b".to_owned(), "r".to_owned(), String::new());
+        for error in [
+            CredentialError::Denied { backend: backend.clone(), reason: reason.clone() },
+            CredentialError::TimedOut { backend: backend.clone(), hint },
+            CredentialError::Ended { backend, reason },
+        ] {
+            assert!(error.to_string().contains("a later request"), "{error}");
+        }
+    }
+
     #[test]
     fn what_would_break_a_header_is_no_token() {
         for text in ["", "a b", "a\r\nb: c", "t\u{f6}ken"] {

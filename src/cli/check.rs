@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use super::options::{LogArgs, ServerArgs, TargetArgs};
 use super::serve::stop_signal;
 use super::table::{self, Row, ServerSummary};
-use super::target::{SelectedServer, ServerSelection};
+use super::target::{SelectedServer, ServerSelection, with_login_command};
 use super::usage_error;
 
 /// How many bytes the pipes hold.
@@ -81,7 +81,8 @@ impl Check {
             Err(error) => return usage_error(&error.to_string()),
         };
         let rows = servers.into_iter().map(|server| {
-            let limit = self.timeout.unwrap_or(if server.login { LOGIN_TIMEOUT } else { SERVER_TIMEOUT });
+            let limit =
+                self.timeout.unwrap_or(if server.login_command.is_some() { LOGIN_TIMEOUT } else { SERVER_TIMEOUT });
             check(server, settings, limit)
         });
         let rows = tokio::select! {
@@ -101,7 +102,7 @@ impl Check {
 /// Checks one server, and ends it again.
 async fn check(server: SelectedServer, settings: &Settings, limit: Duration) -> Row {
     let begun = Instant::now();
-    let SelectedServer { name, backend, filter, .. } = server;
+    let SelectedServer { name, backend, filter, login_command } = server;
     let session = SessionSettings { drain: DRAIN_TIMEOUT, ..settings.session() };
     let proxy = Proxy::builder().server(&name, backend).filter(&name, filter).session(session).build();
     let outcome = match &proxy {
@@ -115,7 +116,7 @@ async fn check(server: SelectedServer, settings: &Settings, limit: Duration) -> 
             };
             // The front ends when the client has asked for everything and closes its end.
             let (outcome, _) = tokio::join!(asking, serving);
-            outcome
+            outcome.map_err(|error| with_login_command(error, login_command.as_deref()))
         }
         Err(error) => Err(error.to_string()),
     };

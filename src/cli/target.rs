@@ -1,7 +1,7 @@
 //! Which servers to use, with which settings: those of the command line, put over those of the file that it names.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sessile::backend::Inherit;
 use sessile::config::{
@@ -20,7 +20,7 @@ pub(super) enum ServerSelection {
     /// The program of the command line.
     Command { words: Vec<OsString>, inherit: Inherit, filters: FilterLists },
     /// The servers of a file, or the one at a URL.
-    Specs(Vec<ServerSpec>),
+    Specs { specs: Vec<ServerSpec>, file: Option<PathBuf> },
 }
 
 /// A server, ready to be put behind a proxy.
@@ -28,8 +28,8 @@ pub(super) struct SelectedServer {
     pub name: String,
     pub backend: Backend,
     pub filter: Filter,
-    /// Whether somebody may have to log in first.
-    pub login: bool,
+    /// The command that logs in to the server, if somebody may have to log in first.
+    pub login_command: Option<String>,
 }
 
 impl ServerSelection {
@@ -51,7 +51,7 @@ impl ServerSelection {
         let specs = ServerSpec::apply(specs, &own, &Settings::default()).map_err(|error| as_option_error(&error))?;
         let filters = own.filters.clone();
         let servers = if !specs.is_empty() {
-            Self::Specs(specs)
+            Self::Specs { specs, file: None }
         } else if command.is_empty() {
             Self::Demo(filters)
         } else {
@@ -71,7 +71,7 @@ impl ServerSelection {
                     name: "demo".to_owned(),
                     backend: backend.into(),
                     filter: filters.filter()?,
-                    login: false,
+                    login_command: None,
                 }])
             }
             Self::Command { words, inherit, filters } => {
@@ -79,15 +79,20 @@ impl ServerSelection {
                 let program = words.next().unwrap_or_default();
                 let name = Path::new(&program).file_stem().unwrap_or(&program).to_string_lossy().into_owned();
                 let backend = ChildBackend::new(program).args(words).inherit(inherit);
-                Ok(vec![SelectedServer { name, backend: backend.into(), filter: filters.filter()?, login: false }])
+                Ok(vec![SelectedServer {
+                    name,
+                    backend: backend.into(),
+                    filter: filters.filter()?,
+                    login_command: None,
+                }])
             }
-            Self::Specs(specs) => {
+            Self::Specs { specs, file } => {
                 let served = |spec: ServerSpec| {
                     let backend = spec.backend(Some(announce(&spec.name)))?;
                     Ok(SelectedServer {
                         backend,
                         filter: spec.filters.filter()?,
-                        login: has_login(&spec),
+                        login_command: login_command(&spec, file.as_deref()),
                         name: spec.name,
                     })
                 };
@@ -103,8 +108,28 @@ fn announce(server: &str) -> Announce {
     Announce::new(move |url| print_notice(&format!("to log in to {server}, open {url}")))
 }
 
-fn has_login(spec: &ServerSpec) -> bool {
-    matches!(&spec.kind, ServerKind::Url(url) if url.remote.oauth.mode == Some(OAuthMode::Login))
+/// The command that logs in to the server, if that takes a person.
+fn login_command(spec: &ServerSpec, file: Option<&Path>) -> Option<String> {
+    match (&spec.kind, file) {
+        (ServerKind::Url(server), _) if server.remote.oauth.mode != Some(OAuthMode::Login) => None,
+        (ServerKind::Url(_), Some(file)) => Some(format!("sessile check --config {}", file.display())),
+        (ServerKind::Url(server), None) => {
+            let url = if server.url.is_secret() { "URL" } else { server.url.expose() };
+            Some(format!("sessile check --oauth login {url}"))
+        }
+        (ServerKind::Command(_), _) => None,
+    }
+}
+
+/// The error of a server, with the command that logs in to the server. The library, which knows no commands, says of a
+/// login that failed or has ended that a later request begins a new one.
+pub(super) fn with_login_command(error: String, command: Option<&str>) -> String {
+    match command {
+        Some(command) if error.contains("a later request") => {
+            format!("{error}; to send such a request, run `{command}` in a terminal")
+        }
+        _ => error,
+    }
 }
 
 fn safe() -> Inherit {
@@ -117,7 +142,7 @@ fn from_file(path: &Path, own: Settings) -> Result<(ServerSelection, Settings), 
     ServerSpec::apply(file.servers.clone(), &own, &Settings::default()).map_err(|error| as_option_error(&error))?;
     let specs = ServerSpec::apply(file.servers, &own, &file.settings)
         .map_err(|error| format!("{}: sessile: {error}", path.display()))?;
-    Ok((ServerSelection::Specs(specs), own.over(file.settings)))
+    Ok((ServerSelection::Specs { specs, file: Some(path.to_owned()) }, own.over(file.settings)))
 }
 
 fn at_url(url: &str, subcommand: &str) -> Result<ServerSpec, String> {
@@ -143,4 +168,28 @@ fn as_option_error(error: &ApplyError) -> String {
         })
         .collect();
     text.replacen(key, &format!("--{option}"), 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_has_a_command_without_secrets() {
+        let spec = |url: &str, mode| {
+            let mut spec = ServerSpec::at_url(url).unwrap();
+            let ServerKind::Url(server) = &mut spec.kind else { unreachable!() };
+            server.remote.oauth.mode = mode;
+            spec
+        };
+        let (plain, login) = ("http://localhost/mcp", Some(OAuthMode::Login));
+        let command = login_command(&spec(plain, login), None).unwrap();
+        assert_eq!(command, "sessile check --oauth login http://localhost/mcp");
+        let secret = login_command(&spec("http://localhost/mcp?key=s3cret", login), None).unwrap();
+        assert_eq!(secret, "sessile check --oauth login URL");
+        let of_file = login_command(&spec(plain, login), Some(Path::new("mcp.json"))).unwrap();
+        assert_eq!(of_file, "sessile check --config mcp.json");
+        assert_eq!(login_command(&spec(plain, None), None), None);
+        assert_eq!(login_command(&spec(plain, Some(OAuthMode::ClientCredentials)), None), None);
+    }
 }
