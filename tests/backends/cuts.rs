@@ -159,8 +159,8 @@ async fn sweep(ids: bool, make: fn(&[String]) -> Wire) {
             } else {
                 error(&mut anna, id, "backend_connection_broken").await;
             }
-            let notices = anna.told.iter().filter(|told| told["params"]["at"] == at).count();
-            assert_eq!(notices, usize::from(resumes || whole > 0), "cut at {at}");
+            let notifications = anna.told.iter().filter(|told| told["params"]["at"] == at).count();
+            assert_eq!(notifications, usize::from(resumes || whole > 0), "cut at {at}");
         }
         anna.told.clear();
     }
