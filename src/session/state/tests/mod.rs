@@ -2,6 +2,7 @@
 
 mod acts;
 mod any_order;
+mod clients;
 mod costs;
 mod filters;
 mod life;
