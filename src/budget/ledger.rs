@@ -174,6 +174,11 @@ impl Ledger {
         self.sessions.remove(session.0);
     }
 
+    /// Most bytes that one session takes of the pool ([`Bounds::share`]).
+    pub(super) fn share(&self) -> usize {
+        self.bounds.share
+    }
+
     /// The tickets whose charge was made since the last call. The tasks that wait for them have to be woken.
     pub(super) fn take_granted(&mut self) -> Vec<Ticket> {
         std::mem::take(&mut self.granted)

@@ -194,6 +194,11 @@ impl Budget {
         Some(self.charged(charge).into_permit())
     }
 
+    /// Most bytes that the session takes of those that all sessions share.
+    pub(crate) fn share(&self) -> usize {
+        self.0.pool.with(|state| state.ledger.share())
+    }
+
     /// Charges bytes without waiting, even if none are left.
     fn force(&self, bytes: usize) -> Permit {
         let charge = self.0.pool.with(|state| state.ledger.force(self.0.session, bytes));

@@ -247,13 +247,16 @@ impl Shell {
 
     fn perform(&mut self, effects: Effects, myself: &ActorRef<SessionMessage>, follow_up: &mut Vec<Event>) -> bool {
         let mut over = false;
+        // All clients together may leave half of it unread: the link never waits for one of them.
+        let clients = self.core.client_count();
+        let room = (clients > 1).then(|| self.links.plan().downward.share() / (2 * clients));
         for effect in effects {
             match effect {
                 Effect::ToClient { stream, event, wire, role } => {
                     let Some(connection) = self.connections.get(&stream) else { continue };
                     // A message that sessile makes itself has no permit yet.
                     let wire = self.links.plan().downward.owe(wire);
-                    let outcome = connection.sender.send(event, wire, role);
+                    let outcome = connection.sender.send(event, wire, role, room);
                     self.is_awaited |= outcome == SendOutcome::Queued;
                     if outcome == SendOutcome::Failed {
                         // The connection is gone, or its client does not read. What the client missed is kept in the

@@ -1,7 +1,7 @@
 //! The two ends of a connection that carries a stream: the session's, and the front's.
 
 use std::borrow::Borrow;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{Attachment, MessageRole, SessionHandle, StreamId};
 use crate::budget::{Backlog, Held};
-use crate::frame::Wire;
+use crate::frame::{Permit, Wire};
 
 /// A message on its way to a connection.
 #[derive(Debug)]
@@ -36,6 +36,20 @@ pub(super) struct ConnectionSender {
     /// What waits for the client to read it.
     backlog: Backlog,
     read: Arc<ReadState>,
+    /// The bytes that wait for one of several clients to read them.
+    unread: Arc<AtomicUsize>,
+}
+
+/// Bytes on their way to one of several clients, until they are written.
+struct UnreadBytes {
+    unread: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Drop for UnreadBytes {
+    fn drop(&mut self) {
+        self.unread.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// What both ends of a connection know: whether it was given up, and when it last came for more, whether there was any
@@ -68,7 +82,25 @@ pub(super) enum SendOutcome {
 }
 
 impl ConnectionSender {
-    pub(super) fn send(&self, event: Option<u64>, wire: Wire, role: MessageRole) -> SendOutcome {
+    /// Queues a message. With several clients, `room` is how many bytes may wait for each: what all of them may have
+    /// under way is the session's, so a client that does not read would stop the others if it could take all of it. A
+    /// single message may be larger.
+    pub(super) fn send(
+        &self,
+        event: Option<u64>,
+        mut wire: Wire,
+        role: MessageRole,
+        room: Option<usize>,
+    ) -> SendOutcome {
+        if let Some(room) = room {
+            let bytes = wire.len();
+            let before = self.unread.fetch_add(bytes, Ordering::Relaxed);
+            wire = wire.with_permit(Permit::new(UnreadBytes { unread: self.unread.clone(), bytes }));
+            if before > 0 && before + bytes > room {
+                self.read.given_up.store(true, Ordering::Release);
+                return SendOutcome::Failed;
+            }
+        }
         let held = self.backlog.hold(wire.pooled());
         let is_behind = held.is_some();
         match self.queue.try_send(MessageToClient { event, wire, role, held }) {
@@ -161,7 +193,34 @@ pub(super) fn connection(
         stall();
     });
     (
-        ConnectionSender { queue: sender, backlog, read: read.clone() },
+        ConnectionSender { queue: sender, backlog, read: read.clone(), unread: Arc::default() },
         StreamConnection { id, attachment, queue, read, session },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(bytes: usize) -> Wire {
+        Wire::from(vec![b'x'; bytes])
+    }
+
+    #[test]
+    fn one_of_several_clients_leaves_no_more_unread_than_its_room() {
+        let (queue, mut unread) = mpsc::channel(100);
+        let read = ReadState { since: Instant::now(), millis: AtomicU64::new(0), given_up: AtomicBool::new(false) };
+        let backlog = crate::budget::Budget::ample().backlog(|| {});
+        let sender = ConnectionSender { queue, backlog, read: Arc::new(read), unread: Arc::default() };
+        let send = |bytes, room| sender.send(None, message(bytes), MessageRole::FromServer, room);
+        assert_eq!(send(5000, Some(1000)), SendOutcome::Queued, "one message may be larger");
+        assert_eq!(send(1, Some(1000)), SendOutcome::Failed);
+        assert!(sender.read.given_up.load(Ordering::Acquire));
+        drop(unread.try_recv());
+        for _ in 0..10 {
+            assert_eq!(send(100, Some(1000)), SendOutcome::Queued);
+        }
+        assert_eq!(send(1, Some(1000)), SendOutcome::Failed);
+        assert_eq!(send(5000, None), SendOutcome::Queued, "an only client waits for itself alone");
+    }
 }
