@@ -2,7 +2,7 @@
 //!
 //! A [`ProxyError`] is typed inside sessile and becomes a JSON-RPC error here, in one place. The texts name settings by
 //! their names in the library, as in `max_sessions`, because not every program that embeds sessile has a command line.
-//! Sessile's own codes are -31007 to -31021, outside of the range that JSON-RPC reserves: MCP says that new
+//! Sessile's own codes are -31006 to -31021, outside of the range that JSON-RPC reserves: MCP says that new
 //! implementations should not use -32000 to -32019, and keeps -32020 to -32099 for itself (2026-07-28, basic, "Error
 //! codes"). -32001 for a session that is not known is what the official SDKs use, and -32002 for a resource is MCP's
 //! own. The README lists all of them.
@@ -48,6 +48,8 @@ pub mod code {
     pub const BACKEND_REFUSED: i32 = -31008;
     /// The server wants other credentials (HTTP 401, where they are the client's own).
     pub const BACKEND_UNAUTHORIZED: i32 = -31007;
+    /// The client has to show a token of its own, or another one (HTTP 401).
+    pub const UNAUTHENTICATED: i32 = -31006;
     /// The server's message could not be understood.
     pub const BAD_SERVER_MESSAGE: i32 = -31009;
     /// The message is not valid JSON-RPC.
@@ -91,6 +93,10 @@ pub(crate) enum ProxyError {
         "there is no such session, or it has ended: to open a new one send `initialize` without an Mcp-Session-Id, or GET /sse again"
     )]
     SessionNotFound,
+    #[error("there is no token in this request: send `Authorization: Bearer TOKEN`")]
+    NoToken,
+    #[error("the token is not known, or not any more: have the operator give you another one")]
+    InvalidToken,
     #[error("all {limit} sessions are in use: try again later, or have the operator raise the setting `max_sessions`")]
     SessionLimit { limit: usize },
     #[error(
@@ -195,6 +201,7 @@ impl ProxyError {
             Self::StateLost { .. } => code::STATE_LOST,
             Self::SessionEnded { .. } => code::SESSION_ENDED,
             Self::SessionNotFound => code::SESSION_NOT_FOUND,
+            Self::NoToken | Self::InvalidToken => code::UNAUTHENTICATED,
             Self::SessionLimit { .. } | Self::ClientLimit { .. } => code::SESSION_LIMIT,
             Self::MessageTooLarge { .. } => code::MESSAGE_TOO_LARGE,
             Self::MessageStalled => code::MESSAGE_STALLED,
@@ -258,6 +265,7 @@ impl ProxyError {
                 json!({ "type": "session_ended", "session": &**session, "reason": reason })
             }
             Self::SessionNotFound => json!({ "type": "session_not_found" }),
+            Self::NoToken | Self::InvalidToken => json!({ "type": "unauthenticated" }),
             Self::SessionLimit { limit } => json!({ "type": "session_limit", "limit": limit }),
             Self::ClientLimit { limit } => json!({ "type": "client_limit", "limit": limit }),
             Self::MessageTooLarge { limit, size } => {

@@ -41,6 +41,7 @@ mod proxy;
 pub mod reaper;
 mod session;
 mod sessions;
+pub mod tokens;
 
 pub use backend::{Backend, Channel, ChildBackend, HttpBackend, HttpBackendError, InProcessBackend, Transport};
 pub use config::{

@@ -39,6 +39,8 @@ pub struct Proxy {
     supervisor: Arc<SupervisorHandle>,
     /// HTTP+SSE streams that have no session yet.
     waiting: Arc<front::http::WaitingStreams>,
+    /// Who says who calls over HTTP. All routers share it, so that a token is taken out of all of them.
+    authentication: front::http::Authentication,
     http: HttpSettings,
 }
 
@@ -51,8 +53,8 @@ impl Proxy {
     /// Serves streamable HTTP at `/mcp` and HTTP+SSE at `/sse` until `shutdown` resolves; then drains, ends all
     /// sessions, and returns.
     ///
-    /// There is no authentication: whoever can reach the listener can open sessions. Requests must name a loopback
-    /// host, or one of [`HttpSettings::allow_hosts`].
+    /// Without [`HttpSettings::tokens`] there is no authentication: whoever can reach the listener can open sessions.
+    /// Requests must name a loopback host, or one of [`HttpSettings::allow_hosts`].
     pub async fn serve_http(&self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
         self.serve_router(listener, self.router(), shutdown).await
     }
@@ -90,7 +92,7 @@ impl Proxy {
 
     /// The HTTP front as an axum router, to be merged into a larger application or nested in it.
     ///
-    /// A layer around it may say who calls: see [`Principal`](crate::Principal).
+    /// Without [`HttpSettings::tokens`], a layer around it may say who calls: see [`Principal`](crate::Principal).
     ///
     /// Serve that application with [`serve_router`](Self::serve_router). A router knows nothing of its connections, so
     /// a program that serves it in another way has to see to four things:
@@ -131,11 +133,12 @@ impl Proxy {
     }
 
     fn router(&self) -> Router {
-        let HttpSettings { allow_hosts, allow_origins, keep_alive, expose_stderr } = self.http.clone();
+        let HttpSettings { tokens: _, allow_hosts, allow_origins, keep_alive, expose_stderr } = self.http.clone();
         front::http::router(front::http::Front {
             supervisor: self.supervisor.clone(),
             waiting: self.waiting.clone(),
             allow_list: front::http::AllowList { hosts: allow_hosts, origins: allow_origins },
+            authentication: self.authentication.clone(),
             keep_alive,
             message_size: self.supervisor.plan().limits.message_size,
             expose_stderr,

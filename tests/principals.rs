@@ -1,14 +1,24 @@
-//! Who calls over HTTP: principals that an embedding program's layer names, and whom a session is found by.
+//! Who calls over HTTP: principals that an embedding program's layer names, the tokens of a file, and what is whose.
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test has failed it")]
 
 mod common;
 
 #[path = "principals/embedder.rs"]
 mod embedder;
+#[path = "principals/revoked.rs"]
+mod revoked;
+#[path = "principals/rotated.rs"]
+mod rotated;
+#[path = "principals/tokens.rs"]
+mod tokens;
+
+use std::path::PathBuf;
 
 use common::{HttpClient, INITIALIZE, INITIALIZED, Reply, Request};
 use sessile::demo::Demo;
-use sessile::{InProcessBackend, Proxy, ProxyBuilder};
+use sessile::tokens::NewToken;
+use sessile::{HttpSettings, InProcessBackend, Proxy, ProxyBuilder};
+use tempfile::TempDir;
 
 fn demo() -> ProxyBuilder {
     Proxy::builder().backend(InProcessBackend::rmcp(Demo::new))
@@ -37,5 +47,45 @@ async fn sse_session(client: &HttpClient, with: impl Fn(Request) -> Request) -> 
 
 /// The principals of all sessions, in words.
 fn principals(proxy: &Proxy) -> Vec<String> {
-    proxy.sessions().list().iter().map(|session| session.principal.to_string()).collect()
+    let mut all: Vec<_> = proxy.sessions().list().iter().map(|session| session.principal.to_string()).collect();
+    all.sort_unstable();
+    all
+}
+
+/// A file of tokens that a test writes.
+struct TokensFile(TempDir);
+
+impl TokensFile {
+    fn new(tokens: &[&NewToken]) -> Self {
+        let file = Self(tempfile::tempdir().unwrap());
+        file.holds(tokens);
+        file
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("tokens")
+    }
+
+    /// Puts these tokens into the file, and no others.
+    fn holds(&self, tokens: &[&NewToken]) {
+        let lines: Vec<_> = tokens.iter().map(|token| token.line()).collect();
+        self.says(lines.join("\n"));
+    }
+
+    fn says(&self, content: impl AsRef<[u8]>) {
+        std::fs::write(self.path(), content).unwrap();
+    }
+
+    fn settings(&self) -> HttpSettings {
+        HttpSettings { tokens: Some(self.path()), ..HttpSettings::default() }
+    }
+}
+
+fn token(name: &str) -> NewToken {
+    NewToken::generate(name).unwrap()
+}
+
+/// The client with this token.
+fn with_token(client: &HttpClient, token: &NewToken) -> HttpClient {
+    HttpClient { token: Some(token.expose().to_owned()), ..client.clone() }
 }

@@ -33,6 +33,8 @@ mod vars;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::tokens::TokenFileError;
+
 pub use apply::ApplyError;
 pub use environment::{Environment, ProcessEnvironment};
 pub use file::ConfigFile;
@@ -115,6 +117,14 @@ impl Default for SessionSettings {
 /// How the HTTP front treats its clients.
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
+    /// A file of the tokens that let clients in. Every request has to show one as `Authorization: Bearer TOKEN`, or is
+    /// refused; `None` to ask nobody. Each line is a name and the SHA-256 of a token in hex, as
+    /// [`tokens::NewToken`](crate::tokens::NewToken) makes them; `#` begins a comment. A session belongs to the name of
+    /// the token that opened it, and one name may have several tokens.
+    ///
+    /// The file is followed: a token that is taken out lets nobody in after a second, its open streams end, and with
+    /// the last token of a name its sessions. A version that cannot be read, or has no token in it, changes nothing.
+    pub tokens: Option<PathBuf>,
     /// Hosts, with or without a port, that clients may use besides loopback ones; `*` for any.
     pub allow_hosts: Vec<String>,
     /// Origins that web pages may have besides loopback ones, such as `https://app.example.com`; `*` for any.
@@ -128,6 +138,7 @@ pub struct HttpSettings {
 impl Default for HttpSettings {
     fn default() -> Self {
         Self {
+            tokens: None,
             allow_hosts: Vec::new(),
             allow_origins: Vec::new(),
             keep_alive: Duration::from_secs(15),
@@ -174,6 +185,19 @@ pub enum ConfigError {
     /// Settings for all servers do not fit the servers.
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    /// The file of tokens cannot be used.
+    #[error(transparent)]
+    Tokens(#[from] TokenFileError),
+    /// A server would get the tokens that are meant for sessile.
+    #[error(
+        "server `{server}` is to get the clients' Authorization header (`--forward-header`, `forwardHeaders`), but with \
+         `tokens` that header has the token that is meant for sessile, which no server may see: forward another header, \
+         or leave out one of the two"
+    )]
+    ForwardedToken {
+        /// Its name.
+        server: String,
+    },
     /// A pattern of a filter is not valid.
     #[error(transparent)]
     Filter(#[from] FilterError),

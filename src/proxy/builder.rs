@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use http::header::AUTHORIZATION;
+
 use crate::backend::Backend;
 use crate::config::{ConfigError, Filter, HttpSettings, SessionSettings};
+use crate::front::http::{Authentication, TokenAuthority};
 use crate::reaper;
 use crate::session::{ConfiguredServer, Servers, SessionPlan, SupervisorHandle};
 
@@ -89,13 +92,28 @@ impl ProxyBuilder {
         let all: Vec<_> = unnamed.into_iter().chain(self.servers).collect();
         let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
         let servers = named_servers(&names, &self.filters, &self.prefixes)?;
+        if self.http.tokens.is_some()
+            && let Some((server, _)) = all.iter().find(|(_, backend)| forwards_tokens(backend))
+        {
+            return Err(ConfigError::ForwardedToken { server: server.clone() });
+        }
         if all.iter().any(|(_, backend)| backend.makes_scratch()) {
             reaper::remove_abandoned(&self.session.scratch);
         }
         let backends = all.into_iter().map(|(_, backend)| backend).collect();
         let plan = SessionPlan::new(backends, self.session, self.http.keep_alive).with_servers(servers);
-        Ok(Proxy { supervisor: Arc::new(SupervisorHandle::new(plan)), waiting: Arc::default(), http: self.http })
+        let supervisor = Arc::new(SupervisorHandle::new(plan));
+        let authentication = match &self.http.tokens {
+            Some(path) => Authentication::Tokens(Arc::new(TokenAuthority::open(path, supervisor.registry().clone())?)),
+            None => Authentication::Elsewhere,
+        };
+        Ok(Proxy { supervisor, waiting: Arc::default(), authentication, http: self.http })
     }
+}
+
+/// Whether a backend wants the header that has clients' tokens for sessile.
+fn forwards_tokens(backend: &Backend) -> bool {
+    backend.forwards().iter().any(|name| name.eq_ignore_ascii_case(AUTHORIZATION.as_str()))
 }
 
 /// The name of the server that was given without a name.

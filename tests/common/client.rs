@@ -31,16 +31,18 @@ impl HttpEndpoint {
 
 #[derive(Clone)]
 pub(crate) struct HttpClient {
-    endpoint: HttpEndpoint,
+    pub endpoint: HttpEndpoint,
     /// The `Mcp-Session-Id` that the client sends.
     pub session: Option<String>,
     pub accept: &'static str,
     pub version: Option<&'static str>,
+    /// The bearer token that the client shows.
+    pub token: Option<String>,
 }
 
 impl HttpClient {
     pub(crate) fn new(endpoint: HttpEndpoint) -> Self {
-        Self { endpoint, session: None, accept: "application/json, text/event-stream", version: None }
+        Self { endpoint, session: None, accept: "application/json, text/event-stream", version: None, token: None }
     }
 
     /// The same client, which takes JSON only.
@@ -63,6 +65,10 @@ impl HttpClient {
         let request = request.header("host", &host).header("accept", self.accept);
         let request = match &self.session {
             Some(session) => request.header("mcp-session-id", session),
+            None => request,
+        };
+        let request = match &self.token {
+            Some(token) => request.header("authorization", &format!("Bearer {token}")),
             None => request,
         };
         match self.version {

@@ -37,9 +37,13 @@ impl Fronts {
         Self { proxy, address, serving: Some((stop, serving)) }
     }
 
+    pub(crate) fn endpoint(&self) -> HttpEndpoint {
+        HttpEndpoint::Tcp(self.address)
+    }
+
     /// A raw client of the HTTP fronts.
     pub(crate) fn new_client(&self) -> HttpClient {
-        HttpClient::new(HttpEndpoint::Tcp(self.address))
+        HttpClient::new(self.endpoint())
     }
 
     /// A client that has not said anything yet.

@@ -2,8 +2,11 @@
 
 use std::net::IpAddr;
 
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, ORIGIN};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use http::header::{
+    ACCEPT, ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, ORIGIN,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
 use crate::mcp;
 
@@ -95,6 +98,11 @@ pub(super) fn check_site(headers: &HeaderMap, has_allowed_origin: bool) -> Resul
         site.to_str().unwrap_or_default()
     );
     Err(Rejection::new(StatusCode::FORBIDDEN, message))
+}
+
+/// Whether a browser asks by this request what its page may send (Fetch, "CORS-preflight request").
+pub(super) fn is_preflight(parts: &Parts) -> bool {
+    parts.method == Method::OPTIONS && parts.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// Whether `list` has this host, with or without its port, or `*`.

@@ -1,19 +1,22 @@
 //! The HTTP front: streamable HTTP of the handshake era at `/mcp`, and beside it the older HTTP+SSE at `/sse`.
 //!
 //! Both transports reach the same sessions and are subject to the same checks. This file has what they share: the
-//! checks of a request ([`checks`]), the reading of its body and headers ([`body`], [`forwarded`]), and the choice of
-//! the handler. [`streamable`] and [`sse`] turn requests into messages for a session, and streams into responses.
+//! checks of a request ([`checks`]), the question who calls ([`authentication`]), the reading of its body and headers
+//! ([`body`], [`forwarded`]), and the choice of the handler. [`streamable`] and [`sse`] turn requests into messages for a session, and streams into responses.
 
+mod authentication;
 mod body;
 mod checks;
 mod connections;
 mod events;
 mod forwarded;
+mod leases;
 mod repoll;
 mod responses;
 mod serve;
 mod sse;
 mod streamable;
+mod token_authority;
 mod waiting;
 
 use std::net::SocketAddr;
@@ -35,15 +38,18 @@ use crate::error::ProxyError;
 use crate::frame::{self, Frame, Incoming, Kind, Permit};
 use crate::mcp;
 use crate::principal::Principal;
-use crate::session::{Caller, Received, SessionHandle, SupervisorHandle};
+use crate::session::{Caller, ClientTransport, Received, SessionHandle, SessionSecret, SupervisorHandle};
 use checks::Rejection;
 use forwarded::ForwardedHeaders;
+use leases::Lease;
 use responses::{
     EarlyResponse, HandlerResult, error_response, method_not_allowed, rejection_response, unreadable_body,
 };
 
+pub(crate) use authentication::Authentication;
 pub(crate) use checks::AllowList;
 pub(crate) use serve::serve;
+pub(crate) use token_authority::TokenAuthority;
 pub(crate) use waiting::WaitingStreams;
 
 /// How long a client without a session may take to send a body.
@@ -56,6 +62,7 @@ pub(crate) struct Front {
     /// The streams of HTTP+SSE without a session. All routers of a proxy share them, as they share its sessions.
     pub waiting: Arc<WaitingStreams>,
     pub allow_list: AllowList,
+    pub authentication: Authentication,
     pub keep_alive: Duration,
     pub message_size: usize,
     /// Whether clients on other machines may be told what a server wrote on stderr.
@@ -112,8 +119,25 @@ async fn messages(State(front): State<Arc<Front>>, request: Request) -> Response
 struct RequestContext {
     /// Whether the client is on this machine.
     is_near: bool,
-    caller: Caller,
+    sender: RequestSender,
     headers: ForwardedHeaders,
+}
+
+/// Who has sent a request.
+#[derive(Debug)]
+struct RequestSender {
+    caller: Caller,
+    /// What the request was let in with, if sessile itself has let it in.
+    lease: Option<Arc<Lease>>,
+}
+
+impl RequestSender {
+    /// Notes that the sender is the client which holds this token of a session.
+    fn is_client(&self, token: &str, transport: ClientTransport) {
+        if let Some(lease) = &self.lease {
+            lease.assign(SessionSecret::of(token, transport, &self.caller));
+        }
+    }
 }
 
 /// The content of a POST, before its session has charged it.
@@ -143,7 +167,7 @@ impl PostedBody {
 
 impl Front {
     async fn respond(&self, endpoint: Endpoint, request: Request) -> Response {
-        let (parts, mut body) = request.into_parts();
+        let (mut parts, mut body) = request.into_parts();
         let origin = match self.check_allowed(&parts) {
             Ok(origin) => origin,
             Err(rejection) => {
@@ -151,7 +175,7 @@ impl Front {
                 return rejection_response(&rejection, None);
             }
         };
-        let mut response = match self.handle(endpoint, &parts, &mut body, origin.is_some()).await {
+        let mut response = match self.handle(endpoint, &mut parts, &mut body, origin.is_some()).await {
             Ok(response) => response,
             Err(early) => {
                 body::discard(&parts.headers, &mut body).await;
@@ -177,8 +201,32 @@ impl Front {
         Ok(origin.cloned())
     }
 
-    async fn handle(&self, endpoint: Endpoint, parts: &Parts, body: &mut Body, from_page: bool) -> HandlerResult {
-        let context = self.context(parts)?;
+    /// Finds out who calls, and has the request handled. A response whose caller loses its token ends with that.
+    async fn handle(&self, endpoint: Endpoint, parts: &mut Parts, body: &mut Body, from_page: bool) -> HandlerResult {
+        if from_page && checks::is_preflight(parts) {
+            // A browser sends no credentials with it (Fetch, "CORS-preflight request"), and it has no effect.
+            return Ok(responses::preflight(&self.forwards));
+        }
+        let lease = self.authentication.identify(parts)?;
+        let handled = self.choose(endpoint, parts, body, from_page, lease.clone());
+        let Some(lease) = lease else { return handled.await };
+        let response = tokio::select! {
+            biased;
+            () = lease.revoked() => return Err(authentication::token_is_invalid()),
+            handled = handled => handled?,
+        };
+        Ok(lease.cover(response))
+    }
+
+    async fn choose(
+        &self,
+        endpoint: Endpoint,
+        parts: &Parts,
+        body: &mut Body,
+        from_page: bool,
+        lease: Option<Arc<Lease>>,
+    ) -> HandlerResult {
+        let context = self.context(parts, lease)?;
         match (endpoint, &parts.method) {
             (_, &Method::OPTIONS) if from_page => Ok(responses::preflight(&self.forwards)),
             (Endpoint::Mcp, &Method::POST) => self.post(parts, body, context).await,
@@ -190,16 +238,16 @@ impl Front {
         }
     }
 
-    fn context(&self, parts: &Parts) -> Result<RequestContext, EarlyResponse> {
+    fn context(&self, parts: &Parts, lease: Option<Arc<Lease>>) -> Result<RequestContext, EarlyResponse> {
         let headers = forwarded::collect(&self.forwards, &parts.headers);
         let headers = headers.map_err(|rejection| rejection_response(&rejection, None))?;
         // The address is set by `serve.rs`, or by an embedding program that serves the router with axum.
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let is_near = peer.is_some_and(|peer| peer.0.ip().to_canonical().is_loopback());
-        // A layer of an embedding program may have found out who calls.
+        // Put there by `authentication`, or by a layer of an embedding program.
         let principal = parts.extensions.get::<Principal>().cloned().unwrap_or_default();
         let caller = Caller { principal, credentials: headers.credentials };
-        Ok(RequestContext { is_near, caller, headers })
+        Ok(RequestContext { is_near, sender: RequestSender { caller, lease }, headers })
     }
 
     /// Whether this client may be told what a server wrote on stderr.
@@ -212,7 +260,7 @@ impl Front {
         &self,
         parts: &Parts,
         body: &mut Body,
-        context: RequestContext,
+        headers: ForwardedHeaders,
         session: Option<&SessionHandle>,
     ) -> Result<PostedBody, EarlyResponse> {
         let read = if let Some(session) = session {
@@ -231,9 +279,9 @@ impl Front {
             };
             error_response(status, &error, None)
         })?;
-        let size = bytes.len() + context.headers.bytes;
+        let size = bytes.len() + headers.bytes;
         let incoming = match frame::split(bytes) {
-            Ok(incoming) => incoming.with_headers(context.headers.forwarded),
+            Ok(incoming) => incoming.with_headers(headers.forwarded),
             Err(error) => return Err(unreadable_body(session, &error).await.into()),
         };
         Ok(PostedBody { incoming, size, grown, has_session: session.is_some() })

@@ -52,7 +52,8 @@ impl Front {
         // one.
         self.supervisor.check_vacancy().map_err(|refused| session_refused(refused, None))?;
         let token = new_token().map_err(|refused| session_refused(refused, None))?;
-        let secret = SessionSecret::of(&token, ClientTransport::Sse, &context.caller);
+        let secret = SessionSecret::of(&token, ClientTransport::Sse, &context.sender.caller);
+        context.sender.is_client(&token, ClientTransport::Sse);
         let endpoint = endpoint_uri(&original_path(parts), &stripped_prefix(&parts.headers), &token);
         let stream =
             self.waiting.add(secret, self.may_see_stderr(context), connection_cut(parts), &endpoint, self.keep_alive);
@@ -65,22 +66,24 @@ impl Front {
         checks::check_body_headers(&parts.headers).map_err(|rejection| rejection_response(&rejection, None))?;
         checks::check_version(&parts.headers).map_err(|rejection| rejection_response(&rejection, None))?;
         let token = token_in(parts.uri.query()).map_err(|rejection| rejection_response(&rejection, None))?;
-        let caller = context.caller.clone();
+        let RequestContext { sender, headers, .. } = context;
+        let caller = &sender.caller;
         // Look the session up first: a large body would be read for nothing if the session is gone.
-        let session = match self.sender(token, &caller).ok_or_else(|| session_not_found(None))? {
+        let session = match self.sender(token, caller).ok_or_else(|| session_not_found(None))? {
             MessageSender::Waiting(_) => None,
             MessageSender::Connected(session) => Some(session),
         };
-        let posted = self.read_posted(parts, body, context, session.as_ref()).await?;
+        sender.is_client(token, ClientTransport::Sse);
+        let posted = self.read_posted(parts, body, headers, session.as_ref()).await?;
         let id = match &posted.incoming {
             Incoming::One(frame) => frame.id(),
             Incoming::Batch(_) => None,
         };
         // Look it up again: while the body came in, the stream may have ended or the session have been opened.
-        let session = match self.sender(token, &caller).ok_or_else(|| session_not_found(id.as_ref()))? {
+        let session = match self.sender(token, caller).ok_or_else(|| session_not_found(id.as_ref()))? {
             MessageSender::Connected(session) => session,
             MessageSender::Waiting(client) => match first_message(&posted.incoming) {
-                FirstMessage::Initialize => match self.open_session(&client, token, &caller).await {
+                FirstMessage::Initialize => match self.open_session(&client, token, caller).await {
                     Ok(opened) => opened,
                     Err(refused) => {
                         return answer_without_session(&client, &posted.incoming, &error_of_refusal(refused));

@@ -47,7 +47,7 @@ impl Front {
         // Look the session up first: a large body would be read for nothing if the session is gone.
         match self.session(headers, &context)? {
             Some(session) => {
-                let posted = self.read_posted(parts, body, context, Some(&session)).await?;
+                let posted = self.read_posted(parts, body, context.headers, Some(&session)).await?;
                 self.relay(session, posted, format, connection_cut(parts)).await
             }
             None => self.open(parts, body, context, format).await,
@@ -58,9 +58,12 @@ impl Front {
     /// none.
     fn session(&self, headers: &HeaderMap, context: &RequestContext) -> Result<Option<SessionHandle>, EarlyResponse> {
         let Some(token) = headers.get(SESSION_ID) else { return Ok(None) };
-        let find = |token: &str| self.supervisor.registry().find(token, ClientTransport::Streamable, &context.caller);
-        let session = token.to_str().ok().and_then(find);
-        session.map(Some).ok_or_else(|| session_not_found(None).into())
+        let find =
+            |token: &str| self.supervisor.registry().find(token, ClientTransport::Streamable, &context.sender.caller);
+        let token = token.to_str().unwrap_or_default();
+        let session = find(token).ok_or_else(|| session_not_found(None))?;
+        context.sender.is_client(token, ClientTransport::Streamable);
+        Ok(Some(session))
     }
 
     fn named_session(&self, headers: &HeaderMap, context: &RequestContext) -> Result<SessionHandle, EarlyResponse> {
@@ -79,8 +82,9 @@ impl Front {
         context: RequestContext,
         format: ResponseFormat,
     ) -> HandlerResult {
-        let (caller, may_see_stderr) = (context.caller.clone(), self.may_see_stderr(&context));
-        let posted = self.read_posted(parts, body, context, None).await?;
+        let may_see_stderr = self.may_see_stderr(&context);
+        let RequestContext { sender, headers, .. } = context;
+        let posted = self.read_posted(parts, body, headers, None).await?;
         let initialize = match &posted.incoming {
             Incoming::One(frame) if is_initialize(frame) => frame,
             Incoming::One(frame) => return Err(not_initialized(frame.id().as_ref()).into()),
@@ -91,7 +95,7 @@ impl Front {
         let prime = version
             .and_then(|raw| serde_json::from_slice::<String>(raw).ok())
             .is_some_and(|version| checks::can_be_primed(&version));
-        let fresh = self.supervisor.open(caller, FoundBy::NewToken, may_see_stderr, None).await;
+        let fresh = self.supervisor.open(sender.caller.clone(), FoundBy::NewToken, may_see_stderr, None).await;
         let fresh = fresh.map_err(|refused| session_refused(refused, id.as_ref()))?;
         let Some(session) = fresh.session().cloned() else {
             return Err(session_refused(Refused::Failed, id.as_ref()).into());
@@ -99,6 +103,7 @@ impl Front {
         let stream = send_requests(&session, posted, format, connection_cut(parts)).await;
         // From here on the stream keeps the session: if the client leaves before the handshake, both end.
         let token = fresh.take().and_then(|(_, token)| token).unwrap_or_default();
+        sender.is_client(&token, ClientTransport::Streamable);
         let (stream, mut messages) = read_until_initialized(stream).await;
         match messages.last() {
             None => return Err(session_refused(Refused::Failed, id.as_ref()).into()),
