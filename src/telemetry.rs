@@ -47,6 +47,11 @@ pub(crate) fn print_notice(text: &str) {
     let _ = writeln!(io::stderr(), "sessile: {text}");
 }
 
+/// Prints a text as it is, in a line of its own on stderr, for the person who started the program.
+pub(crate) fn print_plain(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 fn write_all(queue: &Receiver<Option<Vec<u8>>>, lost: &AtomicUsize) {
     while let Ok(Some(line)) = queue.recv() {
         let mut stderr = io::stderr().lock();

@@ -16,5 +16,7 @@ mod program;
 mod recipes;
 #[path = "cli/secrets.rs"]
 mod secrets;
+#[path = "cli/tokens.rs"]
+mod tokens;
 #[path = "cli/usage.rs"]
 mod usage;

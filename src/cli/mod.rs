@@ -7,12 +7,14 @@ mod remote;
 mod serve;
 mod table;
 mod target;
+mod token;
 
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use sessile::config::Settings;
 use sessile::demo::Demo;
+use sessile::tokens::NewToken;
 
 use self::check::{Check, CheckArgs};
 use self::options::{ListenArgs, LogArgs, ServerArgs, SessionArgs, TargetArgs, UnionArgs};
@@ -29,6 +31,10 @@ EXAMPLES
 
   At most 20 browsers, and none for longer than ten minutes without use:
     sessile serve --max-sessions 20 --idle-timeout 10m -- npx @playwright/mcp --headless --isolated
+
+  A token for each client that may come; sessile goes on reading the file:
+    sessile token alice >> tokens
+    sessile serve --tokens tokens -- npx @playwright/mcp --headless --isolated
 
   A stdio server for a client that starts it itself, with its processes ended for certain:
     sessile stdio -- uvx mcp-server-git
@@ -66,6 +72,12 @@ enum CliCommand {
     Stdio(Box<StdioArgs>),
     /// Connect to each server once, and say what is there.
     Check(Box<CheckArgs>),
+    /// Make a token for --tokens: its line is printed on stdout, and the token itself on stderr.
+    Token {
+        /// Whose token it is. Sessions belong to this name; it may have several tokens.
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
     /// Be the demo server itself, on stdin and stdout.
     Demo,
 }
@@ -120,6 +132,7 @@ enum Task {
     Serve(ServerSelection),
     Stdio(ServerSelection),
     Check(Check),
+    Token(NewToken),
     Demo,
 }
 
@@ -152,6 +165,10 @@ impl Cli {
                 let (check, settings) = args.find(settings)?;
                 Ok(Job { task: Task::Check(check), settings })
             }
+            CliCommand::Token { name } => {
+                let new = NewToken::generate(&name).map_err(|error| error.to_string())?;
+                Ok(Job { task: Task::Token(new), settings })
+            }
             CliCommand::Demo => Ok(Job { task: Task::Demo, settings }),
         }
     }
@@ -172,7 +189,7 @@ impl Job {
             Task::Serve(_) | Task::Stdio(_) => "info",
             // Lines of the log would stand between those of the table.
             Task::Check(_) => "error",
-            Task::Demo => "warn",
+            Task::Token(_) | Task::Demo => "warn",
         };
         self.settings.log.as_deref().unwrap_or(default)
     }
@@ -182,6 +199,7 @@ impl Job {
             Task::Serve(servers) => serve::http(servers, &self.settings).await,
             Task::Stdio(servers) => serve::stdio(servers, &self.settings).await,
             Task::Check(check) => check.run(&self.settings).await,
+            Task::Token(new) => token::print(&new),
             Task::Demo => match Demo::serve_stdio().await {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => fail(&error.to_string()),

@@ -35,6 +35,11 @@ pub(super) struct ListenArgs {
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
 
+    /// Ask every client for one of the tokens of this file, whose lines `sessile token NAME` prints. It is read again
+    /// when it changes: a token that is taken out lets nobody in, and its streams end.
+    #[arg(long, value_name = "FILE")]
+    tokens: Option<PathBuf>,
+
     /// Listen beyond loopback although clients are not authenticated.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     insecure_no_auth: Option<bool>,
@@ -156,6 +161,7 @@ pub(super) struct LogArgs {
 impl ListenArgs {
     pub(super) fn add_to(self, settings: &mut Settings) {
         settings.listen = self.listen;
+        settings.tokens = self.tokens;
         settings.insecure_no_auth = self.insecure_no_auth;
         settings.expose_stderr = self.expose_stderr;
         settings.allow_hosts = self.allow_host;

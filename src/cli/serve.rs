@@ -7,6 +7,7 @@ use std::time::Duration;
 use sessile::config::Settings;
 use sessile::{ConfigError, EndReason, Exit, LinkExit, Proxy};
 use tokio::net::TcpListener;
+use tracing::warn;
 
 use super::target::ServerSelection;
 use super::{fail, usage_error};
@@ -20,10 +21,11 @@ const BACKEND_GONE_EXIT: u8 = 3;
 
 pub(super) async fn http(servers: ServerSelection, settings: &Settings) -> ExitCode {
     let listen = settings.listen.unwrap_or(DEFAULT_LISTEN);
-    if !listen.ip().is_loopback() && !settings.insecure_no_auth.unwrap_or(false) {
+    let is_remote = !listen.ip().is_loopback();
+    if is_remote && settings.tokens.is_none() && !settings.insecure_no_auth.unwrap_or(false) {
         return usage_error(&format!(
-            "{listen} can be reached from other machines, and clients are not authenticated: listen on 127.0.0.1, or add \
-             --insecure-no-auth if something in front of sessile authenticates them"
+            "{listen} can be reached from other machines, and clients are not authenticated: listen on 127.0.0.1, give \
+             them tokens with --tokens FILE, or add --insecure-no-auth if something in front of sessile authenticates them"
         ));
     }
     let proxy = match proxy(servers, settings) {
@@ -36,6 +38,9 @@ pub(super) async fn http(servers: ServerSelection, settings: &Settings) -> ExitC
         Err(error) => return fail(&format!("cannot listen on {listen}: {error}")),
     };
     print_notice(&format!("listening on http://{address}/mcp"));
+    if is_remote && settings.tokens.is_some() {
+        warn!(%address, "tokens of clients that are not on this machine can be read on their way: put something with TLS in front");
+    }
     match proxy.serve_http(listener, shutdown_requested()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.to_string()),
@@ -43,7 +48,9 @@ pub(super) async fn http(servers: ServerSelection, settings: &Settings) -> ExitC
 }
 
 pub(super) async fn stdio(servers: ServerSelection, settings: &Settings) -> ExitCode {
-    let proxy = match proxy(servers, settings) {
+    // Settings of the listener have no effect here. The tokens are those of its clients.
+    let settings = Settings { tokens: None, ..settings.clone() };
+    let proxy = match proxy(servers, &settings) {
         Ok(proxy) => proxy,
         Err(error) => return usage_error(&error.to_string()),
     };

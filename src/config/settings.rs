@@ -3,6 +3,7 @@
 //! A command line beats a file, and a file beats the defaults, which stand in [`SessionSettings`] and [`HttpSettings`].
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::filter_lists::FilterLists;
@@ -15,6 +16,8 @@ use super::{HttpSettings, SessionSettings, units};
 pub struct Settings {
     /// The address to listen on.
     pub listen: Option<SocketAddr>,
+    /// [`HttpSettings::tokens`].
+    pub tokens: Option<PathBuf>,
     /// Listen beyond loopback although clients are not authenticated.
     pub insecure_no_auth: Option<bool>,
     /// [`HttpSettings::expose_stderr`].
@@ -84,6 +87,7 @@ impl Settings {
         let list = |upper: Vec<String>, lower| if upper.is_empty() { lower } else { upper };
         Self {
             listen: self.listen.or(lower.listen),
+            tokens: self.tokens.or(lower.tokens),
             insecure_no_auth: self.insecure_no_auth.or(lower.insecure_no_auth),
             expose_stderr: self.expose_stderr.or(lower.expose_stderr),
             allow_hosts: list(self.allow_hosts, lower.allow_hosts),
@@ -125,6 +129,7 @@ impl Settings {
     pub fn http(&self) -> HttpSettings {
         let default = HttpSettings::default();
         HttpSettings {
+            tokens: self.tokens.clone(),
             allow_hosts: self.allow_hosts.clone(),
             allow_origins: self.allow_origins.clone(),
             expose_stderr: self.expose_stderr.unwrap_or(default.expose_stderr),
@@ -148,6 +153,7 @@ impl Settings {
                 .get("listen")
                 .map(|node| node.parsed("an address and a port such as 127.0.0.1:8808", address))
                 .transpose()?,
+            tokens: reader.get("tokens").map(|node| node.parsed("a path", units::path)).transpose()?,
             insecure_no_auth: flag("insecureNoAuth")?,
             expose_stderr: flag("exposeStderr")?,
             allow_hosts: texts("allowHosts", "allowHost")?,
@@ -201,13 +207,14 @@ mod tests {
             idle_timeout: Some(Timeout::After(minute)),
             drain: Some(minute),
             allow_hosts: vec!["a".into()],
+            tokens: Some("/k".into()),
             ..Settings::default()
         };
         let merged = upper.over(lower);
         let session = merged.session();
         assert_eq!((session.idle_timeout, session.drain, session.max_sessions), (None, minute, Some(3)));
         assert_eq!(session.lost_stream, SessionSettings::default().lost_stream);
-        assert_eq!(merged.http().allow_hosts, ["a"]);
+        assert_eq!((merged.http().allow_hosts, merged.http().tokens), (vec!["a".to_owned()], Some("/k".into())));
     }
 
     #[test]

@@ -38,6 +38,11 @@ fn what_cannot_be_is_said_and_exits_with_2() {
         (&["serve", "--allow-tool", "a["], "`a[` is no pattern"),
         (&["serve", "--idle-timeout", "soon"], "write a time such as 30s, 10m or 1h30m, or off"),
         (&["serve", "--listen", "192.0.2.1:1"], "add --insecure-no-auth"),
+        (&["serve", "--listen", "192.0.2.1:1"], "with --tokens FILE"),
+        (&["serve", "--tokens", "/none/tokens"], "the tokens in /none/tokens: it cannot be read"),
+        (&["token", "a b"], "sessile: a name has 1 to 128 visible ASCII characters"),
+        (&["token", ""], "sessile: a name has 1 to 128 visible ASCII characters"),
+        (&["token", "sessile_s3cret"], "sessile: a name does not begin as tokens do"),
         (&["serve", "--max-sessions", "0"], "must be at least 1"),
         (&["check", "--timeout", "now"], "write a time such as"),
     ];

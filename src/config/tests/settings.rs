@@ -27,7 +27,7 @@ fn with(settings: &str) -> String {
 fn every_setting_is_read() {
     let settings = good(&with(
         r#"{
-        "listen": "0.0.0.0:99", "insecureNoAuth": true, "exposeStderr": true, "allowHost": ["h"], "allowOrigins": ["https://o"],
+        "listen": "0.0.0.0:99", "tokens": "/k", "insecureNoAuth": true, "exposeStderr": true, "allowHost": ["h"], "allowOrigins": ["https://o"],
         "idleTimeout": "off", "lostStream": "1m", "streamWait": "2s", "requestTimeout": "3m", "drain": "4s", "serverWait": "9s", "maxSessions": 5,
         "maxMessageSize": "6MiB", "log": "debug", "prefixUris": true, "noPrefix": false, "inheritEnv": true,
         "allowTool": ["a"], "denyTool": ["b"], "allowResource": ["c"], "denyResource": ["d"], "allowPrompt": ["e"], "denyPrompt": ["f"],
@@ -39,6 +39,7 @@ fn every_setting_is_read() {
     .settings;
     let seconds = Duration::from_secs;
     assert_eq!(settings.listen, Some(([0, 0, 0, 0], 99).into()));
+    assert_eq!(settings.http().tokens, Some("/k".into()));
     assert_eq!((settings.insecure_no_auth, settings.expose_stderr), (Some(true), Some(true)));
     assert_eq!((settings.allow_hosts, settings.allow_origins), (vec!["h".to_owned()], vec!["https://o".to_owned()]));
     assert_eq!((settings.idle_timeout, settings.lost_stream), (Some(Timeout::Off), Some(seconds(60))));
@@ -102,6 +103,7 @@ fn what_is_wrong_is_said() {
             r#"{"maxMessageSize": 10}"#,
             "mcp.json:2:12: sessile: max_message_size is 10: it must be between 1 KiB and 4 GiB",
         ),
+        (r#"{"tokens": ""}"#, "mcp.json:2:23: sessile.tokens: expected a path: a path cannot be empty"),
         (r#"{"prefixUris": "yes"}"#, "mcp.json:2:27: sessile.prefixUris: expected true or false, found a string"),
         (
             r#"{"bearerEnv": "T", "oauth": "login"}"#,
