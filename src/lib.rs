@@ -11,6 +11,7 @@
 //!   [`InProcessBackend`] any rmcp server in this process. [`ProxyBuilder::config`] takes all of a [`ConfigFile`].
 //! - [`ProxyBuilder::server`] adds one of several servers that appear as one; a [`Filter`] says what of a server is
 //!   offered.
+//! - [`HttpSettings::tokens`] asks clients for tokens; a [`Principal`] says who calls, and whose a session is.
 //! - [`Proxy::sessions`] lists sessions and ends them.
 //!
 //! A program that uses child processes calls [`reaper::init`] first in its `main`.

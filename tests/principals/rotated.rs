@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::common::{HttpClient, HttpEndpoint, call};
+use sessile::SessionSettings;
+
+use crate::common::{Harness, HttpClient, HttpEndpoint, INITIALIZE, INITIALIZE_RESULT, call, notice};
 use crate::{TokensFile, demo, session, sse_session, token, with_token};
 
 /// Longer than a change of the file takes to count.
@@ -40,4 +42,27 @@ async fn the_newest_token_that_a_client_has_shown_counts() {
     file.holds(&[&old]);
     stream.ends().await;
     proxy.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_changes_its_token_before_the_handshake_keeps_its_stream() {
+    let (old, new) = (token("alice"), token("alice"));
+    let file = TokensFile::new(&[&old, &new]);
+    let mut harness = Harness::in_process(SessionSettings::default(), file.settings());
+    let mut client = with_token(&harness.new_client(), &old);
+    let opening = client.post(INITIALIZE).start();
+    let mut server = harness.server().await;
+    let hello = server.hears("initialize").await;
+    // The response begins before the answer, because the server says so much before it.
+    for _ in 0..300 {
+        server.says(&notice("notifications/x", "{}")).await;
+    }
+    let mut stream = opening.reply().await;
+    client.session = Some(stream.header("mcp-session-id").unwrap().to_owned());
+    with_token(&client, &new).tells(&notice("notifications/y", "{}")).await;
+    file.holds(&[&new]);
+    tokio::time::sleep(AFTER_A_CHANGE).await;
+    server.answers(&hello, INITIALIZE_RESULT).await;
+    while !stream.data().await.contains("protocolVersion") {}
+    harness.close().await;
 }

@@ -208,12 +208,13 @@ impl Front {
             return Ok(responses::preflight(&self.forwards));
         }
         let lease = self.authentication.identify(parts)?;
-        let handled = self.choose(endpoint, parts, body, from_page, lease.clone());
+        // Pinned, so that its memory is not taken twice.
+        let mut handled = std::pin::pin!(self.choose(endpoint, parts, body, from_page, lease.clone()));
         let Some(lease) = lease else { return handled.await };
         let response = tokio::select! {
             biased;
             () = lease.revoked() => return Err(authentication::token_is_invalid()),
-            handled = handled => handled?,
+            handled = &mut handled => handled?,
         };
         Ok(lease.cover(response))
     }
