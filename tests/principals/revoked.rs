@@ -7,7 +7,7 @@ use sessile::{HttpSettings, SessionSettings};
 use tokio::io::AsyncReadExt as _;
 
 use crate::common::{
-    Harness, HttpClient, INITIALIZE, INITIALIZE_RESULT, INITIALIZED, Reply, ScriptedServer, call, notice, result, soon,
+    Harness, HttpClient, INITIALIZE, INITIALIZE_RESULT, INITIALIZED, Reply, ScriptedServer, call, notification, result, soon,
     until,
 };
 use crate::{TokensFile, principals, token, with_token};
@@ -95,7 +95,7 @@ async fn the_streams_of_a_token_end_with_it() {
     // Nobody else has noticed anything.
     others_server.answers(&his_heard, "{}").await;
     assert_eq!(his_call.data().await, result(1, "{}"));
-    others_server.says(&notice("notifications/x", "{}")).await;
+    others_server.says(&notification("notifications/x", "{}")).await;
     assert!(his_listening.data().await.contains("notifications/x"));
     harness.close().await;
 }
@@ -204,7 +204,7 @@ async fn a_version_that_cannot_be_used_changes_nothing() {
     listening.stays_silent_for(AFTER_A_CHANGE * 4).await;
     assert_eq!(warnings(), 7);
     assert_eq!(with_token(&harness.new_client(), &bob).post(INITIALIZE).send().await.status, 401);
-    server.says(&notice("notifications/x", "{}")).await;
+    server.says(&notification("notifications/x", "{}")).await;
     assert!(listening.data().await.contains("notifications/x"));
     // What can be used counts again.
     file.holds(&[&bob]);
@@ -223,7 +223,7 @@ async fn who_reads_nothing_gets_nothing_more() {
     let mut socket = harness.endpoint().connect().await;
     hers.request("GET").write_to(&mut socket).await;
     // More than the socket takes, and than may wait for her.
-    let large = notice("notifications/x", &format!(r#"{{"a":"{}"}}"#, "b".repeat(1_000_000)));
+    let large = notification("notifications/x", &format!(r#"{{"a":"{}"}}"#, "b".repeat(1_000_000)));
     let mut said = 0;
     while tokio::time::timeout(Duration::from_secs(1), server.says(&large)).await.is_ok() {
         said += large.len();

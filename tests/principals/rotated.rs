@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sessile::SessionSettings;
 
-use crate::common::{Harness, HttpClient, HttpEndpoint, INITIALIZE, INITIALIZE_RESULT, call, notice};
+use crate::common::{Harness, HttpClient, HttpEndpoint, INITIALIZE, INITIALIZE_RESULT, call, notification};
 use crate::{TokensFile, demo, session, sse_session, token, with_token};
 
 /// Longer than a change of the file takes to count.
@@ -55,11 +55,11 @@ async fn a_client_that_changes_its_token_before_the_handshake_keeps_its_stream()
     let hello = server.hears("initialize").await;
     // The response begins before the answer, because the server says so much before it.
     for _ in 0..300 {
-        server.says(&notice("notifications/x", "{}")).await;
+        server.says(&notification("notifications/x", "{}")).await;
     }
     let mut stream = opening.reply().await;
     client.session = Some(stream.header("mcp-session-id").unwrap().to_owned());
-    with_token(&client, &new).tells(&notice("notifications/y", "{}")).await;
+    with_token(&client, &new).tells(&notification("notifications/y", "{}")).await;
     file.holds(&[&new]);
     tokio::time::sleep(AFTER_A_CHANGE).await;
     server.answers(&hello, INITIALIZE_RESULT).await;

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use super::checks::Rejection;
 use super::connection_cut;
 use super::leases::Lease;
-use super::responses::{EarlyResponse, fault_response, rejection_response};
+use super::responses::{EarlyResponse, error_response, rejection_response};
 use super::token_authority::TokenAuthority;
 use crate::error::ProxyError;
 
@@ -71,7 +71,7 @@ fn challenge(fault: &ProxyError) -> EarlyResponse {
         ProxyError::InvalidToken => HeaderValue::from_static(r#"Bearer error="invalid_token""#),
         _ => HeaderValue::from_static("Bearer"),
     };
-    let mut response = fault_response(StatusCode::UNAUTHORIZED, fault, None);
+    let mut response = error_response(StatusCode::UNAUTHORIZED, fault, None);
     response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
     response.into()
 }
