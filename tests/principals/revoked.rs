@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use sessile::SessionSettings;
 use sessile::tokens::NewToken;
-use sessile::{HttpSettings, SessionSettings};
 use tokio::io::AsyncReadExt as _;
 
 use crate::common::{
-    Harness, HttpClient, INITIALIZE, INITIALIZE_RESULT, INITIALIZED, Reply, ScriptedServer, call, notification, result, soon,
-    until,
+    Harness, HttpClient, INITIALIZE, INITIALIZE_RESULT, INITIALIZED, Reply, ScriptedServer, call, notification, result,
+    soon, until,
 };
 use crate::{TokensFile, principals, token, with_token};
 
@@ -181,7 +181,7 @@ async fn a_version_that_cannot_be_used_changes_nothing() {
     let (alice, bob) = (token("alice"), token("bob"));
     let file = TokensFile::new(&[&alice]);
     // Without keep-alives, so that the stream is silent.
-    let http = HttpSettings { keep_alive: Duration::from_secs(3600), ..file.settings() };
+    let http = sessile::HttpSettings { keep_alive: Duration::from_secs(3600), ..file.settings() };
     let mut harness = Harness::in_process(SessionSettings::default(), http);
     let (hers, server) = open(&mut harness, &alice).await;
     let mut listening = hers.listens().await;

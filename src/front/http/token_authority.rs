@@ -80,7 +80,7 @@ impl TokenAuthority {
             // A session that is being opened right now is ended by its request, which ends with its token.
             if matches!(&session.facts().principal, Principal::Token { name } if gone.contains(name)) {
                 info!(session = %session.facts().id, principal = %session.facts().principal, "its principal has no token left");
-                session.end(EndReason::Cleared);
+                session.end(EndReason::Revoked);
             }
         }
     }

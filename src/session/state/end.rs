@@ -17,6 +17,8 @@ pub enum EndReason {
     /// The session was ended through [`Sessions::end`](crate::Sessions::end) or
     /// [`Sessions::clear`](crate::Sessions::clear).
     Cleared,
+    /// Its principal may call no more: the last token of that name was taken out of the file.
+    Revoked,
     /// The session was idle for that long.
     Idle {
         /// The idle timeout.
@@ -46,6 +48,7 @@ impl EndReason {
             Self::Deleted => "deleted",
             Self::ClientLeft => "client left",
             Self::Cleared => "cleared",
+            Self::Revoked => "revoked",
             Self::Idle { .. } => "idle",
             Self::ClientStalled => "client stalled",
             Self::Shutdown => "shutdown",
@@ -64,6 +67,7 @@ impl EndReason {
             | Self::ClientLeft
             | Self::ClientStalled
             | Self::Cleared
+            | Self::Revoked
             | Self::Idle { .. }
             | Self::Refused
             | Self::Failed => ProxyError::SessionEnded { reason: self.name(), session: session.clone() },
