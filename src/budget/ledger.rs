@@ -52,7 +52,7 @@ pub(crate) struct Bounds {
 
 /// A session's number in the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct SessionKey(usize);
+pub(super) struct LedgerKey(usize);
 
 /// The number of a message that is still being received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +83,7 @@ struct SessionEntry {
 /// The charge for a message that is still being received.
 #[derive(Debug)]
 struct GrowingMessage {
-    session: SessionKey,
+    session: LedgerKey,
     held: usize,
     /// How many of these bytes are in the pool's lane.
     lane: usize,
@@ -120,7 +120,7 @@ enum WaitFor {
 
 #[derive(Debug)]
 struct Waiter {
-    session: SessionKey,
+    session: LedgerKey,
     wait_for: WaitFor,
     granted: Option<Charge>,
 }
@@ -141,7 +141,7 @@ pub(super) struct Ledger {
     waiters: Slab<Waiter>,
     /// For each size, the sessions with a message of that size that waits for the pool and for nothing else. The first
     /// session is served next.
-    turns: [VecDeque<SessionKey>; 2],
+    turns: [VecDeque<LedgerKey>; 2],
     granted: Vec<Ticket>,
 }
 
@@ -161,12 +161,12 @@ impl Ledger {
         }
     }
 
-    pub(super) fn open(&mut self) -> SessionKey {
-        SessionKey(self.sessions.insert(SessionEntry::default()))
+    pub(super) fn open(&mut self) -> LedgerKey {
+        LedgerKey(self.sessions.insert(SessionEntry::default()))
     }
 
     /// Removes a session to which nothing is charged any more.
-    pub(super) fn close(&mut self, session: SessionKey) {
+    pub(super) fn close(&mut self, session: LedgerKey) {
         debug_assert!(self.sessions[session.0].waiting.is_empty(), "whoever waits holds the session open");
         for turns in &mut self.turns {
             turns.retain(|turn| *turn != session);
@@ -186,14 +186,14 @@ impl Ledger {
 
     /// Charges a message, or returns a ticket if the message has to wait. A message above the largest size is charged
     /// as the largest.
-    pub(super) fn admit(&mut self, session: SessionKey, bytes: usize, priority: Priority) -> Result<Charge, Ticket> {
+    pub(super) fn admit(&mut self, session: LedgerKey, bytes: usize, priority: Priority) -> Result<Charge, Ticket> {
         let bytes = bytes.min(self.bounds.largest);
         let charge = self.charge_reserve(session, bytes, priority).or_else(|| self.charge_share(session, bytes));
         charge.ok_or_else(|| self.wait(session, WaitFor::Message { bytes, priority }))
     }
 
     /// Charges bytes that are kept to be sent again, if the pool has so many and nobody waits for it.
-    pub(super) fn keep(&mut self, session: SessionKey, bytes: usize) -> Option<Charge> {
+    pub(super) fn keep(&mut self, session: LedgerKey, bytes: usize) -> Option<Charge> {
         let own = self.sessions[session.0].kept + bytes <= self.bounds.keep;
         let fits =
             own && !self.is_short() && self.kept + bytes <= self.bounds.pool / 2 && self.fits(bytes, SizeClass::Large);
@@ -201,22 +201,22 @@ impl Ledger {
     }
 
     /// Charges bytes to the share of a session, even if none are left.
-    pub(super) fn force(&mut self, session: SessionKey, bytes: usize) -> Charge {
+    pub(super) fn force(&mut self, session: LedgerKey, bytes: usize) -> Charge {
         self.charge(session, ChargePlace::Share, bytes)
     }
 
     /// Charges a message that sessile itself has made. It takes nothing from other sessions, and is bounded by its
     /// cause: messages that cause such messages wait while too much is [owed](Self::check_solvent).
-    pub(super) fn owe(&mut self, session: SessionKey, bytes: usize) -> Charge {
+    pub(super) fn owe(&mut self, session: LedgerKey, bytes: usize) -> Charge {
         self.charge(session, ChargePlace::Owed, bytes)
     }
 
     /// Ok if no more than [`MOST_OWED`] bytes are owed; otherwise a ticket to wait for that.
-    pub(super) fn check_solvent(&mut self, session: SessionKey) -> Result<(), Ticket> {
+    pub(super) fn check_solvent(&mut self, session: LedgerKey) -> Result<(), Ticket> {
         if self.sessions[session.0].owed <= MOST_OWED { Ok(()) } else { Err(self.wait(session, WaitFor::Solvency)) }
     }
 
-    pub(super) fn release(&mut self, session: SessionKey, charge: Charge) {
+    pub(super) fn release(&mut self, session: LedgerKey, charge: Charge) {
         self.discharge(session, charge);
         self.settle(session);
     }
@@ -266,14 +266,14 @@ impl Ledger {
             + self.sessions.iter().map(|(_, session)| session.ordinary + session.urgent + session.owed).sum::<usize>()
     }
 
-    fn wait(&mut self, session: SessionKey, wait_for: WaitFor) -> Ticket {
+    fn wait(&mut self, session: LedgerKey, wait_for: WaitFor) -> Ticket {
         let ticket = Ticket(self.waiters.insert(Waiter { session, wait_for, granted: None }));
         self.sessions[session.0].waiting.push_back(ticket);
         self.settle(session);
         ticket
     }
 
-    fn charge(&mut self, session: SessionKey, place: ChargePlace, bytes: usize) -> Charge {
+    fn charge(&mut self, session: LedgerKey, place: ChargePlace, bytes: usize) -> Charge {
         *bytes_in(&mut self.sessions[session.0], place) += bytes;
         if place.is_pool() {
             self.used += bytes;
@@ -284,7 +284,7 @@ impl Ledger {
         Charge { place, bytes, lane: 0 }
     }
 
-    fn discharge(&mut self, session: SessionKey, charge: Charge) {
+    fn discharge(&mut self, session: LedgerKey, charge: Charge) {
         let Charge { place, bytes, lane } = charge;
         let state = &mut self.sessions[session.0];
         *bytes_in(state, place) -= bytes;
@@ -303,7 +303,7 @@ impl Ledger {
         }
     }
 
-    fn charge_reserve(&mut self, session: SessionKey, bytes: usize, priority: Priority) -> Option<Charge> {
+    fn charge_reserve(&mut self, session: LedgerKey, bytes: usize, priority: Priority) -> Option<Charge> {
         let state = &self.sessions[session.0];
         let fits_all = state.ordinary + state.urgent + bytes <= self.bounds.reserve;
         let fits = match priority {
@@ -314,14 +314,14 @@ impl Ledger {
     }
 
     /// Charges a message to the pool, unless other messages wait for the pool already.
-    fn charge_share(&mut self, session: SessionKey, bytes: usize) -> Option<Charge> {
+    fn charge_share(&mut self, session: LedgerKey, bytes: usize) -> Option<Charge> {
         let place = self.message_place(session, bytes)?;
         let size = SizeClass::of(bytes);
         let is_next = self.turns[size as usize].is_empty() && self.fits(bytes, size);
         is_next.then(|| self.charge_message(session, place, bytes))
     }
 
-    fn charge_message(&mut self, session: SessionKey, place: ChargePlace, bytes: usize) -> Charge {
+    fn charge_message(&mut self, session: LedgerKey, place: ChargePlace, bytes: usize) -> Charge {
         if place == ChargePlace::Large {
             self.sessions[session.0].has_large = true;
         }
@@ -329,7 +329,7 @@ impl Ledger {
     }
 
     /// The place in the pool where a message could be charged, as far as the bounds of its session allow.
-    fn message_place(&self, session: SessionKey, bytes: usize) -> Option<ChargePlace> {
+    fn message_place(&self, session: LedgerKey, bytes: usize) -> Option<ChargePlace> {
         let state = &self.sessions[session.0];
         if state.share + bytes <= self.bounds.share {
             return Some(ChargePlace::Share);

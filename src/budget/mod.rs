@@ -36,7 +36,7 @@ use crate::frame::{ChargedBytes, Permit, Wire};
 pub(crate) use backlog::{Backlog, Held};
 pub(crate) use buffer_charge::{BufferCharge, GaveWay, fit_buffer, grown_capacity};
 pub(crate) use ledger::{Bounds, Priority};
-use ledger::{Charge, Ledger, SessionKey, Ticket};
+use ledger::{Charge, Ledger, LedgerKey, Ticket};
 use stalls::Stalls;
 
 /// What each message is charged besides its bytes: for its spans, and its entries in a mailbox and a queue.
@@ -165,7 +165,7 @@ pub(crate) struct Budget(Arc<Account>);
 #[derive(Debug)]
 struct Account {
     pool: Arc<SharedPool>,
-    session: SessionKey,
+    session: LedgerKey,
     /// Whether nobody waits for what is let in by this budget.
     is_unread: AtomicBool,
 }

@@ -1,12 +1,12 @@
 //! The charges for messages that are still being received: how they begin, grow and end.
 
 use super::{
-    Charge, ChargePlace, GrowingMessage, GrowthKey, Lane, Ledger, SessionKey, SizeClass, Ticket, WaitFor, bytes_in,
+    Charge, ChargePlace, GrowingMessage, GrowthKey, Lane, Ledger, LedgerKey, SizeClass, Ticket, WaitFor, bytes_in,
 };
 
 impl Ledger {
     /// Registers a growing message, with nothing charged.
-    pub(in crate::budget) fn begin(&mut self, session: SessionKey) -> GrowthKey {
+    pub(in crate::budget) fn begin(&mut self, session: LedgerKey) -> GrowthKey {
         GrowthKey(self.growths.insert(GrowingMessage { session, held: 0, lane: 0, is_large: false, ticket: None }))
     }
 
@@ -78,7 +78,7 @@ impl Ledger {
     }
 
     #[cfg(test)]
-    pub(in crate::budget) fn session_of(&self, key: GrowthKey) -> SessionKey {
+    pub(in crate::budget) fn session_of(&self, key: GrowthKey) -> LedgerKey {
         self.growths[key.0].session
     }
 

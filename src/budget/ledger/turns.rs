@@ -1,13 +1,13 @@
 //! Decides which waiting message gets the bytes that have become free.
 
-use super::{Charge, ChargePlace, GrowthKey, Lane, Ledger, MOST_OWED, SessionKey, SizeClass, Ticket, WaitFor, Waiter};
+use super::{Charge, ChargePlace, GrowthKey, Lane, Ledger, LedgerKey, MOST_OWED, SizeClass, Ticket, WaitFor, Waiter};
 
 /// Small messages come first. Large ones wait longer anyhow, and have the lane.
 const SIZES: [SizeClass; 2] = [SizeClass::Small, SizeClass::Large];
 
 impl Ledger {
     /// Makes all charges that have become possible after a change in this session.
-    pub(super) fn settle(&mut self, session: SessionKey) {
+    pub(super) fn settle(&mut self, session: LedgerKey) {
         if self.waiters.is_empty() {
             // The last waiting message may have been withdrawn, and its session still have a turn.
             self.forget_idle_turns();
@@ -52,7 +52,7 @@ impl Ledger {
             if self.lane != Lane::Free {
                 return;
             }
-            let growing = |session: &SessionKey| self.next_for_lane(*session);
+            let growing = |session: &LedgerKey| self.next_for_lane(*session);
             let Some((ticket, key)) = self.turns.iter().flatten().find_map(growing) else { return };
             self.lane = Lane::Growing(key);
             self.grant_pool(ticket, true);
@@ -73,7 +73,7 @@ impl Ledger {
 
     /// The session's next message of that size that waits for the pool and for nothing else, and how many bytes of the
     /// pool it needs.
-    pub(super) fn next_for_pool(&self, session: SessionKey, size: SizeClass) -> Option<(Ticket, usize)> {
+    pub(super) fn next_for_pool(&self, session: LedgerKey, size: SizeClass) -> Option<(Ticket, usize)> {
         self.sessions[session.0].waiting.iter().find_map(|ticket| match self.waiters[ticket.0].wait_for {
             WaitFor::Message { bytes, .. } if SizeClass::of(bytes) == size => {
                 self.message_place(session, bytes).map(|_| (*ticket, bytes))
@@ -87,7 +87,7 @@ impl Ledger {
 
     /// The session's waiting message that can have the lane. A message in the lane must be able to grow to the largest
     /// size, so it has to be the large message of its session, or to become it.
-    fn next_for_lane(&self, session: SessionKey) -> Option<(Ticket, GrowthKey)> {
+    fn next_for_lane(&self, session: LedgerKey) -> Option<(Ticket, GrowthKey)> {
         let state = &self.sessions[session.0];
         state.waiting.iter().find_map(|ticket| match self.waiters[ticket.0].wait_for {
             WaitFor::Growth { growth, .. } => {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::{BOUNDS, KIBIBYTE};
-use crate::budget::ledger::{Charge, ChargePlace, GrowthKey, Ledger, SessionKey, Ticket};
+use crate::budget::ledger::{Charge, ChargePlace, GrowthKey, Ledger, LedgerKey, Ticket};
 use crate::budget::{Priority, RESERVE};
 
 /// An operation on the ledger. Numbers choose among the sessions, growths, charges and tickets that there are.
@@ -41,10 +41,10 @@ fn act() -> impl Strategy<Value = LedgerAct> {
 /// A ledger, and all that was charged to it according to its callers.
 struct LedgerHarness {
     ledger: Ledger,
-    sessions: Vec<SessionKey>,
-    charges: Vec<(SessionKey, Charge)>,
+    sessions: Vec<LedgerKey>,
+    charges: Vec<(LedgerKey, Charge)>,
     growths: Vec<(GrowthKey, Option<Ticket>)>,
-    tickets: Vec<(SessionKey, Ticket, usize)>,
+    tickets: Vec<(LedgerKey, Ticket, usize)>,
 }
 
 impl LedgerHarness {
@@ -144,13 +144,13 @@ impl LedgerHarness {
         let reserved: usize = self.charges.iter().map(|(_, charge)| charge.bytes - charge.pooled()).sum();
         assert!(pooled + growing <= BOUNDS.pool, "the pool is passed");
         assert_eq!(self.ledger.charged(), pooled + growing + reserved, "bytes were lost or made");
-        let mut shares = BTreeMap::<SessionKey, usize>::new();
+        let mut shares = BTreeMap::<LedgerKey, usize>::new();
         for (session, charge) in &self.charges {
             if !charge.place.is_pool() {
                 *shares.entry(*session).or_default() += charge.bytes;
             }
         }
-        let kept = |of: Option<SessionKey>| -> usize {
+        let kept = |of: Option<LedgerKey>| -> usize {
             let kept = self
                 .charges
                 .iter()
