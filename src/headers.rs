@@ -53,6 +53,22 @@ pub(crate) fn why_not_forwarded(name: &HeaderName) -> Option<&'static str> {
     }
 }
 
+/// The reason why no session can be found by a header of this name; `None` if that is allowed.
+pub(crate) fn why_no_key(name: &HeaderName) -> Option<&'static str> {
+    match name.as_str() {
+        "authorization" | "www-authenticate" => Some("says who calls: use the key `principal`"),
+        "cookie" | "set-cookie" => Some("has the cookies of other servers too: use the key `cookie`"),
+        "forwarded" | "via" | "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-port" | "x-forwarded-prefix"
+        | "x-forwarded-proto" | "x-real-ip" => Some("describes the way of a request, not its sender"),
+        "origin" | "referer" | "user-agent" | "date" | "cache-control" | "pragma" | "range" => Some("belongs to HTTP"),
+        name if name.starts_with("if-") || name.starts_with("accept-") || name.starts_with("access-control-") => {
+            Some("belongs to HTTP")
+        }
+        // Also what a client's request has for sessile alone: the headers of a connection, of its body and of MCP.
+        _ => why_not_forwarded(name).map(|_| "belongs to HTTP or to MCP"),
+    }
+}
+
 /// Whether a header of this name is a credential: it says who the client is.
 ///
 /// A session belongs to the credentials that it was opened with. If a credential were missed here, anybody who learns a
@@ -89,6 +105,32 @@ mod tests {
             assert!(why_not_sent(&name).is_none() && why_not_forwarded(&name).is_none(), "{name}");
         }
         assert!(why_not_forwarded(&HeaderName::from_static("sec-fetch-mode")).is_some());
+    }
+
+    #[test]
+    fn which_headers_find_no_session() {
+        for name in [
+            "authorization",
+            "cookie",
+            "host",
+            "mcp-session-id",
+            "mcp-name",
+            "last-event-id",
+            "origin",
+            "content-type",
+            "connection",
+            "sec-fetch-site",
+            "accept",
+            "accept-language",
+            "if-match",
+            "x-forwarded-proto",
+            "x-real-ip",
+        ] {
+            assert!(why_no_key(&HeaderName::from_static(name)).is_some(), "{name}");
+        }
+        for name in ["x-user", "x-forwarded-user", "x-api-key", "x-session-key", "remote-user", "x-tenant"] {
+            assert!(why_no_key(&HeaderName::from_static(name)).is_none(), "{name}");
+        }
     }
 
     #[test]

@@ -46,8 +46,8 @@ pub mod tokens;
 
 pub use backend::{Backend, Channel, ChildBackend, HttpBackend, HttpBackendError, InProcessBackend, Transport};
 pub use config::{
-    Announce, ConfigError, ConfigFile, Filter, FilterError, HttpSettings, OAuthFlow, OAuthSettings, Offered, Secret,
-    SessionSettings,
+    AddressRange, Announce, ConfigError, ConfigFile, Filter, FilterError, HttpSettings, KeyKind, OAuthFlow,
+    OAuthSettings, Offered, Secret, SessionSettings,
 };
 pub use error::code;
 pub use link::{CredentialsOwner, Exit, LinkExit, RequestFailure};

@@ -133,7 +133,7 @@ impl Proxy {
     }
 
     fn router(&self) -> Router {
-        let HttpSettings { tokens: _, allow_hosts, allow_origins, keep_alive, expose_stderr } = self.http.clone();
+        let HttpSettings { allow_hosts, allow_origins, keep_alive, expose_stderr, .. } = self.http.clone();
         front::http::router(front::http::Front {
             supervisor: self.supervisor.clone(),
             waiting: self.waiting.clone(),

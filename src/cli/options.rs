@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use sessile::config::{Settings, Timeout, units};
+use sessile::config::{AddressRange, KeyKind, Settings, Timeout, units};
 
 use super::remote::{OAuthArgs, RemoteArgs};
 
@@ -56,6 +56,17 @@ pub(super) struct ListenArgs {
     /// repeated.
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
+
+    /// By what an `initialize` finds a living session: a list of session-id, connection, principal, header:NAME and
+    /// cookie, of which the first counts that the request brings. With the default each opens a session [default:
+    /// session-id,connection]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    session_key: Vec<KeyKind>,
+
+    /// The addresses of a reverse proxy, such as 10.0.0.0/8 or 127.0.0.1/32, whose header:NAME is believed, and no
+    /// other peer's. May be repeated.
+    #[arg(long, value_name = "CIDR")]
+    trusted_proxy: Vec<AddressRange>,
 }
 
 #[derive(Debug, Args)]
@@ -166,6 +177,8 @@ impl ListenArgs {
         settings.expose_stderr = self.expose_stderr;
         settings.allow_hosts = self.allow_host;
         settings.allow_origins = self.allow_origin;
+        settings.session_keys = self.session_key;
+        settings.trusted_proxies = self.trusted_proxy;
     }
 }
 

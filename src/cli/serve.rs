@@ -28,6 +28,9 @@ pub(super) async fn http(servers: ServerSelection, settings: &Settings) -> ExitC
              them tokens with --tokens FILE, or add --insecure-no-auth if something in front of sessile authenticates them"
         ));
     }
+    if let Err(error) = settings.http().check_listener(listen) {
+        return usage_error(&error.to_string());
+    }
     let proxy = match proxy(servers, settings) {
         Ok(proxy) => proxy,
         Err(error) => return usage_error(&error.to_string()),

@@ -3,6 +3,7 @@
 //! A [`ConfigFile`] holds the [`ServerSpec`]s and [`Settings`] of a file, which the program merges with those of its
 //! command line. Nothing in this module connects to anything.
 
+mod address_range;
 mod apply;
 mod env_file;
 mod environment;
@@ -22,6 +23,7 @@ mod restrictions;
 mod safe_environment;
 mod secret;
 mod server;
+mod session_key;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -30,11 +32,13 @@ mod text;
 pub mod units;
 mod vars;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::tokens::TokenFileError;
 
+pub use address_range::AddressRange;
 pub use apply::ApplyError;
 pub use environment::{Environment, ProcessEnvironment};
 pub use file::ConfigFile;
@@ -49,6 +53,8 @@ pub use remote::{Bearer, Remote, Transport};
 pub use safe_environment::safe_environment;
 pub use secret::Secret;
 pub use server::{CommandSpec, ServerKind, ServerSpec, UrlSpec};
+pub use session_key::KeyKind;
+pub(crate) use session_key::{KeyCircumstances, Reach};
 pub use settings::{Settings, Timeout};
 pub use text::ConfigText;
 pub(crate) use text::names_a_secret;
@@ -133,6 +139,16 @@ pub struct HttpSettings {
     pub keep_alive: Duration,
     /// Whether clients from elsewhere than loopback may be told what a server wrote on stderr before it exited. No.
     pub expose_stderr: bool,
+    /// By what an `initialize` finds a living session: by the first of these keys that its request brings. Equal keys
+    /// of two principals are two keys. `session-id` and `connection`, which no `initialize` brings, so that each opens
+    /// a session.
+    ///
+    /// With another key in the list, an `initialize` joins the session of that key, or opens one for it. Each client
+    /// has an `Mcp-Session-Id` of its own all the same, and the session outlives its clients.
+    pub session_keys: Vec<KeyKind>,
+    /// The reverse proxies, by the addresses that they connect from, whose headers are believed: those that are session
+    /// keys, and `X-Forwarded-Proto`. If there are any, such headers of all other peers are refused. None.
+    pub trusted_proxies: Vec<AddressRange>,
 }
 
 impl Default for HttpSettings {
@@ -143,7 +159,37 @@ impl Default for HttpSettings {
             allow_origins: Vec::new(),
             keep_alive: Duration::from_secs(15),
             expose_stderr: false,
+            session_keys: vec![KeyKind::SessionId, KeyKind::Connection],
+            trusted_proxies: Vec::new(),
         }
+    }
+}
+
+impl HttpSettings {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        session_key::check_list(&self.session_keys)
+    }
+
+    /// Checks whether the session keys may be used at a listener with this address, where nothing but these settings says
+    /// who calls.
+    pub fn check_listener(&self, listener: SocketAddr) -> Result<(), ConfigError> {
+        let circumstances = self.circumstances(Some(listener), self.tokens.is_some());
+        let wrong = |kind: &KeyKind| {
+            let reason = circumstances.check(kind).err()?;
+            Some(ConfigError::SessionKey { kind: kind.clone(), reason })
+        };
+        self.session_keys.iter().find_map(wrong).map_or(Ok(()), Err)
+    }
+
+    /// What decides which session keys may be used. A listener that is not known counts as one for all the world.
+    pub(crate) fn circumstances(&self, listener: Option<SocketAddr>, is_authenticated: bool) -> KeyCircumstances {
+        let is_loopback = listener.is_some_and(|address| address.ip().to_canonical().is_loopback());
+        let reach = match is_loopback {
+            true if self.allow_hosts.is_empty() => Reach::Near,
+            true => Reach::NearWithOtherHosts,
+            false => Reach::Everywhere,
+        };
+        KeyCircumstances { is_authenticated, reach, has_trusted_proxies: !self.trusted_proxies.is_empty() }
     }
 }
 
@@ -201,6 +247,14 @@ pub enum ConfigError {
     /// A pattern of a filter is not valid.
     #[error(transparent)]
     Filter(#[from] FilterError),
+    /// A session key cannot be used, or not in this place.
+    #[error("session key `{kind}`: {reason}")]
+    SessionKey {
+        /// Which one.
+        kind: KeyKind,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A setting is out of its range.
     #[error("{setting} is {value}: it must be {expected}")]
     OutOfRange {

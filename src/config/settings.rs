@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::filter_lists::FilterLists;
 use super::json::{FileError, Node, ObjectReader};
 use super::remote::Remote;
-use super::{HttpSettings, SessionSettings, units};
+use super::{AddressRange, HttpSettings, KeyKind, SessionSettings, units};
 
 /// All options of the program. A field that is `None` or empty has not been set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,6 +26,10 @@ pub struct Settings {
     pub allow_hosts: Vec<String>,
     /// [`HttpSettings::allow_origins`].
     pub allow_origins: Vec<String>,
+    /// [`HttpSettings::session_keys`].
+    pub session_keys: Vec<KeyKind>,
+    /// [`HttpSettings::trusted_proxies`].
+    pub trusted_proxies: Vec<AddressRange>,
     /// [`SessionSettings::idle_timeout`].
     pub idle_timeout: Option<Timeout>,
     /// [`SessionSettings::lost_stream`].
@@ -84,7 +88,9 @@ impl Settings {
     /// Puts these settings over `lower` ones.
     #[must_use]
     pub fn over(self, lower: Self) -> Self {
-        let list = |upper: Vec<String>, lower| if upper.is_empty() { lower } else { upper };
+        fn list<T>(upper: Vec<T>, lower: Vec<T>) -> Vec<T> {
+            if upper.is_empty() { lower } else { upper }
+        }
         Self {
             listen: self.listen.or(lower.listen),
             tokens: self.tokens.or(lower.tokens),
@@ -92,6 +98,8 @@ impl Settings {
             expose_stderr: self.expose_stderr.or(lower.expose_stderr),
             allow_hosts: list(self.allow_hosts, lower.allow_hosts),
             allow_origins: list(self.allow_origins, lower.allow_origins),
+            session_keys: list(self.session_keys, lower.session_keys),
+            trusted_proxies: list(self.trusted_proxies, lower.trusted_proxies),
             idle_timeout: self.idle_timeout.or(lower.idle_timeout),
             lost_stream: self.lost_stream.or(lower.lost_stream),
             stream_wait: self.stream_wait.or(lower.stream_wait),
@@ -133,6 +141,8 @@ impl Settings {
             allow_hosts: self.allow_hosts.clone(),
             allow_origins: self.allow_origins.clone(),
             expose_stderr: self.expose_stderr.unwrap_or(default.expose_stderr),
+            session_keys: if self.session_keys.is_empty() { default.session_keys } else { self.session_keys.clone() },
+            trusted_proxies: self.trusted_proxies.clone(),
             ..default
         }
     }
@@ -147,6 +157,7 @@ impl Settings {
             let Some(node) = reader.get_either(plural, singular)? else { return Ok(Vec::new()) };
             node.list()?.iter().map(|node| Ok(node.some_text()?.expose().to_owned())).collect()
         };
+        let keys = |text: &str| text.split(',').map(str::parse).collect::<Result<Vec<KeyKind>, String>>();
         let address = |text: &str| text.parse().map_err(|_| "it is none".to_owned());
         let settings = Self {
             listen: reader
@@ -158,6 +169,18 @@ impl Settings {
             expose_stderr: flag("exposeStderr")?,
             allow_hosts: texts("allowHosts", "allowHost")?,
             allow_origins: texts("allowOrigins", "allowOrigin")?,
+            session_keys: reader
+                .get("sessionKey")
+                .map(|node| node.parsed("a list such as header:X-User,principal", keys))
+                .transpose()?
+                .unwrap_or_default(),
+            trusted_proxies: match reader.get_either("trustedProxies", "trustedProxy")? {
+                Some(node) => {
+                    let all = node.list()?;
+                    all.iter().map(|node| node.parsed("a range of addresses", str::parse)).collect::<Result<_, _>>()?
+                }
+                None => Vec::new(),
+            },
             idle_timeout: limit("idleTimeout")?,
             lost_stream: time("lostStream")?,
             stream_wait: time("streamWait")?,
@@ -188,7 +211,7 @@ impl Settings {
             return Err(reader.error(error));
         }
         // Checked here and not only when the proxy is built, so that the error names the file and the line.
-        if let Err(error) = self.session().check() {
+        if let Err(error) = self.session().check().and_then(|()| self.http().check()) {
             return Err(reader.error(error.to_string()));
         }
         Ok(self)

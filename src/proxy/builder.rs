@@ -88,6 +88,7 @@ impl ProxyBuilder {
     /// background.
     pub fn build(self) -> Result<Proxy, ConfigError> {
         self.session.check()?;
+        self.http.check()?;
         let unnamed = self.backend.map(|backend| (UNNAMED_SERVER.to_owned(), backend));
         let all: Vec<_> = unnamed.into_iter().chain(self.servers).collect();
         let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();

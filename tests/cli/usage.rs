@@ -44,6 +44,19 @@ fn what_cannot_be_is_said_and_exits_with_2() {
         (&["token", ""], "sessile: a name has 1 to 128 visible ASCII characters"),
         (&["token", "sessile_s3cret"], "sessile: a name does not begin as tokens do"),
         (&["serve", "--max-sessions", "0"], "must be at least 1"),
+        (&["serve", "--session-key", "session-id,handle"], "handle comes with the clients of 2026-07-28"),
+        (&["serve", "--session-key", "user"], "use one of session-id, connection, principal, header:NAME, cookie"),
+        (&["serve", "--session-key", "header:Authorization"], "says who calls: use the key `principal`"),
+        (&["serve", "--session-key", "cookie,principal"], "it is never looked at, because `cookie` suits all requests"),
+        (
+            &["serve", "--listen", "0.0.0.0:0", "--insecure-no-auth", "--session-key", "principal"],
+            "session key `principal`: all callers are the same one without authentication",
+        ),
+        (
+            &["serve", "--allow-host", "mcp.example", "--session-key", "header:X-User"],
+            "session key `header:x-user`: without authentication any caller could send x-user",
+        ),
+        (&["serve", "--trusted-proxy", "10.0.0.1/8"], "10.0.0.1/8 is not the first address of its range"),
         (&["check", "--timeout", "now"], "write a time such as"),
     ];
     for (words, expected) in cases {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{bad, good};
-use crate::config::{Bearer, OAuthMode, SessionSettings, Settings, Timeout, Transport};
+use crate::config::{AddressRange, Bearer, KeyKind, OAuthMode, SessionSettings, Settings, Timeout, Transport};
 
 #[test]
 fn settings_are_checked() {
@@ -28,6 +28,7 @@ fn every_setting_is_read() {
     let settings = good(&with(
         r#"{
         "listen": "0.0.0.0:99", "tokens": "/k", "insecureNoAuth": true, "exposeStderr": true, "allowHost": ["h"], "allowOrigins": ["https://o"],
+        "sessionKey": "header:X-User, principal", "trustedProxy": ["10.0.0.0/8", "::1"],
         "idleTimeout": "off", "lostStream": "1m", "streamWait": "2s", "requestTimeout": "3m", "drain": "4s", "serverWait": "9s", "maxSessions": 5,
         "maxMessageSize": "6MiB", "log": "debug", "prefixUris": true, "noPrefix": false, "inheritEnv": true,
         "allowTool": ["a"], "denyTool": ["b"], "allowResource": ["c"], "denyResource": ["d"], "allowPrompt": ["e"], "denyPrompt": ["f"],
@@ -42,6 +43,8 @@ fn every_setting_is_read() {
     assert_eq!(settings.http().tokens, Some("/k".into()));
     assert_eq!((settings.insecure_no_auth, settings.expose_stderr), (Some(true), Some(true)));
     assert_eq!((settings.allow_hosts, settings.allow_origins), (vec!["h".to_owned()], vec!["https://o".to_owned()]));
+    assert_eq!(settings.session_keys, ["header:x-user", "principal"].map(|kind| kind.parse::<KeyKind>().unwrap()));
+    assert_eq!(settings.trusted_proxies, ["10.0.0.0/8", "::1/128"].map(|range| range.parse::<AddressRange>().unwrap()));
     assert_eq!((settings.idle_timeout, settings.lost_stream), (Some(Timeout::Off), Some(seconds(60))));
     assert_eq!((settings.stream_wait, settings.drain), (Some(seconds(2)), Some(seconds(4))));
     assert_eq!(
@@ -108,6 +111,18 @@ fn what_is_wrong_is_said() {
         (
             r#"{"bearerEnv": "T", "oauth": "login"}"#,
             "mcp.json:2:12: sessile: a bearer token and OAuth cannot go together: keep one of them",
+        ),
+        (
+            r#"{"sessionKey": "handle"}"#,
+            "mcp.json:2:27: sessile.sessionKey: expected a list such as header:X-User,principal: handle comes with the clients of 2026-07-28: leave it out",
+        ),
+        (
+            r#"{"sessionKey": "principal,cookie"}"#,
+            "mcp.json:2:12: sessile: session key `cookie`: it is never looked at, because `principal` suits all requests: put `principal` last",
+        ),
+        (
+            r#"{"trustedProxy": ["10.0.0.1/8"]}"#,
+            "mcp.json:2:30: sessile.trustedProxy[0]: expected a range of addresses: 10.0.0.1/8 is not the first address of its range: write that, or 10.0.0.1 for this one alone",
         ),
     ];
     for (settings, expected) in cases {
