@@ -60,6 +60,11 @@ impl Principal {
         Self::Embedder { subject: subject.into() }
     }
 
+    /// Whether nobody has found out who the caller is.
+    pub fn is_anonymous(&self) -> bool {
+        matches!(self, Self::Anonymous)
+    }
+
     /// The kind in one word, and what tells principals of this kind apart.
     fn kind_and_parts(&self) -> (&'static str, [&str; 2]) {
         match self {

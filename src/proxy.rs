@@ -10,9 +10,10 @@ use futures_util::future::{BoxFuture, join_all};
 use http::HeaderName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tracing::warn;
 
 use crate::backend::Backend;
-use crate::config::HttpSettings;
+use crate::config::{HttpSettings, KeyKind};
 use crate::front;
 use crate::session::{ChargedToSessions, EndReason, SupervisorHandle};
 use crate::sessions::{Sessions, wait_for_teardown};
@@ -55,7 +56,14 @@ impl Proxy {
     ///
     /// Without [`HttpSettings::tokens`] there is no authentication: whoever can reach the listener can open sessions.
     /// Requests must name a loopback host, or one of [`HttpSettings::allow_hosts`].
+    ///
+    /// Fails if one of [`HttpSettings::session_keys`] cannot be used at this listener.
     pub async fn serve_http(&self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
+        let checked = self.http.check_listener(listener.local_addr()?);
+        checked.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        if self.http.tokens.is_none() && self.http.session_keys.contains(&KeyKind::Principal) {
+            warn!("the session key `principal` without authentication: all clients share one session");
+        }
         self.serve_router(listener, self.router(), shutdown).await
     }
 
@@ -133,12 +141,14 @@ impl Proxy {
     }
 
     fn router(&self) -> Router {
+        let keys = front::http::KeyRules::new(self.http.clone());
         let HttpSettings { allow_hosts, allow_origins, keep_alive, expose_stderr, .. } = self.http.clone();
         front::http::router(front::http::Front {
             supervisor: self.supervisor.clone(),
             waiting: self.waiting.clone(),
             allow_list: front::http::AllowList { hosts: allow_hosts, origins: allow_origins },
             authentication: self.authentication.clone(),
+            keys,
             keep_alive,
             message_size: self.supervisor.plan().limits.message_size,
             expose_stderr,

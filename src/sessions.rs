@@ -9,8 +9,9 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use crate::config::KeyKind;
 use crate::principal::Principal;
-use crate::session::{EndReason, Registry, ServerInfo, SessionHandle, SessionId};
+use crate::session::{EndReason, ListedSession, Registry, ServerInfo, SessionHandle, SessionId};
 
 /// How long [`Sessions::end`] and the like wait for the links of ended sessions. Reapers go on ending their processes
 /// after that.
@@ -34,6 +35,12 @@ pub struct SessionInfo {
     pub id: SessionId,
     /// Who opened it.
     pub principal: Principal,
+    /// The kinds of keys that find it.
+    pub found_by: Vec<KeyKind>,
+    /// How many clients are attached to it.
+    pub clients: usize,
+    /// How many times a session of its keys was started, this one included. More than 1 says that state was lost.
+    pub generation: u64,
     /// When it was opened.
     pub opened_at: SystemTime,
     /// How long ago the client last sent something.
@@ -65,7 +72,7 @@ impl Sessions {
 
     /// All sessions, the oldest first.
     pub fn list(&self) -> Vec<SessionInfo> {
-        let mut list: Vec<_> = self.registry.all().iter().map(session_info).collect();
+        let mut list: Vec<_> = self.registry.listed().into_iter().map(session_info).collect();
         list.sort_by_key(|session| session.opened_at);
         list
     }
@@ -109,11 +116,15 @@ impl Sessions {
     }
 }
 
-fn session_info(session: &SessionHandle) -> SessionInfo {
+fn session_info(listed: ListedSession) -> SessionInfo {
+    let ListedSession { session, found_by, generation } = listed;
     let shared = session.facts();
     SessionInfo {
         id: shared.id,
         principal: shared.principal.clone(),
+        found_by,
+        clients: shared.clients.load(Ordering::Relaxed),
+        generation,
         opened_at: shared.opened_at,
         idle_for: shared.idle_for(),
         client: shared.client.get().cloned(),

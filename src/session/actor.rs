@@ -101,7 +101,7 @@ impl EndGuard {
         // The registry comes first: a caller that has seen the end must not find the session any more, and one that
         // waits for the links of ended sessions must find these.
         self.facts.links.close();
-        self.registry.leave(self.facts.id, &self.facts.links);
+        self.registry.leave(self.facts.id, &reason, &self.facts.links);
         info!(session = %self.facts.id, reason = reason.name(), "session ended");
         self.facts.ended.send_replace(Some(reason.clone()));
         self.reason = Some(reason);
@@ -199,13 +199,17 @@ impl Actor for SessionActor {
             }
         };
         let now = Instant::now();
-        let over = shell.carry_out(event, &myself, now);
+        let mut over = shell.carry_out(event, &myself, now);
         if let Some((client, reply)) = joining {
             let has_joined = shell.core.has_client(client);
             if !has_joined {
                 shell.clients.remove(&client);
             }
-            let _ = reply.send(has_joined);
+            if reply.send(has_joined).is_err() && has_joined {
+                // Whoever asked is gone, and nobody else would ever act for this client.
+                let left = Event::Left { client, reason: EndReason::ClientLeft };
+                over |= shell.carry_out(left, &myself, now);
+            }
         }
         if over {
             myself.stop(None);
@@ -324,10 +328,11 @@ impl Shell {
 
     /// A client is no part of the session any more: nobody finds the session by what it holds.
     fn client_left(&mut self, client: ClientId) {
-        self.end.registry.forget_client(self.end.facts.id, client);
+        // First of all, or what the client holds could be entered after it was forgotten, and stay.
         if let Some(facts) = self.clients.remove(&client) {
             facts.left.cancel();
         }
+        self.end.registry.forget_client(self.end.facts.id, client);
         debug!(session = %self.end.facts.id, client = client.0, "client left");
     }
 

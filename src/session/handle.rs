@@ -52,7 +52,14 @@ impl SessionHandle {
     /// may have and none of them can be forgotten.
     pub(crate) async fn join(&self) -> Result<Self, Refused> {
         let client = Arc::new(ClientFacts::new(self.facts.new_client()));
-        let joined = ractor::call!(self.actor, |reply| SessionMessage::Join { client: client.clone(), reply });
+        let join = async { ractor::call!(self.actor, |reply| SessionMessage::Join { client: client.clone(), reply }) };
+        let joined = tokio::select! {
+            biased;
+            joined = join => joined,
+            // A message that is sent while the actor stops may stay in its mailbox, with the reply, for as long as this
+            // handle is there.
+            () = self.ended() => return Err(Refused::Ended),
+        };
         match joined {
             Ok(true) => Ok(Self { client, ..self.clone() }),
             Ok(false) => Err(Refused::ClientLimit(MOST_CLIENTS)),

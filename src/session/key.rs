@@ -1,14 +1,16 @@
 //! What a session is called, and what it is found by: two different things.
 //!
-//! The [`SessionId`] is a public name for logs and listings. The [`SessionSecret`] is made of what the client holds
-//! (its `Mcp-Session-Id`, or what stands in the URI of its message endpoint) and of who it is; it is kept as a hash
-//! only, so that neither a log, nor a listing, nor a memory dump of the registry gives a session away.
+//! The [`SessionId`] is a public name for logs and listings. The [`SessionSecret`] is made of what one client holds
+//! (its `Mcp-Session-Id`, or what stands in the URI of its message endpoint) and of who it is; the [`SessionKey`] of what
+//! several clients may bring, and of who they are. Both are kept as hashes only, so that neither a log, nor a listing, nor
+//! a memory dump of the registry gives a session away.
 
 use std::fmt;
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::config::KeyKind;
 use crate::principal::Principal;
 
 /// A session's public name: a UUID that opens nothing.
@@ -111,7 +113,33 @@ impl fmt::Debug for SessionSecret {
     }
 }
 
-/// Makes a new `Mcp-Session-Id`, or the secret part of a message endpoint: 256 bits from the operating system, in
+/// The hash of what finds a session for all clients that bring it: the kind of the key, its value, and who they are.
+/// Whoever looks a key up has to say who asks, so that nobody can forget to check whose session it is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct SessionKey([u8; 32]);
+
+impl SessionKey {
+    pub(crate) fn of(kind: &KeyKind, value: &[u8], caller: &Caller) -> Self {
+        let principal = caller.principal.digest();
+        let credentials: &[u8] = caller.credentials.as_ref().map_or(&[], |Credentials(credentials)| credentials);
+        let mut digest = Sha256::new();
+        // With their lengths, or parts that are split in another way would be the same key. Credentials that are absent
+        // have no length, and no others have none.
+        for part in [kind.to_string().as_bytes(), value, principal.as_ref(), credentials] {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+        Self(digest.finalize().into())
+    }
+}
+
+impl fmt::Debug for SessionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionKey(..)")
+    }
+}
+
+/// Makes a new `Mcp-Session-Id`, the secret part of a message endpoint, or the value of a cookie: 256 bits from the operating system, in
 /// letters and digits, which stand for themselves in a header and in a URI.
 ///
 /// Fails only where the operating system has no randomness to give.
@@ -164,6 +192,32 @@ mod tests {
                 assert_ne!(secret(one), secret(other), "{one:?} {other:?}");
             }
         }
+    }
+
+    #[test]
+    fn no_two_keys_have_one_digest() {
+        let header = |name: &'static str| KeyKind::Header(http::HeaderName::from_static(name));
+        let kinds = [KeyKind::Principal, KeyKind::Cookie, header("a"), header("ab"), header("principal")];
+        let credentials = [None, Credentials::of([("a", &b"b"[..])]), Credentials::of([("a", &b"c"[..])])];
+        let token = |name: &str| Principal::Token { name: name.into() };
+        let principals = [Principal::Anonymous, token("anonymous"), token("a"), Principal::embedder("a")];
+        let mut keys = std::collections::HashSet::new();
+        let mut count = 0;
+        for kind in &kinds {
+            for value in ["", "a", "b", "ab", "a\0"] {
+                for principal in &principals {
+                    for credentials in credentials {
+                        let caller = Caller { principal: principal.clone(), credentials };
+                        let key = SessionKey::of(kind, value.as_bytes(), &caller);
+                        assert_eq!(key, SessionKey::of(kind, value.as_bytes(), &caller));
+                        keys.insert(key);
+                        count += 1;
+                    }
+                }
+            }
+        }
+        assert_eq!(keys.len(), count);
+        assert_eq!(format!("{:?}", SessionKey::of(&kinds[0], b"a", &Caller::default())), "SessionKey(..)");
     }
 
     #[test]

@@ -9,9 +9,12 @@ use tracing::{error, info};
 
 use super::actor::{Arguments, SessionActor};
 use super::facts::SessionFacts;
-use super::key::generate_token;
-use super::{Caller, ClientTransport, EndReason, Registry, SessionHandle, SessionId, SessionPlan, SessionSecret};
-use crate::budget::{Budget, Pool};
+use super::opening::FoundSession;
+use super::registry::FoundByKeys;
+use super::state::LostState;
+use super::{JoinBy, Registry, SessionHandle, SessionId, SessionKey, SessionPlan, SessionRequest, UnclaimedSession};
+use crate::budget::Pool;
+use crate::config::KeyKind;
 
 /// Why no session was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,28 +30,10 @@ pub(crate) enum Refused {
     Failed,
 }
 
-/// What a session is found by, by its caller and by nobody else.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum FoundBy {
-    /// By nothing: its client has one connection, which is the session's for life.
-    Nobody,
-    /// By a token for streamable HTTP that is made with the session.
-    NewToken,
-    /// By a secret that its client was given before.
-    Secret(SessionSecret),
-}
-
 /// A request to the supervisor.
 pub(crate) enum SupervisorRequest {
-    Open {
-        /// Who opens it.
-        caller: Caller,
-        found_by: FoundBy,
-        expose_stderr: bool,
-        /// The client's budget, if bytes were charged to it before there was a session.
-        upward: Option<Budget>,
-        reply: RpcReplyPort<Result<UnclaimedSession, Refused>>,
-    },
+    /// Finds the session of a key, or opens one.
+    Open { request: Box<SessionRequest>, reply: RpcReplyPort<Result<FoundSession, Refused>> },
     /// Replies when every request before it is done.
     Settle(RpcReplyPort<()>),
 }
@@ -59,35 +44,6 @@ impl std::fmt::Debug for SupervisorRequest {
             Self::Open { .. } => "Open",
             Self::Settle(_) => "Settle",
         })
-    }
-}
-
-/// A session that was just opened. It ends when this is dropped before the session was taken: a client may leave while
-/// its session is being made, and then nobody would ever ask for it.
-#[derive(Debug)]
-pub(crate) struct UnclaimedSession {
-    session: Option<SessionHandle>,
-    token: Option<String>,
-}
-
-impl UnclaimedSession {
-    /// The session, until it is taken.
-    pub(crate) fn session(&self) -> Option<&SessionHandle> {
-        self.session.as_ref()
-    }
-
-    /// Takes the session, and its token if it was to have one.
-    pub(crate) fn take(mut self) -> Option<(SessionHandle, Option<String>)> {
-        let token = self.token.take();
-        Some((self.session.take()?, token))
-    }
-}
-
-impl Drop for UnclaimedSession {
-    fn drop(&mut self) {
-        if let Some(session) = self.session.take() {
-            session.end(EndReason::ClientLeft);
-        }
     }
 }
 
@@ -124,8 +80,8 @@ impl Actor for Supervisor {
     ) -> Result<(), ActorProcessingErr> {
         // The client may have left. A session that is not taken ends by itself.
         match ask {
-            SupervisorRequest::Open { caller, found_by, expose_stderr, upward, reply } => {
-                let _ = reply.send(state.open(&myself, caller, found_by, expose_stderr, upward).await);
+            SupervisorRequest::Open { request, reply } => {
+                let _ = reply.send(state.find_or_open(&myself, *request).await);
             }
             SupervisorRequest::Settle(reply) => {
                 let _ = reply.send(());
@@ -154,25 +110,55 @@ impl Actor for Supervisor {
 }
 
 impl SupervisorState {
+    /// Finds the living session of the key that is asked for, or opens one for it. Requests are dealt with one after the
+    /// other, so that two that come at once with one key get one session.
+    async fn find_or_open(
+        &self,
+        myself: &ActorRef<SupervisorRequest>,
+        request: SessionRequest,
+    ) -> Result<FoundSession, Refused> {
+        let key = match request.join_by.as_ref().map(|join_by| self.look_up(join_by)) {
+            None => None,
+            Some(KeyLookup::Living(session)) => return Ok(FoundSession::Living(session)),
+            Some(KeyLookup::Missing(key)) => Some(key),
+        };
+        Ok(FoundSession::Opened(self.open(myself, request, key).await?))
+    }
+
+    fn look_up(&self, join_by: &JoinBy) -> KeyLookup {
+        let registry = &self.registry;
+        let missing = |kind: &KeyKind, key, lost, is_fresh| {
+            KeyLookup::Missing(KeyToOpen { kind: kind.clone(), key, lost, is_fresh })
+        };
+        match join_by {
+            JoinBy::Brought { kind, key } => match registry.find_by_key(*key) {
+                Some(session) => KeyLookup::Living(session),
+                None => missing(kind, *key, registry.lost_state(*key), false),
+            },
+            JoinBy::Minted { kind, brought, fresh } => {
+                if let Some(session) = brought.and_then(|key| registry.find_by_key(key)) {
+                    return KeyLookup::Living(session);
+                }
+                match brought.and_then(|key| Some((key, registry.lost_state(key)?))) {
+                    Some((key, lost)) => missing(kind, key, Some(lost), false),
+                    // A value that was not made here, or that was forgotten, is not taken over.
+                    None => missing(kind, *fresh, None, true),
+                }
+            }
+        }
+    }
+
     async fn open(
         &self,
         myself: &ActorRef<SupervisorRequest>,
-        caller: Caller,
-        found_by: FoundBy,
-        expose_stderr: bool,
-        upward: Option<Budget>,
+        request: SessionRequest,
+        key: Option<KeyToOpen>,
     ) -> Result<UnclaimedSession, Refused> {
+        let SessionRequest { caller, found_by, expose_stderr, upward, .. } = request;
         let plan = &self.plan;
         check_vacancy(plan, &self.registry, &self.tasks, &self.closed)?;
-        let (token, secret) = match found_by {
-            FoundBy::Nobody => (None, None),
-            FoundBy::NewToken => {
-                let token = new_token()?;
-                let secret = SessionSecret::of(&token, ClientTransport::Streamable, &caller);
-                (Some(token), Some(secret))
-            }
-            FoundBy::Secret(secret) => (None, Some(secret)),
-        };
+        let (token, secret) = found_by.token_and_secret(&caller)?;
+        let lost = key.as_ref().and_then(|key| key.lost);
         let id = SessionId::generate();
         let facts = Arc::new(SessionFacts::new(id, caller.principal, plan.servers.clone()));
         let upward = upward.unwrap_or_else(|| self.upward.open());
@@ -182,8 +168,8 @@ impl SupervisorState {
             facts: facts.clone(),
             limits: plan.limits.clone(),
             expose_stderr,
-            is_shared: false,
-            lost: None,
+            is_shared: key.is_some(),
+            lost,
             backends: plan.backends.clone(),
             servers: plan.servers.clone(),
             scratch: plan.scratch.join(format!("sessile-{id}")),
@@ -199,22 +185,36 @@ impl SupervisorState {
             Refused::Failed
         })?;
         let session = SessionHandle::new(actor, facts, upward, downward, queue, plan.session_budget);
-        self.registry.insert(session.clone(), secret);
+        let has_fresh_key = key.as_ref().is_some_and(|key| key.is_fresh);
+        let generation = lost.map_or(1, |lost| lost.generation);
+        let kinds = [found_by.kind()].into_iter().chain(key.as_ref().map(|key| key.kind.clone())).collect();
+        let keys = key.iter().map(|key| key.key).collect();
+        self.registry.insert(session.clone(), secret, FoundByKeys { kinds, keys, generation });
         // A session that ended before it was entered could not remove its entry.
         if session.facts().ended.borrow().is_some() {
             self.registry.remove(id);
         }
-        info!(session = %id, principal = %session.facts().principal, "session opened");
-        Ok(UnclaimedSession { session: Some(session), token })
+        info!(session = %id, principal = %session.facts().principal, generation, "session opened");
+        let mut opened = UnclaimedSession::new(session);
+        (opened.token, opened.has_fresh_key) = (token, has_fresh_key);
+        Ok(opened)
     }
 }
 
-/// Makes the token that a client is given.
-pub(crate) fn new_token() -> Result<String, Refused> {
-    generate_token().map_err(|reason| {
-        error!(%reason, "the operating system gives no randomness");
-        Refused::Failed
-    })
+/// Whether a session of some key lives.
+enum KeyLookup {
+    Living(SessionHandle),
+    Missing(KeyToOpen),
+}
+
+/// The key that a session is opened for.
+struct KeyToOpen {
+    kind: KeyKind,
+    key: SessionKey,
+    /// What was lost with the last session of this key.
+    lost: Option<LostState>,
+    /// Whether the key was made for this session.
+    is_fresh: bool,
 }
 
 /// Whether there is room for one more session.

@@ -8,9 +8,10 @@ use tokio::sync::OnceCell;
 use tokio_util::task::TaskTracker;
 use tracing::error;
 
+use super::opening::FoundSession;
 use super::plan::READ_AHEAD;
 use super::supervisor::{Supervisor, SupervisorRequest, SupervisorState, check_vacancy};
-use super::{Caller, FoundBy, Refused, Registry, SessionPlan, UnclaimedSession};
+use super::{Caller, FoundBy, Refused, Registry, SessionPlan, SessionRequest, UnclaimedSession};
 use crate::budget::{Bounds, Budget, Pool, RESERVE};
 
 /// What a session keeps of messages for HTTP servers, for a second sending, in bytes.
@@ -124,18 +125,44 @@ impl SupervisorHandle {
         expose_stderr: bool,
         upward: Option<Budget>,
     ) -> Result<UnclaimedSession, Refused> {
+        let request = SessionRequest { caller, found_by, join_by: None, expose_stderr, upward };
+        self.open_or_join(request).await
+    }
+
+    /// Finds the living session of the key that is asked for and joins it, or opens one.
+    pub(crate) async fn open_or_join(&self, request: SessionRequest) -> Result<UnclaimedSession, Refused> {
+        loop {
+            let living = match self.ask(request.clone()).await? {
+                FoundSession::Opened(opened) => return Ok(opened),
+                FoundSession::Living(living) => living,
+            };
+            let client = match living.join().await {
+                Ok(client) => client,
+                // It has ended meanwhile. When that is known, the registry finds it no more.
+                Err(Refused::Ended) => {
+                    living.ended().await;
+                    continue;
+                }
+                Err(refused) => return Err(refused),
+            };
+            // From here on the client leaves if nobody takes it.
+            let mut joined = UnclaimedSession::new(client.clone());
+            let (token, secret) = request.found_by.token_and_secret(&request.caller)?;
+            if secret.is_none_or(|secret| self.registry.add_client(&client, secret)) {
+                joined.token = token;
+                return Ok(joined);
+            }
+        }
+    }
+
+    async fn ask(&self, request: SessionRequest) -> Result<FoundSession, Refused> {
         if self.is_closed() {
             return Err(Refused::ShuttingDown);
         }
         let supervisor = self.supervisor.get_or_try_init(|| self.start()).await?;
-        let opened = ractor::call!(supervisor, |reply| SupervisorRequest::Open {
-            caller,
-            found_by,
-            expose_stderr,
-            upward,
-            reply
-        });
-        opened.unwrap_or_else(|reason| {
+        let request = Box::new(request);
+        let found = ractor::call!(supervisor, |reply| SupervisorRequest::Open { request, reply });
+        found.unwrap_or_else(|reason| {
             if self.is_closed() {
                 return Err(Refused::ShuttingDown);
             }

@@ -2,10 +2,13 @@
 //!
 //! The settings name the headers that are forwarded; `headers.rs` has those that never are.
 
-use http::header::CONNECTION;
-use http::{HeaderMap, HeaderName, StatusCode};
+use std::borrow::Cow;
+
+use http::header::{CONNECTION, COOKIE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::checks::Rejection;
+use super::cookie;
 use crate::frame::MessageHeaders;
 use crate::headers::{is_credential, why_not_forwarded};
 use crate::session::Credentials;
@@ -40,7 +43,9 @@ pub(super) fn collect(names: &[HeaderName], headers: &HeaderMap) -> Result<Forwa
     let found: Vec<_> = names
         .iter()
         .filter(|name| may_pass(name) && headers.contains_key(*name) && !of_this_hop(name))
-        .flat_map(|name| headers.get_all(name).iter().map(move |value| (name, value.as_bytes())))
+        .flat_map(|name| headers.get_all(name).iter().map(move |value| (name, value_to_forward(name, value))))
+        // A header that is empty was sent so, but for one that had only cookies of sessile.
+        .filter(|(_, value)| !matches!(value, Cow::Owned(rest) if rest.is_empty()))
         .collect();
     if found.is_empty() {
         return Ok(ForwardedHeaders::default());
@@ -53,15 +58,18 @@ pub(super) fn collect(names: &[HeaderName], headers: &HeaderMap) -> Result<Forwa
         return Err(Rejection::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message));
     }
     let secrets = found.iter().filter(|(name, _)| is_credential(name));
-    let credentials = Credentials::of(secrets.map(|(name, value)| (name.as_str(), *value)));
-    let forwarded = MessageHeaders::new(found.iter().map(|(name, value)| (name.as_str().into(), (*value).into())));
+    let credentials = Credentials::of(secrets.map(|(name, value)| (name.as_str(), &**value)));
+    let forwarded = MessageHeaders::new(found.iter().map(|(name, value)| (name.as_str().into(), (&**value).into())));
     Ok(ForwardedHeaders { forwarded: Some(forwarded), bytes, credentials })
+}
+
+/// A header's value without what finds a session of sessile.
+fn value_to_forward<'a>(name: &HeaderName, value: &'a HeaderValue) -> Cow<'a, [u8]> {
+    if name == COOKIE { cookie::without_own(value.as_bytes()) } else { Cow::Borrowed(value.as_bytes()) }
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn names(names: &[&'static str]) -> Vec<HeaderName> {
@@ -122,6 +130,17 @@ mod tests {
         ] {
             assert_ne!(one, of(other), "{other:?}");
         }
+    }
+
+    #[test]
+    fn what_finds_a_session_goes_to_no_server() {
+        let of = |all: &[(&'static str, &str)]| collect(&names(&["cookie"]), &headers(all)).unwrap();
+        assert_eq!(passed(&["cookie"], &[("cookie", "a=b; sessile-8808=c; d=e")]), ["cookie: a=b; d=e"]);
+        assert_eq!(passed(&["cookie"], &[("cookie", "__Host-sessile-1=c"), ("cookie", "a=b")]), ["cookie: a=b"]);
+        let only = of(&[("cookie", "sessile-8808=c")]);
+        assert!(only.forwarded.is_none() && only.credentials.is_none() && only.bytes == 0);
+        // Whoever has the same other cookies is the same caller, before and after it was given the one of sessile.
+        assert_eq!(of(&[("cookie", "a=b")]).credentials, of(&[("cookie", "a=b; sessile-8808=c")]).credentials);
     }
 
     #[test]

@@ -2,14 +2,17 @@
 //!
 //! Both transports reach the same sessions and are subject to the same checks. This file has what they share: the
 //! checks of a request ([`checks`]), the question who calls ([`authentication`]), the reading of its body and headers
-//! ([`body`], [`forwarded`]), and the choice of the handler. [`streamable`] and [`sse`] turn requests into messages for a session, and streams into responses.
+//! ([`body`], [`forwarded`]), and the choice of the handler. [`keys`] decides which session an `initialize` is for.
+//! [`streamable`] and [`sse`] turn requests into messages for a session, and streams into responses.
 
 mod authentication;
 mod body;
 mod checks;
 mod connections;
+mod cookie;
 mod events;
 mod forwarded;
+mod keys;
 mod leases;
 mod repoll;
 mod responses;
@@ -30,7 +33,7 @@ use axum::response::Response;
 use axum::routing::{any, get};
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, VARY};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -38,16 +41,22 @@ use crate::error::ProxyError;
 use crate::frame::{self, Frame, Incoming, Kind, Permit};
 use crate::mcp;
 use crate::principal::Principal;
-use crate::session::{Caller, ClientTransport, Received, SessionHandle, SessionSecret, SupervisorHandle};
+use crate::session::{
+    Caller, ClientTransport, JoinBy, Received, SessionHandle, SessionSecret, SupervisorHandle, UnclaimedSession,
+    new_token,
+};
 use checks::Rejection;
 use forwarded::ForwardedHeaders;
+use keys::{Arrival, WantedKey};
 use leases::Lease;
 use responses::{
-    EarlyResponse, HandlerResult, error_response, method_not_allowed, rejection_response, unreadable_body,
+    EarlyResponse, HandlerResult, error_response, method_not_allowed, rejection_response, session_refused,
+    unreadable_body,
 };
 
 pub(crate) use authentication::Authentication;
 pub(crate) use checks::AllowList;
+pub(crate) use keys::KeyRules;
 pub(crate) use serve::serve;
 pub(crate) use token_authority::TokenAuthority;
 pub(crate) use waiting::WaitingStreams;
@@ -63,6 +72,8 @@ pub(crate) struct Front {
     pub waiting: Arc<WaitingStreams>,
     pub allow_list: AllowList,
     pub authentication: Authentication,
+    /// By what an `initialize` finds a living session.
+    pub keys: KeyRules,
     pub keep_alive: Duration,
     pub message_size: usize,
     /// Whether clients on other machines may be told what a server wrote on stderr.
@@ -119,6 +130,7 @@ async fn messages(State(front): State<Arc<Front>>, request: Request) -> Response
 struct RequestContext {
     /// Whether the client is on this machine.
     is_near: bool,
+    arrival: Arrival,
     sender: RequestSender,
     headers: ForwardedHeaders,
 }
@@ -205,7 +217,7 @@ impl Front {
     async fn handle(&self, endpoint: Endpoint, parts: &mut Parts, body: &mut Body, from_page: bool) -> HandlerResult {
         if from_page && checks::is_preflight(parts) {
             // A browser sends no credentials with it (Fetch, "CORS-preflight request"), and it has no effect.
-            return Ok(responses::preflight(&self.forwards));
+            return Ok(self.preflight());
         }
         let lease = self.authentication.identify(parts)?;
         // Pinned, so that its memory is not taken twice.
@@ -219,6 +231,10 @@ impl Front {
         Ok(lease.cover(response))
     }
 
+    fn preflight(&self) -> Response {
+        responses::preflight(self.forwards.iter().chain(self.keys.header_names()))
+    }
+
     async fn choose(
         &self,
         endpoint: Endpoint,
@@ -229,7 +245,7 @@ impl Front {
     ) -> HandlerResult {
         let context = self.context(parts, lease)?;
         match (endpoint, &parts.method) {
-            (_, &Method::OPTIONS) if from_page => Ok(responses::preflight(&self.forwards)),
+            (_, &Method::OPTIONS) if from_page => Ok(self.preflight()),
             (Endpoint::Mcp, &Method::POST) => self.post(parts, body, context).await,
             (Endpoint::Mcp, &Method::GET) => self.get(parts, &context).await,
             (Endpoint::Mcp, &Method::DELETE) => self.delete(&parts.headers, &context).await,
@@ -243,17 +259,45 @@ impl Front {
         let headers = forwarded::collect(&self.forwards, &parts.headers);
         let headers = headers.map_err(|rejection| rejection_response(&rejection, None))?;
         // The address is set by `serve.rs`, or by an embedding program that serves the router with axum.
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        let is_near = peer.is_some_and(|peer| peer.0.ip().to_canonical().is_loopback());
+        let arrival = Arrival {
+            peer: parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip().to_canonical()),
+            listener: parts.extensions.get::<ListenerAddress>().map(|listener| listener.0),
+        };
+        // A reverse proxy on this machine speaks for clients from elsewhere.
+        let is_near = arrival.peer.is_some_and(|peer| peer.is_loopback()) && !self.keys.is_trusted_proxy(arrival);
         // Put there by `authentication`, or by a layer of an embedding program.
         let principal = parts.extensions.get::<Principal>().cloned().unwrap_or_default();
         let caller = Caller { principal, credentials: headers.credentials };
-        Ok(RequestContext { is_near, sender: RequestSender { caller, lease }, headers })
+        let checked = self.keys.check_headers(&parts.headers, &caller, arrival);
+        checked.map_err(|rejection| rejection_response(&rejection, None))?;
+        Ok(RequestContext { is_near, arrival, sender: RequestSender { caller, lease }, headers })
     }
 
     /// Whether this client may be told what a server wrote on stderr.
     fn may_see_stderr(&self, context: &RequestContext) -> bool {
         context.is_near || self.expose_stderr
+    }
+
+    /// By which key the `initialize` of this request finds its session, if by any.
+    fn joining(&self, headers: &HeaderMap, caller: &Caller, arrival: Arrival) -> Result<Joining, EarlyResponse> {
+        let wanted = self.keys.wanted(headers, caller, arrival);
+        let Some(wanted) = wanted.map_err(|rejection| rejection_response(&rejection, None))? else {
+            return Ok(Joining::default());
+        };
+        let WantedKey::Cookie { .. } = wanted else {
+            return Ok(Joining { by: Some(wanted.join_by("", caller)), cookie: None });
+        };
+        let minted = new_token().map_err(|refused| session_refused(refused, None))?;
+        let cookie = self.keys.cookie_name(headers, arrival).set(&minted);
+        Ok(Joining { by: Some(wanted.join_by(&minted, caller)), cookie })
+    }
+
+    /// Whether a session that is opened for this request, and that others may join by such a key, may tell them what a
+    /// server wrote on stderr: one that clients from elsewhere may join does not.
+    fn exposes_stderr(&self, is_near: bool, joining: &Joining, arrival: Arrival) -> bool {
+        let is_for_near_clients =
+            joining.by.is_none() || arrival.listener.is_some_and(|listener| listener.ip().to_canonical().is_loopback());
+        self.expose_stderr || is_near && is_for_near_clients
     }
 
     /// Reads the body of a POST to `session`, or to no session yet.
@@ -289,6 +333,22 @@ impl Front {
     }
 }
 
+/// How an `initialize` finds its session.
+#[derive(Debug, Default)]
+struct Joining {
+    /// `None` if it opens one in any case.
+    by: Option<JoinBy>,
+    /// The header that gives the client a cookie, if a session is opened for a fresh one.
+    cookie: Option<HeaderValue>,
+}
+
+impl Joining {
+    /// The cookie that the client has to be given, now that it has this place in a session.
+    fn cookie_for(self, place: &UnclaimedSession) -> Option<HeaderValue> {
+        self.cookie.filter(|_| place.has_fresh_key())
+    }
+}
+
 /// The token that ends the connection of a request, if its client does not read the response while others need the
 /// memory. In an embedding program that serves connections itself, nobody listens to it.
 fn connection_cut(parts: &Parts) -> CancellationToken {
@@ -298,6 +358,10 @@ fn connection_cut(parts: &Parts) -> CancellationToken {
 /// The token that ends the connection of a request; an extension of each request that `serve.rs` accepts.
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectionCut(pub CancellationToken);
+
+/// The address of the listener that a request came to; an extension of each request that `serve.rs` accepts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ListenerAddress(pub SocketAddr);
 
 /// Whether this is the request that opens a session.
 fn is_initialize(frame: &Frame) -> bool {

@@ -71,8 +71,10 @@ pub(super) fn error_of_refusal(refused: Refused) -> ProxyError {
 /// The response if no session was opened.
 pub(super) fn session_refused(refused: Refused, id: Option<&Id>) -> Response {
     let error = error_of_refusal(refused);
-    if refused == Refused::Failed {
-        return error_response(StatusCode::INTERNAL_SERVER_ERROR, &error, id);
+    match refused {
+        Refused::Failed => return error_response(StatusCode::INTERNAL_SERVER_ERROR, &error, id),
+        Refused::Ended => return error_response(StatusCode::NOT_FOUND, &error, id),
+        Refused::Limit(_) | Refused::ClientLimit(_) | Refused::ShuttingDown => {}
     }
     let mut response = error_response(StatusCode::SERVICE_UNAVAILABLE, &error, id);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
@@ -197,14 +199,15 @@ pub(super) fn status_response(status: StatusCode) -> Response {
     response
 }
 
-/// The response to a CORS preflight: a page may send all that the protocol needs, and the headers that are forwarded.
-pub(super) fn preflight(forwards: &[HeaderName]) -> Response {
+/// The response to a CORS preflight: a page may send all that the protocol needs, and the headers that are forwarded or
+/// looked at.
+pub(super) fn preflight<'a>(others: impl IntoIterator<Item = &'a HeaderName>) -> Response {
     let mut response = status_response(StatusCode::NO_CONTENT);
     let headers = response.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, DELETE, OPTIONS"));
     let mut allowed =
         "Content-Type, Accept, Authorization, Mcp-Session-Id, MCP-Protocol-Version, Last-Event-ID".to_owned();
-    for name in forwards {
+    for name in others {
         allowed.push_str(", ");
         allowed.push_str(name.as_str());
     }

@@ -22,11 +22,11 @@ use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 use tracing::{debug, warn};
 
-use super::ConnectionCut;
 use super::connections::{
     ConnectionActivity, Connections, Descriptors, RequestGuard, TrackedBody, is_out_of_descriptors,
 };
 use super::repoll::RepollOnSelfWake;
+use super::{ConnectionCut, ListenerAddress};
 
 /// How long a client may take to send a request's headers, and so how long an idle connection is kept for the next
 /// request. This is longer than clients keep idle connections (reqwest 90 s, others much less): if a connection is
@@ -65,6 +65,7 @@ async fn serve_within(
     ended: impl Future<Output = ()>,
 ) {
     let connections = Connections::default();
+    let address = listener.local_addr().ok();
     let tasks = TaskTracker::new();
     let mut ended = std::pin::pin!(ended);
     loop {
@@ -94,6 +95,7 @@ async fn serve_within(
         let service = ConnectionService {
             router: router.clone(),
             peer,
+            listener: address.map(ListenerAddress),
             activity: connections.register(),
             cut: ConnectionCut(cut.clone()),
         };
@@ -162,11 +164,12 @@ async fn serve_connection(socket: TcpStream, service: ConnectionService) -> hype
     }
 }
 
-/// Passes the requests of one connection to the router, with the client's address and the token that ends the
-/// connection.
+/// Passes the requests of one connection to the router, with the client's address, the listener's, and the token that
+/// ends the connection.
 struct ConnectionService {
     router: Router,
     peer: SocketAddr,
+    listener: Option<ListenerAddress>,
     activity: Arc<ConnectionActivity>,
     cut: ConnectionCut,
 }
@@ -179,6 +182,9 @@ impl hyper::service::Service<http::Request<hyper::body::Incoming>> for Connectio
     fn call(&self, mut request: http::Request<hyper::body::Incoming>) -> ResponseFuture {
         request.extensions_mut().insert(ConnectInfo(self.peer));
         request.extensions_mut().insert(self.cut.clone());
+        if let Some(listener) = self.listener {
+            request.extensions_mut().insert(listener);
+        }
         // A router is always ready, so `poll_ready` need not be called.
         ResponseFuture { response: self.router.clone().call(request), request: self.activity.begin() }
     }

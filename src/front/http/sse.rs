@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::OriginalUri;
+use http::header::SET_COOKIE;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 
@@ -24,7 +25,9 @@ use super::{Front, RequestContext, connection_cut, is_initialize};
 use crate::error::ProxyError;
 use crate::frame::{Frame, Incoming, Kind};
 use crate::mcp;
-use crate::session::{Caller, ClientTransport, FoundBy, Refused, RespondOn, SessionHandle, SessionSecret, new_token};
+use crate::session::{
+    Caller, ClientTransport, FoundBy, Refused, RespondOn, SessionHandle, SessionRequest, SessionSecret, new_token,
+};
 
 /// The path of the stream.
 pub(super) const SSE_PATH: &str = "/sse";
@@ -49,8 +52,10 @@ impl Front {
         checks::check_accepts_sse(&parts.headers).map_err(|rejection| rejection_response(&rejection, None))?;
         checks::check_version(&parts.headers).map_err(|rejection| rejection_response(&rejection, None))?;
         // If no session could be opened now, say so with an HTTP status: once the stream has begun, there is no other
-        // one.
-        self.supervisor.check_vacancy().map_err(|refused| session_refused(refused, None))?;
+        // one. A client that may join a session needs none to be opened.
+        if !self.keys.joins() {
+            self.supervisor.check_vacancy().map_err(|refused| session_refused(refused, None))?;
+        }
         let token = new_token().map_err(|refused| session_refused(refused, None))?;
         let secret = SessionSecret::of(&token, ClientTransport::Sse, &context.sender.caller);
         context.sender.is_client(&token, ClientTransport::Sse);
@@ -66,7 +71,7 @@ impl Front {
         checks::check_body_headers(&parts.headers).map_err(|rejection| rejection_response(&rejection, None))?;
         checks::check_version(&parts.headers).map_err(|rejection| rejection_response(&rejection, None))?;
         let token = token_in(parts.uri.query()).map_err(|rejection| rejection_response(&rejection, None))?;
-        let RequestContext { sender, headers, .. } = context;
+        let RequestContext { sender, headers, arrival, .. } = context;
         let caller = &sender.caller;
         // Look the session up first: a large body would be read for nothing if the session is gone.
         let session = match self.sender(token, caller).ok_or_else(|| session_not_found(None))? {
@@ -80,15 +85,28 @@ impl Front {
             Incoming::Batch(_) => None,
         };
         // Look it up again: while the body came in, the stream may have ended or the session have been opened.
+        let mut cookie = None;
         let session = match self.sender(token, caller).ok_or_else(|| session_not_found(id.as_ref()))? {
             MessageSender::Connected(session) => session,
             MessageSender::Waiting(client) => match first_message(&posted.incoming) {
-                FirstMessage::Initialize => match self.open_session(&client, token, caller).await {
-                    Ok(opened) => opened,
-                    Err(refused) => {
-                        return answer_without_session(&client, &posted.incoming, &error_of_refusal(refused));
+                FirstMessage::Initialize => {
+                    let joining = self.joining(&parts.headers, caller, arrival)?;
+                    let expose_stderr = self.exposes_stderr(client.may_see_stderr(), &joining, arrival);
+                    let found_by = FoundBy::Secret(SessionSecret::of(token, ClientTransport::Sse, caller));
+                    let (caller, join_by) = (caller.clone(), joining.by.clone());
+                    let request = SessionRequest { caller, found_by, join_by, expose_stderr, upward: None };
+                    let open = async {
+                        let place = self.supervisor.open_or_join(request).await?;
+                        cookie = joining.cookie_for(&place);
+                        Ok(place)
+                    };
+                    match client.session(&self.waiting, open).await {
+                        Ok(session) => session,
+                        Err(refused) => {
+                            return answer_without_session(&client, &posted.incoming, &error_of_refusal(refused));
+                        }
                     }
-                },
+                }
                 FirstMessage::Other(error) => return answer_without_session(&client, &posted.incoming, &error),
             },
         };
@@ -97,7 +115,11 @@ impl Front {
         if session.is_over() {
             return Err(session_not_found(id.as_ref()).into());
         }
-        Ok(status_response(StatusCode::ACCEPTED))
+        let mut response = status_response(StatusCode::ACCEPTED);
+        if let Some(cookie) = cookie {
+            response.headers_mut().insert(SET_COOKIE, cookie);
+        }
+        Ok(response)
     }
 
     fn sender(&self, token: &str, caller: &Caller) -> Option<MessageSender> {
@@ -108,18 +130,6 @@ impl Front {
         // A session that has no stream yet cannot answer. Its client is told that there is none.
         let found = self.supervisor.registry().find(token, ClientTransport::Sse, caller);
         found.filter(SessionHandle::has_had_connection).map(MessageSender::Connected)
-    }
-
-    /// Opens the session of a client that sends `initialize`.
-    async fn open_session(
-        &self,
-        client: &WaitingClient,
-        token: &str,
-        caller: &Caller,
-    ) -> Result<SessionHandle, Refused> {
-        let found_by = FoundBy::Secret(SessionSecret::of(token, ClientTransport::Sse, caller));
-        let open = self.supervisor.open(caller.clone(), found_by, client.may_see_stderr(), None);
-        client.session(&self.waiting, open).await
     }
 }
 

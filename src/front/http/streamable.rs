@@ -1,12 +1,13 @@
 //! Streamable HTTP of the handshake era (2025-03-26 to 2025-11-25, basic/transports, "Streamable HTTP").
 //!
 //! POST carries the client's messages, and its response the server's messages that belong to them; GET opens the stream
-//! for all other messages; DELETE ends the session.
+//! for all other messages; DELETE ends the client's part in the session, and the session if nobody else can find it.
 
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
+use http::header::SET_COOKIE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::timeout;
@@ -23,7 +24,7 @@ use crate::error::ProxyError;
 use crate::frame::{Frame, Id, Incoming, Kind};
 use crate::session::{
     ClientTransport, EndReason, FoundBy, MessageRole, MessageToClient, Refused, RespondOn, SessionHandle,
-    StreamConnection, StreamKind,
+    SessionRequest, StreamConnection, StreamKind,
 };
 
 /// How long a response waits for its first message. If the answer comes within this time, it is sent in the format that
@@ -74,7 +75,7 @@ impl Front {
         })
     }
 
-    /// Handles a message without a session: `initialize` opens one, all others are refused.
+    /// Handles a message without a session: `initialize` opens or joins one, all others are refused.
     async fn open(
         &self,
         parts: &Parts,
@@ -82,8 +83,9 @@ impl Front {
         context: RequestContext,
         format: ResponseFormat,
     ) -> HandlerResult {
-        let may_see_stderr = self.may_see_stderr(&context);
-        let RequestContext { sender, headers, .. } = context;
+        let RequestContext { is_near, arrival, sender, headers } = context;
+        let joining = self.joining(&parts.headers, &sender.caller, arrival)?;
+        let expose_stderr = self.exposes_stderr(is_near, &joining, arrival);
         let posted = self.read_posted(parts, body, headers, None).await?;
         let initialize = match &posted.incoming {
             Incoming::One(frame) if is_initialize(frame) => frame,
@@ -95,20 +97,24 @@ impl Front {
         let prime = version
             .and_then(|raw| serde_json::from_slice::<String>(raw).ok())
             .is_some_and(|version| checks::can_be_primed(&version));
-        let fresh = self.supervisor.open(sender.caller.clone(), FoundBy::NewToken, may_see_stderr, None).await;
-        let fresh = fresh.map_err(|refused| session_refused(refused, id.as_ref()))?;
-        let Some(session) = fresh.session().cloned() else {
+        let (caller, join_by) = (sender.caller.clone(), joining.by.clone());
+        let request = SessionRequest { caller, found_by: FoundBy::NewToken, join_by, expose_stderr, upward: None };
+        let place = self.supervisor.open_or_join(request).await;
+        let place = place.map_err(|refused| session_refused(refused, id.as_ref()))?;
+        let cookie = joining.cookie_for(&place);
+        let Some(session) = place.session().cloned() else {
             return Err(session_refused(Refused::Failed, id.as_ref()).into());
         };
         let stream = send_requests(&session, posted, format, connection_cut(parts)).await;
-        // From here on the stream keeps the session: if the client leaves before the handshake, both end.
-        let token = fresh.take().and_then(|(_, token)| token).unwrap_or_default();
+        // From here on the stream keeps the client's place: if the client leaves before the handshake, it loses it.
+        let token = place.take().and_then(|(_, token)| token).unwrap_or_default();
         sender.is_client(&token, ClientTransport::Streamable);
         let (stream, mut messages) = read_until_initialized(stream).await;
         match messages.last() {
             None => return Err(session_refused(Refused::Failed, id.as_ref()).into()),
             Some(last) if matches!(last.role, MessageRole::InitializeRefused | MessageRole::CredentialsRefused) => {
-                session.end(EndReason::Refused);
+                // Others that wait for the handshake may yet succeed.
+                session.leave(EndReason::Refused);
                 let refusal = messages.pop().map(whole_response);
                 return refusal.ok_or_else(|| session_not_found(id.as_ref()).into());
             }
@@ -117,6 +123,9 @@ impl Front {
         let mut response = respond_with(stream, messages, format, prime, self.keep_alive);
         if let Ok(token) = HeaderValue::from_str(&token) {
             response.headers_mut().insert(SESSION_ID, token);
+        }
+        if let Some(cookie) = cookie {
+            response.headers_mut().insert(SET_COOKIE, cookie);
         }
         Ok(response)
     }
@@ -212,9 +221,9 @@ impl Front {
 
     pub(super) async fn delete(&self, headers: &HeaderMap, context: &RequestContext) -> HandlerResult {
         let session = self.named_session(headers, context)?;
-        session.end(EndReason::Deleted);
-        // Wait for the end, so that the client cannot find the session any more once it has this response.
-        session.ended().await;
+        session.leave(EndReason::Deleted);
+        // Wait for that, so that the client cannot find the session any more once it has this response.
+        session.left().await;
         Ok(status_response(StatusCode::NO_CONTENT))
     }
 }
@@ -251,7 +260,7 @@ fn awaited_ids(incoming: &Incoming) -> Option<AwaitedIds> {
 }
 
 fn is_primed(session: &SessionHandle) -> bool {
-    session.facts().version.get().is_some_and(|version| checks::can_be_primed(version))
+    session.client().version.get().is_some_and(|version| checks::can_be_primed(version))
 }
 
 /// Hands messages to the session, with a stream for the answers.

@@ -136,8 +136,8 @@ impl WaitingClient {
         self.may_see_stderr
     }
 
-    /// The session of this client, which `open` opens if there is none yet. From then on the client's stream belongs to
-    /// the session, and both end together.
+    /// The session of this client, which `open` opens or joins if it has none yet. From then on the client's stream and
+    /// its place in the session end together.
     pub(super) async fn session(
         &self,
         waiting: &WaitingStreams,
@@ -146,7 +146,7 @@ impl WaitingClient {
         let session = self.session.get_or_try_init(|| async {
             let (session, _) = open.await?.take().ok_or(Refused::Failed)?;
             let stream = session.open_stream(StreamKind::Sse, self.cut.clone());
-            // If the client has left in the meantime, the stream is dropped here, which ends the session.
+            // If the client has left in the meantime, the stream is dropped here, and with it the client's place.
             let _ = self.sender.try_send(WaitingItem::Session(Box::new(stream)));
             // Removed only now that the session can be found: otherwise a POST could find neither.
             waiting.remove(self.secret);
