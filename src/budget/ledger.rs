@@ -174,11 +174,6 @@ impl Ledger {
         self.sessions.remove(session.0);
     }
 
-    /// Most bytes that one session takes of the pool ([`Bounds::share`]).
-    pub(super) fn share(&self) -> usize {
-        self.bounds.share
-    }
-
     /// The tickets whose charge was made since the last call. The tasks that wait for them have to be woken.
     pub(super) fn take_granted(&mut self) -> Vec<Ticket> {
         std::mem::take(&mut self.granted)
@@ -187,9 +182,15 @@ impl Ledger {
     /// Charges a message, or returns a ticket if the message has to wait. A message above the largest size is charged
     /// as the largest.
     pub(super) fn admit(&mut self, session: LedgerKey, bytes: usize, priority: Priority) -> Result<Charge, Ticket> {
+        let charge = self.admit_now(session, bytes, priority);
         let bytes = bytes.min(self.bounds.largest);
-        let charge = self.charge_reserve(session, bytes, priority).or_else(|| self.charge_share(session, bytes));
         charge.ok_or_else(|| self.wait(session, WaitFor::Message { bytes, priority }))
+    }
+
+    /// Charges a message, if it need not wait for that.
+    pub(super) fn admit_now(&mut self, session: LedgerKey, bytes: usize, priority: Priority) -> Option<Charge> {
+        let bytes = bytes.min(self.bounds.largest);
+        self.charge_reserve(session, bytes, priority).or_else(|| self.charge_share(session, bytes))
     }
 
     /// Charges bytes that are kept to be sent again, if the pool has so many and nobody waits for it.

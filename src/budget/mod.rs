@@ -194,9 +194,16 @@ impl Budget {
         Some(self.charged(charge).into_permit())
     }
 
-    /// Most bytes that the session takes of those that all sessions share.
-    pub(crate) fn share(&self) -> usize {
-        self.0.pool.with(|state| state.ledger.share())
+    /// A budget for the same direction that has nothing charged to it: one of several clients of a session has its own.
+    pub(crate) fn another(&self) -> Self {
+        Pool(self.0.pool.clone()).open()
+    }
+
+    /// The permit for a message of so many bytes, if it need not wait for one.
+    pub(crate) fn charge_now(&self, bytes: usize) -> Option<Permit> {
+        let bytes = bytes.saturating_add(OVERHEAD);
+        let charge = self.0.pool.with(|state| state.ledger.admit_now(self.0.session, bytes, Priority::Urgent))?;
+        Some(self.charged(charge).into_permit())
     }
 
     /// Charges bytes without waiting, even if none are left.

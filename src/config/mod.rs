@@ -145,6 +145,10 @@ pub struct HttpSettings {
     ///
     /// With another key in the list, an `initialize` joins the session of that key, or opens one for it. Each client
     /// has an `Mcp-Session-Id` of its own all the same, and the session outlives its clients.
+    ///
+    /// Where nobody says who calls, `principal` needs a loopback listener, and a header that, or
+    /// [`trusted_proxies`](Self::trusted_proxies). In a program that serves the router by itself the listener is not
+    /// known, and counts as one that all the world reaches.
     pub session_keys: Vec<KeyKind>,
     /// The reverse proxies, by the addresses that they connect from, whose headers are believed: those that are session
     /// keys, and `X-Forwarded-Proto`. If there are any, such headers of all other peers are refused. None.

@@ -169,11 +169,15 @@ impl Settings {
             expose_stderr: flag("exposeStderr")?,
             allow_hosts: texts("allowHosts", "allowHost")?,
             allow_origins: texts("allowOrigins", "allowOrigin")?,
-            session_keys: reader
-                .get("sessionKey")
-                .map(|node| node.parsed("a list such as header:X-User,principal", keys))
-                .transpose()?
-                .unwrap_or_default(),
+            session_keys: match reader.get("sessionKey") {
+                Some(node) => match node.list() {
+                    Ok(all) => {
+                        all.iter().map(|node| node.parsed("a session key", str::parse)).collect::<Result<_, _>>()?
+                    }
+                    Err(_) => node.parsed("a list such as header:X-User,principal", keys)?,
+                },
+                None => Vec::new(),
+            },
             trusted_proxies: match reader.get_either("trustedProxies", "trustedProxy")? {
                 Some(node) => {
                     let all = node.list()?;

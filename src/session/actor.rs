@@ -16,7 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use super::connection::{ConnectionSender, SendOutcome};
+use super::connection::{ClientRoom, ConnectionSender, SendOutcome};
 use super::facts::{ClientFacts, SessionFacts};
 use super::link_phase::LinkId;
 use super::links::{LinkPlan, Links};
@@ -56,7 +56,8 @@ pub(super) struct SessionActor;
 
 pub(super) struct Shell {
     core: State,
-    clients: HashMap<ClientId, Arc<ClientFacts>>,
+    /// The clients, each with what it may leave unread if there are several.
+    clients: HashMap<ClientId, (Arc<ClientFacts>, Option<ClientRoom>)>,
     connections: HashMap<StreamId, Connection>,
     links: Links,
     log_throttle: LogThrottle,
@@ -85,6 +86,7 @@ fn keeper(budget: &Budget, client: ClientId, actor: &ActorRef<SessionMessage>) -
 
 /// The connection that carries a stream now.
 struct Connection {
+    client: ClientId,
     attachment: Attachment,
     sender: ConnectionSender,
 }
@@ -133,6 +135,7 @@ impl Actor for SessionActor {
         let Arguments { facts, limits, expose_stderr, backends, servers, scratch, .. } = args;
         let Arguments { upward, downward, queue, registry, tasks, is_shared, lost, .. } = args;
         let keeper = keeper(&downward, ClientId::FIRST, &myself);
+        let room = is_shared.then(|| ClientRoom::new(downward.another()));
         let stop = CancellationToken::new();
         let plan = LinkPlan {
             backends,
@@ -150,7 +153,7 @@ impl Actor for SessionActor {
             .with_keeper(ClientId::FIRST, keeper);
         Ok(Shell {
             core: if is_shared { core.shared(lost) } else { core },
-            clients: HashMap::from([(facts.opener.id, facts.opener.clone())]),
+            clients: HashMap::from([(facts.opener.id, (facts.opener.clone(), room))]),
             connections: HashMap::new(),
             links: Links::new(plan),
             log_throttle: LogThrottle::default(),
@@ -179,12 +182,13 @@ impl Actor for SessionActor {
             SessionMessage::Join { client, reply } => {
                 let keeper = keeper(&shell.links.plan().downward, client.id, &myself);
                 let id = client.id;
-                shell.clients.insert(id, client);
+                let room = ClientRoom::new(shell.links.plan().downward.another());
+                shell.clients.insert(id, (client, Some(room)));
                 joining = Some((id, reply));
                 Event::Joined { client: id, keeper }
             }
             SessionMessage::Attach { client, stream, attachment, kind, after, sender } => {
-                let connection = Connection { attachment, sender };
+                let connection = Connection { client, attachment, sender };
                 shell.connections.insert(stream, connection);
                 Event::Attached { client, stream, attachment, kind, after }
             }
@@ -205,7 +209,8 @@ impl Actor for SessionActor {
             if !has_joined {
                 shell.clients.remove(&client);
             }
-            if reply.send(has_joined).is_err() && has_joined {
+            // Without a reply, whoever asked learns that the session has ended.
+            if !shell.core.is_over() && reply.send(has_joined).is_err() && has_joined {
                 // Whoever asked is gone, and nobody else would ever act for this client.
                 let left = Event::Left { client, reason: EndReason::ClientLeft };
                 over |= shell.carry_out(left, &myself, now);
@@ -251,16 +256,15 @@ impl Shell {
 
     fn perform(&mut self, effects: Effects, myself: &ActorRef<SessionMessage>, follow_up: &mut Vec<Event>) -> bool {
         let mut over = false;
-        // All clients together may leave half of it unread: the link never waits for one of them.
-        let clients = self.core.client_count();
-        let room = (clients > 1).then(|| self.links.plan().downward.share() / (2 * clients));
+        let has_several_clients = self.core.client_count() > 1;
         for effect in effects {
             match effect {
                 Effect::ToClient { stream, event, wire, role } => {
                     let Some(connection) = self.connections.get(&stream) else { continue };
                     // A message that sessile makes itself has no permit yet.
                     let wire = self.links.plan().downward.owe(wire);
-                    let outcome = connection.sender.send(event, wire, role, room);
+                    let client = self.clients.get(&connection.client).filter(|_| has_several_clients);
+                    let outcome = connection.sender.send(event, wire, role, client.and_then(|(_, room)| room.as_ref()));
                     self.is_awaited |= outcome == SendOutcome::Queued;
                     if outcome == SendOutcome::Failed {
                         // The connection is gone, or its client does not read. What the client missed is kept in the
@@ -296,14 +300,17 @@ impl Shell {
                     let _ = self.end.facts.client.set(name);
                 }
                 Effect::ClientReady { client, version } => {
-                    if let (Some(client), Some(version)) = (self.clients.get(&client), version) {
+                    if let (Some((client, _)), Some(version)) = (self.clients.get(&client), version) {
                         let _ = client.version.set(version);
                     }
                 }
                 Effect::ClientLeft { client } => self.client_left(client),
                 Effect::SessionOpened { version } => {
                     let version = version.unwrap_or_default();
-                    let _ = self.end.facts.opener.version.set(version.clone());
+                    // A shared session says by `ClientReady` whose version that is.
+                    if !self.core.is_shared() {
+                        let _ = self.end.facts.opener.version.set(version.clone());
+                    }
                     let _ = self.end.facts.version.set(version);
                     if self.links.plan().backends.len() == 1 {
                         self.set_server_state(LinkId(0), ServerState::Ready);
@@ -329,7 +336,7 @@ impl Shell {
     /// A client is no part of the session any more: nobody finds the session by what it holds.
     fn client_left(&mut self, client: ClientId) {
         // First of all, or what the client holds could be entered after it was forgotten, and stay.
-        if let Some(facts) = self.clients.remove(&client) {
+        if let Some((facts, _)) = self.clients.remove(&client) {
             facts.left.cancel();
         }
         self.end.registry.forget_client(self.end.facts.id, client);

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{Attachment, MessageRole, SessionHandle, StreamId};
-use crate::budget::{Backlog, Held};
+use crate::budget::{Backlog, Budget, Held};
 use crate::frame::{Permit, Wire};
 
 /// A message on its way to a connection.
@@ -36,19 +36,44 @@ pub(super) struct ConnectionSender {
     /// What waits for the client to read it.
     backlog: Backlog,
     read: Arc<ReadState>,
-    /// The bytes that wait for one of several clients to read them.
+}
+
+/// What one of several clients may leave unread: as much as a session of its own. The messages for it are charged to
+/// this in place of the session's budget, so that the session's link never waits for one of its clients.
+#[derive(Debug)]
+pub(super) struct ClientRoom {
+    budget: Budget,
+    /// How many messages wait for the client to read them.
     unread: Arc<AtomicUsize>,
 }
 
-/// Bytes on their way to one of several clients, until they are written.
-struct UnreadBytes {
-    unread: Arc<AtomicUsize>,
-    bytes: usize,
-}
+/// Counts a message on its way to one of several clients, until it is written.
+struct UnreadByClient(Arc<AtomicUsize>);
 
-impl Drop for UnreadBytes {
+impl Drop for UnreadByClient {
     fn drop(&mut self) {
-        self.unread.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl ClientRoom {
+    pub(super) fn new(budget: Budget) -> Self {
+        Self { budget, unread: Arc::default() }
+    }
+
+    /// Charges a message to this. `None` if there is no room for it, because the client has not read what came before. A
+    /// client that has read all gets its message in any case: then the message keeps the permit that it has.
+    fn charge(&self, mut wire: Wire) -> Option<Wire> {
+        let permit = self.budget.charge_now(wire.len());
+        if permit.is_none() && self.unread.load(Ordering::Relaxed) > 0 {
+            return None;
+        }
+        if permit.is_some() {
+            drop(wire.take_permit());
+        }
+        self.unread.fetch_add(1, Ordering::Relaxed);
+        let counted = Permit::new(UnreadByClient(self.unread.clone()));
+        Some(wire.with_permit(permit).with_permit(counted))
     }
 }
 
@@ -82,25 +107,22 @@ pub(super) enum SendOutcome {
 }
 
 impl ConnectionSender {
-    /// Queues a message. With several clients, `room` is how many bytes may wait for each: what all of them may have
-    /// under way is the session's, so a client that does not read would stop the others if it could take all of it. A
-    /// single message may be larger.
+    /// Queues a message, for one of several clients only as far as it has `room`.
     pub(super) fn send(
         &self,
         event: Option<u64>,
-        mut wire: Wire,
+        wire: Wire,
         role: MessageRole,
-        room: Option<usize>,
+        room: Option<&ClientRoom>,
     ) -> SendOutcome {
-        if let Some(room) = room {
-            let bytes = wire.len();
-            let before = self.unread.fetch_add(bytes, Ordering::Relaxed);
-            wire = wire.with_permit(Permit::new(UnreadBytes { unread: self.unread.clone(), bytes }));
-            if before > 0 && before + bytes > room {
-                self.read.given_up.store(true, Ordering::Release);
-                return SendOutcome::Failed;
-            }
-        }
+        let wire = match room {
+            None => Some(wire),
+            Some(room) => room.charge(wire),
+        };
+        let Some(wire) = wire else {
+            self.read.given_up.store(true, Ordering::Release);
+            return SendOutcome::Failed;
+        };
         let held = self.backlog.hold(wire.pooled());
         let is_behind = held.is_some();
         match self.queue.try_send(MessageToClient { event, wire, role, held }) {
@@ -193,7 +215,7 @@ pub(super) fn connection(
         stall();
     });
     (
-        ConnectionSender { queue: sender, backlog, read: read.clone(), unread: Arc::default() },
+        ConnectionSender { queue: sender, backlog, read: read.clone() },
         StreamConnection { id, attachment, queue, read, session },
     )
 }
@@ -201,26 +223,59 @@ pub(super) fn connection(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::{Bounds, Pool, RESERVE};
 
-    fn message(bytes: usize) -> Wire {
-        Wire::from(vec![b'x'; bytes])
+    const KIBIBYTE: usize = 1024;
+
+    fn room() -> ClientRoom {
+        let (pool, largest, share) = (1 << 20, 400 * KIBIBYTE, 128 * KIBIBYTE);
+        ClientRoom::new(Pool::new(Bounds { pool, largest, share, reserve: RESERVE, keep: 0 }).open())
+    }
+
+    fn sender() -> (ConnectionSender, mpsc::Receiver<MessageToClient>) {
+        let (queue, unread) = mpsc::channel(10_000);
+        let read = ReadState { since: Instant::now(), millis: AtomicU64::new(0), given_up: AtomicBool::new(false) };
+        let backlog = crate::budget::Budget::ample().backlog(|| {});
+        (ConnectionSender { queue, backlog, read: Arc::new(read) }, unread)
+    }
+
+    fn send(sender: &ConnectionSender, bytes: usize, room: &ClientRoom) -> SendOutcome {
+        sender.send(None, Wire::from(vec![b'x'; bytes]), MessageRole::FromServer, Some(room))
     }
 
     #[test]
-    fn one_of_several_clients_leaves_no_more_unread_than_its_room() {
-        let (queue, mut unread) = mpsc::channel(100);
-        let read = ReadState { since: Instant::now(), millis: AtomicU64::new(0), given_up: AtomicBool::new(false) };
-        let backlog = crate::budget::Budget::ample().backlog(|| {});
-        let sender = ConnectionSender { queue, backlog, read: Arc::new(read), unread: Arc::default() };
-        let send = |bytes, room| sender.send(None, message(bytes), MessageRole::FromServer, room);
-        assert_eq!(send(5000, Some(1000)), SendOutcome::Queued, "one message may be larger");
-        assert_eq!(send(1, Some(1000)), SendOutcome::Failed);
-        assert!(sender.read.given_up.load(Ordering::Acquire));
-        drop(unread.try_recv());
-        for _ in 0..10 {
-            assert_eq!(send(100, Some(1000)), SendOutcome::Queued);
+    fn a_client_that_reads_gets_a_large_message_right_behind_a_small_one() {
+        let (room, (sender, mut unread)) = (room(), sender());
+        assert_eq!(send(&sender, 120, &room), SendOutcome::Queued);
+        assert_eq!(send(&sender, 300 * KIBIBYTE, &room), SendOutcome::QueuedBehind);
+        while unread.try_recv().is_ok() {}
+        assert_eq!(
+            send(&sender, 2 * KIBIBYTE * KIBIBYTE, &room),
+            SendOutcome::QueuedBehind,
+            "one may be larger than all"
+        );
+    }
+
+    #[test]
+    fn one_that_does_not_read_fills_its_own_room_and_no_more() {
+        let (room, (one, mut unread), (other, _others)) = (room(), sender(), sender());
+        let mut taken = 0;
+        while send(&one, 61, &room) != SendOutcome::Failed {
+            taken += 1;
+            assert!(taken < 5000, "it has no bound");
         }
-        assert_eq!(send(1, Some(1000)), SendOutcome::Failed);
-        assert_eq!(send(5000, None), SendOutcome::Queued, "an only client waits for itself alone");
+        assert!(one.read.given_up.load(Ordering::Acquire));
+        assert_eq!(send(&other, 61, &room), SendOutcome::Failed, "the room is the client's, on all of its connections");
+        while unread.try_recv().is_ok() {}
+        assert_ne!(send(&other, 61, &room), SendOutcome::Failed);
+    }
+
+    #[test]
+    fn the_permit_of_the_link_is_given_back_at_once() {
+        let (room, (sender, _unread)) = (room(), sender());
+        let link = Arc::new(());
+        let wire = Wire::from(vec![b'x'; 100]).with_permit(Permit::new(link.clone()));
+        sender.send(None, wire, MessageRole::FromServer, Some(&room));
+        assert_eq!(Arc::strong_count(&link), 1);
     }
 }

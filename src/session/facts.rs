@@ -17,7 +17,9 @@ use super::{Attachment, EndReason, SessionId, StreamId};
 use crate::principal::Principal;
 
 /// The number of a stream has that of its client above this bit, so that no client can resume another one's stream.
-const STREAM_BITS: u32 = 40;
+const STREAM_BITS: u32 = 36;
+/// The largest number of a client.
+const LAST_CLIENT: u32 = u32::MAX >> (STREAM_BITS + 32 - 64);
 
 /// What everybody may know of one client of a session.
 #[derive(Debug)]
@@ -103,9 +105,11 @@ impl SessionFacts {
         self.opened.elapsed().saturating_sub(Duration::from_millis(self.active.load(Ordering::Relaxed)))
     }
 
-    /// The number of a new client.
-    pub(super) fn new_client(&self) -> ClientId {
-        ClientId(self.last_client.fetch_add(1, Ordering::Relaxed) + 1)
+    /// The number of a new client; `None` if the session has had as many as there are numbers.
+    pub(super) fn new_client(&self) -> Option<ClientId> {
+        let next = |last| if last < LAST_CLIENT { Some(last + 1) } else { None };
+        let last = self.last_client.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).ok()?;
+        Some(ClientId(last + 1))
     }
 
     /// The number of a new stream of that client.
@@ -130,4 +134,19 @@ impl SessionFacts {
     pub(super) fn new_attachment(&self) -> Attachment {
         Attachment(self.next_attachment.fetch_add(1, Ordering::Relaxed))
     }
+}
+
+#[cfg(test)]
+#[test]
+fn the_streams_of_a_client_are_its_own() {
+    use crate::config::Filter;
+    let servers = Servers::new(vec![super::union::ConfiguredServer::new("one", Filter::new())], true, false);
+    let facts = SessionFacts::new(SessionId::generate(), Principal::default(), Arc::new(servers));
+    for client in [0, 1, LAST_CLIENT].map(ClientId) {
+        let stream = facts.new_stream(client);
+        assert!(facts.had_stream(client, stream), "{client:?} {stream:?}");
+        assert!(!facts.had_stream(ClientId(client.0 ^ 1), stream), "{client:?} {stream:?}");
+    }
+    facts.last_client.store(LAST_CLIENT, Ordering::Relaxed);
+    assert_eq!(facts.new_client(), None, "its streams would have the numbers of another client's");
 }

@@ -51,7 +51,8 @@ impl SessionHandle {
     /// Adds a client to the session, and gives its handle. Refused if the session is over, or has as many clients as it
     /// may have and none of them can be forgotten.
     pub(crate) async fn join(&self) -> Result<Self, Refused> {
-        let client = Arc::new(ClientFacts::new(self.facts.new_client()));
+        let number = self.facts.new_client().ok_or(Refused::ClientLimit(MOST_CLIENTS))?;
+        let client = Arc::new(ClientFacts::new(number));
         let join = async { ractor::call!(self.actor, |reply| SessionMessage::Join { client: client.clone(), reply }) };
         let joined = tokio::select! {
             biased;

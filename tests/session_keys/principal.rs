@@ -40,7 +40,7 @@ async fn all_tokens_of_one_name_share_a_session() {
     let [alice, again, bob] = ["alice", "alice", "bob"].map(|name| NewToken::generate(name).unwrap());
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokens");
-    std::fs::write(&path, [&alice, &again, &bob].map(|token| token.line()).join("\n")).unwrap();
+    std::fs::write(&path, [&alice, &again, &bob].map(NewToken::line).join("\n")).unwrap();
     let tokens = Some(path);
     for (keys, shares) in [("principal", true), ("header:x-user,principal", true), ("session-id", false)] {
         // With tokens it may be any listener, and any peer's header is believed: it counts for its sender alone.

@@ -69,6 +69,8 @@ fn every_setting_is_read() {
     assert_eq!((remote.oauth.mode, remote.oauth.redirect_port), (Some(OAuthMode::Off), Some(8)));
     assert_eq!((remote.oauth.token_dir, remote.oauth.no_browser), (Some("/t".into()), Some(true)));
     assert_eq!(good(&with("{}")).settings, Settings::default());
+    let listed = good(&with(r#"{"sessionKey": ["session-id", "cookie"]}"#)).settings.session_keys;
+    assert_eq!(listed, [KeyKind::SessionId, KeyKind::Cookie]);
     assert_eq!(good(&with(r#"{"maxMessageSize": 4096}"#)).settings.max_message_size, Some(4096));
 }
 
@@ -115,6 +117,10 @@ fn what_is_wrong_is_said() {
         (
             r#"{"sessionKey": "handle"}"#,
             "mcp.json:2:27: sessile.sessionKey: expected a list such as header:X-User,principal: handle comes with the clients of 2026-07-28: leave it out",
+        ),
+        (
+            r#"{"sessionKey": ["user"]}"#,
+            "mcp.json:2:28: sessile.sessionKey[0]: expected a session key: there is no session key \"user\": use one of session-id, connection, principal, header:NAME, cookie",
         ),
         (
             r#"{"sessionKey": "principal,cookie"}"#,

@@ -57,7 +57,10 @@ pub(super) enum ClientPhase {
     Leaving {
         deadline: Instant,
     },
-    Gone,
+    /// Gone, for this reason.
+    Gone {
+        why: &'static str,
+    },
 }
 
 /// A client, with what it is owed and what is kept for it.
@@ -118,6 +121,11 @@ impl Client {
     /// The number of the request in flight to which the client has given this id.
     pub(super) fn request_of(&self, id: &Id) -> Option<u64> {
         self.in_flight.get(id).copied()
+    }
+
+    /// The numbers of the requests in flight.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u64> {
+        self.in_flight.values().copied()
     }
 
     pub(super) fn request_began(&mut self, id: Id, number: u64) {
@@ -236,7 +244,7 @@ impl Clients {
 
     /// Whether the session has no client any more.
     pub(super) fn are_gone(&self) -> bool {
-        self.0.iter().all(|client| matches!(client.phase, ClientPhase::Gone))
+        self.0.iter().all(|client| matches!(client.phase, ClientPhase::Gone { .. }))
     }
 
     /// Whether a server's message can go there now.

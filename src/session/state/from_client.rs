@@ -100,7 +100,7 @@ impl State {
     pub(super) fn input_ended(&mut self, client: ClientId) {
         let deadline = self.now + self.limits.drain;
         let Some(client) = self.clients.get_mut(client) else { return };
-        if matches!(client.phase, ClientPhase::Leaving { .. } | ClientPhase::Gone) {
+        if matches!(client.phase, ClientPhase::Leaving { .. } | ClientPhase::Gone { .. }) {
             return;
         }
         client.phase = ClientPhase::Leaving { deadline };
@@ -277,7 +277,7 @@ impl State {
     fn on_client_notification(&mut self, client: ClientId, mut frame: Frame) {
         match frame.method() {
             Some(mcp::CANCELLED) => self.on_client_cancelled(client, frame),
-            Some(mcp::PROGRESS) if self.has_several_servers() => {
+            Some(mcp::PROGRESS) if self.has_several_servers() || self.shared.is_some() => {
                 // The token is the number of the server request: the server that made it gets its own token back.
                 let number = frame.progress_token().and_then(|token| token.as_u64());
                 let Some(number) = number.filter(|number| self.pending.was_asked(client, *number)) else { return };
@@ -374,6 +374,9 @@ impl State {
         let request = self.pending.take_client_request(number)?;
         if let (Some(client), Some(id)) = (self.clients.get_mut(request.client), &request.id) {
             client.request_ended(id);
+        }
+        if let Some(shared) = &mut self.shared {
+            shared.forget_waiting(number);
         }
         Some(request)
     }

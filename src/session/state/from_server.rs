@@ -1,6 +1,7 @@
 //! What comes from the servers' side: responses, requests, notifications, and the choice of the stream that they take.
 
 use super::client::{ClientPhase, Destination};
+use super::destination::Origin;
 use super::pending::ProgressToken;
 use super::{
     ClientId, ClientMessageKind, ClientRequest, Effect, EndReason, MessageRole, Outcome, Received, RequestKind,
@@ -40,10 +41,10 @@ impl State {
     }
 
     fn on_server_message(&mut self, link: LinkId, on: Option<u64>, frame: Frame, batch: Option<u64>) {
-        let on = self.destination_of_request(link, on);
+        let origin = self.origin(link, on);
         match frame.kind() {
-            Kind::Request => self.on_server_request(link, on, frame, batch),
-            Kind::Notification => self.on_server_notification(link, on, frame),
+            Kind::Request => self.on_server_request(link, origin, frame, batch),
+            Kind::Notification => self.on_server_notification(link, origin, frame),
             Kind::Response => self.on_server_response(link, frame),
         }
     }
@@ -164,7 +165,7 @@ impl State {
         self.effects.push(Effect::SessionOpened { version });
     }
 
-    fn on_server_request(&mut self, link: LinkId, on: Option<Destination>, mut frame: Frame, batch: Option<u64>) {
+    fn on_server_request(&mut self, link: LinkId, origin: Origin, mut frame: Frame, batch: Option<u64>) {
         let Some(id) = frame.id() else { return };
         // Servers use pings to find out whether to give up on a session: the response must not hang on a client's
         // streams.
@@ -173,14 +174,19 @@ impl State {
             self.respond_on_link(link, Some(&id), batch, wire);
             return;
         }
-        let client = self.client_to_ask(link, on, &frame);
+        let client = self.client_to_ask(link, origin, &frame);
         let asked = client.as_ref().ok().copied().or_else(|| self.clients.only()).unwrap_or(ClientId::FIRST);
         let mut request = ServerRequest::new(link, asked, id, batch);
-        if self.has_several_servers() {
-            // Two servers may have chosen the same progress token.
+        if self.has_several_servers() || self.shared.is_some() {
+            // Two servers may have chosen the same progress token, and only the client that is asked may report progress.
             request.token = frame.progress_token();
         }
-        let refusal = if self.pending.server_requests_open() >= self.limits.in_flight {
+        let open = if self.shared.is_some() {
+            self.pending.server_requests_for(asked).len()
+        } else {
+            self.pending.server_requests_open()
+        };
+        let refusal = if open >= self.limits.in_flight {
             Some(ProxyError::TooManyCalls { limit: self.limits.in_flight })
         } else {
             client.err()
@@ -191,7 +197,7 @@ impl State {
             return;
         }
         self.note_owner(link, asked, &frame);
-        let to = self.stream_near(on).or_else(|| self.destination_of(asked, link));
+        let to = self.stream_of(origin).or_else(|| self.destination_of(asked, link));
         let has_token = request.token.is_some();
         let number = self.pending.add_server_request(request);
         let id = Id::number(number);
@@ -204,10 +210,10 @@ impl State {
         self.route(link, to, asked, wire, ClientMessageKind::ServerRequest(number));
     }
 
-    fn on_server_notification(&mut self, link: LinkId, on: Option<Destination>, mut frame: Frame) {
+    fn on_server_notification(&mut self, link: LinkId, origin: Origin, mut frame: Frame) {
         match frame.method() {
-            Some(mcp::PROGRESS) => self.on_server_progress(link, on, frame),
-            Some(mcp::CANCELLED) => self.on_server_cancelled(link, on, &mut frame),
+            Some(mcp::PROGRESS) => self.on_server_progress(link, origin, frame),
+            Some(mcp::CANCELLED) => self.on_server_cancelled(link, origin, &mut frame),
             _ => {
                 let edit = match &mut self.union {
                     None => None,
@@ -224,26 +230,23 @@ impl State {
                 } else {
                     frame.into_wire()
                 };
-                match on {
-                    Some(on) => self.route_near(link, on, wire),
-                    None => self.notify(link, wire, &audience),
+                match origin {
+                    Origin::Request(to) if self.is_for(to.client, &audience) => {
+                        self.route_to_client(link, origin, to.client, wire);
+                    }
+                    Origin::Request(_) | Origin::RequestThatIsOver => {}
+                    Origin::Unknown => self.notify(link, wire, &audience),
                 }
             }
         }
     }
 
-    /// The stream on which a message came that belongs to a request, if it can carry the message.
-    fn stream_near(&self, on: Option<Destination>) -> Option<Destination> {
-        on.filter(|to| self.clients.carries(*to))
+    /// The stream of the request that a message belongs to, if it can carry the message.
+    fn stream_of(&self, origin: Origin) -> Option<Destination> {
+        origin.request().filter(|to| self.clients.carries(*to))
     }
 
-    /// Sends a notification to the client whose request it belongs to: on the request's stream, if that can carry it.
-    fn route_near(&mut self, link: LinkId, on: Destination, wire: Wire) {
-        let to = self.stream_near(Some(on)).or_else(|| self.destination_of(on.client, link));
-        self.route(link, to, on.client, wire, ClientMessageKind::Notification);
-    }
-
-    fn on_server_progress(&mut self, link: LinkId, on: Option<Destination>, mut frame: Frame) {
+    fn on_server_progress(&mut self, link: LinkId, origin: Origin, mut frame: Frame) {
         let number = frame.progress_token().and_then(|token| token.as_u64());
         let token = number.map_or(ProgressToken::Foreign, |number| self.pending.token(number, link));
         let (to, client, wire) = match token {
@@ -260,21 +263,21 @@ impl State {
         let wire = frame.hand_over(wire);
         match (to.filter(|to| self.clients.will_carry(*to)), client) {
             (Some(to), _) => self.send(to, wire, ClientMessageKind::Notification, MessageRole::FromServer),
-            (None, Some(client)) => self.route_to_client(link, on, client, wire),
+            (None, Some(client)) => self.route_to_client(link, origin, client, wire),
             (None, None) => {}
         }
     }
 
     /// Sends a notification that is for this client alone: on the stream of the request that it came with, if that is
     /// the client's, else on another one.
-    fn route_to_client(&mut self, link: LinkId, on: Option<Destination>, client: ClientId, wire: Wire) {
-        let on = on.filter(|on| on.client == client);
-        let to = self.stream_near(on).or_else(|| self.destination_of(client, link));
+    fn route_to_client(&mut self, link: LinkId, origin: Origin, client: ClientId, wire: Wire) {
+        let own = self.stream_of(origin).filter(|to| to.client == client);
+        let to = own.or_else(|| self.destination_of(client, link));
         self.route(link, to, client, wire, ClientMessageKind::Notification);
     }
 
     /// The server withdraws a request of its own: the client hears of it where it was asked, if it was asked at all.
-    fn on_server_cancelled(&mut self, link: LinkId, on: Option<Destination>, frame: &mut Frame) {
+    fn on_server_cancelled(&mut self, link: LinkId, origin: Origin, frame: &mut Frame) {
         let id = frame.cancelled_id();
         let Some(number) = id.and_then(|id| self.pending.server_request_by_id(link, &id)) else { return };
         let Some(request) = self.take_server_request(number) else { return };
@@ -286,7 +289,7 @@ impl State {
         if self.clients.will_carry(to) {
             self.send(to, wire, ClientMessageKind::Notification, MessageRole::FromServer);
         } else {
-            self.route_to_client(link, on, to.client, wire);
+            self.route_to_client(link, origin, to.client, wire);
         }
     }
 
@@ -345,7 +348,7 @@ impl State {
             }
             let Some(to) = request.asked_on() else { continue };
             let wire = Cancellation::Because("the server that asked is gone").notification(number);
-            self.route_to_client(link, Some(to), to.client, wire);
+            self.route_to_client(link, Origin::Request(to), to.client, wire);
         }
     }
 }

@@ -15,7 +15,7 @@
 //! [`Union`] all that there is to know only with several servers or filters. A session with one server and no filter
 //! has no union, and its messages never meet one.
 //!
-//! A session ends when all of its clients are gone, when its servers are, when it is idle for too long, or when it is
+//! A session ends when all of its clients are gone and no other can find it, when its servers are, when it is idle for too long, or when it is
 //! told to. It is never restarted.
 
 mod capabilities;
@@ -332,7 +332,7 @@ impl State {
     /// it.
     fn remove_clients(&mut self, reason: EndReason, is_gone: impl Fn(&Client) -> bool) {
         for client in self.clients.iter_mut().filter(|client| is_gone(client)) {
-            client.phase = ClientPhase::Gone;
+            client.phase = ClientPhase::Gone { why: reason.name() };
         }
         if self.shared.is_none() && self.clients.are_gone() {
             self.end(reason);
@@ -365,7 +365,19 @@ impl State {
         self.effects.push(Effect::Ended(reason));
     }
 
+    /// The client requests without a response; those that sessile itself has made for its clients are not counted.
     pub(crate) fn requests_in_flight(&self) -> usize {
-        self.pending.client_requests_open()
+        if self.shared.is_none() {
+            return self.pending.client_requests_open();
+        }
+        self.clients.iter().map(Client::requests_in_flight).sum()
+    }
+
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.intake == Intake::Ended
     }
 }

@@ -44,8 +44,8 @@ pub(crate) struct ClientRequest {
     pub shape: ResultShape,
     /// The client's progress token.
     pub token: Option<Id>,
-    /// The resource that it subscribes to, or no more, where several clients may.
-    pub uri: Option<Box<str>>,
+    /// The resource that it subscribes to, or no more, or the log level that it sets, where several clients may.
+    pub subject: Option<Box<str>>,
     /// The batch that the request is of.
     pub batch: Option<u64>,
     pub deadline: Option<Instant>,
@@ -61,7 +61,7 @@ impl ClientRequest {
             kind: RequestKind::Other,
             shape: ResultShape::Plain,
             token: None,
-            uri: None,
+            subject: None,
             batch,
             deadline: None,
         }
@@ -176,20 +176,6 @@ impl Pending {
         }
         give_back(&mut self.client_requests);
         Some(request)
-    }
-
-    /// The only client request of those that `is_asked` is true of, if there is just one.
-    pub(crate) fn only_client_request(&self, is_asked: impl Fn(u64, &ClientRequest) -> bool) -> Option<&ClientRequest> {
-        let mut asked = self.client_requests.iter().filter(|(number, request)| is_asked(**number, request));
-        let (_, only) = asked.next()?;
-        asked.next().is_none().then_some(only)
-    }
-
-    /// The number of the newest request of this client of those that `is_asked` is true of; 0 if there is none.
-    pub(crate) fn newest_of(&self, client: ClientId, is_asked: impl Fn(u64, &ClientRequest) -> bool) -> u64 {
-        let of_client = self.client_requests.iter().filter(|(_, request)| request.client == client);
-        let asked = of_client.filter(|(number, request)| is_asked(**number, request));
-        asked.map(|(number, _)| *number).max().unwrap_or_default()
     }
 
     /// The numbers of the requests of this client, in order.

@@ -13,8 +13,8 @@ impl State {
     /// The response to a client request goes to its client, alone or with the rest of its batch.
     pub(super) fn respond_to_client(&mut self, request: ClientRequest, wire: Wire, outcome: Outcome) {
         let to = request.destination();
-        let ClientRequest { id, batch, kind, uri, .. } = request;
-        self.note_outcome(kind, to.client, uri.as_deref(), outcome);
+        let ClientRequest { id, batch, kind, subject, .. } = request;
+        self.note_outcome(kind, to.client, subject.as_deref(), outcome);
         let role = match (kind, outcome) {
             (_, Outcome::CredentialsRefused) if batch.is_none() => MessageRole::CredentialsRefused,
             (RequestKind::Initialize, Outcome::Error | Outcome::CredentialsRefused) => MessageRole::InitializeRefused,

@@ -4,21 +4,24 @@
 //! A session has this only if it is found by a key that several clients may bring. The messages of any other session
 //! pass as they are.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::capabilities::ClientCapabilities;
 use super::{ClientId, ClientMessageKind, Outcome, RequestKind, State};
 use crate::error::ProxyError;
-use crate::frame::{Frame, Wire, quoted, request, string};
+use crate::frame::{Frame, Wire, quoted, string};
 use crate::mcp;
 use crate::session::link_phase::LinkId;
 
 /// How many tasks and elicitations are remembered with their clients.
 const MOST_OWNERS: usize = 1024;
-/// Most subscriptions of one client that are counted. The servers hear of further ones, and every client of their
-/// updates.
+/// Most subscriptions of one client. Further ones are forwarded, but nobody is told of their updates.
 const MOST_SUBSCRIPTIONS: usize = 1024;
+/// How many subscriptions of a client that has left are ended. The servers keep those above, and tell nobody.
+const MOST_UNSUBSCRIBED: usize = 64;
+/// What names the task that a message belongs to, in its `_meta` (2025-11-25, basic/utilities/tasks).
+const RELATED_TASK: &str = "io.modelcontextprotocol/related-task";
 /// The longest URI, task id or elicitation id that is remembered, in bytes.
 const LONGEST_NAME: usize = 2048;
 
@@ -42,7 +45,7 @@ pub(super) struct Shared {
     pub held: Vec<(u64, Frame)>,
     /// The result of `initialize` that was made of those of several servers.
     pub merged_result: Option<Arc<[u8]>>,
-    /// The log level that the servers were told.
+    /// The log level that the servers were told, and have confirmed.
     log_level: Option<LogLevel>,
     /// Whose tasks and elicitations these are, newest last.
     owners: VecDeque<(LinkId, Box<str>, ClientId)>,
@@ -65,6 +68,24 @@ impl Shared {
         self.owners.push_back((link, name.into(), client));
     }
 
+    /// The servers are sent the `initialize` of this client.
+    pub(super) fn opened_by(&mut self, client: ClientId, capabilities: ClientCapabilities) {
+        self.opener = Some((client, capabilities));
+        self.is_initialized = false;
+    }
+
+    /// Whether this request waits for the handshake of another client.
+    pub(super) fn is_waiting(&self, number: u64) -> bool {
+        let waits = |of: &[(u64, Frame)]| of.iter().any(|(waiting, _)| *waiting == number);
+        waits(&self.joining) || waits(&self.held)
+    }
+
+    /// A request that may have waited for a handshake is over.
+    pub(super) fn forget_waiting(&mut self, number: u64) {
+        self.joining.retain(|(waiting, _)| *waiting != number);
+        self.held.retain(|(waiting, _)| *waiting != number);
+    }
+
     fn owner(&self, link: LinkId, name: &str) -> Option<ClientId> {
         self.owners.iter().rev().find(|(of, known, _)| *of == link && **known == *name).map(|(.., client)| *client)
     }
@@ -78,7 +99,10 @@ impl LogLevel {
     const NAMES: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
 
     fn read(frame: &Frame) -> Option<Self> {
-        let name = text(frame, "level")?;
+        text(frame, "level").and_then(|name| Self::named(&name))
+    }
+
+    fn named(name: &str) -> Option<Self> {
         let place = Self::NAMES.iter().position(|known| *known == name)?;
         u8::try_from(place).ok().map(Self)
     }
@@ -88,19 +112,29 @@ impl LogLevel {
     }
 }
 
-/// The resources to which a client has subscribed, by the URIs that it has used.
+/// The resources to which a client has subscribed, by the URIs that it has used: whether the servers have confirmed it.
 #[derive(Debug, Default)]
-pub(super) struct Subscriptions(Option<Box<BTreeSet<Box<str>>>>);
+#[expect(clippy::box_collection, reason = "most clients have none, and every session has a client")]
+pub(super) struct Subscriptions(Option<Box<BTreeMap<Box<str>, bool>>>);
 
 impl Subscriptions {
     fn contains(&self, uri: &str) -> bool {
-        self.0.as_ref().is_some_and(|uris| uris.contains(uri))
+        self.0.as_ref().is_some_and(|uris| uris.contains_key(uri))
     }
 
-    fn add(&mut self, uri: &str) {
+    fn is_confirmed(&self, uri: &str) -> bool {
+        self.0.as_ref().is_some_and(|uris| uris.get(uri) == Some(&true))
+    }
+
+    /// Whether the client has subscribed to this resource, or to one that it is a part of.
+    fn cover(&self, uri: &str) -> bool {
+        self.0.as_ref().is_some_and(|uris| uris.keys().any(|known| uri.starts_with(&**known)))
+    }
+
+    fn set(&mut self, uri: &str, is_confirmed: bool) {
         let uris = self.0.get_or_insert_default();
-        if uris.len() < MOST_SUBSCRIPTIONS && uri.len() <= LONGEST_NAME {
-            uris.insert(uri.into());
+        if uris.len() < MOST_SUBSCRIPTIONS && uri.len() <= LONGEST_NAME || uris.contains_key(uri) {
+            uris.insert(uri.into(), is_confirmed);
         }
     }
 
@@ -111,7 +145,7 @@ impl Subscriptions {
     }
 
     pub(super) fn into_uris(self) -> impl Iterator<Item = Box<str>> {
-        self.0.map(|uris| *uris).into_iter().flatten()
+        self.0.map(|uris| *uris).into_iter().flatten().map(|(uri, _)| uri)
     }
 }
 
@@ -119,6 +153,7 @@ impl Subscriptions {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Audience {
     All,
+    Nobody,
     Only(ClientId),
     /// Those that want log messages of this severity.
     Log(LogLevel),
@@ -129,7 +164,7 @@ pub(super) enum Audience {
 /// A string in the `params` of a message.
 fn text(frame: &Frame, member: &str) -> Option<String> {
     let range = frame.lookup_range(&["params", member]).ok().flatten()?;
-    string(frame.bytes(), range).map(|text| text.to_string())
+    string(frame.bytes(), range)
 }
 
 impl State {
@@ -153,34 +188,50 @@ impl State {
     fn share_log_level(&mut self, number: u64, client: ClientId, mut frame: Frame) -> Option<Frame> {
         let Some(level) = LogLevel::read(&frame) else { return Some(frame) };
         self.clients.get_mut(client)?.log_level = Some(level);
-        let least = self.clients.iter().filter_map(|client| client.log_level).min();
-        let shared = self.shared.as_mut()?;
-        if shared.log_level == least {
+        let least = self.least_log_level().unwrap_or(level);
+        if self.shared.as_ref()?.log_level == Some(least) {
             self.respond_with_empty_result(number);
             return None;
         }
-        shared.log_level = least;
-        let Some(least) = least.filter(|least| *least != level) else { return Some(frame) };
+        self.pending.client_request_mut(number)?.subject = Some(least.name().into());
+        if least == level {
+            return Some(frame);
+        }
         let Ok(splice) = frame.splice().set(&["params", "level"], quoted(least.name())) else { return Some(frame) };
         let edited = Frame::parse(splice.finish().into_bytes()).ok()?;
         Some(edited.with_permit(frame.take_permit()).with_headers(frame.headers().cloned()))
     }
 
-    /// The servers hear of the first client that subscribes to a resource, and of the last one that does no more.
+    fn least_log_level(&self) -> Option<LogLevel> {
+        self.clients.iter().filter_map(|client| client.log_level).min()
+    }
+
+    /// The servers hear of the first client that subscribes to a resource, and of the last one that does no more. What
+    /// a client has asked for counts from the moment in which the servers are sent it, because they deal with it in that
+    /// order; but only what they have confirmed is an answer to another client.
     fn share_subscription(&mut self, number: u64, client: ClientId, kind: RequestKind, frame: Frame) -> Option<Frame> {
         let Some(uri) = text(&frame, "uri") else { return Some(frame) };
-        let is_other = |other: &super::Client| other.id != client && other.subscriptions.contains(&uri);
-        if self.clients.iter().any(is_other) {
-            let own = &mut self.clients.get_mut(client)?.subscriptions;
-            if kind == RequestKind::Subscribe {
-                own.add(&uri)
+        let is_subscription = kind == RequestKind::Subscribe;
+        let is_other = |other: &super::Client| {
+            let has = if is_subscription {
+                other.subscriptions.is_confirmed(&uri)
             } else {
-                own.remove(&uri)
-            }
+                other.subscriptions.contains(&uri)
+            };
+            other.id != client && has
+        };
+        let others_have = self.clients.iter().any(is_other);
+        let own = &mut self.clients.get_mut(client)?.subscriptions;
+        if is_subscription {
+            own.set(&uri, others_have);
+        } else {
+            own.remove(&uri);
+        }
+        if others_have {
             self.respond_with_empty_result(number);
             return None;
         }
-        self.pending.client_request_mut(number)?.uri = Some(uri.into());
+        self.pending.client_request_mut(number)?.subject = Some(uri.into());
         Some(frame)
     }
 
@@ -191,33 +242,44 @@ impl State {
         self.respond_to_client(request, wire, Outcome::Result);
     }
 
-    /// Notes what the response to a request has changed for its client.
-    pub(super) fn note_outcome(&mut self, kind: RequestKind, client: ClientId, uri: Option<&str>, outcome: Outcome) {
-        let is_result = outcome == Outcome::Result;
-        let Some(shared) = &mut self.shared else { return };
-        if kind == RequestKind::LogLevel && !is_result {
-            // The servers have kept the level that they had, which nobody knows any more.
-            shared.log_level = None;
-        }
-        let (Some(uri), true, Some(client)) = (uri, is_result, self.clients.get_mut(client)) else { return };
-        match kind {
-            RequestKind::Subscribe => client.subscriptions.add(uri),
-            RequestKind::Unsubscribe => client.subscriptions.remove(uri),
+    /// Notes what the response to a request has changed for its client. `subject` is the resource, or the level that the
+    /// servers were sent.
+    pub(super) fn note_outcome(
+        &mut self,
+        kind: RequestKind,
+        client: ClientId,
+        subject: Option<&str>,
+        outcome: Outcome,
+    ) {
+        let (Some(shared), Some(subject)) = (&mut self.shared, subject) else { return };
+        let (is_result, client) = (outcome == Outcome::Result, self.clients.get_mut(client));
+        match (kind, client) {
+            (RequestKind::LogLevel, _) if is_result => shared.log_level = LogLevel::named(subject),
+            (RequestKind::LogLevel, Some(client)) => client.log_level = None,
+            (RequestKind::Subscribe, Some(client)) if is_result => client.subscriptions.set(subject, true),
+            (RequestKind::Subscribe, Some(client)) => client.subscriptions.remove(subject),
             _ => {}
         }
     }
 
-    /// Ends the subscriptions of a client that has left, but for those that others have as well. Nobody hears the
-    /// servers' responses.
-    pub(super) fn unsubscribe(&mut self, left: ClientId, uris: impl Iterator<Item = Box<str>>) {
-        for uri in uris {
-            if self.clients.iter().any(|client| client.subscriptions.contains(&uri)) {
-                continue;
+    /// Tells the servers what is no longer wanted after a client has left: subscriptions that no other client has, and
+    /// log messages that are less severe than any other client wants. Nobody hears the servers' responses.
+    pub(super) fn withdraw_settings(&mut self, left: ClientId, uris: impl Iterator<Item = Box<str>>) {
+        for uri in uris.take(MOST_UNSUBSCRIBED) {
+            if !self.clients.iter().any(|client| client.subscriptions.contains(&uri)) {
+                let params = serde_json::json!({ "uri": &*uri }).to_string();
+                self.request_for_nobody(left, RequestKind::Other, mcp::RESOURCES_UNSUBSCRIBE, &params);
             }
-            let params = serde_json::json!({ "uri": &*uri }).to_string();
-            let wire = request(&crate::frame::Id::number(0), mcp::RESOURCES_UNSUBSCRIBE, Some(&params));
-            let Ok(frame) = Frame::parse(wire.into_bytes()) else { continue };
-            self.request_for_nobody(left, frame);
+        }
+        let told = self.shared.as_ref().and_then(|shared| shared.log_level);
+        if let (Some(told), Some(least)) = (told, self.least_log_level())
+            && told < least
+        {
+            let params = serde_json::json!({ "level": least.name() }).to_string();
+            let number = self.request_for_nobody(left, RequestKind::LogLevel, mcp::LOGGING_SET_LEVEL, &params);
+            if let Some(request) = number.and_then(|number| self.pending.client_request_mut(number)) {
+                request.subject = Some(least.name().into());
+            }
         }
     }
 
@@ -237,20 +299,41 @@ impl State {
     /// of an update.
     pub(super) fn audience(&self, link: LinkId, frame: &Frame, uri: Option<String>) -> Audience {
         let Some(shared) = &self.shared else { return Audience::All };
-        let owner = |member| text(frame, member).and_then(|name| shared.owner(link, &name)).map(Audience::Only);
+        // What nobody is known to have is for nobody: it was somebody's who has left.
+        let owner = |member| {
+            let name = text(frame, member)?;
+            Some(shared.owner(link, &name).map_or(Audience::Nobody, Audience::Only))
+        };
         let found = match frame.method() {
             Some(mcp::LOG_MESSAGE) => LogLevel::read(frame).map(Audience::Log),
             Some(mcp::RESOURCES_UPDATED) => {
                 let uri = uri.or_else(|| text(frame, "uri"));
-                // An update may name a part of what was subscribed to: then it is for all.
-                let is_known = |uri: &String| self.clients.iter().any(|client| client.subscriptions.contains(uri));
-                uri.filter(is_known).map(|uri| Audience::Subscribers(uri.into()))
+                uri.map(|uri| Audience::Subscribers(uri.into()))
             }
             Some(mcp::TASKS_STATUS) => owner("taskId"),
             Some(mcp::ELICITATION_COMPLETE) => owner("elicitationId"),
-            _ => None,
+            _ => self.owner_of_related_task(link, frame).map(Audience::Only),
         };
         found.unwrap_or(Audience::All)
+    }
+
+    pub(super) fn is_for(&self, client: ClientId, audience: &Audience) -> bool {
+        let Some(client) = self.clients.get(client) else { return false };
+        match audience {
+            _ if self.shared.is_none() => true,
+            Audience::All => true,
+            Audience::Nobody => false,
+            Audience::Only(id) => client.id == *id,
+            Audience::Log(severity) => client.log_level.is_none_or(|least| *severity >= least),
+            Audience::Subscribers(uri) => client.subscriptions.cover(uri),
+        }
+    }
+
+    /// The client whose task a message says it belongs to.
+    pub(super) fn owner_of_related_task(&self, link: LinkId, frame: &Frame) -> Option<ClientId> {
+        let shared = self.shared.as_ref()?;
+        let range = frame.lookup_range(&["params", "_meta", RELATED_TASK, "taskId"]).ok().flatten()?;
+        string(frame.bytes(), range).and_then(|task| shared.owner(link, &task))
     }
 
     /// Sends a notification once to each client that it is for and that is there.
@@ -261,14 +344,8 @@ impl State {
             }
             return;
         }
-        let is_for = |client: &super::Client| match audience {
-            Audience::All => true,
-            Audience::Only(id) => client.id == *id,
-            Audience::Log(severity) => client.log_level.is_none_or(|least| *severity >= least),
-            Audience::Subscribers(uri) => client.subscriptions.contains(uri),
-        };
         let there = self.clients.iter().filter(|client| client.is_ready() && !client.is_absent(self.now));
-        let clients: Vec<_> = there.filter(|client| is_for(client)).map(|client| client.id).collect();
+        let clients: Vec<_> = there.map(|client| client.id).filter(|client| self.is_for(*client, audience)).collect();
         let permit = wire.take_permit().map(crate::frame::Permit::shared);
         for client in clients {
             let copy = wire.clone_parts().with_permit(permit.as_ref().map(|permit| permit()));

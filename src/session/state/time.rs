@@ -67,6 +67,7 @@ impl State {
     }
 
     fn time_out(&mut self, number: u64) {
+        let is_joining = self.shared.as_ref().is_some_and(|shared| shared.is_waiting(number));
         let Some(request) = self.take_client_request(number) else { return };
         let (client, link, kind) = (request.client, request.link, request.kind);
         let mut error = ProxyError::RequestTimeout { after: self.limits.request_timeout.unwrap_or_default() };
@@ -74,6 +75,11 @@ impl State {
             error = self.name_server(link, error);
         }
         self.respond_with_error(request, &error);
+        if kind == RequestKind::Initialize && self.shared.is_some() && !is_joining {
+            // Nobody would hear a late answer, and all who join would wait for it: the next client begins anew.
+            self.end(EndReason::Refused);
+            return;
+        }
         if kind == RequestKind::Initialize {
             // `initialize` cannot be cancelled. The union is not told: it would answer the requests queued behind it with
             // the advice to send `initialize` first, and their client is gone.

@@ -12,7 +12,7 @@ fn phase(core: &CoreHarness) -> &'static str {
         ClientPhase::Initializing { .. } => "Initializing",
         ClientPhase::Ready => "Ready",
         ClientPhase::Leaving { .. } => "Leaving",
-        ClientPhase::Gone => panic!("a session without a client has not ended"),
+        ClientPhase::Gone { .. } => panic!("a session without a client has not ended"),
     }
 }
 

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[derive(Debug, Clone)]
-enum Step {
+enum SharedStep {
     Join,
     Leave(u8),
     Listen(u8),
@@ -24,20 +24,20 @@ enum Step {
     Crash,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = SharedStep> {
     prop_oneof![
-        3 => Just(Step::Join),
-        2 => any::<u8>().prop_map(Step::Leave),
-        4 => any::<u8>().prop_map(Step::Listen),
-        10 => (any::<u8>(), any::<bool>()).prop_map(|(client, single)| Step::Post(client, single)),
-        3 => any::<u8>().prop_map(Step::Lose),
-        2 => any::<u8>().prop_map(Step::Cancel),
-        4 => (any::<u8>(), any::<u8>()).prop_map(|(client, number)| Step::Respond(client, number)),
-        10 => (any::<u8>(), any::<bool>()).prop_map(|(call, fails)| Step::ServerAnswers(call, fails)),
-        4 => (any::<u8>(), any::<bool>()).prop_map(|(call, named)| Step::ServerAsks(call, named)),
-        3 => Just(Step::ServerNotifies),
-        3 => any::<u16>().prop_map(Step::Pass),
-        1 => Just(Step::Crash),
+        3 => Just(SharedStep::Join),
+        2 => any::<u8>().prop_map(SharedStep::Leave),
+        4 => any::<u8>().prop_map(SharedStep::Listen),
+        10 => (any::<u8>(), any::<bool>()).prop_map(|(client, single)| SharedStep::Post(client, single)),
+        3 => any::<u8>().prop_map(SharedStep::Lose),
+        2 => any::<u8>().prop_map(SharedStep::Cancel),
+        4 => (any::<u8>(), any::<u8>()).prop_map(|(client, number)| SharedStep::Respond(client, number)),
+        10 => (any::<u8>(), any::<bool>()).prop_map(|(call, fails)| SharedStep::ServerAnswers(call, fails)),
+        4 => (any::<u8>(), any::<bool>()).prop_map(|(call, named)| SharedStep::ServerAsks(call, named)),
+        3 => Just(SharedStep::ServerNotifies),
+        3 => any::<u16>().prop_map(SharedStep::Pass),
+        1 => Just(SharedStep::Crash),
     ]
 }
 
@@ -57,11 +57,15 @@ struct Member {
 }
 
 struct Room {
-    shared: Shared,
+    shared: SharedHarness,
     members: Vec<Member>,
     /// What the server was sent and has not answered: the number, the client and its id. A client of no number is the
     /// session itself.
     server_has: Vec<(String, Option<(usize, u64)>)>,
+    /// All that it ever had of clients.
+    server_had: Vec<(u64, usize)>,
+    /// Whose request the server names that asks at this moment.
+    asks_because_of: Option<usize>,
     /// Server requests: the number that a client was told, and the client.
     asked: HashMap<u64, usize>,
     /// Ids of server requests without a response.
@@ -73,11 +77,13 @@ struct Room {
 
 impl Room {
     fn new(limits: Limits) -> Self {
-        let shared = Shared::with(limits, None);
+        let shared = SharedHarness::with(limits, None);
         let mut room = Self {
             shared,
             members: Vec::new(),
             server_has: Vec::new(),
+            server_had: Vec::new(),
+            asks_because_of: None,
             asked: HashMap::new(),
             unanswered: Vec::new(),
             next: 0,
@@ -154,6 +160,10 @@ impl Room {
                 }
             }
             Kind::Request => {
+                assert!(
+                    self.asks_because_of.is_none_or(|of| of == client),
+                    "client {client} is asked in another's place"
+                );
                 assert!(member.can_be_asked, "client {client} did not declare it");
                 let before = self.asked.insert(frame.id().unwrap().as_u64().unwrap(), client);
                 assert!(before.is_none(), "two clients are asked");
@@ -172,7 +182,8 @@ impl Room {
         match frame.kind() {
             Kind::Request => {
                 let from = frame.lookup(&["params", "from"]).unwrap();
-                let from = from.map(|from| serde_json::from_slice(from).unwrap());
+                let from: Option<(usize, u64)> = from.map(|from| serde_json::from_slice(from).unwrap());
+                self.server_had.extend(from.map(|(client, _)| (frame.id().unwrap().as_u64().unwrap(), client)));
                 self.server_has.push((frame.id().unwrap().to_string(), from));
             }
             Kind::Response => {
@@ -192,9 +203,9 @@ impl Room {
         usize::from(pick) % self.members.len()
     }
 
-    fn step(&mut self, step: &Step) {
+    fn step(&mut self, step: &SharedStep) {
         match *step {
-            Step::Join if self.members.len() < 12 => {
+            SharedStep::Join if self.members.len() < 12 => {
                 let client = self.members.len();
                 self.members.push(Member { can_be_asked: client % 3 != 1, ..Member::default() });
                 self.members[client].is_there = !self.ended;
@@ -202,46 +213,48 @@ impl Room {
                 self.apply(Event::Joined { client: id, keeper: Keeper::default() });
                 self.initialize(client);
             }
-            Step::Join => {}
-            Step::Leave(pick) => {
+            SharedStep::Join => {}
+            SharedStep::Leave(pick) => {
                 let client = ClientId(u32::try_from(self.pick(pick)).unwrap());
                 self.apply(Event::Left { client, reason: EndReason::Deleted });
                 assert!(self.ended || !self.members[client.0 as usize].is_there);
             }
-            Step::Listen(pick) => _ = self.open(self.pick(pick), StreamKind::Get),
-            Step::Post(pick, single) => self.post(self.pick(pick), single),
-            Step::Lose(pick) => self.lose(pick),
-            Step::Cancel(pick) => {
+            SharedStep::Listen(pick) => _ = self.open(self.pick(pick), StreamKind::Get),
+            SharedStep::Post(pick, single) => self.post(self.pick(pick), single),
+            SharedStep::Lose(pick) => self.lose(pick),
+            SharedStep::Cancel(pick) => {
                 let client = self.pick(pick);
                 let Some(id) = self.members[client].requests.keys().max().copied() else { return };
                 self.members[client].excused.push(id);
                 self.send(client, RespondOn::NoStream, cancel(&id.to_string()));
             }
-            Step::Respond(pick, number) => {
+            SharedStep::Respond(pick, number) => {
                 let client = self.pick(pick);
                 self.send(client, RespondOn::NoStream, answer(&(u64::from(number) % 20).to_string()));
             }
-            Step::ServerAnswers(pick, fails) => self.server_answers(pick, fails),
-            Step::ServerAsks(pick, named) => {
+            SharedStep::ServerAnswers(pick, fails) => self.server_answers(pick, fails),
+            SharedStep::ServerAsks(pick, named) => {
                 self.next += 1;
                 let id = format!("\"s{}\"", self.next);
                 self.unanswered.push(id.clone());
-                let on = self.server_has.get(usize::from(pick) % self.server_has.len().max(1)).filter(|_| named);
-                let on = on.and_then(|(number, _)| number.parse().ok());
+                let on = self.server_had.get(usize::from(pick) % self.server_had.len().max(1)).filter(|_| named);
+                self.asks_because_of = on.map(|(_, client)| *client);
+                let on = on.map(|(number, _)| *number);
                 let frames = frame::split(with_params(&id, "elicitation/create", "{}"));
                 self.apply(Event::FromServer { link: LINK, on, frames });
+                self.asks_because_of = None;
             }
-            Step::ServerNotifies => {
+            SharedStep::ServerNotifies => {
                 self.notified += 1;
                 let json = notification("notifications/x", &format!(r#"{{"at":{}}}"#, self.notified));
                 self.apply(Event::FromServer { link: LINK, on: None, frames: frame::split(json) });
             }
-            Step::Pass(seconds) => {
+            SharedStep::Pass(seconds) => {
                 self.shared.core.pass(secs(u64::from(seconds % 900)));
                 self.apply(Event::Tick);
             }
-            Step::Crash => {
-                if self.next % 5 == 0 {
+            SharedStep::Crash => {
+                if self.next.is_multiple_of(5) {
                     self.apply(Event::LinkClosed { link: LINK, exit: exited() });
                 }
             }
