@@ -2,7 +2,8 @@
 # All end-to-end tests with real peers, in a size for CI (some minutes on two cores), against the binaries of
 # `cargo build --release --workspace`.
 #
-#   tests/e2e/run.sh [NAME...]      all, or only those named: everything sse_clients python_clients storm playwright union limits leaks
+#   tests/e2e/run.sh [NAME...]      all, or only those named: everything sse_clients python_clients storm playwright
+#                               shared_sessions union limits leaks
 #                               stalled conformance conformance_client
 #   SESSILE_E2E=full tests/e2e/run.sh      the sizes that the project promises: a storm of a minute, a thousand sessions
 #   SESSILE_BIN=PATH                       another binary than target/release/sessile, such as target/dist/sessile
@@ -193,6 +194,7 @@ join
 wanted storm && test_ storm 300 node "$here/storm.mjs" --sessile "$sessile" $storm
 # shellcheck disable=SC2086
 wanted playwright && test_ playwright 400 node "$here/playwright.mjs" --sessile "$sessile" $playwright
+wanted shared_sessions && test_ shared_sessions 400 "$SESSILE_PEERS_DIR/venv/bin/python" "$here/shared_sessions.py" --sessile "$sessile"
 wanted union && test_ union 300 node "$here/union.mjs" --sessile "$sessile"
 wanted limits && test_ limits 120 python3 "$here/limits.py" --sessile "$sessile"
 # shellcheck disable=SC2086
