@@ -4,8 +4,7 @@
 //! their names in the library, as in `max_sessions`, because not every program that embeds sessile has a command line.
 //! Sessile's own codes are -31006 to -31021, outside of the range that JSON-RPC reserves: MCP says that new
 //! implementations should not use -32000 to -32019, and keeps -32020 to -32099 for itself (2026-07-28, basic, "Error
-//! codes"). -32001 for a session that is not known is what the official SDKs use, and -32002 for a resource is MCP's
-//! own. The README lists all of them.
+//! codes"). -32001 for an unknown session is what the official SDKs use, and -32002 for a resource is MCP's own.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -66,11 +65,11 @@ pub mod code {
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum ProxyError {
     #[error("the backend {} and the state of this session is lost: open a new session to go on{}", .exit.how(), stderr_suffix(.stderr))]
-    BackendExited { exit: Exit, stderr: Vec<String>, session: Arc<str> },
+    BackendExited { exit: Exit, stderr: Vec<String>, session: Arc<str>, generation: u64 },
     #[error("the backend could not be started: {reason}{}", stderr_suffix(.stderr))]
     BackendUnavailable { reason: String, stderr: Vec<String> },
     #[error("the backend has lost the state of this session ({reason}): open a new session to go on")]
-    BackendLost { reason: String, session: Arc<str> },
+    BackendLost { reason: String, session: Arc<str>, generation: u64 },
     #[error("the backend could not be reached, so nothing was done: {reason}")]
     Unreachable { reason: String },
     #[error(
@@ -230,9 +229,9 @@ impl ProxyError {
     /// The `data` of the error, for programs: its `type` names which one it is.
     fn data(&self) -> Option<Value> {
         Some(match self {
-            Self::BackendExited { exit, stderr, session } => {
+            Self::BackendExited { exit, stderr, session, generation } => {
                 let mut data = json!({
-                    "type": "backend_exited", "session": &**session, "generation": 1, "stateLost": true, "exit": exit.to_json(),
+                    "type": "backend_exited", "session": &**session, "generation": generation, "stateLost": true, "exit": exit.to_json(),
                 });
                 if !stderr.is_empty() {
                     data["stderr"] = json!(stderr);
@@ -246,8 +245,8 @@ impl ProxyError {
                 }
                 data
             }
-            Self::BackendLost { reason, session } => json!({
-                "type": "backend_lost", "session": &**session, "generation": 1, "stateLost": true, "reason": reason,
+            Self::BackendLost { reason, session, generation } => json!({
+                "type": "backend_lost", "session": &**session, "generation": generation, "stateLost": true, "reason": reason,
             }),
             Self::Unreachable { reason } => json!({ "type": "backend_unreachable", "reason": reason, "sent": false }),
             Self::Broken { reason } => json!({ "type": "backend_connection_broken", "reason": reason, "sent": true }),
@@ -374,20 +373,21 @@ impl Exit {
 }
 
 impl LinkExit {
-    /// What requests in flight are told when a link ends. `opened` says whether the session was open, so that its state
-    /// is lost.
-    pub(crate) fn request_error(&self, session: &Arc<str>, opened: bool, expose_stderr: bool) -> ProxyError {
+    /// What requests in flight are told when a link of this session ends, with its generation. `opened` says whether the
+    /// session was open, so that its state is lost.
+    pub(crate) fn request_error(&self, label: (&Arc<str>, u64), opened: bool, expose_stderr: bool) -> ProxyError {
+        let (session, generation) = label;
         let words = |stderr: &[String]| if expose_stderr { stderr.to_vec() } else { Vec::new() };
         match self {
             Self::Exited { exit, stderr } if opened => {
-                ProxyError::BackendExited { exit: *exit, stderr: words(stderr), session: session.clone() }
+                ProxyError::BackendExited { exit: *exit, stderr: words(stderr), session: session.clone(), generation }
             }
-            Self::Exited { exit, stderr } => ProxyError::BackendUnavailable {
-                reason: format!("it {} before the session was open", exit.how()),
-                stderr: words(stderr),
-            },
+            Self::Exited { exit, stderr } => {
+                let reason = format!("it {} before the session was open", exit.how());
+                ProxyError::BackendUnavailable { reason, stderr: words(stderr) }
+            }
             Self::Lost { reason } if opened => {
-                ProxyError::BackendLost { reason: reason.clone(), session: session.clone() }
+                ProxyError::BackendLost { reason: reason.clone(), session: session.clone(), generation }
             }
             Self::Failed { reason } | Self::Lost { reason } => {
                 ProxyError::BackendUnavailable { reason: reason.clone(), stderr: Vec::new() }

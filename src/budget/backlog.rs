@@ -2,6 +2,7 @@
 //! come back.
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use tokio::time::Instant;
@@ -19,6 +20,8 @@ struct PeerBacklog {
     give_way: GiveWay,
     /// The peer's entry among the holders. It is made with the first bytes of the pool, which most peers never need.
     holder: OnceLock<HolderKey>,
+    /// How many bytes of the pool the peer has taken so far; it wraps around.
+    taken: AtomicUsize,
 }
 
 /// Bytes that are held for a peer. When this is dropped, they count as taken by the peer.
@@ -33,7 +36,12 @@ impl Budget {
     /// bytes: from another task, and it must not wait.
     pub(crate) fn backlog(&self, give_way: impl Fn() + Send + Sync + 'static) -> Backlog {
         let pool = self.0.pool.clone();
-        Backlog(Arc::new(PeerBacklog { pool, give_way: Arc::new(give_way), holder: OnceLock::new() }))
+        Backlog(Arc::new(PeerBacklog {
+            pool,
+            give_way: Arc::new(give_way),
+            holder: OnceLock::new(),
+            taken: AtomicUsize::new(0),
+        }))
     }
 }
 
@@ -56,10 +64,16 @@ impl Backlog {
 
     /// Notes that the peer has taken `bytes` of a message that it has not taken as a whole yet.
     pub(crate) fn moved(&self, bytes: usize) {
+        self.0.taken.fetch_add(bytes, Ordering::Relaxed);
         if let Some(holder) = self.0.holder.get() {
             let now = Instant::now().into_std();
             self.0.pool.with(|state| state.stalls.moved(*holder, bytes, now));
         }
+    }
+
+    /// How many bytes of the pool the peer has taken so far; it wraps around.
+    pub(crate) fn taken(&self) -> usize {
+        self.0.taken.load(Ordering::Relaxed)
     }
 }
 
@@ -72,6 +86,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
+        self.backlog.0.taken.fetch_add(self.bytes, Ordering::Relaxed);
         let Some(holder) = self.backlog.0.holder.get() else { return };
         let now = Instant::now().into_std();
         self.backlog.0.pool.with(|state| {

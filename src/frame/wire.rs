@@ -87,6 +87,11 @@ impl Wire {
         self.len().saturating_sub(self.permit.as_ref().map_or(0, Permit::charged))
     }
 
+    /// Puts this permit in place of the one that there is, which is returned.
+    pub fn replace_permit(&mut self, permit: Permit) -> Option<Permit> {
+        self.permit.replace(permit)
+    }
+
     /// Takes the permit out.
     pub fn take_permit(&mut self) -> Option<Permit> {
         self.permit.take()

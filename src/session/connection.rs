@@ -29,28 +29,39 @@ impl Borrow<Wire> for MessageToClient {
     }
 }
 
+/// Gives up a connection whose client does not read.
+type GiveUp = Arc<dyn Fn() + Send + Sync>;
+
 /// The session's end of a connection, held by the actor.
-#[derive(Debug)]
 pub(super) struct ConnectionSender {
     queue: mpsc::Sender<MessageToClient>,
     /// What waits for the client to read it.
     backlog: Backlog,
     read: Arc<ReadState>,
+    give_up: GiveUp,
+    /// Whether a task sees to it that the client reads on.
+    is_watched: Arc<AtomicBool>,
 }
 
+/// How often a client that has used up its room is looked at, and how many bytes it has to have read in the meantime.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
+const READ_AT_LEAST: usize = 1024 * 1024;
+
 /// What one of several clients may leave unread: as much as a session of its own. The messages for it are charged to
-/// this in place of the session's budget, so that the session's link never waits for one of its clients.
+/// this in place of the session's budget, so that the session's link does not wait for one of its clients. A client that
+/// has used up its room and reads on is charged to the session's budget again, and the link waits for it. One that reads
+/// less than [`READ_AT_LEAST`] in [`LOOK_AFTER`] loses its connection: the others would wait for it otherwise.
 #[derive(Debug)]
 pub(super) struct ClientRoom {
     budget: Budget,
-    /// How many messages wait for the client to read them.
-    unread: Arc<AtomicUsize>,
+    /// How many messages for the client hold permits of the session.
+    beyond: Arc<AtomicUsize>,
 }
 
-/// Counts a message on its way to one of several clients, until it is written.
-struct UnreadByClient(Arc<AtomicUsize>);
+/// Counts a message for which a client had no room, until it is written.
+struct BeyondRoom(Arc<AtomicUsize>);
 
-impl Drop for UnreadByClient {
+impl Drop for BeyondRoom {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -58,22 +69,23 @@ impl Drop for UnreadByClient {
 
 impl ClientRoom {
     pub(super) fn new(budget: Budget) -> Self {
-        Self { budget, unread: Arc::default() }
+        Self { budget, beyond: Arc::default() }
     }
 
-    /// Charges a message to this. `None` if there is no room for it, because the client has not read what came before. A
-    /// client that has read all gets its message in any case: then the message keeps the permit that it has.
-    fn charge(&self, mut wire: Wire) -> Option<Wire> {
+    /// Charges a message to the client. False if there is no room for it: the message keeps the permit that it has.
+    fn charge(&self, wire: &mut Wire) -> bool {
         let permit = self.budget.charge_now(wire.len());
-        if permit.is_none() && self.unread.load(Ordering::Relaxed) > 0 {
-            return None;
-        }
-        if permit.is_some() {
-            drop(wire.take_permit());
-        }
-        self.unread.fetch_add(1, Ordering::Relaxed);
-        let counted = Permit::new(UnreadByClient(self.unread.clone()));
-        Some(wire.with_permit(permit).with_permit(counted))
+        let has_room = permit.is_some();
+        let permit = permit.unwrap_or_else(|| {
+            self.beyond.fetch_add(1, Ordering::Relaxed);
+            let counted = Permit::new(BeyondRoom(self.beyond.clone()));
+            match wire.take_permit() {
+                Some(permit) => permit.and(counted),
+                None => counted,
+            }
+        });
+        drop(wire.replace_permit(permit));
+        has_room
     }
 }
 
@@ -107,22 +119,19 @@ pub(super) enum SendOutcome {
 }
 
 impl ConnectionSender {
-    /// Queues a message, for one of several clients only as far as it has `room`.
+    /// Queues a message, for one of several clients in its `room`.
     pub(super) fn send(
         &self,
         event: Option<u64>,
-        wire: Wire,
+        mut wire: Wire,
         role: MessageRole,
         room: Option<&ClientRoom>,
     ) -> SendOutcome {
-        let wire = match room {
-            None => Some(wire),
-            Some(room) => room.charge(wire),
-        };
-        let Some(wire) = wire else {
-            self.read.given_up.store(true, Ordering::Release);
-            return SendOutcome::Failed;
-        };
+        if let Some(room) = room
+            && !room.charge(&mut wire)
+        {
+            self.watch_reading(room);
+        }
         let held = self.backlog.hold(wire.pooled());
         let is_behind = held.is_some();
         match self.queue.try_send(MessageToClient { event, wire, role, held }) {
@@ -135,6 +144,34 @@ impl ConnectionSender {
                 SendOutcome::Failed
             }
         }
+    }
+
+    /// Sees to it that a client which has used up its room reads on, or loses the connection.
+    fn watch_reading(&self, room: &ClientRoom) {
+        if self.is_watched.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (backlog, beyond) = (self.backlog.clone(), room.beyond.clone());
+        let (give_up, is_watched) = (self.give_up.clone(), self.is_watched.clone());
+        tokio::spawn(async move {
+            let mut before = backlog.taken();
+            loop {
+                tokio::time::sleep(LOOK_AFTER).await;
+                is_watched.store(false, Ordering::Release);
+                if beyond.load(Ordering::Relaxed) == 0 {
+                    return;
+                }
+                let taken = backlog.taken();
+                if taken.wrapping_sub(before) < READ_AT_LEAST {
+                    return give_up();
+                }
+                before = taken;
+                if is_watched.swap(true, Ordering::AcqRel) {
+                    // Another task watches since a moment ago.
+                    return;
+                }
+            }
+        });
     }
 
     /// When the connection last came for more.
@@ -202,11 +239,11 @@ pub(super) fn connection(
     stall: impl Fn() + Send + Sync + 'static,
 ) -> (ConnectionSender, StreamConnection) {
     let (sender, queue) = mpsc::channel(capacity);
-    let given_up = AtomicBool::new(false);
-    let read = Arc::new(ReadState { since: Instant::now(), millis: AtomicU64::new(0), given_up });
+    let read = ReadState { since: Instant::now(), millis: AtomicU64::new(0), given_up: AtomicBool::new(false) };
+    let read = Arc::new(read);
     let queue = Arc::new(Mutex::new(queue));
     let (unread, stalled) = (Arc::downgrade(&queue), read.clone());
-    let backlog = session.downward().backlog(move || {
+    let give_up: GiveUp = Arc::new(move || {
         stalled.given_up.store(true, Ordering::Release);
         // Whoever has the connection is to end it. Where that is somebody else's code, what is queued is dropped at
         // least.
@@ -214,8 +251,10 @@ pub(super) fn connection(
         drop(dropped);
         stall();
     });
+    let giving_way = give_up.clone();
+    let backlog = session.downward().backlog(move || giving_way());
     (
-        ConnectionSender { queue: sender, backlog, read: read.clone() },
+        ConnectionSender { queue: sender, backlog, read: read.clone(), give_up, is_watched: Arc::default() },
         StreamConnection { id, attachment, queue, read, session },
     )
 }
@@ -235,39 +274,53 @@ mod tests {
     fn sender() -> (ConnectionSender, mpsc::Receiver<MessageToClient>) {
         let (queue, unread) = mpsc::channel(10_000);
         let read = ReadState { since: Instant::now(), millis: AtomicU64::new(0), given_up: AtomicBool::new(false) };
-        let backlog = crate::budget::Budget::ample().backlog(|| {});
-        (ConnectionSender { queue, backlog, read: Arc::new(read) }, unread)
+        let read = Arc::new(read);
+        let backlog = Budget::ample().backlog(|| {});
+        let state = read.clone();
+        let give_up: GiveUp = Arc::new(move || state.given_up.store(true, Ordering::Release));
+        (ConnectionSender { queue, backlog, read, give_up, is_watched: Arc::default() }, unread)
     }
 
-    fn send(sender: &ConnectionSender, bytes: usize, room: &ClientRoom) -> SendOutcome {
-        sender.send(None, Wire::from(vec![b'x'; bytes]), MessageRole::FromServer, Some(room))
+    fn send(sender: &ConnectionSender, bytes: usize, room: &ClientRoom) {
+        let session = Budget::ample().charge_now(bytes).unwrap();
+        let wire = Wire::from(vec![b'x'; bytes]).with_permit(session);
+        assert_ne!(sender.send(None, wire, MessageRole::FromServer, Some(room)), SendOutcome::Failed);
     }
 
-    #[test]
-    fn a_client_that_reads_gets_a_large_message_right_behind_a_small_one() {
+    fn is_given_up(sender: &ConnectionSender) -> bool {
+        sender.read.given_up.load(Ordering::Acquire)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_may_have_more_under_way_than_its_room() {
         let (room, (sender, mut unread)) = (room(), sender());
-        assert_eq!(send(&sender, 120, &room), SendOutcome::Queued);
-        assert_eq!(send(&sender, 300 * KIBIBYTE, &room), SendOutcome::QueuedBehind);
-        while unread.try_recv().is_ok() {}
-        assert_eq!(
-            send(&sender, 2 * KIBIBYTE * KIBIBYTE, &room),
-            SendOutcome::QueuedBehind,
-            "one may be larger than all"
-        );
+        for _ in 0..20 {
+            for _ in 0..3 {
+                send(&sender, 2 * KIBIBYTE * KIBIBYTE, &room);
+            }
+            while let Ok(message) = unread.try_recv() {
+                message.held.inspect(|held| held.moved(1000));
+            }
+            tokio::time::sleep(Duration::from_millis(700)).await;
+        }
+        assert!(!is_given_up(&sender));
+        assert_eq!(room.beyond.load(Ordering::Relaxed), 0);
     }
 
-    #[test]
-    fn one_that_does_not_read_fills_its_own_room_and_no_more() {
-        let (room, (one, mut unread), (other, _others)) = (room(), sender(), sender());
-        let mut taken = 0;
-        while send(&one, 61, &room) != SendOutcome::Failed {
-            taken += 1;
-            assert!(taken < 5000, "it has no bound");
+    #[tokio::test(start_paused = true)]
+    async fn one_that_does_not_read_loses_its_connection_when_its_room_is_used_up() {
+        let (room, (sender, _unread)) = (room(), sender());
+        for _ in 0..100 {
+            send(&sender, KIBIBYTE, &room);
         }
-        assert!(one.read.given_up.load(Ordering::Acquire));
-        assert_eq!(send(&other, 61, &room), SendOutcome::Failed, "the room is the client's, on all of its connections");
-        while unread.try_recv().is_ok() {}
-        assert_ne!(send(&other, 61, &room), SendOutcome::Failed);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(!is_given_up(&sender), "that has room");
+        for _ in 0..200 {
+            send(&sender, KIBIBYTE, &room);
+        }
+        assert!(!is_given_up(&sender), "it may read any moment");
+        tokio::time::sleep(LOOK_AFTER * 2).await;
+        assert!(is_given_up(&sender));
     }
 
     #[test]

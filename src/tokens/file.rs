@@ -88,9 +88,22 @@ fn sight(path: &Path) -> (Sighting, Result<String, String>) {
     }
 }
 
+/// Opens the file without waiting: that of a named pipe would last until somebody writes to it.
+fn open(path: &Path) -> std::io::Result<File> {
+    let mut options = File::options();
+    options.read(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+    options.open(path)
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|error| format!("it cannot be read: {error}"))?;
+    let unreadable = |error: std::io::Error| format!("it cannot be read: {error}");
+    let file = open(path).map_err(unreadable)?;
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err("it is no regular file".to_owned());
+    }
     file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(|error| format!("it cannot be read: {error}"))?;
     if bytes.len() as u64 > LARGEST_FILE {
         return Err(format!("it has more than {LARGEST_FILE} bytes"));
@@ -135,6 +148,14 @@ mod tests {
         looks(&mut file);
         std::fs::write(&path, line("carol")).unwrap();
         assert_eq!(looks(&mut file), Some(Ok(vec!["carol".to_owned()])));
+        #[cfg(unix)]
+        {
+            std::fs::remove_file(&path).unwrap();
+            rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+            let error = looks(&mut file).unwrap().unwrap_err();
+            assert!(error.contains("no regular file"), "{error}");
+            std::fs::remove_file(&path).unwrap();
+        }
         for (text, expected) in [("", "no token in it"), ("bob\n", "line 1: a line is a name")] {
             std::fs::write(&path, text).unwrap();
             let error = looks(&mut file).unwrap().unwrap_err();
@@ -173,6 +194,6 @@ mod tests {
         assert!(opened(b"# nobody\n").contains("there is no token in it"));
         assert!(opened(&b" ".repeat(1024 * 1024 + 1)).contains("it has more than 1048576 bytes"));
         let error = KnownTokensFile::open(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("cannot be read") && error.contains(&folder.path().display().to_string()), "{error}");
+        assert!(error.contains("no regular file") && error.contains(&folder.path().display().to_string()), "{error}");
     }
 }

@@ -35,7 +35,7 @@ impl CookieName {
         let mut all = headers.get_all(COOKIE).iter().flat_map(|value| pairs(value.as_bytes()));
         let mut found = all.by_ref().filter(|pair| name_of(pair) == self.name.as_bytes());
         let (first, None) = (found.next()?, found.next()) else { return None };
-        first.get(self.name.len() + 1..)
+        first.strip_prefix(self.name.as_bytes())?.strip_prefix(b"=")
     }
 
     /// The header that sets the cookie. No script can read it, and no request from a page of another site has it.
@@ -64,7 +64,7 @@ fn pairs(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// The name of a cookie, which ends before its first `=`.
 fn name_of(pair: &[u8]) -> &[u8] {
-    pair.split(|byte| *byte == b'=').next().unwrap_or_default()
+    pair.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii()
 }
 
 /// Whether sessile sets cookies of this name, at any port.
@@ -95,6 +95,7 @@ mod tests {
             (&["sessile-8808="], Some("")),
             (&["sessile-8808=a=b"], Some("a=b")),
             (&["sessile-8808"], None),
+            (&["sessile-8808 =abc"], None),
             (&["sessile-880=abc; sessile-88080=abc; sessile=abc; Sessile-8808=abc"], None),
             (&["__Host-sessile-8808=abc"], None),
             (&["sessile-8808=abc; sessile-8808=abc"], None),
@@ -134,6 +135,6 @@ mod tests {
         ] {
             assert_eq!(String::from_utf8_lossy(&without_own(sent.as_bytes())), left, "{sent}");
         }
-        assert_eq!(&*without_own(b"a=\xff; sessile=1"), b"a=\xff");
+        assert_eq!(&*without_own(b"a=\xff; sessile=1; sessile-8808 = x"), b"a=\xff");
     }
 }

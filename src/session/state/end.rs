@@ -59,7 +59,7 @@ impl EndReason {
     }
 
     /// What the calls in flight are told.
-    pub(super) fn request_error(&self, session: &Arc<str>, opened: bool, expose_stderr: bool) -> ProxyError {
+    pub(super) fn request_error(&self, session: (&Arc<str>, u64), opened: bool, expose_stderr: bool) -> ProxyError {
         match self {
             Self::BackendGone(exit) => exit.request_error(session, opened, expose_stderr),
             Self::Shutdown => ProxyError::ShuttingDown,
@@ -70,7 +70,7 @@ impl EndReason {
             | Self::Revoked
             | Self::Idle { .. }
             | Self::Refused
-            | Self::Failed => ProxyError::SessionEnded { reason: self.name(), session: session.clone() },
+            | Self::Failed => ProxyError::SessionEnded { reason: self.name(), session: session.0.clone() },
         }
     }
 }

@@ -328,10 +328,10 @@ impl State {
         let was_ready = before.is_ready();
         if !matches!(before, LinkPhase::Refused(_)) {
             // A warning is for whoever runs sessile, who may read what the server wrote on stderr.
-            let told = self.name_server(link, exit.request_error(&self.name, was_ready, true));
+            let told = self.name_server(link, exit.request_error(self.label(), was_ready, true));
             self.effects.push(Effect::Warn { link, text: told.to_string() });
         }
-        let error = exit.request_error(&self.name, was_ready, self.expose_stderr);
+        let error = exit.request_error(self.label(), was_ready, self.expose_stderr);
         for number in self.pending.client_requests_to(link) {
             self.fail_request(link, number, error.clone());
         }

@@ -19,6 +19,9 @@ use crate::session::union::{Cancellation, UnionInput};
 /// How long a response is waited for that nobody hears.
 const UNHEARD_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long a client that has joined may take to open its first stream, before it may have to make way.
+const JUST_JOINED: Duration = Duration::from_secs(10);
+
 impl State {
     /// A client joins. Where there are as many as there may be, one makes way that has no open stream: one that waits for
     /// no response, before others, and of those the one that was not heard of for longest. If there is none, the client
@@ -26,9 +29,12 @@ impl State {
     pub(super) fn joined(&mut self, id: ClientId, keeper: Keeper) {
         if self.clients.len() >= MOST_CLIENTS {
             let away = self.clients.iter().filter(|client| !client.outbox.has_open_stream());
-            // One that has just joined, and is still to open its first stream, comes last.
-            let is_new = |client: &Client| matches!(client.phase, ClientPhase::New);
-            let idlest = away.min_by_key(|client| (client.requests_in_flight() > 0, is_new(client), client.last_seen));
+            // One that has just joined is still to open its first stream.
+            let is_new = |client: &&Client| {
+                matches!(client.phase, ClientPhase::New) && self.now < client.last_seen + JUST_JOINED
+            };
+            let away = away.filter(|client| !is_new(client));
+            let idlest = away.min_by_key(|client| (client.requests_in_flight() > 0, client.last_seen));
             let Some(idlest) = idlest.map(|client| client.id) else { return };
             self.client_left(idlest, "too many clients");
         }

@@ -353,8 +353,8 @@ impl State {
         self.intake = Intake::Ended;
         // A server that had answered the handshake had a state that is lost now.
         let had_state = self.links.iter().any(|(_, phase)| phase.answer().is_some());
-        let error = reason.request_error(&self.name, had_state, self.expose_stderr);
-        let brief = reason.request_error(&self.name, had_state, false);
+        let error = reason.request_error(self.label(), had_state, self.expose_stderr);
+        let brief = reason.request_error(self.label(), had_state, false);
         for (place, request) in self.pending.take_client_requests().into_iter().enumerate() {
             self.respond_with_error(request, if place < MOST_STDERR_QUOTES { &error } else { &brief });
         }
@@ -371,6 +371,11 @@ impl State {
             return self.pending.client_requests_open();
         }
         self.clients.iter().map(Client::requests_in_flight).sum()
+    }
+
+    /// The session's name, and how many times a session of its key was started.
+    pub(super) fn label(&self) -> (&Arc<str>, u64) {
+        (&self.name, self.shared.as_ref().map_or(1, |shared| shared.generation))
     }
 
     pub(crate) fn is_shared(&self) -> bool {

@@ -51,11 +51,13 @@ pub(super) struct Shared {
     owners: VecDeque<(LinkId, Box<str>, ClientId)>,
     /// What the next request has to be told that needs the state.
     pub lost: Option<LostState>,
+    /// How many times a session of this key was started.
+    pub generation: u64,
 }
 
 impl Shared {
     pub(super) fn new(lost: Option<LostState>) -> Self {
-        Self { lost, ..Self::default() }
+        Self { lost, generation: lost.map_or(1, |lost| lost.generation), ..Self::default() }
     }
 
     fn remember_owner(&mut self, link: LinkId, name: &str, client: ClientId) {

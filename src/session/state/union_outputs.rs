@@ -27,6 +27,7 @@ impl State {
             server_wait: self.limits.server_wait,
             message_size: self.limits.message_size,
             session: &self.name,
+            generation: self.shared.as_ref().map_or(1, |shared| shared.generation),
             expose_stderr: self.expose_stderr,
             numbers: &mut self.pending.numbers,
             links: &mut self.links,

@@ -219,7 +219,7 @@ impl Union {
             LinkPhase::New | LinkPhase::Initializing => ProxyError::NotReady,
             LinkPhase::Refused(error) => error.clone(),
             LinkPhase::Gone { exit, answer } => {
-                exit.request_error(context.session, answer.is_some(), context.expose_stderr)
+                exit.request_error((context.session, context.generation), answer.is_some(), context.expose_stderr)
             }
         };
         Some(self.name_server(link, error))

@@ -107,6 +107,8 @@ pub(crate) struct UnionContext<'a> {
     pub message_size: usize,
     /// The session's name, for errors.
     pub session: &'a Arc<str>,
+    /// How many times a session of its key was started, for errors.
+    pub generation: u64,
     /// Whether errors may quote a server's stderr.
     pub expose_stderr: bool,
     pub numbers: &'a mut RequestNumbers,

@@ -71,6 +71,7 @@ impl Harness {
             server_wait: Duration::from_secs(10),
             message_size: 1 << 20,
             session: &self.session,
+            generation: 1,
             expose_stderr: false,
             numbers: &mut self.numbers,
             links: &mut self.links,
@@ -178,7 +179,7 @@ fn a_closed_link_ends_its_parts_and_the_last_one_the_session() {
 /// What a request is told whose server is gone after it was ready.
 fn code_of_gone() -> i32 {
     let exit = LinkExit::Exited { exit: Exit::Closed, stderr: Vec::new() };
-    exit.request_error(&"s".into(), true, false).code()
+    exit.request_error((&"s".into(), 1), true, false).code()
 }
 
 #[test]

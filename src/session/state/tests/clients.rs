@@ -404,6 +404,13 @@ fn the_idlest_client_makes_way_when_there_are_too_many() {
     shared.open(0, StreamKind::Get);
     assert_eq!(shared.join(1000), ["left 1"]);
     for client in 2..=1000 {
+        if shared.core.state.has_client(ClientId(client)) && client < 247 {
+            shared.open(client, StreamKind::Get);
+        }
+    }
+    assert!(shared.join(999).is_empty());
+    assert!(!shared.core.state.has_client(ClientId(999)), "the others have just joined");
+    for client in 2..=1000 {
         if shared.core.state.has_client(ClientId(client)) {
             shared.open(client, StreamKind::Get);
         }
@@ -430,6 +437,8 @@ fn lost_state_is_told_once_and_to_a_request_that_needs_it() {
     let told = texts(shared.core.state.apply(event, shared.core.now)).remove(0);
     assert!(told.contains(r#""code":-31021"#) && told.contains(r#""stateLost":true"#), "{told}");
     assert!(told.contains(r#""generation":3"#), "{told}");
+    let told = shared.core.state.label();
+    assert_eq!(told.1, 3, "what is lost next is of the same generation");
     assert_eq!(shared.post(0, &ask("1", "tools/call")), ["server: ask 6 tools/call"]);
 }
 
