@@ -174,6 +174,11 @@ impl Ledger {
         self.sessions.remove(session.0);
     }
 
+    /// Whether the session has half of its share of the pool.
+    pub(super) fn is_half_used(&self, session: LedgerKey) -> bool {
+        self.sessions[session.0].share >= self.bounds.share / 2
+    }
+
     /// The tickets whose charge was made since the last call. The tasks that wait for them have to be woken.
     pub(super) fn take_granted(&mut self) -> Vec<Ticket> {
         std::mem::take(&mut self.granted)

@@ -199,6 +199,11 @@ impl Budget {
         Pool(self.0.pool.clone()).open()
     }
 
+    /// Whether the session has half of what it may take of the pool.
+    pub(crate) fn is_half_used(&self) -> bool {
+        self.0.pool.with(|state| state.ledger.is_half_used(self.0.session))
+    }
+
     /// The permit for a message of so many bytes, if it need not wait for one.
     pub(crate) fn charge_now(&self, bytes: usize) -> Option<Permit> {
         let bytes = bytes.saturating_add(OVERHEAD);

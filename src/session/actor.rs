@@ -135,7 +135,7 @@ impl Actor for SessionActor {
         let Arguments { facts, limits, expose_stderr, backends, servers, scratch, .. } = args;
         let Arguments { upward, downward, queue, registry, tasks, is_shared, lost, .. } = args;
         let keeper = keeper(&downward, ClientId::FIRST, &myself);
-        let room = is_shared.then(|| ClientRoom::new(downward.another()));
+        let room = is_shared.then(|| ClientRoom::new(&downward));
         let stop = CancellationToken::new();
         let plan = LinkPlan {
             backends,
@@ -182,7 +182,7 @@ impl Actor for SessionActor {
             SessionMessage::Join { client, reply } => {
                 let keeper = keeper(&shell.links.plan().downward, client.id, &myself);
                 let id = client.id;
-                let room = ClientRoom::new(shell.links.plan().downward.another());
+                let room = ClientRoom::new(&shell.links.plan().downward);
                 shell.clients.insert(id, (client, Some(room)));
                 joining = Some((id, reply));
                 Event::Joined { client: id, keeper }

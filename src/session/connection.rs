@@ -48,12 +48,17 @@ const LOOK_AFTER: Duration = Duration::from_secs(1);
 const READ_AT_LEAST: usize = 1024 * 1024;
 
 /// What one of several clients may leave unread: as much as a session of its own. The messages for it are charged to
-/// this in place of the session's budget, so that the session's link does not wait for one of its clients. A client that
-/// has used up its room and reads on is charged to the session's budget again, and the link waits for it. One that reads
-/// less than [`READ_AT_LEAST`] in [`LOOK_AFTER`] loses its connection: the others would wait for it otherwise.
+/// this in place of the session's budget, so that the session's link does not wait for one of its clients.
+///
+/// What a client has no room for is charged to the session. Notifications and requests are as long as half of the
+/// session's budget is free; then the client's connection is closed, because the link would have to wait for it. A
+/// response is in any case: somebody waits for it, and it may be larger than all room. A client that then reads less
+/// than [`READ_AT_LEAST`] in [`LOOK_AFTER`] loses its connection.
 #[derive(Debug)]
 pub(super) struct ClientRoom {
     budget: Budget,
+    /// The budget of the session.
+    session: Budget,
     /// How many messages for the client hold permits of the session.
     beyond: Arc<AtomicUsize>,
 }
@@ -68,8 +73,9 @@ impl Drop for BeyondRoom {
 }
 
 impl ClientRoom {
-    pub(super) fn new(budget: Budget) -> Self {
-        Self { budget, beyond: Arc::default() }
+    /// The room of a client of the session that has this budget.
+    pub(super) fn new(session: &Budget) -> Self {
+        Self { budget: session.another(), session: session.clone(), beyond: Arc::default() }
     }
 
     /// Charges a message to the client. False if there is no room for it: the message keeps the permit that it has.
@@ -130,6 +136,10 @@ impl ConnectionSender {
         if let Some(room) = room
             && !room.charge(&mut wire)
         {
+            if role == MessageRole::FromServer && room.session.is_half_used() {
+                self.read.given_up.store(true, Ordering::Release);
+                return SendOutcome::Failed;
+            }
             self.watch_reading(room);
         }
         let held = self.backlog.hold(wire.pooled());
@@ -268,7 +278,7 @@ mod tests {
 
     fn room() -> ClientRoom {
         let (pool, largest, share) = (1 << 20, 400 * KIBIBYTE, 128 * KIBIBYTE);
-        ClientRoom::new(Pool::new(Bounds { pool, largest, share, reserve: RESERVE, keep: 0 }).open())
+        ClientRoom::new(&Pool::new(Bounds { pool, largest, share, reserve: RESERVE, keep: 0 }).open())
     }
 
     fn sender() -> (ConnectionSender, mpsc::Receiver<MessageToClient>) {
@@ -281,10 +291,14 @@ mod tests {
         (ConnectionSender { queue, backlog, read, give_up, is_watched: Arc::default() }, unread)
     }
 
-    fn send(sender: &ConnectionSender, bytes: usize, room: &ClientRoom) {
-        let session = Budget::ample().charge_now(bytes).unwrap();
-        let wire = Wire::from(vec![b'x'; bytes]).with_permit(session);
-        assert_ne!(sender.send(None, wire, MessageRole::FromServer, Some(room)), SendOutcome::Failed);
+    fn send_as(role: MessageRole, sender: &ConnectionSender, bytes: usize, room: &ClientRoom) -> SendOutcome {
+        let permit = Budget::ample().charge_now(bytes).unwrap();
+        let wire = Wire::from(vec![b'x'; bytes]).with_permit(permit);
+        sender.send(None, wire, role, Some(room))
+    }
+
+    fn respond(sender: &ConnectionSender, bytes: usize, room: &ClientRoom) {
+        assert_ne!(send_as(MessageRole::Response, sender, bytes, room), SendOutcome::Failed);
     }
 
     fn is_given_up(sender: &ConnectionSender) -> bool {
@@ -296,7 +310,7 @@ mod tests {
         let (room, (sender, mut unread)) = (room(), sender());
         for _ in 0..20 {
             for _ in 0..3 {
-                send(&sender, 2 * KIBIBYTE * KIBIBYTE, &room);
+                respond(&sender, 2 * KIBIBYTE * KIBIBYTE, &room);
             }
             while let Ok(message) = unread.try_recv() {
                 message.held.inspect(|held| held.moved(1000));
@@ -311,16 +325,30 @@ mod tests {
     async fn one_that_does_not_read_loses_its_connection_when_its_room_is_used_up() {
         let (room, (sender, _unread)) = (room(), sender());
         for _ in 0..100 {
-            send(&sender, KIBIBYTE, &room);
+            respond(&sender, KIBIBYTE, &room);
         }
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert!(!is_given_up(&sender), "that has room");
         for _ in 0..200 {
-            send(&sender, KIBIBYTE, &room);
+            respond(&sender, KIBIBYTE, &room);
         }
         assert!(!is_given_up(&sender), "it may read any moment");
         tokio::time::sleep(LOOK_AFTER * 2).await;
         assert!(is_given_up(&sender));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_notification_closes_the_connection_before_the_link_would_have_to_wait() {
+        let (room, (sender, _unread)) = (room(), sender());
+        let notify = || send_as(MessageRole::FromServer, &sender, KIBIBYTE, &room);
+        for _ in 0..200 {
+            assert_ne!(notify(), SendOutcome::Failed, "others leave enough of the session's budget");
+        }
+        let others = [(); 2].map(|()| room.session.charge_now(64 * KIBIBYTE).unwrap());
+        assert_eq!(notify(), SendOutcome::Failed);
+        assert!(is_given_up(&sender));
+        respond(&sender, KIBIBYTE, &room);
+        drop(others);
     }
 
     #[test]
